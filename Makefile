@@ -1,0 +1,51 @@
+# Everything needs only python3 (3.11 or later) and make; the first target that runs sets up .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SEED ?= 0
+DATA ?= ../shared/data
+REFERENCE ?= ../shared/reference
+
+.PHONY: help setup test lint types layers unit fast demo real bench docs clean
+
+help:  ## show what there is to make
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+setup: $(VENV)/.installed  ## make .venv with pinned versions
+
+test: lint types layers unit  ## lint, types, layers, tests: what continuous integration runs
+
+lint: setup  ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup  ## mypy --strict
+	$(BIN)/mypy
+
+layers: setup  ## who may import whom
+	$(BIN)/lint-imports
+
+unit: setup  ## the tests
+	RESDEPTH_REFERENCE=$(REFERENCE) $(BIN)/pytest -n 2
+
+demo: setup  ## see it work, in a minute, on made data (SEED=7 for another scene)
+	$(BIN)/resdepth demo --to demo --seed $(SEED)
+
+real: setup  ## train and test on real satellite data (DATA=folder) and write docs/real-data.md
+	$(BIN)/python benchmarks/real_data.py $(DATA)
+
+bench: setup  ## speed against the published way, in one run
+	$(BIN)/python benchmarks/speed.py
+
+docs: setup  ## write the generated pages
+	$(BIN)/python scripts/write_configuration_reference.py docs/configuration.md
+
+clean:  ## remove what make made
+	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,45 @@
+"""The errors that users meet. Everything the package raises on purpose derives from ResDepthError."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+
+class ResDepthError(Exception):
+    """What the user can mend: a bad file, key or value. The message says what, where and what to do."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with an input.
+
+    Attributes:
+        where: the file and, behind a colon, the key or line: "config.json: datasets[0].raster_in".
+        message: the value found, what is wrong with it, and what to do.
+        severity: errors stop the work; warnings say that the result may differ from the wish.
+    """
+
+    where: str
+    message: str
+    severity: Literal["error", "warning"] = "error"
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}"
+
+
+class InputProblems(ResDepthError):
+    """All problems of one input, reported at once."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class Interrupted(ResDepthError):
+    """Long work was stopped by the user; the message says where it stands and how to go on."""
+
+
+def location(loc: Sequence[int | str]) -> str:
+    """The place of a field, as people write it: datasets[0].raster_in."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+    return text.removeprefix(".") or "(top level)"

@@ -1,0 +1,56 @@
+"""What a network sees, derived once from `input_channels`; nobody else looks at that string."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+InputChannels = Literal["geom", "geom-mono", "geom-stereo", "geom-multiview", "stereo"]
+MultiviewConfig = Literal["3-view", "4-view", "5-view"]
+
+_VIEWS: dict[str, int] = {"geom": 0, "geom-mono": 1, "geom-stereo": 2, "stereo": 2}
+_MULTIVIEW_FOLDER = "Imagepair"
+_VIEW_SET_FOLDERS = {1: "Image", 2: "Stereopair"}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The channels of a network's input: the DSM first, if it is used, then the views.
+
+    Attributes:
+        uses_dsm: whether the initial DSM is a channel.
+        n_views: the number of ortho-images.
+    """
+
+    uses_dsm: bool
+    n_views: int
+
+    @property
+    def n_channels(self) -> int:
+        """The number of channels."""
+        return int(self.uses_dsm) + self.n_views
+
+    def folder_name(self, view_set: tuple[int, ...]) -> str:
+        """The published name of the result folder of one view set, "Stereopair_0_1"; "" without views."""
+        if not view_set:
+            return ""
+        stem = _VIEW_SET_FOLDERS.get(self.n_views, _MULTIVIEW_FOLDER)
+        return "_".join([stem, *(str(index) for index in view_set)])
+
+
+def inputs_for_training(input_channels: InputChannels, multiview: MultiviewConfig) -> Inputs:
+    """The inputs that a training configuration asks for."""
+    n_views = _VIEWS.get(input_channels, int(multiview[0]))
+    return Inputs(uses_dsm=input_channels != "stereo", n_views=n_views)
+
+
+def inputs_of_network(input_channels: InputChannels, n_input_channels: int) -> Inputs:
+    """The inputs of a trained network, which states its number of channels.
+
+    Raises:
+        ValueError: if the two contradict each other.
+    """
+    uses_dsm = input_channels != "stereo"
+    inputs = Inputs(uses_dsm, n_input_channels - int(uses_dsm))
+    expected = _VIEWS.get(input_channels)
+    if inputs.n_views != expected and not (expected is None and inputs.n_views in (3, 4, 5)):
+        raise ValueError(f"input_channels is {input_channels!r} but n_input_channels is {n_input_channels}")
+    return inputs

@@ -1,0 +1,108 @@
+"""The U-Net of ResDepth (Stucker & Schindler, ISPRS J. 2022, section 3.2), parameter names included.
+
+The names of the modules are those of the published checkpoints; renaming one breaks their loading.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+NEGATIVE_SLOPE = 0.01
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "lrelu": lambda: nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
+    "prelu": nn.PReLU,
+}
+
+
+def _conv_block(n_in: int, n_out: int, activation: str, *, batch_norm: bool) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Conv2d(n_in, n_out, 3, padding=1, bias=not batch_norm)]
+    if batch_norm:
+        layers.append(nn.BatchNorm2d(n_out))
+    return nn.Sequential(*layers, ACTIVATIONS[activation]())
+
+
+def _transpose(width: int) -> nn.Module:
+    return nn.ConvTranspose2d(width, width, 2, stride=2)
+
+
+def _bilinear(width: int) -> nn.Module:
+    upsample = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
+    return nn.Sequential(upsample, nn.Conv2d(width, width, 1))
+
+
+UPSAMPLINGS: dict[str, Callable[[int], nn.Module]] = {"transpose": _transpose, "bilinear": _bilinear}
+
+
+class UNet(nn.Module):
+    """A U-Net with additive skips and, around it all, a skip of the first channel.
+
+    The defaults are those of the published class, which apply to keys that a model_config.json lacks; they
+    differ from the defaults of the training configuration.
+    """
+
+    def __init__(  # noqa: PLR0913 - the published options, by their published names
+        self,
+        *,
+        n_input_channels: int = 1,
+        start_kernel: int = 64,
+        max_filter_depth: int = 512,
+        depth: int = 8,
+        act_fn_encoder: str = "relu",
+        act_fn_decoder: str = "relu",
+        act_fn_bottleneck: str = "relu",
+        up_mode: str = "transpose",
+        do_BN: bool = True,  # noqa: N803
+        bias_conv_layer: bool = False,
+        outer_skip: bool = True,
+        outer_skip_BN: bool = False,  # noqa: N803
+    ) -> None:
+        super().__init__()
+        widths = [min(start_kernel * 2**level, max_filter_depth) for level in range(depth)]
+        upsampling = UPSAMPLINGS[up_mode]
+
+        self.encoder = nn.ModuleList()
+        self.pool = nn.MaxPool2d(2)
+        for n_in, n_out in zip([n_input_channels, *widths], widths, strict=False):
+            self.encoder.append(nn.Sequential(_conv_block(n_in, n_out, act_fn_encoder, batch_norm=do_BN)))
+
+        self.bottleneck = _conv_block(widths[-1], widths[-1], act_fn_bottleneck, batch_norm=do_BN)
+
+        self.decoder = nn.ModuleList()
+        for width, narrower in zip(widths[:0:-1], widths[-2::-1], strict=True):
+            block = _conv_block(width, narrower, act_fn_decoder, batch_norm=do_BN)
+            self.decoder.append(nn.Sequential(upsampling(width), block))
+        self.decoder.append(upsampling(widths[0]))
+
+        self.last_layer = nn.Conv2d(widths[0], 1, 3, padding=1, bias=bias_conv_layer)
+        self.outer_skip = outer_skip
+        self.layer_outer_skip = nn.ModuleList([nn.BatchNorm2d(1)] if outer_skip and outer_skip_BN else [])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Refined heights, normalised.
+
+        Args:
+            x: (B, C, H, W) normalised channels; H and W are multiples of 2^depth.
+
+        Returns:
+            (B, 1, H, W).
+        """
+        skip = x[:, :1]  # (B, 1, H, W)
+        skips: list[Tensor] = []
+        for block in self.encoder:
+            x = block(x)  # (B, width, H / 2^level, W / 2^level)
+            skips.append(x)
+            x = self.pool(x)
+        x = self.bottleneck(x)
+        *levels, last_up = self.decoder
+        for level in levels:
+            up, convs = level.children()
+            x = convs(up(x) + skips.pop())
+        x = self.last_layer(last_up(x) + skips.pop())  # (B, 1, H, W)
+        if not self.outer_skip:
+            return x
+        for layer in self.layer_outer_skip:
+            skip = layer(skip)
+        return torch.add(x, skip)

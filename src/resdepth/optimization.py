@@ -1,0 +1,77 @@
+"""Optimizers and learning-rate schedulers by name, with PyTorch's own arguments."""
+
+import inspect
+import typing
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from torch import nn
+from torch.optim import SGD, Adam, Optimizer
+from torch.optim.lr_scheduler import ExponentialLR, LRScheduler, ReduceLROnPlateau, StepLR
+
+from resdepth.config import OptimizerConfig, SchedulerConfig
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"Adam": Adam, "SGD": SGD}
+SCHEDULERS: dict[str, type[LRScheduler]] = {
+    "ReduceLROnPlateau": ReduceLROnPlateau,
+    "StepLR": StepLR,
+    "ExponentialLR": ExponentialLR,
+}
+
+_NOT_SETTINGS = {"self", "optimizer", "last_epoch"}
+_POSITIVE = {"step_size", "gamma", "factor"}
+
+
+def new_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """The optimizer of a configuration."""
+    kind: Any = OPTIMIZERS[config.name]
+    optimizer: Optimizer = kind(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    return optimizer
+
+
+def new_scheduler(config: SchedulerConfig, optimizer: Optimizer) -> LRScheduler | None:
+    """The scheduler of a configuration; None if the learning rate stays as it is.
+
+    The published default (StepLR without step_size) cannot run; ours keeps the learning rate then.
+    """
+    if not config.enabled or (config.name == "StepLR" and "step_size" not in config.settings):
+        return None
+    kind: Any = SCHEDULERS[config.name]
+    scheduler: LRScheduler = kind(optimizer, **config.settings)
+    return scheduler
+
+
+def setting_problems(config: SchedulerConfig) -> list[tuple[str, str]]:
+    """What is wrong with a scheduler's settings, as (setting, message)."""
+    if not config.enabled:
+        return []
+    constructor = SCHEDULERS[config.name].__init__
+    kinds = typing.get_type_hints(constructor)
+    parameters = {
+        name: parameter
+        for name, parameter in inspect.signature(constructor).parameters.items()
+        if name not in _NOT_SETTINGS
+    }
+    problems = []
+    for name, value in config.settings.items():
+        if name not in parameters:
+            problems.append((name, f"unknown; {config.name} takes {', '.join(parameters)}"))
+            continue
+        try:
+            TypeAdapter(kinds[name]).validate_python(value, strict=True)
+        except ValidationError as error:
+            problems.append((name, f"found {value!r}; {error.errors(include_url=False)[0]['msg']}"))
+            continue
+        if name in _POSITIVE and value <= 0:
+            problems.append((name, f"found {value!r}; must be positive"))
+    for name, parameter in parameters.items():
+        is_optional = parameter.default is not inspect.Parameter.empty or config.name == "StepLR"
+        if not is_optional and name not in config.settings:
+            problems.append((name, f"missing; {config.name} needs it"))
+    if not problems:
+        try:
+            new_scheduler(config, SGD([nn.Parameter()], lr=1.0))
+        except (TypeError, ValueError) as error:
+            problems.append(("", str(error)))
+    return problems

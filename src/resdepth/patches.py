@@ -1,0 +1,234 @@
+"""Training and validation samples: which patch, seen with which views, turned which way.
+
+Everything random about sample i in epoch e follows from (seed, e, i) alone: a resumed run sees what an
+undisturbed one sees, whatever the number of threads.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from resdepth.inputs import Inputs
+from resdepth.normalization import Array, Normalization, normalize_patch
+from resdepth.scene import Scene, ViewSet
+from resdepth.windows import Window, random_corners, tile_grid
+
+# Streams of random numbers that must not coincide.
+_CORNERS, _PAIRS, _ORDER, _SAMPLE = range(4)
+
+
+class Sample(NamedTuple):
+    """What the network sees and what it should say.
+
+    Attributes:
+        channels: (C, T, T) float32, normalised.
+        truth: (T, T) float32, metres above `centre`; NaN where unknown or not to be counted.
+        centre: mean height of the initial DSM in the patch, metres.
+    """
+
+    channels: Array
+    truth: Array
+    centre: float
+
+
+@dataclass(frozen=True)
+class ScenePatches:
+    """The patches of one scene, each with the view sets that it is seen with.
+
+    Attributes:
+        scene: where they lie; it has a truth.
+        corners: (N, 2) int64, row and column.
+        view_sets: the scene's view sets; one empty set for a network without images.
+        drawn: (N,) index of the one view set of each patch; None if each patch is seen with all.
+        fresh: (N,) for validation, the part of each patch that counts.
+    """
+
+    scene: Scene
+    corners: NDArray[np.int64]
+    view_sets: tuple[ViewSet, ...]
+    drawn: NDArray[np.int64] | None = None
+    fresh: tuple[Window, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.corners) * (len(self.view_sets) if self.drawn is None else 1)
+
+    def locate(self, index: int) -> tuple[int, ViewSet]:
+        """The patch and the view set of sample `index`."""
+        if self.drawn is not None:
+            return index, self.view_sets[self.drawn[index]]
+        patch, pair = divmod(index, len(self.view_sets))
+        return patch, self.view_sets[pair]
+
+
+def draw_patches(
+    scene: Scene,
+    regions: Sequence[Window],
+    view_sets: Sequence[ViewSet],
+    *,
+    tile: int,
+    n: int,
+    all_pairs: bool,
+    seed: Sequence[int],
+) -> ScenePatches:
+    """Random training patches; with `all_pairs` each is seen with every view set, else with a random one."""
+    corners = random_corners(regions, tile, n, np.random.default_rng([*seed, _CORNERS]))
+    sets = tuple(view_sets) or ((),)
+    drawn = None
+    if not all_pairs and len(sets) > 1:
+        drawn = np.random.default_rng([*seed, _PAIRS]).integers(len(sets), size=n)
+    return ScenePatches(scene, corners, sets, drawn)
+
+
+def validation_patches(
+    scene: Scene, regions: Sequence[Window], view_sets: Sequence[ViewSet], *, tile: int
+) -> ScenePatches:
+    """All tiles of the regions side by side, each pixel counted once, each seen with every view set."""
+    grids = [tile_grid(region, tile, tile) for region in regions]
+    corners = [(window.row, window.col) for grid in grids for window in grid.windows()]
+    fresh = tuple(part for grid in grids for part in grid.fresh())
+    return ScenePatches(
+        scene, np.array(corners, dtype=np.int64).reshape(-1, 2), tuple(view_sets) or ((),), None, fresh
+    )
+
+
+class SampleSet(Protocol):
+    """Samples by number."""
+
+    def __len__(self) -> int: ...
+
+    def sample(self, index: int, epoch: int) -> Sample:
+        """Sample `index` as it looks in `epoch`."""
+
+
+class _Patches:
+    def __init__(
+        self, parts: Sequence[ScenePatches], tile: int, normalization: Normalization, inputs: Inputs
+    ) -> None:
+        self._parts, self._tile = tuple(parts), tile
+        self._ends = np.cumsum([len(part) for part in parts])
+        self._normalization, self._inputs = normalization, inputs
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def _locate(self, index: int) -> tuple[ScenePatches, int, ViewSet]:
+        which = int(np.searchsorted(self._ends, index, side="right"))
+        part = self._parts[which]
+        return part, *part.locate(index - int(self._ends[which]) + len(part))
+
+    def _read(self, part: ScenePatches, patch: int, view_set: ViewSet) -> Sample:
+        row, col = part.corners[patch]
+        window = Window(int(row), int(col), self._tile, self._tile)
+        scene = part.scene
+        if scene.truth is None:
+            raise ValueError(f"scene {scene.name!r} has no truth")
+        dsm, truth = scene.dsm.read(window), scene.truth.read(window)
+        seen = normalize_patch(dsm, scene.read_views(view_set, window), self._normalization, self._inputs)
+        return Sample(seen.channels, (truth - np.float64(seen.centre)).astype(np.float32), seen.centre)
+
+
+class TrainingSamples(_Patches):
+    """Random patches, shuffled views, random quarter turns and flips."""
+
+    def __init__(
+        self,
+        parts: Sequence[ScenePatches],
+        tile: int,
+        normalization: Normalization,
+        inputs: Inputs,
+        *,
+        augment: bool,
+        permute: bool,
+        seed: int,
+    ) -> None:
+        super().__init__(parts, tile, normalization, inputs)
+        self._augment, self._permute, self._seed = augment, permute, seed
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """The order of the samples in an epoch."""
+        return np.random.default_rng([self._seed, _ORDER, epoch]).permutation(len(self))
+
+    def sample(self, index: int, epoch: int) -> Sample:
+        """Sample `index` as it looks in `epoch`."""
+        rng = np.random.default_rng([self._seed, _SAMPLE, epoch, index])
+        part, patch, view_set = self._locate(index)
+        if self._permute and len(view_set) > 1:
+            view_set = tuple(view_set[i] for i in rng.permutation(len(view_set)))
+        read = self._read(part, patch, view_set)
+        if not self._augment:
+            return read
+        quarter_turns, upside_down, mirrored = int(rng.integers(4)), rng.random() < 0.5, rng.random() < 0.5
+
+        def turned(values: Array) -> Array:
+            values = np.rot90(values, quarter_turns, axes=(-2, -1))
+            values = values[..., ::-1, :] if upside_down else values
+            return values[..., ::-1] if mirrored else values
+
+        return Sample(turned(read.channels), turned(read.truth), read.centre)
+
+
+class ValidationSamples(_Patches):
+    """Every tile as it is; pixels that an earlier tile counted have no truth."""
+
+    def order(self, epoch: int) -> NDArray[np.int64]:  # noqa: ARG002 - the same in each epoch
+        """The samples one after the other."""
+        return np.arange(len(self))
+
+    def sample(self, index: int, epoch: int) -> Sample:  # noqa: ARG002
+        """Sample `index`; the epoch does not matter."""
+        part, patch, view_set = self._locate(index)
+        read = self._read(part, patch, view_set)
+        if part.fresh is None:
+            return read
+        counted = np.full_like(read.truth, np.nan)
+        fresh = part.fresh[patch].slices
+        counted[fresh] = read.truth[fresh]
+        return read._replace(truth=counted)
+
+
+class Batch(NamedTuple):
+    """Samples side by side.
+
+    Attributes:
+        channels: (B, C, T, T) float32.
+        truth: (B, 1, T, T) float32, metres above the patch's centre; NaN = not counted.
+    """
+
+    channels: Tensor
+    truth: Tensor
+
+
+def _collate(samples: SampleSet, indices: NDArray[np.int64], epoch: int) -> Batch:
+    read = [samples.sample(int(index), epoch) for index in indices]
+    channels = torch.from_numpy(np.stack([sample.channels for sample in read]))
+    truth = torch.from_numpy(np.stack([sample.truth for sample in read])[:, None])
+    return Batch(channels, truth)
+
+
+def batches(
+    samples: SampleSet, order: NDArray[np.int64], *, batch_size: int, epoch: int, workers: int
+) -> Iterator[Batch]:
+    """The samples in the given order, prepared ahead by `workers` threads (0: when asked for)."""
+    groups = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    if not workers:
+        for group in groups:
+            yield _collate(samples, group, epoch)
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix="samples") as pool:
+        waiting: list[Future[Batch]] = []
+        try:
+            for group in groups:
+                waiting.append(pool.submit(_collate, samples, group, epoch))
+                if len(waiting) > workers:
+                    yield waiting.pop(0).result()
+            while waiting:
+                yield waiting.pop(0).result()
+        finally:
+            for future in waiting:
+                future.cancel()

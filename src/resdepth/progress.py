@@ -1,0 +1,103 @@
+"""Progress of long work: a bar on a terminal, plain lines elsewhere. Always on stderr."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress(Protocol):
+    """What long work reports to."""
+
+    def advance(self, amount: float = 1, *, note: str = "") -> None:
+        """Count `amount` more units as done; `note` is shown beside the bar."""
+
+
+class Silent:
+    """Progress that nobody watches (library use)."""
+
+    def advance(self, amount: float = 1, *, note: str = "") -> None:
+        """Do nothing."""
+
+
+class _Bar:
+    def __init__(self, title: str, total: float | None, unit: str, done: float) -> None:
+        from rich import progress as bars
+        from rich.console import Console
+
+        columns = [
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(),
+            bars.TaskProgressColumn(),
+            bars.TextColumn("{task.fields[rate]}{task.fields[note]}"),
+            bars.TimeRemainingColumn(),
+        ]
+        self._bars = bars.Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._bars.add_task(title, total=total, completed=int(done), note="", rate="")
+        self._unit = unit
+        self._done = 0.0
+        self._start = time.monotonic()
+        self._bars.start()
+
+    def advance(self, amount: float = 1, *, note: str = "") -> None:
+        self._done += amount
+        rate = self._done / max(time.monotonic() - self._start, 1e-9)
+        self._bars.update(
+            self._task,
+            advance=amount,
+            note=f"  {note}" if note else "",
+            rate=f"{rate:.3g} {self._unit}/s" if self._unit else "",
+        )
+
+    def close(self) -> None:
+        self._bars.stop()
+
+
+class _Lines:
+    """A line at most every ten seconds, so that a log file stays readable."""
+
+    def __init__(self, title: str, total: float | None, unit: str, done: float) -> None:
+        self._title, self._total, self._unit = title, total, unit
+        self._done, self._before = done, done
+        self._start = self._last = time.monotonic()
+
+    def advance(self, amount: float = 1, *, note: str = "") -> None:
+        self._done += amount
+        now = time.monotonic()
+        if now - self._last < SECONDS_BETWEEN_LINES:
+            return
+        self._last = now
+        rate = (self._done - self._before) / max(now - self._start, 1e-9)
+        parts = [self._title]
+        if self._total:
+            left = (self._total - self._done) / rate if rate > 0 else float("inf")
+            parts += [f"{100 * self._done / self._total:.0f} %", f"{left:.0f} s left"]
+        if self._unit:
+            parts.append(f"{rate:.3g} {self._unit}/s")
+        if note:
+            parts.append(note)
+        print("  ".join(parts), file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        pass
+
+
+@contextmanager
+def progress_bar(title: str, total: float | None, *, unit: str = "", done: float = 0) -> Iterator[Progress]:
+    """Show progress on stderr until the block ends.
+
+    Args:
+        title: what is being done.
+        total: how many units there are; None if that is not known.
+        unit: the unit's name, for the rate ("samples" gives "120 samples/s").
+        done: how many units an earlier try had done already; they do not count for the rate.
+    """
+    kind = _Bar if sys.stderr.isatty() else _Lines
+    shown = kind(title, total, unit, done)
+    try:
+        yield shown
+    finally:
+        shown.close()

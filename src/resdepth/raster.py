@@ -1,0 +1,295 @@
+"""Rasters in and out. The only user of rasterio; nodata numbers exist nowhere else: inside, void is NaN."""
+
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import MaskFlags
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterioWindow
+
+from resdepth.errors import ResDepthError
+from resdepth.windows import Window
+
+Array = NDArray[np.float32]
+
+NODATA = -9999.0
+# Two grids are the same if their corners agree within this share of a pixel.
+CORNER_TOLERANCE_PX = 0.01
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the pixels of a raster lie.
+
+    Attributes:
+        height, width: in pixels.
+        transform: affine map from (column, row) to map coordinates, six numbers a, b, c, d, e, f.
+        crs: coordinate reference system as WKT; empty if unknown.
+        crs_name: the same for people ("EPSG:32632").
+    """
+
+    height: int
+    width: int
+    transform: tuple[float, float, float, float, float, float]
+    crs: str = field(default="", repr=False)
+    crs_name: str = field(default="unknown", compare=False)
+
+    @property
+    def whole(self) -> Window:
+        """The window of all pixels."""
+        return Window(0, 0, self.height, self.width)
+
+    @property
+    def pixel_area(self) -> float:
+        """Area of a pixel in squared map units (m2 in projected systems)."""
+        a, b, _, d, e, _ = self.transform
+        return abs(a * e - b * d)
+
+    @property
+    def gsd(self) -> float:
+        """Side of a pixel in map units."""
+        return float(np.sqrt(self.pixel_area))
+
+    def map_position(self, row: float, col: float) -> tuple[float, float]:
+        """Map coordinates (x, y) of a pixel corner."""
+        a, b, c, d, e, f = self.transform
+        return (a * col + b * row + c, d * col + e * row + f)
+
+    def crop(self, window: Window) -> "Grid":
+        """The grid of a part of this raster."""
+        a, b, _, d, e, _ = self.transform
+        x, y = self.map_position(window.row, window.col)
+        return Grid(window.height, window.width, (a, b, x, d, e, y), self.crs, self.crs_name)
+
+    def differences(self, other: "Grid") -> list[str]:
+        """In words, what keeps the two grids from being pixel-aligned; empty if they are the same."""
+        found = []
+        if (self.height, self.width) != (other.height, other.width):
+            found.append(
+                f"size {other.height} x {other.width} instead of {self.height} x {self.width} pixels"
+            )
+        if self.crs and other.crs and self.crs != other.crs:
+            found.append(f"CRS {other.crs_name} instead of {self.crs_name}")
+        if self._corner_shift_px(other) > CORNER_TOLERANCE_PX:
+            ours, theirs = self.transform, other.transform
+            found.append(f"{_placement(theirs)} instead of {_placement(ours)}")
+        return found
+
+    def _corner_shift_px(self, other: "Grid") -> float:
+        corners = [(0, 0), (0, self.width), (self.height, 0), (self.height, self.width)]
+        shifts = [
+            np.hypot(*np.subtract(self.map_position(*corner), other.map_position(*corner)))
+            for corner in corners
+        ]
+        return float(max(shifts)) / max(self.gsd, 1e-30)
+
+
+def _placement(transform: tuple[float, ...]) -> str:
+    a, _, c, _, e, f = transform
+    return f"origin ({c:.10g}, {f:.10g}) with pixel size ({a:.6g}, {e:.6g})"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a raster file says of itself without its pixels being read."""
+
+    path: Path
+    grid: Grid
+    bands: int
+    dtype: str
+    nodata: float | None
+    has_mask: bool
+
+    @property
+    def may_have_voids(self) -> bool:
+        """False only where a void cannot occur: integers without nodata value and mask."""
+        return self.nodata is not None or self.has_mask or np.dtype(self.dtype).kind == "f"
+
+
+def _open(path: Path) -> Any:
+    try:
+        return rasterio.open(path)
+    except RasterioError as error:
+        raise ResDepthError(f"{path}: this file cannot be read as a raster ({error})") from error
+
+
+def read_header(path: Path) -> Header:
+    """Open a raster, read its header, close it.
+
+    Raises:
+        ResDepthError: if the file is no raster, or holds complex numbers.
+    """
+    with _open(path) as dataset:
+        if np.dtype(dataset.dtypes[0]).kind not in "iuf":
+            raise ResDepthError(f"{path}: holds {dataset.dtypes[0]} values; integers or floats are expected")
+        crs = dataset.crs
+        epsg = crs.to_epsg() if crs else None
+        name = f"EPSG:{epsg}" if epsg else (crs.to_string() if crs else "unknown")
+        grid = Grid(
+            dataset.height, dataset.width, tuple(dataset.transform)[:6], crs.to_wkt() if crs else "", name
+        )
+        flags = dataset.mask_flag_enums[0]
+        has_mask = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+        return Header(path, grid, dataset.count, dataset.dtypes[0], dataset.nodata, has_mask)
+
+
+class Band(Protocol):
+    """The first band of a raster, wherever its pixels are."""
+
+    grid: Grid
+
+    def read(self, window: Window) -> Array:
+        """(height, width) float32, NaN = void. The window lies inside the raster."""
+
+
+class FileBand:
+    """A band whose pixels stay in the file; each thread reads through its own handle."""
+
+    def __init__(self, path: Path) -> None:
+        self.header = read_header(path)
+        self.grid = self.header.grid
+        self._handles = threading.local()
+
+    def read(self, window: Window) -> Array:
+        """(height, width) float32, NaN = void."""
+        values, valid = self.read_raw(window)
+        return _void_to_nan(values, self.header.nodata, valid)
+
+    def read_raw(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """The stored numbers, and the file's own mask where it has one."""
+        if getattr(self._handles, "pid", None) != os.getpid():
+            self._handles.dataset, self._handles.pid = _open(self.header.path), os.getpid()
+        where = RasterioWindow(window.col, window.row, window.width, window.height)
+        try:
+            values = self._handles.dataset.read(1, window=where)
+            valid = self._handles.dataset.read_masks(1, window=where) > 0 if self.header.has_mask else None
+        except RasterioError as error:
+            raise ResDepthError(
+                f"{self.header.path}: the pixels of {window} cannot be read ({error}); is the file complete?"
+            ) from error
+        return values, valid
+
+
+class ArrayBand:
+    """A band held in memory, in the type in which it is stored."""
+
+    def __init__(
+        self,
+        values: NDArray[Any],
+        grid: Grid,
+        *,
+        nodata: float | None = None,
+        valid: NDArray[np.bool_] | None = None,
+    ) -> None:
+        self.grid = grid
+        self._values, self._nodata, self._valid = values, nodata, valid
+
+    def read(self, window: Window) -> Array:
+        """(height, width) float32, NaN = void; always a copy."""
+        valid = None if self._valid is None else self._valid[window.slices]
+        return _void_to_nan(self._values[window.slices], self._nodata, valid)
+
+
+def hold(band: FileBand) -> ArrayBand:
+    """Read a whole band into memory."""
+    values, valid = band.read_raw(band.grid.whole)
+    return ArrayBand(values, band.grid, nodata=band.header.nodata, valid=valid)
+
+
+def _void_to_nan(values: NDArray[Any], nodata: float | None, valid: NDArray[np.bool_] | None) -> Array:
+    result = values.astype(np.float32)
+    if values.dtype.kind == "f":
+        result[~np.isfinite(values)] = np.nan
+    if nodata is not None and not np.isnan(nodata):
+        # Compared in the stored type: -3.4e38 or 0.1 differ once they are float64.
+        result[values == np.array(nodata).astype(values.dtype)] = np.nan
+    if valid is not None:
+        result[~valid] = np.nan
+    return result
+
+
+class GeoTiffWriter:
+    """An open GeoTIFF that is being filled; see `new_geotiff`."""
+
+    def __init__(self, dataset: Any, dtype: str) -> None:
+        self._dataset, self._dtype = dataset, dtype
+
+    def write(self, row: int, values: Array) -> None:
+        """Write full rows from `row` on; NaN becomes nodata."""
+        stored = np.where(np.isnan(values), NODATA, values).astype(self._dtype)
+        height, width = values.shape
+        self._dataset.write(stored, 1, window=RasterioWindow(0, row, width, height))
+
+
+@contextmanager
+def new_geotiff(path: Path, grid: Grid, *, dtype: str = "float32") -> Iterator[GeoTiffWriter]:
+    """Write a one-band GeoTIFF (LZW, nodata -9999); it appears under its name only once it is complete.
+
+    Args:
+        path: the file; its folder exists.
+        grid: size and georeference.
+        dtype: float32 or float64.
+
+    Raises:
+        ResDepthError: if it cannot be written (disk full, no permission).
+    """
+    with atomic_path(path) as temporary:
+        try:
+            with rasterio.open(
+                temporary,
+                "w",
+                driver="GTiff",
+                height=grid.height,
+                width=grid.width,
+                count=1,
+                dtype=dtype,
+                crs=grid.crs or None,
+                transform=rasterio.Affine(*grid.transform),
+                nodata=NODATA,
+                compress="LZW",
+                predictor=3,
+                BIGTIFF="IF_SAFER",
+            ) as dataset:
+                yield GeoTiffWriter(dataset, dtype)
+        except (RasterioError, OSError) as error:
+            raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`; renamed to `path` if the block succeeds, removed if it does not."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    current = os.umask(0o022)
+    os.umask(current)
+    return current
+
+
+def count_voids(band: Band, windows: Iterator[Window] | list[Window], rows_at_once: int = 512) -> int:
+    """How many void pixels lie in the windows; reads a strip at a time."""
+    voids = 0
+    for window in windows:
+        for row in range(window.row, window.row_stop, rows_at_once):
+            height = min(rows_at_once, window.row_stop - row)
+            voids += int(np.isnan(band.read(Window(row, window.col, height, window.width))).sum())
+    return voids

@@ -1,0 +1,58 @@
+"""Refining a region: which tiles, in what order, how they are merged."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from resdepth.blending import Strip, blend_tiles
+from resdepth.engine import Refiner
+from resdepth.errors import ResDepthError
+from resdepth.progress import Progress, Silent
+from resdepth.raster import Array
+from resdepth.scene import Scene, ViewSet
+from resdepth.windows import Window, tile_grid
+
+
+def refine_region(
+    scene: Scene,
+    view_set: ViewSet,
+    region: Window,
+    refiner: Refiner,
+    tile: int,
+    progress: Progress | None = None,
+) -> Iterator[Strip]:
+    """The refined heights of a region, in strips from top to bottom, as the published ResDepth computes them.
+
+    Tiles with stride tile / 2 are refined each on its own and merged with linear ramps (ResDepth, ISPRS
+    2022, section 3.5). Memory grows with the region's width, not with its height.
+
+    Args:
+        scene: DSM and views; the DSM has no voids in the region.
+        view_set: the views to show the network.
+        region: at least tile x tile pixels.
+        refiner: the model, ready to run.
+        tile: side of a tile in pixels.
+        progress: is told of each batch, in tiles.
+
+    Raises:
+        ResDepthError: if the DSM has a void in the region.
+    """
+    grid = tile_grid(region, tile, tile // 2)
+    return blend_tiles(grid, _refined_tiles(scene, view_set, grid.windows(), refiner, progress or Silent()))
+
+
+def _refined_tiles(
+    scene: Scene, view_set: ViewSet, windows: list[Window], refiner: Refiner, progress: Progress
+) -> Iterator[Array]:
+    size = refiner.batch_size(windows[0].height)
+    for start in range(0, len(windows), size):
+        batch = windows[start : start + size]
+        dsm = np.stack([scene.dsm.read(window) for window in batch])
+        if np.isnan(dsm).any():
+            raise ResDepthError(
+                f"{scene.name}: the initial DSM has voids near {batch[0]}; fill them first, for example "
+                "with gdal_fillnodata.py"
+            )
+        views = np.stack([scene.read_views(view_set, window) for window in batch])
+        yield from refiner.refine(dsm, views)
+        progress.advance(len(batch))

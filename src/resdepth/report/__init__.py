@@ -1,0 +1,1 @@
+"""Figures to files that people read."""

@@ -1,0 +1,43 @@
+"""The figures that matter most, before and after, as a table for the terminal and for Markdown."""
+
+from collections.abc import Mapping
+
+from resdepth.evaluation import Evaluation, Statistics
+
+COLUMNS = (
+    ("MAE", "mae"),
+    ("RMSE", "rmse"),
+    ("MedAE", "absolute_median"),
+    ("NMAD", "nmad"),
+    ("median", "median"),
+)
+
+
+def summary_table(evaluations: Mapping[str, Evaluation]) -> str:
+    """A Markdown table: a row for each data set, class of objects and surface; metres."""
+    rows = [["data set", "pixels", "surface", "n", *(f"{label} [m]" for label, _ in COLUMNS)]]
+    for name, evaluation in evaluations.items():
+        for label, refined in evaluation.refined.items():
+            if evaluation.initial is not None:
+                rows.append([name, label, "initial", *_figures(evaluation.initial[label])])
+            rows.append([name, label, "refined", *_figures(refined)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    text_columns = 3
+
+    def line(row: list[str]) -> str:
+        cells = [
+            cell.ljust(width) if column < text_columns else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        return "| " + " | ".join(cells) + " |"
+
+    rule = [
+        "-" * width if column < text_columns else "-" * (width - 1) + ":"
+        for column, width in enumerate(widths)
+    ]
+    return "\n".join([line(rows[0]), line(rule), *(line(row) for row in rows[1:])])
+
+
+def _figures(figures: Statistics) -> list[str]:
+    values = [getattr(figures, name) for _, name in COLUMNS]
+    return [f"{figures.count}", *(f"{value:.3f}" if figures.count else "--" for value in values)]

@@ -1,0 +1,172 @@
+"""The run folder: what a training run leaves behind, file by file as the published ResDepth does."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from resdepth.checkpoint import Architecture, Model, save_model
+from resdepth.errors import ResDepthError
+from resdepth.normalization import Normalization
+from resdepth.published import (
+    ARCHITECTURE_FILE,
+    BEST_CHECKPOINT,
+    CHECKPOINT_FOLDER,
+    HEIGHT_FILE,
+    IMAGE_FILE,
+    MODEL_FILE,
+    read_moments,
+    write_architecture,
+    write_checkpoint,
+    write_moments,
+)
+from resdepth.raster import atomic_path
+
+LAST_CHECKPOINT = "Model_last.pth"
+TRAINING_LOG = "training.log"
+RUN_LOG = "run.log"
+CONFIG_FILE = "config.json"
+ORIGINAL_CONFIG_FILE = "config.json.orig"
+LAYERS_FILE = "model_parameters.txt"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run writes.
+
+    Attributes:
+        path: the run folder.
+        events: its folder of TensorBoard events.
+    """
+
+    path: Path
+    events: Path
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint from which the run goes on; rewritten after each epoch."""
+        return self.path / CHECKPOINT_FOLDER / LAST_CHECKPOINT
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the epoch with the lowest validation loss."""
+        return self.path / CHECKPOINT_FOLDER / BEST_CHECKPOINT
+
+    def after(self, epochs: int) -> Path:
+        """The checkpoint kept after so many epochs."""
+        return self.path / CHECKPOINT_FOLDER / f"Model_after_{epochs}_epochs.pth"
+
+
+def new_run_folder(output_directory: Path, events_directory: Path, suffix: str, now: datetime) -> RunFolder:
+    """Make a folder named by date and time; a second run within the same minute gets a number.
+
+    Raises:
+        ResDepthError: if it cannot be made.
+    """
+    stem = now.strftime("%Y-%m-%d_%H-%M") + (f"_{suffix}" if suffix else "")
+    try:
+        output_directory.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while True:
+            name = stem if number == 1 else f"{stem}_{number}"
+            try:
+                (output_directory / name).mkdir()
+                break
+            except FileExistsError:
+                number += 1
+        run = RunFolder(output_directory / name, events_directory / name)
+        (run.path / CHECKPOINT_FOLDER).mkdir()
+        run.events.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResDepthError(f"{output_directory}: no run folder can be made here ({error})") from error
+    return run
+
+
+def write_description(
+    run: RunFolder,
+    config: Mapping[str, Any],
+    original: bytes,
+    architecture: Architecture,
+    network: nn.Module,
+    *,
+    with_layers: bool,
+) -> None:
+    """Write everything about a run that is known before its first epoch, but for the normalisation."""
+    write_json(run.path / CONFIG_FILE, config)
+    with atomic_path(run.path / ORIGINAL_CONFIG_FILE) as temporary:
+        temporary.write_bytes(original)
+    write_architecture(run.path / ARCHITECTURE_FILE, architecture)
+    if with_layers:
+        count = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+        text = f"{network}\n\n{count} trainable parameters\n"
+        with atomic_path(run.path / LAYERS_FILE) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file; it appears complete or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def write_normalization(run: Path, normalization: Normalization) -> None:
+    """Write the two .p files (the second only for networks that see images)."""
+    write_moments(run / HEIGHT_FILE, None, normalization.height_sigma)
+    if normalization.image_std is not None:
+        write_moments(run / IMAGE_FILE, normalization.image_mean, normalization.image_std)
+
+
+def read_normalization(run: Path, *, with_images: bool) -> Normalization | None:
+    """The normalisation of an earlier run; None if its files are not there."""
+    files = [run / HEIGHT_FILE, *([run / IMAGE_FILE] if with_images else [])]
+    if not all(file.exists() for file in files):
+        return None
+    _, sigma = read_moments(files[0])
+    return Normalization(sigma, *(read_moments(files[1]) if with_images else ()))
+
+
+def write_best(run: RunFolder, checkpoint: Mapping[str, Any], model: Model) -> None:
+    """Write Model_best.pth and, beside the checkpoints, the same model as one self-contained file."""
+    write_checkpoint(run.best, checkpoint)
+    save_model(model, run.path / MODEL_FILE)
+
+
+def carry_over(earlier: Path, run: RunFolder, earlier_events: Path) -> None:
+    """Take the best model, the training log and the TensorBoard events of an earlier run along."""
+    for name in (f"{CHECKPOINT_FOLDER}/{BEST_CHECKPOINT}", TRAINING_LOG, MODEL_FILE):
+        if (earlier / name).is_file():
+            with atomic_path(run.path / name) as temporary:
+                shutil.copyfile(earlier / name, temporary)
+    if earlier_events.is_dir():
+        for events in earlier_events.glob("events.out.tfevents.*"):
+            shutil.copyfile(events, run.events / events.name)
+
+
+def truncate_log(log: Path, epochs: int) -> None:
+    """Drop the lines of epochs that were not saved any more: they will be run again."""
+    if not log.exists():
+        return
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if not (_epoch_of(line) or 0) > epochs]
+    with atomic_path(log) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")
+
+
+def _epoch_of(line: str) -> int | None:
+    words = line.split()
+    return (
+        int(words[1].rstrip(":"))
+        if len(words) > 1 and words[0] == "epoch" and words[1][0].isdigit()
+        else None
+    )
+
+
+def log_epoch(log: Path, text: str) -> None:
+    """Append a line to the training log."""
+    with log.open("a", encoding="utf-8") as file:
+        file.write(text + "\n")

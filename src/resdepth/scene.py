@@ -1,0 +1,314 @@
+"""One data set: initial DSM, truth, views and masks on ONE grid; and the lists that name its images."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resdepth.errors import InputProblems, Problem, ResDepthError
+from resdepth.raster import Array, ArrayBand, Band, FileBand, Grid, hold
+from resdepth.windows import Window
+
+ViewSet = tuple[int, ...]
+
+MASKS = ("ground_truth", "building", "water", "forest")
+SHOWN_NAMES = 5
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One area, all rasters pixel-aligned.
+
+    Attributes:
+        name: for logs and result folders.
+        grid: the one grid.
+        dsm: the initial DSM, metres.
+        truth: the true DSM, metres, NaN = unknown; None if there is none.
+        views: the ortho-images in use, by their index in the image list.
+        masks: building, water, forest, ground_truth (those given); the value 1 sets a mask.
+        image_paths: all images of the list.
+        dsm_path: where the initial DSM lies, if it is a file.
+    """
+
+    name: str
+    grid: Grid
+    dsm: Band
+    truth: Band | None = None
+    views: Mapping[int, Band] = field(default_factory=dict)
+    masks: Mapping[str, Band] = field(default_factory=dict)
+    image_paths: tuple[Path, ...] = ()
+    dsm_path: Path | None = None
+
+    @classmethod
+    def open(
+        cls,
+        dsm: str | Path,
+        images: Sequence[str | Path] = (),
+        *,
+        truth: str | Path | None = None,
+        masks: Mapping[str, str | Path] | None = None,
+        name: str = "scene",
+    ) -> "Scene":
+        """A scene from raster files; only their headers are read.
+
+        Args:
+            dsm: the initial DSM, metres.
+            images: ortho-images; the first is view 0.
+            truth: the true DSM, metres.
+            masks: paths by name: ground_truth, building, water, forest.
+            name: what to call the scene.
+
+        Raises:
+            InputProblems: all files that are unusable or lie on another grid than the DSM.
+        """
+        files = SceneFiles(
+            name=name,
+            dsm=("dsm", Path(dsm)),
+            truth=None if truth is None else ("truth", Path(truth)),
+            images=tuple(Path(image) for image in images),
+            image_list_key="images",
+            used_views=tuple(range(len(images))),
+            masks={mask: (f"masks[{mask!r}]", Path(path)) for mask, path in (masks or {}).items()},
+        )
+        scene, problems = open_scene(files)
+        if scene is None:
+            raise InputProblems(problems)
+        return scene
+
+    @classmethod
+    def of_arrays(
+        cls,
+        dsm: Array,
+        images: Sequence[Array] = (),
+        *,
+        truth: Array | None = None,
+        masks: Mapping[str, Array] | None = None,
+        gsd: float = 1.0,
+        name: str = "scene",
+    ) -> "Scene":
+        """A scene from arrays of one shape (H, W); NaN = void. `gsd` is the side of a pixel in metres.
+
+        Raises:
+            ResDepthError: if an array is not two-dimensional or has another shape than the DSM.
+        """
+        shape = np.shape(dsm)
+        if len(shape) != 2:
+            raise ResDepthError(f"dsm: expected an array (height, width), found shape {shape}")
+        grid = Grid(shape[0], shape[1], (gsd, 0.0, 0.0, 0.0, -gsd, 0.0))
+
+        def band(values: Array, key: str) -> Band:
+            if np.shape(values) != shape:
+                raise ResDepthError(f"{key}: shape {np.shape(values)} differs from the DSM's {shape}")
+            return ArrayBand(np.asarray(values), grid)
+
+        return cls(
+            name=name,
+            grid=grid,
+            dsm=band(dsm, "dsm"),
+            truth=None if truth is None else band(truth, "truth"),
+            views={index: band(image, f"images[{index}]") for index, image in enumerate(images)},
+            masks={mask: band(values, f"masks[{mask!r}]") for mask, values in (masks or {}).items()},
+        )
+
+    def read_views(self, view_set: ViewSet, window: Window) -> Array:
+        """(V, height, width) float32 grey values, NaN = void; V is 0 for an empty view set."""
+        shape = (len(view_set), *window.shape)
+        result: Array = np.empty(shape, dtype=np.float32)
+        for channel, index in enumerate(view_set):
+            result[channel] = self.views[index].read(window)
+        return result
+
+    def read_mask(self, name: str, window: Window) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Where the mask is set (value 1), and where it says anything (not nodata); (H, W) bool each."""
+        values = self.masks[name].read(window)
+        return values == 1, ~np.isnan(values)
+
+
+@dataclass(frozen=True)
+class SceneFiles:
+    """The paths that make up a scene, each with the configuration key that names it."""
+
+    name: str
+    dsm: tuple[str, Path]
+    truth: tuple[str, Path] | None
+    images: tuple[Path, ...]
+    image_list_key: str
+    used_views: tuple[int, ...]
+    masks: Mapping[str, tuple[str, Path]]
+
+
+def open_scene(files: SceneFiles) -> tuple[Scene | None, list[Problem]]:
+    """Read all headers and compare them with the initial DSM's.
+
+    Returns:
+        The scene (None if a file is unusable or on another grid), and all problems found.
+    """
+    problems: list[Problem] = []
+    dsm = _open_band(*files.dsm, problems)
+    truth = _open_band(*files.truth, problems) if files.truth else None
+    masks = {name: _open_band(*named, problems) for name, named in files.masks.items()}
+    views = {
+        index: _open_band(files.image_list_key, files.images[index], problems) for index in files.used_views
+    }
+    unused = [path for i, path in enumerate(files.images) if i not in files.used_views and not path.is_file()]
+    problems += [
+        Problem(files.image_list_key, f"{path}: no such file; no pair uses it", "warning") for path in unused
+    ]
+    if dsm is None:
+        return None, problems
+    named = [(files.truth[0], truth)] if files.truth else []
+    named += [(files.masks[name][0], band) for name, band in masks.items()]
+    named += [(files.image_list_key, band) for band in views.values()]
+    for key, band in named:
+        if band is None:
+            continue
+        for difference in dsm.grid.differences(band.grid):
+            problems.append(
+                Problem(
+                    key,
+                    f"{band.header.path}: {difference}; all rasters of a data set must be pixel-aligned "
+                    f"with {files.dsm[1].name}: resample with gdalwarp -te ... -tr ... -t_srs ...",
+                )
+            )
+    if any(problem.severity == "error" for problem in problems):
+        return None, problems
+    scene = Scene(
+        name=files.name,
+        grid=dsm.grid,
+        dsm=dsm,
+        truth=truth,
+        views={index: band for index, band in views.items() if band is not None},
+        masks={name: band for name, band in masks.items() if band is not None},
+        image_paths=files.images,
+        dsm_path=files.dsm[1],
+    )
+    return scene, problems
+
+
+def _open_band(key: str, path: Path, problems: list[Problem]) -> FileBand | None:
+    if not path.exists():
+        problems.append(Problem(key, f"{path}: no such file; check the path"))
+        return None
+    try:
+        band = FileBand(path)
+    except ResDepthError as error:
+        problems.append(Problem(key, str(error)))
+        return None
+    if band.header.bands > 1:
+        text = f"{path}: has {band.header.bands} bands; only the first is used"
+        problems.append(Problem(key, text, "warning"))
+    return band
+
+
+def hold_in_memory(scenes: Sequence[Scene], budget_bytes: float) -> list[Scene]:
+    """The scenes with their rasters held in memory, as far as the budget reaches.
+
+    Rasters are taken in order (DSM, truth, views in use); those that do not fit stay in their files and are
+    read by window. Masks are not needed in training and stay where they are.
+    """
+    left = budget_bytes
+
+    def held(band: Band) -> Band:
+        nonlocal left
+        if not isinstance(band, FileBand):
+            return band
+        size = band.grid.whole.area * np.dtype(band.header.dtype).itemsize
+        if size > left:
+            return band
+        left -= size
+        return hold(band)
+
+    return [
+        replace(
+            scene,
+            dsm=held(scene.dsm),
+            truth=None if scene.truth is None else held(scene.truth),
+            views={index: held(band) for index, band in scene.views.items()},
+        )
+        for scene in scenes
+    ]
+
+
+def resolve_path(text: str, named_in: Path) -> Path:
+    """A path relative to the file that names it; if nothing is there, to the working directory."""
+    path = Path(text).expanduser()
+    if path.is_absolute():
+        return path
+    beside = named_in.parent.resolve() / path
+    return beside if beside.exists() else Path.cwd() / path
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """Non-blank lines with their numbers, stripped."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ResDepthError(f"{path}: not a text file in UTF-8 ({error.reason})") from error
+    except OSError as error:
+        raise ResDepthError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    numbered = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
+    return [(number, line) for number, line in numbered if line]
+
+
+def read_image_list(path: Path) -> tuple[tuple[Path, ...], list[Problem]]:
+    """The images that a list names, one path per line; their file names must be unique.
+
+    Raises:
+        ResDepthError: if the list cannot be read.
+    """
+    images = tuple(resolve_path(line, path) for _, line in _lines(path))
+    problems = [
+        Problem(str(path), f"the file name {name!r} occurs {count} times; pair lists need unique names")
+        for name, count in Counter(image.name for image in images).items()
+        if count > 1
+    ]
+    if not images:
+        problems.append(Problem(str(path), "the list is empty; name one ortho-image per line"))
+    return images, problems
+
+
+def read_pair_list(
+    path: Path, images: Sequence[Path], n_views: int
+) -> tuple[tuple[ViewSet, ...], list[Problem]]:
+    """The view sets that a list names, as indices into the image list.
+
+    A line holds `n_views` image names between commas; spaces, a trailing comma and blank lines do not matter.
+    Names match whole file names, unlike in the published code, which matches parts of paths
+    (tests/test_scene.py).
+
+    Raises:
+        ResDepthError: if the list cannot be read.
+    """
+    index_of = {image.name: index for index, image in enumerate(images)}
+    view_sets: list[ViewSet] = []
+    problems: list[Problem] = []
+    for number, line in _lines(path):
+        where = f"{path}: line {number}"
+        names = [name.strip() for name in line.split(",") if name.strip()]
+        unknown = [name for name in names if name not in index_of]
+        if unknown:
+            known = ", ".join(list(index_of)[:SHOWN_NAMES]) + (", ..." if len(index_of) > SHOWN_NAMES else "")
+            text = f"{', '.join(unknown)}: not in the image list, which has {known}"
+            problems.append(Problem(where, text))
+        elif len(names) != n_views:
+            text = f"names {len(names)} images ({line}); this network takes {n_views} (model.input_channels)"
+            problems.append(Problem(where, text))
+        elif len(set(names)) < len(names):
+            problems.append(Problem(where, f"names one image twice ({line}); its views must differ"))
+        else:
+            view_set = tuple(index_of[name] for name in names)
+            if view_set in view_sets:
+                problems.append(Problem(where, f"repeats an earlier line ({line}); ignored", "warning"))
+            else:
+                view_sets.append(view_set)
+    if not view_sets and not problems:
+        problems.append(Problem(str(path), "the list is empty; name the images of one pair per line"))
+    return tuple(view_sets), problems
+
+
+def used_views(view_sets: Iterable[ViewSet]) -> tuple[int, ...]:
+    """The distinct images of several view sets, sorted."""
+    return tuple(sorted({index for view_set in view_sets for index in view_set}))

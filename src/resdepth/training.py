@@ -1,0 +1,330 @@
+"""The training loop: epochs, validation, checkpoints; interrupted at any moment, it goes on bit for bit."""
+
+import logging
+import math
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from resdepth.checkpoint import clone_weights, load_weights
+from resdepth.errors import Interrupted, ResDepthError
+from resdepth.losses import Loss
+from resdepth.patches import Batch, TrainingSamples, ValidationSamples, batches
+from resdepth.progress import Progress, progress_bar
+
+logger = logging.getLogger(__name__)
+
+SCALARS_EVERY = 20  # iterations, as published
+
+
+@dataclass
+class Learner:
+    """What changes while a network learns.
+
+    Attributes:
+        network, optimizer, scheduler: as PyTorch has them; no scheduler if the learning rate stays.
+        height_sigma: metres per normalised unit.
+        loss: of heights in metres.
+        device: where it all is.
+    """
+
+    network: nn.Module
+    optimizer: Optimizer
+    scheduler: LRScheduler | None
+    height_sigma: float
+    loss: Loss
+    device: torch.device
+
+    @property
+    def learning_rate(self) -> float:
+        """The current learning rate."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def loss_of(self, batch: Batch) -> Tensor:
+        """The loss of a batch in metres: the network's output is denormalised first."""
+        channels = batch.channels.to(
+            self.device, memory_format=torch.channels_last, non_blocking=True
+        )  # (B, C, T, T)
+        truth = batch.truth.to(self.device, non_blocking=True)  # (B, 1, T, T)
+        return self.loss(self.network(channels) * self.height_sigma, truth)
+
+
+@dataclass
+class Standing:
+    """How far a run has come.
+
+    Attributes:
+        epoch: epochs completed.
+        end: epochs to complete.
+        iteration: batches of the current epoch that are done (after an interruption).
+        step: batches in all.
+        loss_sum, loss_count: over the done batches of the current epoch.
+        best_loss: lowest validation loss.
+        best_epoch: the epoch that reached it.
+        loss_train, loss_val: of the last epoch that has one.
+    """
+
+    epoch: int
+    end: int
+    iteration: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    best_loss: float = math.inf
+    best_epoch: int = 0
+    loss_train: float = math.nan
+    loss_val: float = math.nan
+
+
+class Recorder(Protocol):
+    """Where a run's figures and checkpoints go."""
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """A figure for TensorBoard."""
+
+    def epoch_done(self, standing: Standing, *, improved: bool, learning_rate: float) -> None:
+        """An epoch is over; called before its checkpoint is written."""
+
+    def save(self, name: str, checkpoint: Mapping[str, Any]) -> None:
+        """Keep a checkpoint: "last", "best", or "after"."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a run proceeds; see the configuration's sections training_settings and general."""
+
+    batch_size: int
+    workers: int
+    evaluate_rate: int
+    save_rate: int
+
+
+@dataclass
+class _Stop:
+    """Set by the first Ctrl-C or SIGTERM; the second one ends the process at once."""
+
+    asked: bool = False
+    name: str = ""
+    previous: dict[int, Any] = field(default_factory=dict)
+
+
+def checkpoint_of(learner: Learner, standing: Standing) -> dict[str, Any]:
+    """A checkpoint with the published keys, and under "resdepth" what exact resuming needs."""
+    content: dict[str, Any] = {
+        "epoch": standing.epoch - 1,
+        "model_state_dict": clone_weights(learner.network),
+        "optimizer_state_dict": learner.optimizer.state_dict(),
+        "loss_train": standing.loss_train,
+        "loss_val": standing.loss_val,
+        "resdepth": dict(vars(standing)),
+    }
+    if learner.scheduler is not None:
+        content["scheduler_state_dict"] = learner.scheduler.state_dict()
+    return content
+
+
+def restore(learner: Learner, checkpoint: Mapping[str, Any]) -> None:
+    """Put a checkpoint's weights, optimizer and scheduler into a learner.
+
+    Raises:
+        ResDepthError: if they do not fit the configuration.
+    """
+    load_weights(learner.network, checkpoint["model_state_dict"])
+    try:
+        stored, ours = checkpoint["optimizer_state_dict"], learner.optimizer.state_dict()
+        if set(ours["param_groups"][0]) - set(stored["param_groups"][0]) >= {"betas"} or (
+            "momentum" in ours["param_groups"][0] and "momentum" not in stored["param_groups"][0]
+        ):
+            raise ResDepthError(
+                "the checkpoint was written with another optimizer; set optimizer.name as it was"
+            )
+        learner.optimizer.load_state_dict(stored)
+        if learner.scheduler is not None and "scheduler_state_dict" in checkpoint:
+            learner.scheduler.load_state_dict(checkpoint["scheduler_state_dict"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise ResDepthError(f"the checkpoint's optimizer or scheduler does not fit: {error!r}") from error
+
+
+def fit(
+    learner: Learner,
+    train: TrainingSamples,
+    val: ValidationSamples,
+    standing: Standing,
+    schedule: Schedule,
+    recorder: Recorder,
+) -> Standing:
+    """Train until `standing.end` epochs are complete.
+
+    After each epoch: validation (every `evaluate_rate` epochs and after the last), the scheduler's step, the
+    checkpoints. "last" is written at the very end of it, so that a run killed at any moment goes on from it.
+
+    Raises:
+        Interrupted: on Ctrl-C or SIGTERM, after the state was saved.
+        ResDepthError: if the loss is not finite, or no validation pixel has a truth.
+    """
+    recorder.save("last", checkpoint_of(learner, standing))
+    total = (standing.end - standing.epoch) * len(train)
+    done = standing.iteration * schedule.batch_size
+    with _stoppable() as stop, progress_bar("training", total, unit="samples", done=done) as progress:
+        while standing.epoch < standing.end:
+            _train_epoch(learner, train, standing, schedule, recorder, progress, stop)
+            _finish_epoch(learner, val, standing, schedule, recorder, stop)
+    return standing
+
+
+def _train_epoch(
+    learner: Learner, samples: TrainingSamples, standing: Standing, schedule: Schedule, recorder: Recorder,
+    progress: Progress, stop: _Stop,
+) -> None:  # fmt: skip
+    learner.network.train()
+    order = samples.order(standing.epoch)[standing.iteration * schedule.batch_size :]
+    loss_sum = torch.tensor(standing.loss_sum, dtype=torch.float64, device=_float64_device(learner.device))
+    for batch in batches(
+        samples, order, batch_size=schedule.batch_size, epoch=standing.epoch, workers=schedule.workers
+    ):
+        # A batch without any truth teaches nothing; a step would still move the weights by their momentum.
+        if torch.isfinite(batch.truth).any():
+            loss = learner.loss_of(batch)
+            learner.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            learner.optimizer.step()
+            loss_sum += loss.detach().to(loss_sum)
+            standing.loss_count += 1
+            if standing.step % SCALARS_EVERY == 0:
+                value = float(loss.detach())
+                _demand_finite(value, standing)
+                recorder.scalar("train/MAE_metric", value, standing.step)
+                recorder.scalar("train/learning_rate", learner.learning_rate, standing.step)
+        standing.iteration += 1
+        standing.step += 1
+        progress.advance(len(batch.channels), note=_note(standing, loss_sum, learner.device))
+        if stop.asked:
+            standing.loss_sum = float(loss_sum)
+            _demand_finite(standing.loss_sum, standing)
+            _save_and_stop(learner, standing, recorder, stop)
+    total = float(loss_sum)
+    _demand_finite(total, standing)
+    if not standing.loss_count:
+        raise ResDepthError("no training patch holds a single pixel with a known truth; check raster_gt")
+    standing.loss_train = total / standing.loss_count
+    standing.iteration = 0
+    standing.loss_sum, standing.loss_count = 0.0, 0
+
+
+def _float64_device(device: torch.device) -> torch.device:
+    return torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
+
+
+def _note(standing: Standing, loss_sum: Tensor, device: torch.device) -> str:
+    text = f"epoch {standing.epoch + 1}/{standing.end}"
+    # On other devices asking for the loss would wait for the whole queue.
+    if device.type == "cpu" and standing.loss_count:
+        text += f"  loss {float(loss_sum) / standing.loss_count:.3f} m"
+    return text
+
+
+def _demand_finite(loss: float, standing: Standing) -> None:
+    if not math.isfinite(loss):
+        raise ResDepthError(
+            f"the loss became {loss} in epoch {standing.epoch + 1}; the last good state is the checkpoint "
+            f"after epoch {standing.epoch}. Lower optimizer.learning_rate, and look for outliers in the DSMs"
+        )
+
+
+def _finish_epoch(
+    learner: Learner, val: ValidationSamples, standing: Standing, schedule: Schedule, recorder: Recorder,
+    stop: _Stop,
+) -> None:  # fmt: skip
+    epoch = standing.epoch + 1
+    validated = epoch % schedule.evaluate_rate == 0 or epoch == standing.end
+    learning_rate = learner.learning_rate
+    if validated:
+        standing.loss_val = validate(learner, val, schedule)
+        recorder.scalar("val/MAE_metric", standing.loss_val, standing.step)
+        recorder.scalar("val/learning_rate", learning_rate, standing.step)
+    if isinstance(learner.scheduler, ReduceLROnPlateau):
+        if validated:
+            learner.scheduler.step(standing.loss_val)
+    elif learner.scheduler is not None:
+        learner.scheduler.step()
+    improved = validated and standing.loss_val < standing.best_loss
+    if improved:
+        standing.best_loss, standing.best_epoch = standing.loss_val, epoch
+    standing.epoch = epoch
+    checkpoint = checkpoint_of(learner, standing)
+    if improved:
+        recorder.save("best", checkpoint)
+    if epoch % schedule.save_rate == 0:
+        recorder.save("after", checkpoint)
+    recorder.epoch_done(standing, improved=improved, learning_rate=learning_rate)
+    recorder.save("last", checkpoint)
+    if stop.asked and standing.epoch < standing.end:
+        _save_and_stop(learner, standing, recorder, stop)
+
+
+@torch.no_grad()
+def validate(learner: Learner, samples: ValidationSamples, schedule: Schedule) -> float:
+    """The mean of the batches' losses, metres; batches without a known truth are left out.
+
+    Raises:
+        ResDepthError: if no pixel has a known truth, or the loss is not finite.
+    """
+    learner.network.eval()
+    losses = [
+        float(learner.loss_of(batch))
+        for batch in batches(
+            samples, samples.order(0), batch_size=schedule.batch_size, epoch=0, workers=schedule.workers
+        )
+        if torch.isfinite(batch.truth).any()
+    ]
+    if not losses:
+        raise ResDepthError(
+            "no validation pixel has a known truth; check raster_gt and the validation stripe"
+        )
+    mean = sum(losses) / len(losses)
+    if not math.isfinite(mean):
+        raise ResDepthError(f"the validation loss became {mean}; lower optimizer.learning_rate")
+    return mean
+
+
+def _save_and_stop(learner: Learner, standing: Standing, recorder: Recorder, stop: _Stop) -> None:
+    recorder.save("last", checkpoint_of(learner, standing))
+    where = f"{standing.epoch} of {standing.end} epochs are complete"
+    if standing.iteration:
+        where += f", and {standing.iteration} batches of the next"
+    raise Interrupted(f"stopped by {stop.name}: {where}")
+
+
+@contextmanager
+def _stoppable() -> Iterator[_Stop]:
+    """Turn the first Ctrl-C or SIGTERM into a wish that the loop grants between two batches."""
+    stop = _Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        stop.asked, stop.name = True, {signal.SIGINT: "Ctrl-C"}.get(signal.Signals(number), "SIGTERM")
+        logger.info("stopping after this batch (once more to stop at once)")
+        give_back()
+
+    def give_back() -> None:
+        while stop.previous:
+            number, handler = stop.previous.popitem()
+            signal.signal(number, handler)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        stop.previous[number] = signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        give_back()

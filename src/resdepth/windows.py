@@ -1,0 +1,221 @@
+"""Rectangles of pixels: regions, tiles, and random patches. Pure arithmetic; nothing here touches a file."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Strategy = Literal["5-crossval_vertical", "5-crossval_horizontal", "entire"]
+
+N_STRIPES = 5
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """A half-open rectangle of pixels: rows [row, row + height), columns [col, col + width)."""
+
+    row: int
+    col: int
+    height: int
+    width: int
+
+    @property
+    def row_stop(self) -> int:
+        """The first row below the window."""
+        return self.row + self.height
+
+    @property
+    def col_stop(self) -> int:
+        """The first column to the right of the window."""
+        return self.col + self.width
+
+    @property
+    def area(self) -> int:
+        """The number of pixels."""
+        return self.height * self.width
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return (self.height, self.width)
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index of this window in an array that starts at (0, 0)."""
+        return (slice(self.row, self.row_stop), slice(self.col, self.col_stop))
+
+    def relative_to(self, outer: "Window") -> "Window":
+        """The same pixels, counted from the upper-left corner of `outer`."""
+        return Window(self.row - outer.row, self.col - outer.col, self.height, self.width)
+
+    def contains(self, inner: "Window") -> bool:
+        """Whether every pixel of `inner` lies in this window."""
+        return (
+            self.row <= inner.row
+            and self.col <= inner.col
+            and inner.row_stop <= self.row_stop
+            and inner.col_stop <= self.col_stop
+        )
+
+
+@dataclass(frozen=True)
+class Regions:
+    """What a data set's area serves for. The windows of one role never overlap those of another."""
+
+    train: tuple[Window, ...] = ()
+    val: tuple[Window, ...] = ()
+    test: tuple[Window, ...] = ()
+
+
+def split_regions(
+    height: int, width: int, strategy: Strategy, *, test_stripe: int = 0, crossval: bool = False
+) -> Regions:
+    """Cut an area into training, validation and test regions (ResDepth, ISPRS 2022, section 4).
+
+    Stripes are cut along the columns (vertical) or the rows (horizontal): five, of round(0.2 n) pixels
+    each, the last taking the rest. `test_stripe` tests, the next one (cyclic) validates, the others train,
+    neighbouring training stripes merged. With `crossval`, `test_stripe` validates and the others train.
+    With "entire" the whole area is offered to each role.
+    """
+    whole = Window(0, 0, height, width)
+    if strategy == "entire":
+        return Regions(train=(whole,), val=(whole,), test=(whole,))
+
+    def regions(stripes: Iterable[int]) -> tuple[Window, ...]:
+        return tuple(_stripe_window(whole, strategy, run) for run in _runs(sorted(stripes)))
+
+    if crossval:
+        return Regions(train=regions(set(range(N_STRIPES)) - {test_stripe}), val=regions([test_stripe]))
+    val_stripe = (test_stripe + 1) % N_STRIPES
+    return Regions(
+        train=regions(set(range(N_STRIPES)) - {test_stripe, val_stripe}),
+        val=regions([val_stripe]),
+        test=regions([test_stripe]),
+    )
+
+
+def _runs(indices: Sequence[int]) -> list[tuple[int, int]]:
+    """Runs of successive numbers as (first, one past the last)."""
+    runs: list[tuple[int, int]] = []
+    for index in indices:
+        if runs and runs[-1][1] == index:
+            runs[-1] = (runs[-1][0], index + 1)
+        else:
+            runs.append((index, index + 1))
+    return runs
+
+
+def _stripe_window(whole: Window, strategy: Strategy, run: tuple[int, int]) -> Window:
+    length = whole.width if strategy == "5-crossval_vertical" else whole.height
+    step = round(length / N_STRIPES)
+    start = run[0] * step
+    stop = length if run[1] == N_STRIPES else run[1] * step
+    if strategy == "5-crossval_vertical":
+        return Window(0, start, whole.height, stop - start)
+    return Window(start, 0, stop - start, whole.width)
+
+
+@dataclass(frozen=True)
+class AxisTile:
+    """One tile along one axis.
+
+    Attributes:
+        start: first pixel, counted from the region's edge.
+        shared: how many of its pixels the previous tile covers already (0 for the first tile).
+    """
+
+    start: int
+    shared: int
+
+
+def axis_tiles(length: int, tile: int, stride: int) -> tuple[AxisTile, ...]:
+    """Tiles that cover [0, length) without a gap; a last tile that would leave is shifted back inside.
+
+    Raises:
+        ValueError: if the region is smaller than a tile.
+    """
+    if length < tile:
+        raise ValueError(f"a region of {length} pixels is smaller than a tile of {tile}")
+    starts = [*range(0, length - tile, stride), length - tile]
+    shared = [0, *(before + tile - start for before, start in pairwise(starts))]
+    return tuple(AxisTile(start, overlap) for start, overlap in zip(starts, shared, strict=True))
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """Square tiles over a region, row by row.
+
+    Attributes:
+        region: what is covered.
+        tile: side of a tile in pixels.
+        rows, cols: the tiles along each axis.
+    """
+
+    region: Window
+    tile: int
+    rows: tuple[AxisTile, ...]
+    cols: tuple[AxisTile, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows) * len(self.cols)
+
+    def windows(self) -> list[Window]:
+        """All tiles, in raster coordinates, row by row."""
+        return [
+            Window(self.region.row + row.start, self.region.col + col.start, self.tile, self.tile)
+            for row in self.rows
+            for col in self.cols
+        ]
+
+    def fresh(self) -> list[Window]:
+        """For each tile, in the tile's own coordinates, the part that no earlier tile covers.
+
+        With stride = tile these parts cover each pixel of the region exactly once.
+        """
+        return [
+            Window(row.shared, col.shared, self.tile - row.shared, self.tile - col.shared)
+            for row in self.rows
+            for col in self.cols
+        ]
+
+
+def tile_grid(region: Window, tile: int, stride: int) -> TileGrid:
+    """The lattice of tiles of the published method: stride = tile in validation, tile / 2 in testing."""
+    return TileGrid(
+        region, tile, axis_tiles(region.height, tile, stride), axis_tiles(region.width, tile, stride)
+    )
+
+
+def corner_count(regions: Iterable[Window], tile: int) -> int:
+    """How many upper-left corners there are whose patch lies inside one of the regions."""
+    return sum(max(w.height - tile + 1, 0) * max(w.width - tile + 1, 0) for w in regions)
+
+
+def random_corners(
+    regions: Sequence[Window], tile: int, n: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Distinct upper-left corners, uniform over all corners whose patch lies inside one of the regions.
+
+    Time and memory grow with n, not with the area: corners are numbered and numbers are drawn.
+
+    Returns:
+        (n, 2) int64: row and column of each corner.
+
+    Raises:
+        ValueError: if there are fewer than n corners.
+    """
+    spans = [(max(w.height - tile + 1, 0), max(w.width - tile + 1, 0)) for w in regions]
+    ends = np.cumsum([rows * cols for rows, cols in spans])
+    available = int(ends[-1]) if len(ends) else 0
+    if n > available:
+        raise ValueError(f"{n} patches of {tile} x {tile} pixels wanted, {available} are possible")
+    numbers = rng.choice(available, size=n, replace=False, shuffle=True)
+    which = np.searchsorted(ends, numbers, side="right")
+    offset = numbers - np.concatenate([[0], ends[:-1]])[which]
+    widths = np.array([cols for _, cols in spans])[which]
+    origins = np.array([(w.row, w.col) for w in regions])[which]
+    corners: NDArray[np.int64] = origins + np.stack([offset // widths, offset % widths], axis=1)
+    return corners

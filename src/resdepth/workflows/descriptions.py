@@ -1,0 +1,72 @@
+"""What a workflow writes down about itself: complete configurations, warnings, log files."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from resdepth.checking import TrainArea
+from resdepth.config import Section
+from resdepth.errors import Problem
+from resdepth.windows import Window
+
+logger = logging.getLogger(__name__)
+
+
+def complete_config(config: Section, areas: list[dict[str, Any]]) -> dict[str, Any]:
+    """A configuration with every default filled in, and what follows from it for each data set."""
+    content = config.model_dump(mode="json", by_alias=True)
+    for dataset, area in zip(content["datasets"], areas, strict=True):
+        dataset.update(area)
+    return {
+        section: {key: value for key, value in values.items() if value is not None}
+        if isinstance(values, dict)
+        else [{key: value for key, value in item.items() if value is not None} for item in values]
+        for section, values in content.items()
+    }
+
+
+def extents(regions: Iterable[Window]) -> dict[str, list[list[int]]]:
+    """Regions as the published configurations list them, with inclusive ends."""
+    windows = list(regions)
+    return {
+        "x_extent": [[window.col, window.col_stop - 1] for window in windows],
+        "y_extent": [[window.row, window.row_stop - 1] for window in windows],
+    }
+
+
+def describe_training_area(area: TrainArea) -> dict[str, Any]:
+    """What follows from the configuration for one training data set."""
+    regions = {"train": area.train, "val": area.val}
+    described: dict[str, Any] = {
+        "area_defn": {role: extents(windows) for role, windows in regions.items() if windows}
+    }
+    if area.scene.image_paths:
+        described["image_list"] = [str(path) for path in area.scene.image_paths]
+        described["image_pairs"] = [list(view_set) for view_set in area.train_sets or area.val_sets]
+    return described
+
+
+def warn(problems: Iterable[Problem]) -> None:
+    """Log what may make the result differ from the wish."""
+    for problem in problems:
+        logger.warning("%s", problem)
+
+
+@contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Write the package's log messages into a file as well, as long as the block runs."""
+    package = logging.getLogger("resdepth")
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    before = package.level
+    package.addHandler(handler)
+    if not package.isEnabledFor(logging.INFO):
+        package.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(before)
+        handler.close()

@@ -1,0 +1,324 @@
+"""From a training configuration to a run folder."""
+
+import logging
+import math
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import resdepth
+from resdepth.checking import TrainPlan, plan_training
+from resdepth.checkpoint import build_network, torch_version
+from resdepth.config import Section
+from resdepth.engine import choose_device, tune_allocator
+from resdepth.errors import Interrupted, ResDepthError
+from resdepth.losses import LOSSES
+from resdepth.normalization import Array, Normalization, height_sigma, image_statistics
+from resdepth.optimization import new_optimizer, new_scheduler
+from resdepth.patches import (
+    ScenePatches,
+    TrainingSamples,
+    ValidationSamples,
+    draw_patches,
+    validation_patches,
+)
+from resdepth.published import read_checkpoint
+from resdepth.recording import RunRecorder
+from resdepth.runs import (
+    CONFIG_FILE,
+    LAST_CHECKPOINT,
+    RUN_LOG,
+    TRAINING_LOG,
+    RunFolder,
+    carry_over,
+    new_run_folder,
+    read_normalization,
+    truncate_log,
+    write_description,
+    write_normalization,
+)
+from resdepth.scene import Scene, hold_in_memory, used_views
+from resdepth.training import Learner, Schedule, Standing, fit, restore
+from resdepth.windows import Window
+from resdepth.workflows.descriptions import complete_config, describe_training_area, log_file, warn
+
+logger = logging.getLogger(__name__)
+
+BYTES_PER_GB = 1e9
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a network learns from, before it is normalised.
+
+    Attributes:
+        scenes: as in the plan, held in memory as far as the budget reaches.
+        train, val: the patches of each.
+    """
+
+    scenes: tuple[Scene, ...]
+    train: tuple[ScenePatches, ...]
+    val: tuple[ScenePatches, ...]
+
+
+def train(config: str | Path) -> Path:
+    """Train a network as a configuration file says.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        InputProblems: everything that is wrong with the configuration or its data; nothing is written then.
+        Interrupted: on Ctrl-C or SIGTERM; the message says how to go on.
+        ResDepthError: if training cannot go on (loss not finite, disk full).
+    """
+    source = Path(config)
+    plan = plan_training(source)
+    warn(plan.warnings)
+    learner, pretrained = _new_learner(plan)
+    earlier = None if plan.config.model.pretrained_path is None else Path(plan.config.model.pretrained_path)
+    earlier_run = None if earlier is None else earlier.parent.parent
+    material = _gather(plan)
+    normalization = _normalization(plan, material, earlier_run)
+    standing = Standing(epoch=0, end=plan.config.training_settings.n_epochs)
+    if pretrained is not None and earlier is not None:
+        standing = _standing_after(pretrained, plan, earlier)
+
+    output = plan.config.output
+    events = Path(output.tboard_log_dir)
+    now = datetime.now().astimezone()
+    run = new_run_folder(Path(output.output_directory), events, output.suffix, now)
+    write_description(
+        run,
+        complete_config(plan.config, [describe_training_area(area) for area in plan.areas]),
+        source.read_bytes(),
+        plan.architecture,
+        learner.network,
+        with_layers=output.plot_model_txt,
+    )
+    write_normalization(run.path, normalization)
+    if earlier_run is not None:
+        carry_over(earlier_run, run, events / earlier_run.name)
+        truncate_log(run.path / TRAINING_LOG, standing.epoch)
+    return _run(plan, material, learner, normalization, standing, run)
+
+
+def resume(run_folder: str | Path) -> Path:
+    """Go on with a run that was interrupted or killed, in its own folder.
+
+    On the CPU the result is bitwise equal to that of a run that was never stopped.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        ResDepthError: if the folder is no run folder, or its data changed or are gone.
+        Interrupted: as `train`.
+    """
+    folder = Path(run_folder)
+    last = RunFolder(folder, folder).last
+    if not (folder / CONFIG_FILE).is_file() or not last.is_file():
+        raise ResDepthError(
+            f"{folder}: no run folder: {CONFIG_FILE} or checkpoints/{LAST_CHECKPOINT} is missing"
+        )
+    plan = plan_training(folder / CONFIG_FILE)
+    warn(plan.warnings)
+    learner, _ = _new_learner(plan)
+    checkpoint = read_checkpoint(last)
+    try:
+        standing = Standing(**checkpoint["resdepth"])
+    except (KeyError, TypeError) as error:
+        raise ResDepthError(
+            f"{last}: does not say how far the run had come; use model.pretrained_path"
+        ) from error
+    restore(learner, checkpoint)
+    run = RunFolder(folder, Path(plan.config.output.tboard_log_dir) / folder.name)
+    if standing.epoch >= standing.end:
+        logger.info("%s: all %d epochs are complete already", folder, standing.end)
+        return folder
+    normalization = read_normalization(folder, with_images=plan.architecture.inputs.n_views > 0)
+    if normalization is None:
+        raise ResDepthError(f"{folder}: the normalisation files (*.p) are missing")
+    truncate_log(folder / TRAINING_LOG, standing.epoch)
+    logger.info("going on after epoch %d of %d", standing.epoch, standing.end)
+    return _run(plan, _gather(plan), learner, normalization, standing, run)
+
+
+def _new_learner(plan: TrainPlan) -> tuple[Learner, dict[str, Any] | None]:
+    """A learner with seeded or restored weights, and the checkpoint that it was restored from."""
+    config = plan.config
+    device = choose_device(config.general.device)
+    tune_allocator()
+    seed_everything(config.general.random_seed)
+    network = build_network(plan.architecture)
+    network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = new_optimizer(config.optimizer, network.parameters())
+    learner = Learner(
+        network=network,
+        optimizer=optimizer,
+        scheduler=new_scheduler(config.scheduler, optimizer),
+        height_sigma=math.nan,  # known once the patches are drawn
+        loss=LOSSES[config.training_settings.loss],
+        device=device,
+    )
+    if config.model.pretrained_path is None:
+        return learner, None
+    checkpoint = read_checkpoint(Path(config.model.pretrained_path))
+    try:
+        restore(learner, checkpoint)
+    except ResDepthError as error:
+        raise ResDepthError(f"{plan.source}: model.pretrained_path: {error}") from error
+    return learner, checkpoint
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the generators of the libraries; our own draw from generators that are passed on."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - for code of others
+    random.seed(seed)
+
+
+def _standing_after(checkpoint: dict[str, Any], plan: TrainPlan, path: Path) -> Standing:
+    """Where a run that continues an earlier one begins: its epochs count on, its best loss stands."""
+    done = int(checkpoint.get("epoch", -1)) + 1
+    exact = checkpoint.get("resdepth", {})
+    standing = Standing(epoch=done, end=done + plan.config.training_settings.n_epochs)
+    standing.step = int(exact.get("step", 0))
+    best_path = path.with_name("Model_best.pth")
+    best = read_checkpoint(best_path) if best_path.is_file() else checkpoint
+    loss = best.get("loss_val")
+    if isinstance(loss, float | int) and math.isfinite(loss) and loss > 0:
+        standing.best_loss, standing.best_epoch = float(loss), int(best.get("epoch", -1)) + 1
+    return standing
+
+
+def _gather(plan: TrainPlan) -> Material:
+    config = plan.config
+    scenes = hold_in_memory([area.scene for area in plan.areas], config.general.memory_gb * BYTES_PER_GB)
+    tile = config.training_settings.tile_size
+    train_parts, val_parts = [], []
+    for index, (scene, area) in enumerate(zip(scenes, plan.areas, strict=True)):
+        if area.train:
+            train_parts.append(
+                draw_patches(
+                    scene,
+                    area.train,
+                    area.train_sets,
+                    tile=tile,
+                    n=area.n_samples,
+                    all_pairs=config.stereopair_settings.use_all_stereo_pairs,
+                    seed=(config.general.random_seed, index),
+                )
+            )
+        if area.val:
+            val_parts.append(validation_patches(scene, area.val, area.val_sets, tile=tile))
+    return Material(tuple(scenes), tuple(train_parts), tuple(val_parts))
+
+
+def _normalization(plan: TrainPlan, material: Material, earlier_run: Path | None) -> Normalization:
+    """The constants of this run; a run that continues another keeps those of the other."""
+    with_images = plan.architecture.inputs.n_views > 0
+    if earlier_run is not None:
+        kept = read_normalization(earlier_run, with_images=with_images)
+        if kept is not None:
+            return kept
+        logger.warning("%s: no normalisation files; the constants are computed anew", earlier_run)
+    tile = plan.config.training_settings.tile_size
+    logger.info(
+        "computing the normalisation from %d patches", sum(len(part.corners) for part in material.train)
+    )
+    try:
+        sigma = height_sigma(_heights(material.train, tile))
+        if not with_images:
+            return Normalization(sigma)
+        images = [
+            (scene.views[view], area.train)
+            for scene, area in zip(material.scenes, plan.areas, strict=True)
+            for view in used_views(area.train_sets)
+        ]
+        return Normalization(sigma, *image_statistics(images))
+    except ValueError as error:
+        raise ResDepthError(f"{plan.source}: no normalisation can be computed: {error}") from error
+
+
+def _heights(parts: Iterable[ScenePatches], tile: int) -> Iterator[Array]:
+    for part in parts:
+        for row, col in part.corners:
+            yield part.scene.dsm.read(Window(int(row), int(col), tile, tile))
+
+
+def _run(
+    plan: TrainPlan, material: Material, learner: Learner, normalization: Normalization, standing: Standing,
+    run: RunFolder,
+) -> Path:  # fmt: skip
+    config = plan.config
+    learner.height_sigma = normalization.height_sigma
+    tile, inputs = config.training_settings.tile_size, plan.architecture.inputs
+    samples = TrainingSamples(
+        material.train,
+        tile,
+        normalization,
+        inputs,
+        augment=config.training_settings.augment,
+        permute=config.stereopair_settings.permute_images_within_pair,
+        seed=config.general.random_seed,
+    )
+    validation = ValidationSamples(material.val, tile, normalization, inputs)
+    schedule = Schedule(
+        batch_size=config.training_settings.batch_size,
+        workers=config.general.workers,
+        evaluate_rate=config.general.evaluate_rate,
+        save_rate=config.general.save_model_rate,
+    )
+    provenance = _provenance(plan)
+    with (
+        log_file(run.path / RUN_LOG),
+        RunRecorder(run, plan.architecture, normalization, provenance, standing.step) as recorder,
+    ):
+        logger.info("run folder: %s", run.path)
+        logger.info(
+            "%d training samples, %d validation samples, %d epochs, on %s",
+            len(samples), len(validation), standing.end - standing.epoch, learner.device,
+        )  # fmt: skip
+        try:
+            fit(learner, samples, validation, standing, schedule, recorder)
+        except Interrupted as stopped:
+            message = f"{stopped}. Go on with: resdepth train --resume {run.path}"
+            logger.info(message)
+            raise Interrupted(message) from stopped
+        except ResDepthError as error:
+            logger.error("%s", error)  # noqa: TRY400 - for run.log; the caller tells the user
+            raise
+        recorder.hyper_parameters(_hyper_parameters(plan), standing.best_loss)
+        logger.info("best validation loss %.4f m, after epoch %d", standing.best_loss, standing.best_epoch)
+    return run.path
+
+
+def _provenance(plan: TrainPlan) -> dict[str, Any]:
+    return {
+        "resdepth": resdepth.__version__,
+        "torch": torch_version(),
+        "tile_size": plan.config.training_settings.tile_size,
+        "datasets": [
+            {"name": area.scene.name, "gsd_m": area.scene.grid.gsd, "crs": area.scene.grid.crs_name}
+            for area in plan.areas
+        ],
+    }
+
+
+def _hyper_parameters(plan: TrainPlan) -> dict[str, bool | int | float | str]:
+    sections: tuple[Section, ...] = (
+        plan.config.model, plan.config.training_settings, plan.config.optimizer, plan.config.scheduler,
+    )  # fmt: skip
+    values: dict[str, bool | int | float | str] = {}
+    for section, prefix in zip(sections, ("model", "training", "optimizer", "scheduler"), strict=True):
+        for name, value in section.model_dump().items():
+            if isinstance(value, bool | int | float | str):
+                values[f"{prefix}.{name}"] = value
+    return values
