@@ -1,0 +1,235 @@
+"""Small made scenes, configurations and models that the tests share."""
+
+import copy
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+
+from resdepth.checkpoint import Architecture, Model
+from resdepth.networks import new_network
+from resdepth.normalization import Normalization
+from resdepth.published import write_architecture, write_checkpoint, write_moments
+
+GSD = 0.5
+ORIGIN = (465000.0, 5248000.0)
+
+
+def write_raster(
+    path: Path,
+    values: np.ndarray,
+    *,
+    nodata: float | None = None,
+    crs: str | None = "EPSG:32632",
+    gsd: float = GSD,
+    origin: tuple[float, float] = ORIGIN,
+    **options: Any,
+) -> Path:
+    """A one-band GeoTIFF (or several bands, for a 3-D array)."""
+    bands = values if values.ndim == 3 else values[None]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with rasterio.open(
+        path, "w", driver="GTiff", height=bands.shape[1], width=bands.shape[2], count=bands.shape[0],
+        dtype=bands.dtype, crs=crs, transform=rasterio.Affine(gsd, 0, origin[0], 0, -gsd, origin[1]),
+        nodata=nodata, **options,
+    ) as dataset:  # fmt: skip
+        dataset.write(bands)
+    return path
+
+
+def read_raster(path: Path) -> np.ndarray:
+    with rasterio.open(path) as dataset:
+        return dataset.read(1)
+
+
+@dataclass
+class MadeScene:
+    """Rasters and lists of one small scene on disk, with ready configurations.
+
+    Attributes:
+        folder: holds initial.tif, truth.tif, ortho1..4.tif, the masks, imagelist.txt, pairs.txt (1-2 and
+            2-3), pair.txt (1-2), mono.txt (1; 2), triples.txt (1-2-3).
+        initial, truth: heights; the truth has voids (NaN).
+        images: grey values.
+    """
+
+    folder: Path
+    initial: np.ndarray
+    truth: np.ndarray
+    images: list[np.ndarray]
+
+    def path(self, name: str) -> str:
+        return str(self.folder / name)
+
+    def train_config(self, **sections: Any) -> dict[str, Any]:
+        """A complete training configuration that runs in seconds; `sections` are merged into it."""
+        config = {
+            "datasets": [
+                {
+                    "name": "small",
+                    "raster_in": self.path("initial.tif"),
+                    "raster_gt": self.path("truth.tif"),
+                    "path_image_list": self.path("imagelist.txt"),
+                    "path_pairlist_training": self.path("pairs.txt"),
+                    "path_pairlist_validation": self.path("pair.txt"),
+                    "area_type": "train+val",
+                    "allocation_strategy": "5-crossval_vertical",
+                    "test_stripe": 1,
+                    "n_training_samples": 6,
+                }
+            ],
+            "model": {"input_channels": "geom-stereo", "depth": 2, "start_kernel": 4},
+            "training_settings": {"tile_size": 16, "batch_size": 4, "n_epochs": 2},
+            "scheduler": {"name": "StepLR", "settings": {"step_size": 1}},
+            "general": {"workers": 0, "device": "cpu"},
+            "output": {
+                "output_directory": str(self.folder / "logs"),
+                "tboard_log_dir": str(self.folder / "tensorboard"),
+            },
+        }
+        return merged(config, sections)
+
+    def test_config(self, model: dict[str, str], **sections: Any) -> dict[str, Any]:
+        """A complete test configuration; `model` is its model section."""
+        config = {
+            "datasets": [
+                {
+                    "name": "small",
+                    "raster_in": self.path("initial.tif"),
+                    "raster_gt": self.path("truth.tif"),
+                    "path_image_list": self.path("imagelist.txt"),
+                    "path_pairlist": self.path("pairs.txt"),
+                    "area_type": "test",
+                    "allocation_strategy": "5-crossval_vertical",
+                    "test_stripe": 1,
+                }
+            ],
+            "model": model,
+            "general": {"tile_size": 16, "device": "cpu"},
+            "output": {"directory": str(self.folder / "results")},
+        }
+        return merged(config, sections)
+
+    def write(self, config: Any, name: str = "config.json") -> Path:
+        path = self.folder / name
+        path.write_text(config if isinstance(config, str) else json.dumps(config), encoding="utf-8")
+        return path
+
+
+def merged(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with the changes put in; a dict for `datasets` changes the first data set."""
+    result = copy.deepcopy(config)
+    for section, values in changes.items():
+        target = result["datasets"][0] if section == "datasets" and isinstance(values, dict) else None
+        if target is not None:
+            target.update(values)
+        elif isinstance(values, dict):
+            result[section] = {**result.get(section, {}), **values}
+        else:
+            result[section] = values
+    return result
+
+
+def make_heights(seed: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """True heights with boxes on a slope, and a smeared, noisy version of them."""
+    rng = np.random.default_rng(seed)
+    rows, cols = np.mgrid[0:height, 0:width]
+    truth = 400 + 0.02 * rows + 0.01 * cols
+    for _ in range(height * width // 600):
+        row, col = rng.integers(0, height - 8), rng.integers(0, width - 8)
+        truth[row : row + rng.integers(4, 9), col : col + rng.integers(4, 9)] += rng.uniform(3, 9)
+    initial = truth + rng.normal(0, 0.6, truth.shape)
+    return truth.astype(np.float32), initial.astype(np.float32)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> MadeScene:
+    """64 x 160 pixels: five vertical stripes of 32."""
+    return make_scene(tmp_path, 64, 160)
+
+
+def make_scene(folder: Path, height: int, width: int, seed: int = 0) -> MadeScene:
+    truth, initial = make_heights(seed, height, width)
+    rng = np.random.default_rng(seed + 1)
+    images = [
+        (300 + 20 * index + 10 * (truth - 400) + rng.normal(0, 15, truth.shape))
+        .clip(1, 2047)
+        .astype(np.uint16)
+        for index in range(4)
+    ]
+    truth[5:9, 10:30] = np.nan
+    write_raster(folder / "initial.tif", initial, nodata=-9999.0)
+    write_raster(
+        folder / "truth.tif", np.where(np.isnan(truth), -9999, truth).astype(np.float32), nodata=-9999.0
+    )
+    for index, image in enumerate(images, 1):
+        write_raster(folder / f"ortho{index}.tif", image)
+    masks = {
+        "building": truth > 404,
+        "water": np.zeros(truth.shape, bool),
+        "forest": np.zeros(truth.shape, bool),
+    }
+    masks["water"][-8:], masks["forest"][:, ::7] = True, True
+    masks["ground_truth"] = np.ones(truth.shape, bool)
+    masks["ground_truth"][30:34, 40:60] = False
+    for name, mask in masks.items():
+        write_raster(folder / f"mask_{name}.tif", mask.astype(np.uint8), nodata=255)
+    lists = {
+        "imagelist.txt": "ortho1.tif\northo2.tif\northo3.tif\northo4.tif\n",
+        "pair.txt": "ortho1.tif, ortho2.tif\n",
+        "pairs.txt": "ortho1.tif, ortho2.tif\northo2.tif, ortho3.tif\n",
+        "mono.txt": "ortho1.tif,\northo2.tif,\n",
+        "triples.txt": "ortho1.tif, ortho2.tif, ortho3.tif\n",
+    }
+    for name, text in lists.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return MadeScene(folder, initial, truth, images)
+
+
+def make_model(
+    input_channels: str = "geom-stereo", n_views: int = 2, *, seed: int = 0, **settings: Any
+) -> Model:
+    """A small network with random weights."""
+    uses_dsm = input_channels != "stereo"
+    chosen = {"n_input_channels": n_views + uses_dsm, "start_kernel": 4, "depth": 2, "bias_conv_layer": True}
+    chosen |= {"outer_skip": uses_dsm, **settings}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = new_network("UNet", chosen)
+    normalization = Normalization(2.5, *((350.0, 60.0) if n_views else ()))
+    architecture = Architecture("UNet", input_channels, chosen)
+    return Model(architecture, network.state_dict(), normalization, {"tile_size": 16})
+
+
+def write_published_run(folder: Path, model: Model) -> dict[str, str]:
+    """The files of a published run; returns the `model` section of a test configuration that names them."""
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    checkpoint = {"epoch": 4, "model_state_dict": dict(model.weights), "loss_train": 1.0, "loss_val": 1.5}
+    write_checkpoint(folder / "checkpoints" / "Model_best.pth", checkpoint)
+    write_architecture(folder / "model_config.json", model.architecture)
+    constants = model.normalization
+    write_moments(folder / "DSM_normalization_parameters.p", None, constants.height_sigma)
+    section = {
+        "weights": str(folder / "checkpoints" / "Model_best.pth"),
+        "architecture": str(folder / "model_config.json"),
+        "normalization_geom": str(folder / "DSM_normalization_parameters.p"),
+    }
+    if constants.image_std is not None:
+        write_moments(folder / "Image_normalization_parameters.p", constants.image_mean, constants.image_std)
+        section["normalization_image"] = str(folder / "Image_normalization_parameters.p")
+    return section
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """Numbers of the published code; RESDEPTH_REFERENCE names the folder (see CONTRIBUTING.md)."""
+    folder = Path(os.environ.get("RESDEPTH_REFERENCE", "../shared/reference"))
+    if not (folder / "layout.json").is_file():
+        pytest.skip(f"the reference numbers are not at {folder}: set RESDEPTH_REFERENCE")
+    return folder
