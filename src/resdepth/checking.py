@@ -108,13 +108,17 @@ def _split_where(message: str) -> tuple[str, str]:
     return where, text
 
 
-def plan_training(path: Path) -> TrainPlan:
+def plan_training(path: Path, *, resumed: bool = False) -> TrainPlan:
     """Check a training configuration.
+
+    Args:
+        path: the configuration file.
+        resumed: it is that of a run that goes on, which needs the checkpoint it began with no more.
 
     Raises:
         InputProblems: everything that is wrong.
     """
-    plan, problems = _check_training(path)
+    plan, problems = _check_training(path, resumed=resumed)
     raise_errors(problems)
     assert plan is not None, "no plan without a problem"
     return plan
@@ -142,7 +146,7 @@ def architecture_of(config: TrainConfig) -> Architecture:
     return Architecture(model.name, model.input_channels, settings)
 
 
-def _check_training(path: Path) -> tuple[TrainPlan | None, list[Problem]]:
+def _check_training(path: Path, *, resumed: bool = False) -> tuple[TrainPlan | None, list[Problem]]:
     config, problems = load_train_config(path)
     if config is None:
         return None, problems
@@ -156,7 +160,7 @@ def _check_training(path: Path) -> tuple[TrainPlan | None, list[Problem]]:
         problems += found
         areas += [area] if area else []
     architecture = architecture_of(config)
-    if config.model.pretrained_path is not None:
+    if config.model.pretrained_path is not None and not resumed:
         problems += checkpoint_problems(config.model.pretrained_path, architecture, path)
     for name in ("output_directory", "tboard_log_dir"):
         problems += folder_problems(getattr(config.output, name), f"{path}: output.{name}")

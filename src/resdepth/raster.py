@@ -206,15 +206,23 @@ def hold(band: FileBand) -> ArrayBand:
 
 
 def _void_to_nan(values: NDArray[Any], nodata: float | None, valid: NDArray[np.bool_] | None) -> Array:
-    result = values.astype(np.float32)
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes inf, which is void
+        result = values.astype(np.float32)
     if values.dtype.kind == "f":
-        result[~np.isfinite(values)] = np.nan
-    if nodata is not None and not np.isnan(nodata):
+        result[~np.isfinite(result)] = np.nan
+    if nodata is not None and _can_hold(values.dtype, nodata):
         # Compared in the stored type: -3.4e38 or 0.1 differ once they are float64.
         result[values == np.array(nodata).astype(values.dtype)] = np.nan
     if valid is not None:
         result[~valid] = np.nan
     return result
+
+
+def _can_hold(dtype: np.dtype[Any], value: float) -> bool:
+    """Whether a pixel can have this value; files say nodata = -9999 even where pixels are unsigned."""
+    if dtype.kind == "f":
+        return abs(value) <= np.finfo(dtype).max
+    return value.is_integer() and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
 
 
 class GeoTiffWriter:
@@ -242,9 +250,10 @@ def new_geotiff(path: Path, grid: Grid, *, dtype: str = "float32") -> Iterator[G
     Raises:
         ResDepthError: if it cannot be written (disk full, no permission).
     """
-    with atomic_path(path) as temporary:
-        try:
-            with rasterio.open(
+    try:
+        with (
+            atomic_path(path) as temporary,
+            rasterio.open(
                 temporary,
                 "w",
                 driver="GTiff",
@@ -258,10 +267,11 @@ def new_geotiff(path: Path, grid: Grid, *, dtype: str = "float32") -> Iterator[G
                 compress="LZW",
                 predictor=3,
                 BIGTIFF="IF_SAFER",
-            ) as dataset:
-                yield GeoTiffWriter(dataset, dtype)
-        except (RasterioError, OSError) as error:
-            raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error
+            ) as dataset,
+        ):
+            yield GeoTiffWriter(dataset, dtype)
+    except (RasterioError, OSError) as error:
+        raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error
 
 
 @contextmanager

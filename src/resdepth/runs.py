@@ -3,8 +3,10 @@
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -71,20 +73,21 @@ def new_run_folder(output_directory: Path, events_directory: Path, suffix: str, 
     stem = now.strftime("%Y-%m-%d_%H-%M") + (f"_{suffix}" if suffix else "")
     try:
         output_directory.mkdir(parents=True, exist_ok=True)
-        number = 1
-        while True:
+        events_directory.mkdir(parents=True, exist_ok=True)
+        for number in count(1):
             name = stem if number == 1 else f"{stem}_{number}"
-            try:
-                (output_directory / name).mkdir()
-                break
-            except FileExistsError:
-                number += 1
-        run = RunFolder(output_directory / name, events_directory / name)
-        (run.path / CHECKPOINT_FOLDER).mkdir()
-        run.events.mkdir(parents=True, exist_ok=True)
+            run = RunFolder(output_directory / name, events_directory / name)
+            # Another run may write its events here, though its folder lies elsewhere.
+            if run.path.exists() or run.events.exists():
+                continue
+            with suppress(FileExistsError):
+                run.path.mkdir()
+                run.events.mkdir(exist_ok=run.events == run.path)
+                (run.path / CHECKPOINT_FOLDER).mkdir()
+                return run
     except OSError as error:
         raise ResDepthError(f"{output_directory}: no run folder can be made here ({error})") from error
-    return run
+    raise AssertionError("count() never ends")
 
 
 def write_description(

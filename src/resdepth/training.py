@@ -4,11 +4,12 @@ import logging
 import math
 import signal
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -109,7 +110,7 @@ class Schedule:
 
 
 @dataclass
-class _Stop:
+class Stop:
     """Set by the first Ctrl-C or SIGTERM; the second one ends the process at once."""
 
     asked: bool = False
@@ -183,7 +184,7 @@ def fit(
 
 def _train_epoch(
     learner: Learner, samples: TrainingSamples, standing: Standing, schedule: Schedule, recorder: Recorder,
-    progress: Progress, stop: _Stop,
+    progress: Progress, stop: Stop,
 ) -> None:  # fmt: skip
     learner.network.train()
     order = samples.order(standing.epoch)[standing.iteration * schedule.batch_size :]
@@ -211,13 +212,11 @@ def _train_epoch(
             standing.loss_sum = float(loss_sum)
             _demand_finite(standing.loss_sum, standing)
             _save_and_stop(learner, standing, recorder, stop)
-    total = float(loss_sum)
-    _demand_finite(total, standing)
+    standing.loss_sum = float(loss_sum)
+    _demand_finite(standing.loss_sum, standing)
     if not standing.loss_count:
         raise ResDepthError("no training patch holds a single pixel with a known truth; check raster_gt")
-    standing.loss_train = total / standing.loss_count
-    standing.iteration = 0
-    standing.loss_sum, standing.loss_count = 0.0, 0
+    standing.loss_train = standing.loss_sum / standing.loss_count
 
 
 def _float64_device(device: torch.device) -> torch.device:
@@ -242,24 +241,24 @@ def _demand_finite(loss: float, standing: Standing) -> None:
 
 def _finish_epoch(
     learner: Learner, val: ValidationSamples, standing: Standing, schedule: Schedule, recorder: Recorder,
-    stop: _Stop,
+    stop: Stop,
 ) -> None:  # fmt: skip
     epoch = standing.epoch + 1
     validated = epoch % schedule.evaluate_rate == 0 or epoch == standing.end
     learning_rate = learner.learning_rate
     if validated:
-        standing.loss_val = validate(learner, val, schedule)
-        recorder.scalar("val/MAE_metric", standing.loss_val, standing.step)
-        recorder.scalar("val/learning_rate", learning_rate, standing.step)
-    if isinstance(learner.scheduler, ReduceLROnPlateau):
-        if validated:
-            learner.scheduler.step(standing.loss_val)
-    elif learner.scheduler is not None:
-        learner.scheduler.step()
+        loss = validate(learner, val, schedule, stop)
+        if loss is None:
+            _save_and_stop(learner, standing, recorder, stop)
+        standing.loss_val = loss
+        recorder.scalar("val/MAE_metric", loss, standing.step - 1)
+        recorder.scalar("val/learning_rate", learning_rate, standing.step - 1)
+    _step_scheduler(learner, standing.loss_val if validated else None)
     improved = validated and standing.loss_val < standing.best_loss
     if improved:
         standing.best_loss, standing.best_epoch = standing.loss_val, epoch
-    standing.epoch = epoch
+    standing.epoch, standing.iteration = epoch, 0
+    standing.loss_sum, standing.loss_count = 0.0, 0
     checkpoint = checkpoint_of(learner, standing)
     if improved:
         recorder.save("best", checkpoint)
@@ -271,21 +270,39 @@ def _finish_epoch(
         _save_and_stop(learner, standing, recorder, stop)
 
 
+def _step_scheduler(learner: Learner, loss_val: float | None) -> None:
+    """One step per epoch; a plateau is looked for where the epoch was validated."""
+    if isinstance(learner.scheduler, ReduceLROnPlateau):
+        if loss_val is not None:
+            learner.scheduler.step(loss_val)
+    elif learner.scheduler is not None:
+        with warnings.catch_warnings():
+            # A run that was stopped in its validation goes on here, before any step of the optimizer.
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step\\(\\)` before")
+            learner.scheduler.step()
+
+
 @torch.no_grad()
-def validate(learner: Learner, samples: ValidationSamples, schedule: Schedule) -> float:
+def validate(
+    learner: Learner, samples: ValidationSamples, schedule: Schedule, stop: Stop | None = None
+) -> float | None:
     """The mean of the batches' losses, metres; batches without a known truth are left out.
+
+    Returns:
+        None if the user stopped it.
 
     Raises:
         ResDepthError: if no pixel has a known truth, or the loss is not finite.
     """
     learner.network.eval()
-    losses = [
-        float(learner.loss_of(batch))
-        for batch in batches(
-            samples, samples.order(0), batch_size=schedule.batch_size, epoch=0, workers=schedule.workers
-        )
-        if torch.isfinite(batch.truth).any()
-    ]
+    losses = []
+    for batch in batches(
+        samples, samples.order(0), batch_size=schedule.batch_size, epoch=0, workers=schedule.workers
+    ):
+        if stop is not None and stop.asked:
+            return None
+        if torch.isfinite(batch.truth).any():
+            losses.append(float(learner.loss_of(batch)))
     if not losses:
         raise ResDepthError(
             "no validation pixel has a known truth; check raster_gt and the validation stripe"
@@ -296,7 +313,7 @@ def validate(learner: Learner, samples: ValidationSamples, schedule: Schedule) -
     return mean
 
 
-def _save_and_stop(learner: Learner, standing: Standing, recorder: Recorder, stop: _Stop) -> None:
+def _save_and_stop(learner: Learner, standing: Standing, recorder: Recorder, stop: Stop) -> NoReturn:
     recorder.save("last", checkpoint_of(learner, standing))
     where = f"{standing.epoch} of {standing.end} epochs are complete"
     if standing.iteration:
@@ -305,9 +322,9 @@ def _save_and_stop(learner: Learner, standing: Standing, recorder: Recorder, sto
 
 
 @contextmanager
-def _stoppable() -> Iterator[_Stop]:
+def _stoppable() -> Iterator[Stop]:
     """Turn the first Ctrl-C or SIGTERM into a wish that the loop grants between two batches."""
-    stop = _Stop()
+    stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return

@@ -81,7 +81,8 @@ def train(config: str | Path) -> Path:
     source = Path(config)
     plan = plan_training(source)
     warn(plan.warnings)
-    learner, pretrained = _new_learner(plan)
+    learner = _new_learner(plan)
+    pretrained = _restore_pretrained(plan, learner)
     earlier = None if plan.config.model.pretrained_path is None else Path(plan.config.model.pretrained_path)
     earlier_run = None if earlier is None else earlier.parent.parent
     material = _gather(plan)
@@ -127,9 +128,9 @@ def resume(run_folder: str | Path) -> Path:
         raise ResDepthError(
             f"{folder}: no run folder: {CONFIG_FILE} or checkpoints/{LAST_CHECKPOINT} is missing"
         )
-    plan = plan_training(folder / CONFIG_FILE)
+    plan = plan_training(folder / CONFIG_FILE, resumed=True)
     warn(plan.warnings)
-    learner, _ = _new_learner(plan)
+    learner = _new_learner(plan)
     checkpoint = read_checkpoint(last)
     try:
         standing = Standing(**checkpoint["resdepth"])
@@ -150,8 +151,8 @@ def resume(run_folder: str | Path) -> Path:
     return _run(plan, _gather(plan), learner, normalization, standing, run)
 
 
-def _new_learner(plan: TrainPlan) -> tuple[Learner, dict[str, Any] | None]:
-    """A learner with seeded or restored weights, and the checkpoint that it was restored from."""
+def _new_learner(plan: TrainPlan) -> Learner:
+    """A learner with seeded weights."""
     config = plan.config
     device = choose_device(config.general.device)
     tune_allocator()
@@ -159,7 +160,7 @@ def _new_learner(plan: TrainPlan) -> tuple[Learner, dict[str, Any] | None]:
     network = build_network(plan.architecture)
     network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = new_optimizer(config.optimizer, network.parameters())
-    learner = Learner(
+    return Learner(
         network=network,
         optimizer=optimizer,
         scheduler=new_scheduler(config.scheduler, optimizer),
@@ -167,14 +168,18 @@ def _new_learner(plan: TrainPlan) -> tuple[Learner, dict[str, Any] | None]:
         loss=LOSSES[config.training_settings.loss],
         device=device,
     )
-    if config.model.pretrained_path is None:
-        return learner, None
-    checkpoint = read_checkpoint(Path(config.model.pretrained_path))
+
+
+def _restore_pretrained(plan: TrainPlan, learner: Learner) -> dict[str, Any] | None:
+    """Put the checkpoint that the configuration names, if it does, into the learner; return it."""
+    if plan.config.model.pretrained_path is None:
+        return None
+    checkpoint = read_checkpoint(Path(plan.config.model.pretrained_path))
     try:
         restore(learner, checkpoint)
     except ResDepthError as error:
         raise ResDepthError(f"{plan.source}: model.pretrained_path: {error}") from error
-    return learner, checkpoint
+    return checkpoint
 
 
 def seed_everything(seed: int) -> None:
