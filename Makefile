@@ -37,6 +37,7 @@ unit: setup  ## the tests
 
 demo: setup  ## see it work, in a minute, on made data (SEED=7 for another scene)
 	$(BIN)/resdepth demo --to demo --seed $(SEED)
+	$(BIN)/python scripts/draw_demo.py demo
 
 real: setup  ## train and test on real satellite data (DATA=folder) and write docs/real-data.md
 	$(BIN)/python benchmarks/real_data.py $(DATA)
@@ -44,8 +45,8 @@ real: setup  ## train and test on real satellite data (DATA=folder) and write do
 bench: setup  ## speed against the published way, in one run
 	$(BIN)/python benchmarks/speed.py
 
-docs: setup  ## write the generated pages
-	$(BIN)/python scripts/write_configuration_reference.py docs/configuration.md
+docs: setup  ## write the generated page and the JSON schemas
+	$(BIN)/python scripts/write_configuration_reference.py
 
 clean:  ## remove what make made
 	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

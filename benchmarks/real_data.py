@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 import resdepth
 from resdepth.checkpoint import torch_version
@@ -31,7 +32,7 @@ from resdepth.workflows import PairResult, test, train
 Array = NDArray[np.float32]
 
 STRATEGY, TEST_STRIPE, TILE = "5-crossval_vertical", 1, 128
-EPOCHS, SAMPLES, DEPTH, START_KERNEL, LEARNING_RATE = 40, 600, 4, 16, 1e-3
+EPOCHS, SAMPLES, DEPTH, START_KERNEL, LEARNING_RATE = 30, 600, 4, 32, 1e-3
 ERROR_RANGE_M = 4.0
 
 
@@ -76,12 +77,13 @@ def run_config(data: Path, work: Path, run: Path) -> dict[str, Any]:
 
 
 def hillshade(heights: Array, gsd: float) -> Array:
-    """Grey shading of a surface lit from the north-west."""
+    """Grey shading of a surface lit from the north-west; NaN in larger voids, small ones are bridged."""
     from matplotlib.colors import LightSource
 
-    filled = np.where(np.isnan(heights), np.nanmedian(heights), heights)
-    shaded: Array = LightSource(315, 45).hillshade(filled, dx=gsd, dy=gsd, vert_exag=1.5)
-    shaded[np.isnan(heights)] = np.nan
+    void = np.isnan(heights)
+    nearest = ndimage.distance_transform_edt(void, return_distances=False, return_indices=True)
+    shaded: Array = LightSource(315, 45).hillshade(heights[tuple(nearest)], dx=gsd, dy=gsd, vert_exag=1.5)
+    shaded[ndimage.binary_opening(void, iterations=2)] = np.nan
     return shaded
 
 
@@ -95,7 +97,7 @@ def draw(path: Path, surfaces: dict[str, Array], gsd: float, evaluation: Evaluat
     truth = surfaces["truth"]
     height, width = truth.shape
     figure, axes = plt.subplots(
-        1, 5, figsize=(2.2 * 5 + 0.8, 2.2 * height / width + 0.9), layout="constrained"
+        1, 5, figsize=(1.9 * 5 + 0.9, 1.9 * height / width + 0.7), layout="constrained"
     )
     for axis, (name, heights) in zip(axes[:3], surfaces.items(), strict=True):
         axis.set_facecolor("0.75")
@@ -118,7 +120,7 @@ def draw(path: Path, surfaces: dict[str, Array], gsd: float, evaluation: Evaluat
         axis.set_yticks([])
     axes[0].plot([10, 10 + 20 / gsd], [height - 15] * 2, color="yellow", linewidth=3)
     axes[0].text(10, height - 24, "20 m", color="yellow", fontsize=9)
-    figure.colorbar(errors, ax=list(axes), label="error [m]", shrink=0.8, extend="both")
+    figure.colorbar(errors, ax=list(axes), label="error [m]", shrink=0.5, extend="both", aspect=30)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

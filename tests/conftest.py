@@ -11,11 +11,22 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from hypothesis import HealthCheck, settings
 
 from resdepth.checkpoint import Architecture, Model
 from resdepth.networks import new_network
 from resdepth.normalization import Normalization
 from resdepth.published import write_architecture, write_checkpoint, write_moments
+
+# Tests run side by side; the threads of one process would wait for those of the others. The variable is for
+# the processes that tests start: another number of threads may give other last bits.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
+# No limit of time for an example: this computer may be busy. The same examples in every run.
+settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
 
 GSD = 0.5
 ORIGIN = (465000.0, 5248000.0)

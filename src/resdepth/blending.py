@@ -33,11 +33,11 @@ class Strip:
 
     Attributes:
         row: the first row, counted from the region's upper edge.
-        values: (rows, region width) float32.
+        values: (rows, region width) float64: figures are computed before heights are rounded, as published.
     """
 
     row: int
-    values: Array
+    values: NDArray[np.float64]
 
 
 def blend_tiles(grid: TileGrid, tiles: Iterable[Array]) -> Iterator[Strip]:
@@ -60,5 +60,5 @@ def blend_tiles(grid: TileGrid, tiles: Iterable[Array]) -> Iterator[Strip]:
             waiting[:, col.start : col.start + grid.tile] += weight * next(given)
         is_last = index + 1 == len(grid.rows)
         done = grid.tile if is_last else grid.rows[index + 1].start - row.start
-        yield Strip(row.start, waiting[:done].astype(np.float32))
+        yield Strip(row.start, waiting[:done])
         waiting = np.concatenate([waiting[done:], np.zeros_like(waiting[:done])])

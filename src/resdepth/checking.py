@@ -8,27 +8,28 @@ from pathlib import Path
 
 from resdepth.checkpoint import Architecture, Model
 from resdepth.config import TestConfig, TestDataset, TrainConfig, TrainDataset
-from resdepth.errors import Problem, ResDepthError
-from resdepth.inputs import Inputs, inputs_for_training
+from resdepth.errors import InputProblems, Problem, doubtful, has_errors, resting_on, without_consequences
+from resdepth.inputs import inputs_for_training
 from resdepth.inspections import (
     checkpoint_problems,
+    device_problems,
     folder_problems,
     read_lists,
     read_model,
     tile_problems,
     void_problems,
 )
-from resdepth.loading import (
-    Kind,
-    has_errors,
-    kind_of,
-    load_test_config,
-    load_train_config,
-    raise_errors,
-    read_json,
-)
+from resdepth.loading import Kind, kind_of, load_test_config, load_train_config, read_json
 from resdepth.optimization import setting_problems
-from resdepth.rules import dataset_name, inference_list_problems, smallest_tile
+from resdepth.rules import (
+    dataset_name,
+    inference_list_problems,
+    smallest_tile,
+    split_keys,
+    suffix_problems,
+    test_rules,
+    train_rules,
+)
 from resdepth.scene import MASKS, Scene, SceneFiles, ViewSet, open_scene, used_views
 from resdepth.windows import Regions, Window, corner_count, split_regions
 
@@ -99,13 +100,8 @@ def check(path: str | Path, kind: Kind | None = None) -> list[Problem]:
     try:
         kind = kind or kind_of(read_json(path))
         return (_check_training if kind == "train" else _check_test)(path)[1]
-    except ResDepthError as error:
-        return [Problem(*_split_where(str(error)))]
-
-
-def _split_where(message: str) -> tuple[str, str]:
-    where, _, text = message.partition(": ")
-    return where, text
+    except InputProblems as error:
+        return list(error.problems)
 
 
 def plan_training(path: Path, *, resumed: bool = False) -> TrainPlan:
@@ -119,8 +115,8 @@ def plan_training(path: Path, *, resumed: bool = False) -> TrainPlan:
         InputProblems: everything that is wrong.
     """
     plan, problems = _check_training(path, resumed=resumed)
-    raise_errors(problems)
-    assert plan is not None, "no plan without a problem"
+    if plan is None:
+        raise InputProblems(problems)
     return plan
 
 
@@ -131,8 +127,8 @@ def plan_test(path: Path) -> TestPlan:
         InputProblems: everything that is wrong.
     """
     plan, problems = _check_test(path)
-    raise_errors(problems)
-    assert plan is not None, "no plan without a problem"
+    if plan is None:
+        raise InputProblems(problems)
     return plan
 
 
@@ -147,38 +143,40 @@ def architecture_of(config: TrainConfig) -> Architecture:
 
 
 def _check_training(path: Path, *, resumed: bool = False) -> tuple[TrainPlan | None, list[Problem]]:
-    config, problems = load_train_config(path)
-    if config is None:
-        return None, problems
-    inputs = inputs_for_training(config.model.input_channels, config.multiview.config)
+    config, wrong = load_train_config(path)
+    found = [*suffix_problems(config, path), *train_rules(config, str(path))]
     for name, message in setting_problems(config.scheduler):
-        key = f"scheduler.settings.{name}" if name else "scheduler.settings"
-        problems.append(Problem(f"{path}: {key}", message))
+        key = f"{path}: scheduler.settings" + (f".{name}" if name else "")
+        found.append(Problem(key, message, rests_on=(f"{path}: scheduler",)))
+    architecture = architecture_of(config)
+    inputs_unknown = doubtful([f"{path}: model.input_channels", f"{path}: multiview.config"], wrong)
+    n_views = None if inputs_unknown else architecture.inputs.n_views
     areas = []
     for index, dataset in enumerate(config.datasets):
-        area, found = _check_train_area(config, dataset, inputs, f"{path}: datasets[{index}]", index)
-        problems += found
+        area, problems = _check_train_area(config, dataset, n_views, path, index)
+        found += problems
         areas += [area] if area else []
-    architecture = architecture_of(config)
     if config.model.pretrained_path is not None and not resumed:
-        problems += checkpoint_problems(config.model.pretrained_path, architecture, path)
+        found += checkpoint_problems(config.model.pretrained_path, architecture, path)
     for name in ("output_directory", "tboard_log_dir"):
-        problems += folder_problems(getattr(config.output, name), f"{path}: output.{name}")
+        found += folder_problems(Path(getattr(config.output, name)), f"{path}: output.{name}")
+    found += device_problems(config.general.device, f"{path}: general.device")
+    problems = [*wrong, *without_consequences(found, wrong)]
     if has_errors(problems):
         return None, problems
     return TrainPlan(config, path, architecture, tuple(areas), tuple(problems)), problems
 
 
 def _check_train_area(
-    config: TrainConfig, dataset: TrainDataset, inputs: Inputs, key: str, index: int
+    config: TrainConfig, dataset: TrainDataset, n_views: int | None, path: Path, index: int
 ) -> tuple[TrainArea | None, list[Problem]]:
+    key = f"{path}: datasets[{index}]"
     roles = dataset.area_type.split("+")
     lists = {
         f"{key}.path_pairlist_training": dataset.path_pairlist_training if "train" in roles else None,
         f"{key}.path_pairlist_validation": dataset.path_pairlist_validation if "val" in roles else None,
     }
-    images, view_sets, problems = read_lists(dataset.path_image_list, lists, inputs, key)
-    train_sets, val_sets = view_sets
+    images, (train_sets, val_sets), problems = read_lists(dataset.path_image_list, lists, n_views, key)
     files = SceneFiles(
         name=dataset.name or f"dataset_{index}",
         dsm=(f"{key}.raster_in", Path(dataset.raster_in)),
@@ -192,57 +190,66 @@ def _check_train_area(
     problems += found
     if scene is None:
         return None, problems
-    strategy = dataset.allocation_strategy or config.general.allocation_strategy
-    stripe = config.general.test_stripe if dataset.test_stripe is None else dataset.test_stripe
-    regions = split_regions(
-        *scene.grid.whole.shape, strategy, test_stripe=stripe, crossval=dataset.crossval_training
-    )
-    train = regions.train if "train" in roles else ()
-    val = regions.val if "val" in roles else ()
-    tile = config.training_settings.tile_size
+    train, val = _training_regions(config, dataset, scene)
     n_samples = dataset.n_training_samples or config.training_settings.n_training_samples
-    problems += tile_problems((*train, *val), tile, f"{key}.raster_in", "training_settings.tile_size")
+    tile = config.training_settings.tile_size
+    found = tile_problems((*train, *val), tile, f"{key}.raster_in", "training_settings.tile_size")
     possible = corner_count(train, tile)
-    if train and 0 < possible < n_samples:
+    if train and not found and possible < n_samples:
         text = f"{n_samples} patches of {tile} x {tile} pixels wanted, only {possible} places are possible"
-        problems.append(Problem(f"{key}.n_training_samples", text))
-    problems += void_problems(scene, (*train, *val), f"{key}.raster_in")
+        found.append(Problem(f"{key}.n_training_samples", text))
+    causes = split_keys(key, str(path))
+    sizes = [f"{path}: training_settings.{name}" for name in ("tile_size", "n_training_samples")]
+    problems += resting_on([*causes, *sizes], found)
+    problems += resting_on(causes, void_problems(scene, (*train, *val), f"{key}.raster_in"))
     return TrainArea(scene, train, val, train_sets, val_sets, n_samples), problems
 
 
+def _training_regions(
+    config: TrainConfig, dataset: TrainDataset, scene: Scene
+) -> tuple[tuple[Window, ...], tuple[Window, ...]]:
+    """The regions of a data set that train, and those that validate."""
+    strategy = dataset.allocation_strategy or config.general.allocation_strategy
+    stripe = config.general.test_stripe if dataset.test_stripe is None else dataset.test_stripe
+    shape = scene.grid.whole.shape
+    regions = split_regions(*shape, strategy, test_stripe=stripe, crossval=dataset.crossval_training)
+    roles = dataset.area_type.split("+")
+    return (regions.train if "train" in roles else ()), (regions.val if "val" in roles else ())
+
+
 def _check_test(path: Path) -> tuple[TestPlan | None, list[Problem]]:
-    config, problems = load_test_config(path)
-    if config is None:
-        return None, problems
-    model, found = read_model(config.model, path)
-    problems += found
+    config, wrong = load_test_config(path)
+    found = [*suffix_problems(config, path), *test_rules(config, str(path))]
+    model, problems = read_model(config.model, path)
+    found += problems
     if model is not None:
-        smallest = smallest_tile(model.architecture.depth)
+        depth, smallest = model.architecture.depth, smallest_tile(model.architecture.depth)
         if config.general.tile_size < smallest:
-            text = (
-                f"found {config.general.tile_size}; depth {model.architecture.depth} needs {smallest} or more"
-            )
-            problems.append(Problem(f"{path}: general.tile_size", text))
+            text = f"found {config.general.tile_size}; depth {depth} needs {smallest} or more"
+            found.append(Problem(f"{path}: general.tile_size", text))
     areas = []
     for index, dataset in enumerate(config.datasets):
-        area, found = _check_test_area(config, dataset, model, f"{path}: datasets[{index}]", index)
-        problems += found
+        area, problems = _check_test_area(config, dataset, model, path, index)
+        found += problems
         areas += [area] if area else []
-    problems += folder_problems(config.output.directory, f"{path}: output.directory")
+    found += folder_problems(Path(config.output.directory), f"{path}: output.directory")
+    found += device_problems(config.general.device, f"{path}: general.device")
+    problems = [*wrong, *without_consequences(found, wrong)]
     if model is None or has_errors(problems):
         return None, problems
     return TestPlan(config, path, model, tuple(areas), tuple(problems)), problems
 
 
 def _check_test_area(
-    config: TestConfig, dataset: TestDataset, model: Model | None, key: str, index: int
+    config: TestConfig, dataset: TestDataset, model: Model | None, path: Path, index: int
 ) -> tuple[TestArea | None, list[Problem]]:
-    inputs = model.architecture.inputs if model else Inputs(uses_dsm=True, n_views=0)
+    key = f"{path}: datasets[{index}]"
+    n_views = None if model is None else model.architecture.inputs.n_views
     problems: list[Problem] = []
-    if model:
-        problems += inference_list_problems(dataset, uses_images=inputs.n_views > 0, key=key)
+    if n_views is not None:
+        problems += inference_list_problems(dataset, uses_images=n_views > 0, key=key)
     lists = {f"{key}.path_pairlist": dataset.path_pairlist}
-    images, (view_sets,), found = read_lists(dataset.path_image_list, lists, inputs, key)
+    images, (view_sets,), found = read_lists(dataset.path_image_list, lists, n_views, key)
     problems += found
     masks = {
         name: (f"{key}.mask_{name}", Path(getattr(dataset, f"mask_{name}")))
@@ -250,8 +257,8 @@ def _check_test_area(
         if getattr(dataset, f"mask_{name}") is not None
     }
     if masks and dataset.raster_gt is None:
-        text = "ignored: without raster_gt nothing is judged"
-        problems += [Problem(named, text, "warning") for named, _ in masks.values()]
+        text, causes = "ignored: without raster_gt nothing is judged", (f"{key}.raster_gt",)
+        problems += [Problem(named, text, "warning", causes) for named, _ in masks.values()]
     files = SceneFiles(
         name=dataset_name(dataset, index),
         dsm=(f"{key}.raster_in", Path(dataset.raster_in)),
@@ -263,11 +270,15 @@ def _check_test_area(
     )
     scene, found = open_scene(files)
     problems += found
+    results = Path(config.output.directory)
+    if not folder_problems(results, ""):
+        problems += folder_problems(results / files.name, f"{key}.name")
     if scene is None:
         return None, problems
     regions = _used_regions(scene, dataset)
-    problems += tile_problems(regions, config.general.tile_size, f"{key}.raster_in", "general.tile_size")
-    problems += void_problems(scene, regions, f"{key}.raster_in")
+    found = tile_problems(regions, config.general.tile_size, f"{key}.raster_in", "general.tile_size")
+    problems += resting_on([*split_keys(key), f"{path}: general.tile_size"], found)
+    problems += resting_on(split_keys(key), void_problems(scene, regions, f"{key}.raster_in"))
     return TestArea(files.name, scene, regions, view_sets or ((),)), problems
 
 

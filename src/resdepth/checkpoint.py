@@ -1,7 +1,7 @@
 """A trained model is one value: weights, architecture, normalisation, provenance. Saved as safetensors."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from resdepth.errors import ResDepthError
+from resdepth.drafting import draft
+from resdepth.errors import InputProblems, Problem, ResDepthError, unusable
 from resdepth.inputs import Inputs, inputs_of_network
+from resdepth.loading import parse_json
+from resdepth.model_schema import DescribedModel, DescribedNetwork
 from resdepth.networks import new_network
 from resdepth.normalization import Normalization
+from resdepth.paths import why_no_file
 from resdepth.raster import atomic_path
 
 METADATA_KEY = "resdepth"
@@ -45,7 +49,7 @@ class Architecture:
         """
         try:
             return inputs_of_network(self.input_channels, int(self.settings.get("n_input_channels", 1)))  # type: ignore[arg-type] # checked within
-        except (ValueError, KeyError) as error:
+        except ValueError as error:
             raise ResDepthError(str(error)) from error
 
     @property
@@ -78,6 +82,7 @@ class Model:
         Raises:
             ResDepthError: if the weights do not fit the architecture; the message names the first misfits.
         """
+        check_weights(self.architecture, self.weights)
         return load_weights(build_network(self.architecture), self.weights).eval()
 
 
@@ -93,12 +98,31 @@ def build_network(architecture: Architecture) -> nn.Module:
         raise ResDepthError(f"no network can be built from this architecture: {error}") from error
 
 
+def check_weights(architecture: Architecture, weights: Mapping[str, Tensor]) -> None:
+    """See whether weights fit an architecture before memory is taken for it.
+
+    Raises:
+        ResDepthError: if names, shapes or types differ, or the weights are not finite.
+    """
+    with torch.device("meta"):
+        _refuse_misfits(build_network(architecture), weights)
+    spoilt = [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]
+    if spoilt:
+        raise ResDepthError(f"{_some(spoilt)}: not finite numbers; take an earlier checkpoint")
+
+
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
     """Put weights into a network.
 
     Raises:
-        ResDepthError: if names or shapes differ.
+        ResDepthError: if names, shapes or types differ.
     """
+    _refuse_misfits(network, weights)
+    network.load_state_dict(dict(weights))
+    return network
+
+
+def _refuse_misfits(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     wanted = network.state_dict()
     found = [f"{name} is missing" for name in wanted if name not in weights]
     found += [f"{name} is not part of the network" for name in weights if name not in wanted]
@@ -108,17 +132,41 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module
         if name in weights and weights[name].shape != value.shape
     ]
     if found:
-        more = f" (and {len(found) - SHOWN_KEYS} more)" if len(found) > SHOWN_KEYS else ""
         raise ResDepthError(
-            f"the weights do not fit the architecture: {'; '.join(found[:SHOWN_KEYS])}{more}; "
-            "take both from the same run"
+            f"the weights do not fit the architecture: {_some(found)}; take both from the same run"
         )
-    network.load_state_dict(dict(weights))
-    return network
+
+
+def _some(items: Sequence[str]) -> str:
+    """The first few of many."""
+    more = f" (and {len(items) - SHOWN_KEYS} more)" if len(items) > SHOWN_KEYS else ""
+    return "; ".join(items[:SHOWN_KEYS]) + more
+
+
+def plain_weights(content: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
+    """What a file holds as weights, if it is nothing but named arrays of numbers in memory.
+
+    Raises:
+        InputProblems: if it holds anything else.
+    """
+    for name, value in content.items():
+        is_plain = (
+            isinstance(value, Tensor)
+            and value.layout == torch.strided
+            and value.device.type == "cpu"
+            and not (value.is_quantized or value.is_complex())
+        )
+        if not isinstance(name, str) or not is_plain:
+            raise unusable(path, f"{name!r} is no array of numbers; is it a ResDepth checkpoint?")
+    return dict(content)
 
 
 def save_model(model: Model, path: Path) -> None:
-    """Write a self-contained .safetensors file; it appears complete or not at all."""
+    """Write a self-contained .safetensors file; it appears complete or not at all.
+
+    Raises:
+        ResDepthError: if it cannot be written.
+    """
     described = {
         "format": FORMAT_VERSION,
         "architecture": {
@@ -130,41 +178,82 @@ def save_model(model: Model, path: Path) -> None:
         "provenance": dict(model.provenance),
     }
     weights = {name: value.detach().cpu().contiguous() for name, value in model.weights.items()}
-    with atomic_path(path) as temporary:
-        save_file(weights, temporary, metadata={METADATA_KEY: json.dumps(described)})
+    metadata = {METADATA_KEY: json.dumps(described, allow_nan=False)}
+    try:
+        with atomic_path(path) as temporary:
+            save_file(weights, temporary, metadata=metadata)
+    except (OSError, SafetensorError) as error:
+        raise ResDepthError(f"{path}: cannot be written ({error})") from error
 
 
 def load_safetensors(path: Path) -> Model:
     """Read a model written by `save_model`.
 
     Raises:
-        ResDepthError: if the file is absent, damaged, or no resdepth model.
+        InputProblems: if the file is absent, damaged, no resdepth model, or its weights do not fit.
     """
-    if not path.is_file():
-        raise ResDepthError(f"{path}: no such file")
+    if reason := why_no_file(path):
+        raise unusable(path, reason)
     try:
         with safe_open(path, framework="pt", device="cpu") as stored:
             metadata = stored.metadata() or {}
             weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, ValueError) as error:
-        raise ResDepthError(f"{path}: not a readable .safetensors file ({error})") from error
+        raise unusable(path, f"not a readable .safetensors file ({error}); is it complete?") from error
     if METADATA_KEY not in metadata:
-        raise ResDepthError(
-            f"{path}: holds weights but no resdepth metadata; make a model with `resdepth convert-model`"
+        raise unusable(
+            path, "holds weights but no resdepth metadata; make a model with `resdepth convert-model`"
         )
+    described = _read_description(metadata[METADATA_KEY], path)
+    constants = described.normalization
+    model = Model(
+        architecture=described_architecture(described.architecture, f"{path}: {METADATA_KEY}.architecture."),
+        weights=plain_weights(weights, path),
+        normalization=Normalization(constants.height_sigma, constants.image_mean, constants.image_std),
+        provenance=described.provenance,
+        source=str(path),
+    )
+    if model.architecture.inputs.n_views and None in (constants.image_mean, constants.image_std):
+        raise unusable(path, f"{METADATA_KEY}.normalization: image_mean and image_std are missing")
     try:
-        described = json.loads(metadata[METADATA_KEY])
-        if described["format"] > FORMAT_VERSION:
-            raise ResDepthError(f"{path}: written by a newer resdepth (format {described['format']}); update")
-        return Model(
-            architecture=Architecture(**described["architecture"]),
-            weights=weights,
-            normalization=Normalization(**described["normalization"]),
-            provenance=described.get("provenance", {}),
-            source=str(path),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ResDepthError(f"{path}: its resdepth metadata are damaged ({error!r})") from error
+        check_weights(model.architecture, model.weights)
+    except ResDepthError as error:
+        raise unusable(path, str(error)) from error
+    return model
+
+
+def _read_description(text: str, path: Path) -> DescribedModel:
+    where = f"{path}: {METADATA_KEY}"
+    try:
+        content = parse_json(text)
+    except ValueError as error:
+        raise InputProblems([Problem(where, f"these metadata are damaged ({error})")]) from error
+    version = content.get("format")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise unusable(path, f"written by a newer resdepth (format {version}); update with pip")
+    described, problems = draft(DescribedModel, content, f"{where}.")
+    if problems:
+        raise InputProblems(problems)
+    return described
+
+
+def described_architecture(described: DescribedNetwork, where: str) -> Architecture:
+    """The architecture that a file describes.
+
+    Args:
+        described: what the file says.
+        where: what the keys of problems are named after.
+
+    Raises:
+        InputProblems: if the number of channels contradicts what the network is said to see.
+    """
+    settings = described.settings.model_dump(exclude_unset=True)
+    architecture = Architecture(described.name, described.input_channels, settings)
+    try:
+        architecture.inputs  # noqa: B018 - raises
+    except ResDepthError as error:
+        raise InputProblems([Problem(f"{where}settings.n_input_channels", str(error))]) from error
+    return architecture
 
 
 def clone_weights(network: nn.Module) -> dict[str, Tensor]:

@@ -16,7 +16,6 @@ Params = ParamSpec("Params")
 
 EXIT_OURS, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
-click.rich_click.USE_MARKDOWN = False
 click.rich_click.SHOW_ARGUMENTS = True
 click.rich_click.COMMAND_GROUPS = {
     "resdepth": [
@@ -54,11 +53,15 @@ def _guarded(command: Callable[Params, None]) -> Callable[Params, None]:
             _fail(f"error: {error}")
         except KeyboardInterrupt:
             _fail("stopped by Ctrl-C", EXIT_INTERRUPTED)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            _fail(f"error: {error.filename}: {error.strerror}")
 
     return guarded
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("resdepth", context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="resdepth")
 def main() -> None:
     """Refine digital surface models (DSMs) with what a network has learned from places with a good truth.
@@ -72,11 +75,11 @@ def main() -> None:
     """
 
 
-_CONFIG = click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
+_CONFIG = click.argument("config", type=click.Path(path_type=Path))
 
 
 @main.command()
-@click.argument("config", type=click.Path(dir_okay=False, path_type=Path), required=False)
+@click.argument("config", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--resume",
     "run_folder",
@@ -145,10 +148,10 @@ def check(config: Path, kind: Literal["train", "test"] | None) -> None:
       resdepth check configs/config_ResDepth-stereo.json
     """
     from resdepth.checking import check as find_problems
-    from resdepth.errors import InputProblems
+    from resdepth.errors import InputProblems, has_errors
 
     problems = find_problems(config, kind)
-    if any(problem.severity == "error" for problem in problems):
+    if has_errors(problems):
         raise InputProblems(problems)
     for problem in problems:
         click.echo(f"{problem.severity}: {problem}", err=True)

@@ -3,9 +3,10 @@
 Keys and defaults are those of the published ResDepth; what we added is marked "(new)".
 """
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from resdepth.inputs import InputChannels, MultiviewConfig
 from resdepth.windows import Strategy
@@ -13,12 +14,45 @@ from resdepth.windows import Strategy
 Activation = Literal["relu", "lrelu", "prelu"]
 UpMode = Literal["transpose", "bilinear"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Natural = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(gt=0)]
-Stripe = Annotated[int, Field(ge=0, le=4)]
-TileSize = Annotated[int, Field(ge=16, le=2048)]
 
 DEFAULT_TILE_SIZE = 256
+LARGEST_COUNT = 2**31 - 1
+LARGEST_SEED = 2**64 - 1  # torch takes no larger one
+LONGEST_NAME = 100
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def _is_a_power_of_two(value: int) -> int:
+    if value & (value - 1):
+        raise ValueError("should be a power of two")
+    return value
+
+
+def _is_a_path(value: str) -> str:
+    if not value.strip() or CONTROL_CHARACTER.search(value):
+        raise ValueError("should be a path, without control characters")
+    return value
+
+
+def _fits_into_a_name(value: str) -> str:
+    if re.search(r"[/\\]", value) or CONTROL_CHARACTER.search(value) or len(value) > LONGEST_NAME:
+        raise ValueError(f"should have no slash, no control character, and at most {LONGEST_NAME} characters")
+    return value
+
+
+def _is_a_folder_name(value: str) -> str:
+    if value in ("", ".", ".."):
+        raise ValueError("names a folder; choose a name")
+    return value
+
+
+FilePath = Annotated[str, AfterValidator(_is_a_path)]
+NamePart = Annotated[str, AfterValidator(_fits_into_a_name)]
+FolderName = Annotated[NamePart, AfterValidator(_is_a_folder_name)]
+Positive = Annotated[int, Field(gt=0, le=LARGEST_COUNT)]
+Threads = Annotated[int, Field(ge=0, le=1024)]
+Stripe = Annotated[int, Field(ge=0, le=4)]
+TileSize = Annotated[int, Field(ge=16, le=2048), AfterValidator(_is_a_power_of_two)]
 
 
 class Section(BaseModel):
@@ -29,26 +63,20 @@ class Section(BaseModel):
     )
 
 
-def _tile_size_is_a_power_of_two(value: int) -> int:
-    if value & (value - 1):
-        raise ValueError("must be a power of two")
-    return value
-
-
 class TrainDataset(Section):
     """One area: initial DSM, true DSM and ortho-images, all on one grid."""
 
     name: str | None = None
     """Name of the data set, for logs and result folders."""
-    raster_in: str
+    raster_in: FilePath
     """Path of the initial DSM (GeoTIFF, metres, no voids)."""
-    raster_gt: str
+    raster_gt: FilePath
     """Path of the true DSM (GeoTIFF, metres; nodata where the truth is unknown)."""
-    path_image_list: str | None = None
+    path_image_list: FilePath | None = None
     """Path of the image list (.txt), a path of an ortho-image per line. Not needed for `geom`."""
-    path_pairlist_training: str | None = None
+    path_pairlist_training: FilePath | None = None
     """Path of the list (.txt) of image pairs to train with, one set of image names per line."""
-    path_pairlist_validation: str | None = None
+    path_pairlist_validation: FilePath | None = None
     """Path of the list (.txt) of image pairs to validate with."""
     area_type: Literal["train", "val", "train+val"]
     """What this area serves for."""
@@ -90,7 +118,7 @@ class NetworkConfig(Section):
     """Batch normalisation after each convolution."""
     bias_conv_layer: bool = True
     """Bias of the last convolution."""
-    pretrained_path: str | None = None
+    pretrained_path: FilePath | None = None
     """A checkpoint (.pth) in a run folder: training resumes from it and trains `n_epochs` more."""
 
 
@@ -115,7 +143,7 @@ class TrainingSettings(Section):
 
     n_training_samples: Positive = 20000
     """Patches per data set, at random places."""
-    tile_size: Annotated[TileSize, Field()] = DEFAULT_TILE_SIZE
+    tile_size: TileSize = DEFAULT_TILE_SIZE
     """Side of a patch in pixels: a power of two, at least max(16, 2^(depth + 2))."""
     augment: bool = True
     """Random quarter turns and flips."""
@@ -125,8 +153,6 @@ class TrainingSettings(Section):
     """Passes over the samples; on resuming, that many more."""
     loss: Literal["L1"] = "L1"
     """Mean absolute error in metres."""
-
-    _power_of_two = field_validator("tile_size")(_tile_size_is_a_power_of_two)
 
 
 class OptimizerConfig(Section):
@@ -158,9 +184,9 @@ class TrainGeneral(Section):
     """Default of the data sets' `allocation_strategy`."""
     test_stripe: Stripe = 0
     """Default of the data sets' `test_stripe`."""
-    workers: Natural = 4
+    workers: Threads = 4
     """Threads that prepare samples; 0 prepares them in the main thread."""
-    random_seed: Natural = 0
+    random_seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     """Seed of everything random. On the CPU, the same seed gives the same bits."""
     save_model_rate: Positive = 20
     """Keep a checkpoint every so many epochs."""
@@ -175,21 +201,14 @@ class TrainGeneral(Section):
 class TrainOutput(Section):
     """Where a run is written."""
 
-    output_directory: str
+    output_directory: FilePath
     """The run folder appears in here, named by date and time."""
-    tboard_log_dir: str
+    tboard_log_dir: FilePath
     """TensorBoard events, under the run folder's name."""
-    suffix: str = ""
+    suffix: NamePart = ""
     """Appended to the run folder's name."""
     plot_model_txt: bool = False
     """Write the network's layers to model_parameters.txt."""
-
-    @field_validator("suffix")
-    @classmethod
-    def _is_no_path(cls, value: str) -> str:
-        if "/" in value or "\\" in value:
-            raise ValueError("must not contain a slash")
-        return value
 
 
 class TrainConfig(Section):
@@ -214,23 +233,23 @@ class TestDataset(Section):
 
     __test__ = False  # not a pytest class
 
-    name: str | None = None
+    name: FolderName | None = None
     """Name of the result folder. Default: dataset_i."""
-    raster_in: str
+    raster_in: FilePath
     """Path of the initial DSM (GeoTIFF, metres, no voids)."""
-    raster_gt: str | None = None
+    raster_gt: FilePath | None = None
     """Path of the true DSM. Without it the DSM is refined but not judged."""
-    path_image_list: str | None = None
+    path_image_list: FilePath | None = None
     """Path of the image list (.txt). Not needed for `geom`."""
-    path_pairlist: str | None = None
+    path_pairlist: FilePath | None = None
     """Path of the list (.txt) of image pairs; the DSM is refined once with each."""
-    mask_ground_truth: str | None = None
+    mask_ground_truth: FilePath | None = None
     """Path of a mask: 1 = the truth is valid here."""
-    mask_building: str | None = None
+    mask_building: FilePath | None = None
     """Path of a mask: 1 = building. Dilated by two pixels before errors are computed."""
-    mask_water: str | None = None
+    mask_water: FilePath | None = None
     """Path of a mask: 1 = water. Only with a building mask."""
-    mask_forest: str | None = None
+    mask_forest: FilePath | None = None
     """Path of a mask: 1 = forest. Only with a building mask."""
     area_type: Literal["train", "val", "test"] | None = None
     """Which stripes to refine; mandatory with stripes."""
@@ -247,15 +266,15 @@ class TestModel(Section):
 
     __test__ = False
 
-    path: str | None = None
+    path: FilePath | None = None
     """(new) A self-contained model (.safetensors)."""
-    weights: str | None = None
+    weights: FilePath | None = None
     """Path of a checkpoint (.pth)."""
-    architecture: str | None = None
+    architecture: FilePath | None = None
     """Path of model_config.json."""
-    normalization_geom: str | None = None
+    normalization_geom: FilePath | None = None
     """Path of DSM_normalization_parameters.p."""
-    normalization_image: str | None = None
+    normalization_image: FilePath | None = None
     """Path of Image_normalization_parameters.p. Not needed for `geom`."""
 
 
@@ -264,16 +283,14 @@ class TestGeneral(Section):
 
     __test__ = False
 
-    tile_size: Annotated[TileSize, Field()] = DEFAULT_TILE_SIZE
+    tile_size: TileSize = DEFAULT_TILE_SIZE
     """Side of a tile in pixels: the same as in training."""
-    workers: Natural | None = None
+    workers: Threads | None = None
     """Threads that compute. Default: all cores."""
     device: Device = "auto"
     """(new) Where to compute; `auto` takes CUDA, then MPS, then the CPU."""
     batch_size: Positive | None = None
     """(new) Tiles per step; by default what suits the device."""
-
-    _power_of_two = field_validator("tile_size")(_tile_size_is_a_power_of_two)
 
 
 class TestOutput(Section):
@@ -281,7 +298,7 @@ class TestOutput(Section):
 
     __test__ = False
 
-    directory: str
+    directory: FilePath
     """A folder per data set appears in here."""
 
 
@@ -299,9 +316,10 @@ class TestConfig(Section):
     """Path of the JSON schema, for editors; not used otherwise."""
 
 
-# Keys that older runs added to the complete configurations they wrote; recomputed here, so that a result
-# folder's config.json can be run again.
-DERIVED_KEYS: dict[str, frozenset[str]] = {
-    "datasets": frozenset({"area_defn", "image_list", "image_pairs"}),
-    "model": frozenset({"name", "input_channels", "settings"}),
+# Keys that runs add to the complete configurations they write; recomputed here, so that a result folder's
+# config.json can be run again.
+DERIVED_KEYS: dict[type[Section], frozenset[str]] = {
+    TrainDataset: frozenset({"area_defn", "image_list", "image_pairs"}),
+    TestDataset: frozenset({"area_defn", "image_list", "image_pairs"}),
+    TestModel: frozenset({"name", "input_channels", "settings"}),
 }

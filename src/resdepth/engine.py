@@ -22,7 +22,7 @@ Array = NDArray[np.float32]
 logger = logging.getLogger(__name__)
 
 # mallopt parameters of glibc (malloc.h).
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 _KEEP_BYTES = 1 << 30
 
 # Pixels per step. A larger batch gains nothing on a CPU and costs memory.
@@ -60,8 +60,9 @@ def tune_allocator() -> None:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return
-    mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES)
     mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)
+    if not mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES):
+        mallopt(_M_MMAP_MAX, 0)  # older versions of glibc refuse thresholds above 32 MiB
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:

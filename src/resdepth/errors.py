@@ -1,7 +1,8 @@
 """The errors that users meet. Everything the package raises on purpose derives from ResDepthError."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 
@@ -17,11 +18,13 @@ class Problem:
         where: the file and, behind a colon, the key or line: "config.json: datasets[0].raster_in".
         message: the value found, what is wrong with it, and what to do.
         severity: errors stop the work; warnings say that the result may differ from the wish.
+        rests_on: other keys, written like `where`, from whose values this was concluded.
     """
 
     where: str
     message: str
     severity: Literal["error", "warning"] = "error"
+    rests_on: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}"
@@ -37,6 +40,42 @@ class InputProblems(ResDepthError):
 
 class Interrupted(ResDepthError):
     """Long work was stopped by the user; the message says where it stands and how to go on."""
+
+
+def unusable(path: Path, message: str) -> InputProblems:
+    """The error of a file that is unusable as a whole."""
+    return InputProblems([Problem(str(path), message)])
+
+
+def has_errors(problems: Iterable[Problem]) -> bool:
+    """Whether any of the problems stops the work."""
+    return any(problem.severity == "error" for problem in problems)
+
+
+def resting_on(causes: Iterable[str], problems: Iterable[Problem]) -> list[Problem]:
+    """Problems that were concluded from the values of these keys as well."""
+    return [replace(problem, rests_on=(*problem.rests_on, *causes)) for problem in problems]
+
+
+def without_consequences(problems: Iterable[Problem], wrong: Collection[Problem]) -> list[Problem]:
+    """The problems that stay once the keys that are `wrong` by themselves are mended."""
+    return [
+        problem
+        for problem in problems
+        if not any(_lies_in(problem.where, other.where) for other in wrong)
+        and not doubtful(problem.rests_on, wrong)
+    ]
+
+
+def doubtful(keys: Iterable[str], wrong: Collection[Problem]) -> bool:
+    """Whether any of these keys, or what it lies in or holds, is wrong."""
+    return any(
+        _lies_in(key, problem.where) or _lies_in(problem.where, key) for key in keys for problem in wrong
+    )
+
+
+def _lies_in(inner: str, outer: str) -> bool:
+    return inner == outer or inner.startswith((f"{outer}.", f"{outer}["))
 
 
 def location(loc: Sequence[int | str]) -> str:

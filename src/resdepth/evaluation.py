@@ -116,7 +116,8 @@ def object_classes(shape: tuple[int, int], masks: Mapping[str, tuple[Mask, Mask]
 
     Args:
         shape: of the region.
-        masks: name (building, water, forest) to (set, known), both (H, W) bool.
+        masks: name (building, water, forest) to (set, known), both (H, W) bool. Buildings beside a region
+            grow into it: give it with a margin of BUILDING_DILATION_PX pixels, and cut that off.
 
     Returns:
         Class name to (H, W) bool; always `overall`, then what the masks allow.

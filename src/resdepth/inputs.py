@@ -1,7 +1,7 @@
 """What a network sees, derived once from `input_channels`; nobody else looks at that string."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 InputChannels = Literal["geom", "geom-mono", "geom-stereo", "geom-multiview", "stereo"]
 MultiviewConfig = Literal["3-view", "4-view", "5-view"]
@@ -46,8 +46,11 @@ def inputs_of_network(input_channels: InputChannels, n_input_channels: int) -> I
     """The inputs of a trained network, which states its number of channels.
 
     Raises:
-        ValueError: if the two contradict each other.
+        ValueError: for an unknown name, or if the two contradict each other.
     """
+    known = get_args(InputChannels)
+    if input_channels not in known:
+        raise ValueError(f"input_channels is {input_channels!r}; known: {', '.join(known)}")
     uses_dsm = input_channels != "stereo"
     inputs = Inputs(uses_dsm, n_input_channels - int(uses_dsm))
     expected = _VIEWS.get(input_channels)

@@ -4,59 +4,69 @@ Each function gives the value, if there is one, and the problems; none writes an
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from resdepth.checkpoint import Architecture, Model, build_network, load_safetensors, load_weights
-from resdepth.config import TestModel
-from resdepth.errors import Problem, ResDepthError
-from resdepth.inputs import Inputs
-from resdepth.published import load_published, read_checkpoint
+from resdepth.checkpoint import Architecture, Model, check_weights, load_safetensors
+from resdepth.config import Device, TestModel
+from resdepth.engine import choose_device
+from resdepth.errors import InputProblems, Problem, ResDepthError, has_errors, resting_on
+from resdepth.lists import read_image_list, read_pair_list
+from resdepth.paths import is_there
+from resdepth.published import PublishedFiles, load_published, read_checkpoint
 from resdepth.raster import FileBand, count_voids
-from resdepth.scene import Scene, ViewSet, read_image_list, read_pair_list
+from resdepth.scene import Scene, ViewSet, used_views
 from resdepth.windows import Window
 
 
 def read_lists(
-    image_list: str | None, pair_lists: Mapping[str, str | None], inputs: Inputs, key: str
+    image_list: str | None, pair_lists: Mapping[str, str | None], n_views: int | None, key: str
 ) -> tuple[tuple[Path, ...], list[tuple[ViewSet, ...]], list[Problem]]:
-    """The images, the view sets of each pair list (none where it is absent), and what is wrong with them."""
+    """The images, the view sets of each pair list (none where it is absent), and what is wrong with them.
+
+    Args:
+        image_list: its path.
+        pair_lists: their paths, by their keys.
+        n_views: how many images the network takes; None if it is unknown.
+        key: where the data set stands.
+    """
     nothing: list[tuple[ViewSet, ...]] = [() for _ in pair_lists]
+    if n_views == 0:
+        return (), nothing, []
+    images: tuple[Path, ...] | None = None
     problems: list[Problem] = []
-    if not inputs.n_views or image_list is None:
-        return (), nothing, problems
-    try:
+    if image_list is not None:
         images, found = read_image_list(Path(image_list))
-    except ResDepthError as error:
-        problems.append(Problem(f"{key}.path_image_list", str(error)))
-        problems += [
-            Problem(pair_key, f"{pair_list}: no such file; check the path")
-            for pair_key, pair_list in pair_lists.items()
-            if pair_list is not None and not Path(pair_list).exists()
-        ]
-        return (), nothing, problems
-    problems += found
+        problems += _told_at(f"{key}.path_image_list", found)
     view_sets: list[tuple[ViewSet, ...]] = []
     for pair_key, pair_list in pair_lists.items():
         sets: tuple[ViewSet, ...] = ()
         if pair_list is not None:
-            try:
-                sets, found = read_pair_list(Path(pair_list), images, inputs.n_views)
-                problems += [item for item in found if item not in problems]
-            except ResDepthError as error:
-                problems.append(Problem(pair_key, str(error)))
+            sets, found = read_pair_list(Path(pair_list), images, n_views)
+            problems += _told_at(pair_key, found)
         view_sets.append(sets)
+    if has_errors(problems) or images is None:
+        return images or (), view_sets, problems
+    used = used_views(view for sets in view_sets for view in sets)
+    unused = [image for index, image in enumerate(images) if index not in used and not is_there(image)]
+    problems += [
+        Problem(f"{key}.path_image_list", f"{image}: no such file; no pair uses it", "warning")
+        for image in unused
+    ]
     return images, view_sets, problems
+
+
+def _told_at(key: str, problems: Iterable[Problem]) -> list[Problem]:
+    """What is wrong within a file, told where the configuration names it."""
+    return [Problem(key, str(problem), problem.severity) for problem in problems]
 
 
 def tile_problems(regions: tuple[Window, ...], tile: int, key: str, tile_key: str) -> list[Problem]:
     """Regions that no tile fits into."""
-    small = [region for region in regions if min(region.shape) < tile]
+    small = dict.fromkeys(f"{area.height} x {area.width}" for area in regions if min(area.shape) < tile)
     return [
-        Problem(
-            key, f"a region of {r.height} x {r.width} pixels is smaller than a tile; {tile_key} is {tile}"
-        )
-        for r in small
+        Problem(key, f"a region of {size} pixels is smaller than a tile; {tile_key} is {tile}")
+        for size in small
     ]
 
 
@@ -82,45 +92,51 @@ def checkpoint_problems(pretrained: str, architecture: Architecture, path: Path)
     """Whether training can go on from a checkpoint with this architecture."""
     where = f"{path}: model.pretrained_path"
     try:
-        load_weights(build_network(architecture), read_checkpoint(Path(pretrained))["model_state_dict"])
+        weights = read_checkpoint(Path(pretrained))["model_state_dict"]
+    except InputProblems as error:
+        return _told_at(where, error.problems)
+    try:
+        check_weights(architecture, weights)
     except ResDepthError as error:
-        text = str(error)
-        return [Problem(where, text if text.startswith(pretrained) else f"{pretrained}: {text}")]
+        return [Problem(where, f"{pretrained}: {error}", rests_on=(f"{path}: model", f"{path}: multiview"))]
     return []
 
 
-def folder_problems(folder: str, key: str) -> list[Problem]:
+def folder_problems(folder: Path, key: str) -> list[Problem]:
     """Whether a folder can be made, without making it."""
-    nearest = Path(folder)
-    while not nearest.exists() and nearest != nearest.parent:
+    nearest = folder
+    while not os.path.lexists(nearest) and nearest != nearest.parent:
         nearest = nearest.parent
-    if not nearest.is_dir():
-        return [Problem(key, f"{folder}: {nearest} is a file; choose another folder")]
+    if not os.path.isdir(nearest):  # noqa: PTH112 - Path.is_dir raises for names that are too long
+        return [Problem(key, f"{folder}: {nearest} is no folder; choose another")]
     if not os.access(nearest, os.W_OK | os.X_OK):
-        return [Problem(key, f"{folder}: no permission to write in {nearest}")]
+        return [Problem(key, f"{folder}: no permission to write in {nearest}; choose another")]
+    longest = os.pathconf(nearest, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    if any(len(os.fsencode(part)) > longest for part in folder.relative_to(nearest).parts):
+        return [Problem(key, f"{folder}: a name is longer than {longest} bytes; choose another")]
+    return []
+
+
+def device_problems(device: Device, key: str) -> list[Problem]:
+    """Whether there is such a device here."""
+    try:
+        choose_device(device)
+    except ResDepthError as error:
+        return [Problem(key, str(error).removeprefix("general.device: "))]
     return []
 
 
 def read_model(config: TestModel, path: Path) -> tuple[Model | None, list[Problem]]:
     """The model of a test configuration, None if it is unusable."""
+    key = f"{path}: model"
+    if config.path is not None:
+        try:
+            return load_safetensors(Path(config.path)), []
+        except InputProblems as error:
+            return None, _told_at(f"{key}.path", error.problems)
+    given = config.model_dump(exclude={"path"}, exclude_none=True)
+    files = PublishedFiles(**{name: Path(file) for name, file in given.items()})
     try:
-        if config.path is not None:
-            model = load_safetensors(Path(config.path))
-            model.network()
-            return model, []
-        if config.weights is None or config.architecture is None or config.normalization_geom is None:
-            return None, []  # told by the rules between fields
-        image_file = config.normalization_image
-        return load_published(
-            Path(config.weights),
-            Path(config.architecture),
-            Path(config.normalization_geom),
-            None if image_file is None else Path(image_file),
-        ), []
-    except ResDepthError as error:
-        message = str(error)
-        named = {value: name for name, value in config.model_dump().items() if value is not None}
-        key = next((name for value, name in named.items() if message.startswith(value)), None)
-        if "normalization_image is needed" in message:
-            key = "normalization_image"
-        return None, [Problem(f"{path}: model.{key}" if key else f"{path}: model", message)]
+        return load_published(files, f"{key}."), []
+    except InputProblems as error:
+        return None, resting_on([f"{key}.path"], error.problems)

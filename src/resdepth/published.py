@@ -3,21 +3,35 @@
 Nothing in them is executed: pickles may hold plain numbers only.
 """
 
-import io
 import json
+import math
 import pickle
-import struct
-from collections.abc import Mapping
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from resdepth.checkpoint import Architecture, Model, load_safetensors
-from resdepth.errors import ResDepthError
+from resdepth.checkpoint import (
+    Architecture,
+    Model,
+    check_weights,
+    described_architecture,
+    load_safetensors,
+    plain_weights,
+)
+from resdepth.drafting import draft
+from resdepth.errors import InputProblems, Problem, ResDepthError, unusable
+from resdepth.loading import read_json
+from resdepth.model_schema import DescribedNetwork
 from resdepth.normalization import Normalization
+from resdepth.paths import is_there, why_no_file
 from resdepth.raster import atomic_path
+from resdepth.unpickling import RefusedError, load_numbers
 
 ARCHITECTURE_FILE = "model_config.json"
 HEIGHT_FILE = "DSM_normalization_parameters.p"
@@ -31,71 +45,52 @@ PICKLE_PROTOCOL = 4
 MAX_PICKLE_BYTES = 4096
 
 
-class _PlainDtype:
-    """Stands for numpy.dtype in a pickle; knows the two floats that a normalisation can hold."""
-
-    def __init__(self, code: str, *_: object) -> None:
-        self.code = code
-
-    def __setstate__(self, state: object) -> None:
-        pass
-
-
-def _plain_scalar(dtype: _PlainDtype, raw: bytes) -> float:
-    formats = {"f8": "<d", "f4": "<f"}
-    if not isinstance(dtype, _PlainDtype) or dtype.code not in formats:
-        raise pickle.UnpicklingError("a number of an unknown type")
-    return float(struct.unpack(formats[dtype.code], raw)[0])
-
-
-class _NumbersOnly(pickle.Unpickler):
-    """Builds dicts, strings, None and numbers; numpy's scalars are rebuilt by our own two functions."""
-
-    _allowed: Mapping[tuple[str, str], object] = {
-        ("numpy", "dtype"): _PlainDtype,
-        ("numpy.core.multiarray", "scalar"): _plain_scalar,
-        ("numpy._core.multiarray", "scalar"): _plain_scalar,
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Refuse everything that is not a plain number."""
-        if (module, name) in self._allowed:
-            return self._allowed[(module, name)]
-        raise pickle.UnpicklingError(f"it tries to load {module}.{name}")
-
-    def persistent_load(self, pid: Any) -> Any:
-        """Refuse references to outside."""
-        raise pickle.UnpicklingError(f"it refers to {pid!r}")
-
-
 def read_moments(path: Path) -> tuple[float | None, float]:
     """Mean (None if there is none) and standard deviation from a .p file.
 
     Raises:
-        ResDepthError: if the file is absent, damaged, or tries to load anything but plain numbers.
+        InputProblems: if the file is absent, damaged, or tries to load anything but plain numbers.
     """
+    if reason := why_no_file(path):
+        raise unusable(path, reason)
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(MAX_PICKLE_BYTES + 1)
     except OSError as error:
-        raise ResDepthError(f"{path}: cannot be read ({error.strerror})") from error
+        raise unusable(path, f"cannot be read ({error.strerror})") from error
     if len(raw) > MAX_PICKLE_BYTES:
-        raise ResDepthError(f"{path}: {len(raw)} bytes are no pair of numbers; is it the right file?")
+        raise unusable(
+            path, f"more than {MAX_PICKLE_BYTES} bytes are no pair of numbers; is it the right file?"
+        )
     try:
-        content = _NumbersOnly(io.BytesIO(raw)).load()
-    except pickle.UnpicklingError as error:
-        raise ResDepthError(f"{path}: refused, nothing was run: {error}") from error
+        content = load_numbers(raw)
+    except RefusedError as error:
+        raise unusable(path, f"refused, nothing was run: {error}") from error
     except Exception as error:
-        raise ResDepthError(f"{path}: not a readable pickle ({error!r})") from error
+        raise unusable(path, f"not a readable pickle ({error!r})") from error
     if not isinstance(content, dict) or set(content) != {"mean", "std"}:
-        raise ResDepthError(f"{path}: holds {type(content).__name__}, expected {{'mean': ..., 'std': ...}}")
-    mean, std = content["mean"], content["std"]
-    if not _is_number(std) or std <= 0 or not (mean is None or _is_number(mean)):
-        raise ResDepthError(f"{path}: mean {mean!r} and std {std!r} are no finite numbers with std > 0")
-    return (None if mean is None else float(mean)), float(std)
+        raise unusable(path, f"holds a {type(content).__name__}; expected {{'mean': ..., 'std': ...}}")
+    mean, std = (_finite_number(content[name]) for name in ("mean", "std"))
+    if mean is None and content["mean"] is not None:
+        raise unusable(path, f"mean: found {_shown(content['mean'])}; expected a finite number or None")
+    if std is None or std <= 0:
+        raise unusable(path, f"std: found {_shown(content['std'])}; expected a finite number above 0")
+    return mean, std
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+def _shown(value: object) -> str:
+    return repr(value) if isinstance(value, float | bool | None) else f"a {type(value).__name__}"
+
+
+def _finite_number(value: object) -> float | None:
+    """The value as a float; None if it is no finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def write_moments(path: Path, mean: float | None, std: float) -> None:
@@ -108,21 +103,12 @@ def read_architecture(path: Path) -> Architecture:
     """Read model_config.json.
 
     Raises:
-        ResDepthError: if it is absent, no JSON, or lacks a key.
+        InputProblems: everything that is wrong with it.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ResDepthError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise ResDepthError(f"{path}: not a JSON file ({error})") from error
-    expected = {"name": str, "input_channels": str, "settings": dict}
-    if not isinstance(content, dict):
-        raise ResDepthError(f"{path}: expected an object with the keys {', '.join(expected)}")
-    for key, kind in expected.items():
-        if not isinstance(content.get(key), kind):
-            raise ResDepthError(f"{path}: {key}: missing or not a {kind.__name__}")
-    return Architecture(content["name"], content["input_channels"], content["settings"])
+    described, problems = draft(DescribedNetwork, read_json(path), f"{path}: ")
+    if problems:
+        raise InputProblems(problems)
+    return described_architecture(described, f"{path}: ")
 
 
 def write_architecture(path: Path, architecture: Architecture) -> None:
@@ -140,21 +126,27 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a .pth checkpoint onto the CPU; tensors and plain values only.
 
     Raises:
-        ResDepthError: if it is absent, damaged, holds no model_state_dict, or tries to load anything else.
+        InputProblems: if it is absent, damaged, holds no model_state_dict, or tries to load anything else.
     """
-    if not path.is_file():
-        raise ResDepthError(f"{path}: no such file")
+    if reason := why_no_file(path):
+        raise unusable(path, reason)
     try:
-        with torch.serialization.safe_globals(_numpy_scalars()):
+        with torch.serialization.safe_globals(_numpy_scalars()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, about pickles that it refuses anyway
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).split("\n")[0]
-        raise ResDepthError(f"{path}: refused, nothing was run, or not a checkpoint: {reason}") from error
+        tried = re.search(r"GLOBAL (\S+)", str(error))
+        reason = (
+            f"it tries to load {tried[1]}"
+            if tried
+            else "it is damaged, or holds more than arrays and plain values"
+        )
+        raise unusable(path, f"refused, nothing was run: {reason}") from error
     except Exception as error:
-        raise ResDepthError(f"{path}: not a readable checkpoint ({error})") from error
+        raise unusable(path, f"not a readable checkpoint ({error!r}); is it complete?") from error
     if not isinstance(content, dict) or not isinstance(content.get("model_state_dict"), dict):
-        raise ResDepthError(f"{path}: holds no model_state_dict; is it a ResDepth checkpoint?")
-    return content
+        raise unusable(path, "holds no model_state_dict; is it a ResDepth checkpoint?")
+    return content | {"model_state_dict": plain_weights(content["model_state_dict"], path)}
 
 
 def _numpy_scalars() -> list[Any]:
@@ -175,56 +167,97 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
         torch.save(dict(content), temporary)
 
 
-def load_published(
-    weights: Path, architecture: Path, normalization_geom: Path, normalization_image: Path | None
-) -> Model:
-    """A model from the four files of a published run.
+@dataclass(frozen=True)
+class PublishedFiles:
+    """The files that make up a model of the published code; the names are those of the configuration."""
+
+    weights: Path | None = None
+    architecture: Path | None = None
+    normalization_geom: Path | None = None
+    normalization_image: Path | None = None
+
+
+def load_published(files: PublishedFiles, prefix: str = "") -> Model:
+    """A model from the files of a published run.
+
+    Args:
+        files: their paths.
+        prefix: what the names of the files are told with: "config.json: model.".
 
     Raises:
-        ResDepthError: if a file is unusable, or the weights do not fit the architecture.
+        InputProblems: everything wrong with the files, or that the weights do not fit the architecture.
     """
-    described = read_architecture(architecture)
-    _, sigma = read_moments(normalization_geom)
-    image_mean, image_std = None, None
-    if described.inputs.n_views:
-        if normalization_image is None:
-            raise ResDepthError(f"{architecture}: this network sees images; normalization_image is needed")
-        image_mean, image_std = read_moments(normalization_image)
-        if image_mean is None:
-            raise ResDepthError(f"{normalization_image}: the mean is missing")
-    checkpoint = read_checkpoint(weights)
-    model = Model(
-        architecture=described,
-        weights=checkpoint["model_state_dict"],
-        normalization=Normalization(sigma, image_mean, image_std),
-        provenance=_provenance(checkpoint),
-        source=str(weights),
+    read, problems = _read_files(files, prefix)
+    architecture: Architecture | None = read.get("architecture")
+    needed = ["weights", "architecture", "normalization_geom"]
+    if architecture is not None and architecture.inputs.n_views:
+        needed.append("normalization_image")
+        if "normalization_image" in read and read["normalization_image"][0] is None:
+            text = f"{files.normalization_image}: holds no mean; is it that of the images?"
+            problems.append(Problem(f"{prefix}normalization_image", text))
+    problems += [
+        Problem(f"{prefix}{name}", "missing; a model consists of it, or of model.path (.safetensors) alone")
+        for name in needed
+        if getattr(files, name) is None
+    ]
+    if architecture is not None and "weights" in read:
+        try:
+            check_weights(architecture, read["weights"]["model_state_dict"])
+        except ResDepthError as error:
+            text = f"{files.weights}: {error} (architecture: {files.architecture})"
+            problems.append(Problem(f"{prefix}weights", text))
+    if architecture is None or problems:
+        raise InputProblems(problems)
+    return Model(
+        architecture=architecture,
+        weights=read["weights"]["model_state_dict"],
+        normalization=Normalization(read["normalization_geom"][1], *read.get("normalization_image", ())),
+        provenance=_provenance(read["weights"]),
+        source=str(files.weights),
     )
-    try:
-        model.network()
-    except ResDepthError as error:
-        raise ResDepthError(f"{weights}: {error} ({architecture})") from error
-    return model
+
+
+def _read_files(files: PublishedFiles, prefix: str) -> tuple[dict[str, Any], list[Problem]]:
+    """What each of the files that are given holds, by its name; those that are not needed are left out."""
+    readers: dict[str, Callable[[Path], Any]] = {
+        "architecture": read_architecture,
+        "normalization_geom": read_moments,
+        "normalization_image": read_moments,
+        "weights": read_checkpoint,
+    }
+    read: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for name, reader in readers.items():
+        path: Path | None = getattr(files, name)
+        sees_images = "architecture" not in read or read["architecture"].inputs.n_views > 0
+        if path is None or (name == "normalization_image" and not sees_images):
+            continue
+        try:
+            read[name] = reader(path)
+        except InputProblems as error:
+            problems += [Problem(f"{prefix}{name}", str(problem)) for problem in error.problems]
+    return read, problems
 
 
 def _provenance(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {"epoch": checkpoint.get("epoch"), "loss_val": checkpoint.get("loss_val")}
-    return {name: float(value) for name, value in kept.items() if value is not None and _is_number(value)}
+    kept = {name: _finite_number(checkpoint.get(name)) for name in ("epoch", "loss_val")}
+    return {name: value for name, value in kept.items() if value is not None}
 
 
 def load_run_folder(folder: Path, checkpoint: str = BEST_CHECKPOINT) -> Model:
     """A model from a run folder of ours or of the published code.
 
     Raises:
-        ResDepthError: if a file is missing or unusable.
+        InputProblems: if files are missing or unusable.
     """
     image_file = folder / IMAGE_FILE
-    return load_published(
-        folder / CHECKPOINT_FOLDER / checkpoint,
-        folder / ARCHITECTURE_FILE,
-        folder / HEIGHT_FILE,
-        image_file if image_file.exists() else None,
+    files = PublishedFiles(
+        weights=folder / CHECKPOINT_FOLDER / checkpoint,
+        architecture=folder / ARCHITECTURE_FILE,
+        normalization_geom=folder / HEIGHT_FILE,
+        normalization_image=image_file if is_there(image_file) else None,
     )
+    return load_published(files, f"{folder}: ")
 
 
 def load_model(path: str | Path) -> Model:

@@ -206,23 +206,19 @@ def hold(band: FileBand) -> ArrayBand:
 
 
 def _void_to_nan(values: NDArray[Any], nodata: float | None, valid: NDArray[np.bool_] | None) -> Array:
-    with np.errstate(over="ignore"):  # float64 beyond float32 becomes inf, which is void
+    # float64 beyond float32 becomes inf, which is void; nodata = NaN becomes some integer, seen below.
+    with np.errstate(over="ignore", invalid="ignore"):
         result = values.astype(np.float32)
+        # Compared in the stored type: -3.4e38 or 0.1 differ once they are float64.
+        nodata_as_stored = None if nodata is None else np.array(nodata).astype(values.dtype)
     if values.dtype.kind == "f":
         result[~np.isfinite(result)] = np.nan
-    if nodata is not None and _can_hold(values.dtype, nodata):
-        # Compared in the stored type: -3.4e38 or 0.1 differ once they are float64.
-        result[values == np.array(nodata).astype(values.dtype)] = np.nan
+    # Not where the type cannot hold it: 0.5, as an integer, would make every 0 a void.
+    if nodata_as_stored is not None and (values.dtype.kind == "f" or nodata_as_stored == nodata):
+        result[values == nodata_as_stored] = np.nan
     if valid is not None:
         result[~valid] = np.nan
     return result
-
-
-def _can_hold(dtype: np.dtype[Any], value: float) -> bool:
-    """Whether a pixel can have this value; files say nodata = -9999 even where pixels are unsigned."""
-    if dtype.kind == "f":
-        return abs(value) <= np.finfo(dtype).max
-    return value.is_integer() and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
 
 
 class GeoTiffWriter:
@@ -231,7 +227,7 @@ class GeoTiffWriter:
     def __init__(self, dataset: Any, dtype: str) -> None:
         self._dataset, self._dtype = dataset, dtype
 
-    def write(self, row: int, values: Array) -> None:
+    def write(self, row: int, values: NDArray[np.floating[Any]]) -> None:
         """Write full rows from `row` on; NaN becomes nodata."""
         stored = np.where(np.isnan(values), NODATA, values).astype(self._dtype)
         height, width = values.shape

@@ -1,6 +1,7 @@
 """Refining a region: which tiles, in what order, how they are merged."""
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from resdepth.errors import ResDepthError
 from resdepth.progress import Progress, Silent
 from resdepth.raster import Array
 from resdepth.scene import Scene, ViewSet
-from resdepth.windows import Window, tile_grid
+from resdepth.windows import TileGrid, Window, tile_grid
 
 
 def refine_region(
@@ -38,15 +39,14 @@ def refine_region(
         ResDepthError: if the DSM has a void in the region.
     """
     grid = tile_grid(region, tile, tile // 2)
-    return blend_tiles(grid, _refined_tiles(scene, view_set, grid.windows(), refiner, progress or Silent()))
+    return blend_tiles(grid, _refined_tiles(scene, view_set, grid, refiner, progress or Silent()))
 
 
 def _refined_tiles(
-    scene: Scene, view_set: ViewSet, windows: list[Window], refiner: Refiner, progress: Progress
+    scene: Scene, view_set: ViewSet, grid: TileGrid, refiner: Refiner, progress: Progress
 ) -> Iterator[Array]:
-    size = refiner.batch_size(windows[0].height)
-    for start in range(0, len(windows), size):
-        batch = windows[start : start + size]
+    windows, size = grid.windows(), refiner.batch_size(grid.tile)
+    while batch := list(islice(windows, size)):
         dsm = np.stack([scene.dsm.read(window) for window in batch])
         if np.isnan(dsm).any():
             raise ResDepthError(
@@ -54,5 +54,6 @@ def _refined_tiles(
                 "with gdal_fillnodata.py"
             )
         views = np.stack([scene.read_views(view_set, window) for window in batch])
-        yield from refiner.refine(dsm, views)
+        refined = refiner.refine(dsm, views)
         progress.advance(len(batch))
+        yield from refined

@@ -1,13 +1,12 @@
-"""Rules between the fields of a configuration, which no schema tells. The text alone shows them."""
+"""Rules between the keys of a configuration, which no schema tells. The text alone shows them."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel
 
 from resdepth.config import TestConfig, TestDataset, TrainConfig, TrainDataset
-from resdepth.errors import Problem, location
+from resdepth.errors import Problem, location, resting_on
 
 SUFFIXES = {
     "path_image_list": ".txt",
@@ -33,7 +32,7 @@ def suffix_problems(config: BaseModel, path: Path, prefix: tuple[int | str, ...]
         elif isinstance(value, tuple):
             for index, item in enumerate(value):
                 problems += suffix_problems(item, path, (*prefix, name, index))
-        elif name in SUFFIXES and isinstance(value, str) and not value.endswith(SUFFIXES[name]):
+        elif name in SUFFIXES and isinstance(value, str) and not value.lower().endswith(SUFFIXES[name]):
             where = f"{path}: {location((*prefix, name))}"
             problems.append(Problem(where, f"found {value!r}; should end in {SUFFIXES[name]}"))
     return problems
@@ -45,25 +44,27 @@ def smallest_tile(depth: int) -> int:
 
 
 def train_rules(config: TrainConfig, path: str) -> list[Problem]:
-    """Everything wrong between the fields of a training configuration."""
+    """Everything wrong between the keys of a training configuration."""
     problems = _role_problems(config, path)
     for index, dataset in enumerate(config.datasets):
         key = f"{path}: datasets[{index}]"
-        problems += _image_key_problems(dataset, config.model.input_channels, key)
-        problems += _split_problems(config, dataset, key)
+        problems += _split_problems(config, dataset, key, path)
+        problems += _training_list_problems(config, dataset, key, path)
     if config.model.input_channels == "stereo" and config.model.outer_skip:
-        text = "must be false for input_channels 'stereo', which sees no DSM"
+        text = "should be false for input_channels 'stereo', which sees no DSM"
         problems.append(Problem(f"{path}: model.outer_skip", text))
     smallest = smallest_tile(config.model.depth)
     if config.training_settings.tile_size < smallest:
         text = (
-            f"found {config.training_settings.tile_size}; at least {smallest} for depth {config.model.depth}"
+            f"found {config.training_settings.tile_size}; depth {config.model.depth} needs {smallest} or more"
         )
-        problems.append(Problem(f"{path}: training_settings.tile_size", text))
+        causes = (f"{path}: model.depth",)
+        problems.append(Problem(f"{path}: training_settings.tile_size", text, rests_on=causes))
     scheduler = config.scheduler
     if scheduler.enabled and scheduler.name == "StepLR" and "step_size" not in scheduler.settings:
         text = "StepLR has no step_size: the learning rate stays as it is"
-        problems.append(Problem(f"{path}: scheduler.settings", text, "warning"))
+        causes = (f"{path}: scheduler",)
+        problems.append(Problem(f"{path}: scheduler.settings", text, "warning", causes))
     return problems
 
 
@@ -76,31 +77,46 @@ def _role_problems(config: TrainConfig, path: str) -> list[Problem]:
     ]
 
 
-def _split_problems(config: TrainConfig, dataset: TrainDataset, key: str) -> list[Problem]:
-    problems = []
+def split_keys(key: str, path: str | None = None) -> tuple[str, ...]:
+    """The keys that rule how a data set is split into regions; in training (`path`) with their defaults."""
+    names = ("allocation_strategy", "test_stripe")
+    defaults = [f"{path}: general.{name}" for name in names] if path else []
+    return (*(f"{key}.{name}" for name in ("area_type", "crossval_training", *names)), *defaults)
+
+
+def _split_problems(config: TrainConfig, dataset: TrainDataset, key: str, path: str) -> list[Problem]:
+    problems: list[Problem] = []
+
+    def problem(name: str, message: str) -> None:
+        problems.append(Problem(f"{key}.{name}", message, rests_on=split_keys(key, path)))
+
     strategy = dataset.allocation_strategy or config.general.allocation_strategy
     if strategy == "entire" and dataset.area_type == "train+val":
-        text = "'entire' cannot both train and validate; choose stripes, or two data sets"
-        problems.append(Problem(f"{key}.allocation_strategy", text))
+        problem(
+            "allocation_strategy", "'entire' cannot both train and validate; take stripes, or two data sets"
+        )
     if not dataset.crossval_training:
         return problems
     if len(config.datasets) != 1:
         text = f"cross-validation takes exactly one data set, found {len(config.datasets)}"
-        problems.append(Problem(f"{key}.crossval_training", text))
+        problem("crossval_training", text)
     if strategy == "entire":
-        text = "cross-validation needs stripes, found 'entire'"
-        problems.append(Problem(f"{key}.allocation_strategy", text))
+        problem("allocation_strategy", "cross-validation needs stripes, found 'entire'")
     if dataset.area_type != "train+val":
-        text = f"cross-validation needs 'train+val', found {dataset.area_type!r}"
-        problems.append(Problem(f"{key}.area_type", text))
+        problem("area_type", f"cross-validation needs 'train+val', found {dataset.area_type!r}")
     return problems
 
 
-def _image_key_problems(dataset: TrainDataset, input_channels: str, key: str) -> list[Problem]:
-    wanted = {"path_image_list": True}
-    wanted["path_pairlist_training"] = "train" in dataset.area_type
-    wanted["path_pairlist_validation"] = "val" in dataset.area_type
-    return _list_problems(dataset, wanted, uses_images=input_channels != "geom", key=key)
+def _training_list_problems(config: TrainConfig, dataset: TrainDataset, key: str, path: str) -> list[Problem]:
+    uses_images = config.model.input_channels != "geom"
+    wanted = {
+        "path_pairlist_training": "train" in dataset.area_type,
+        "path_pairlist_validation": "val" in dataset.area_type,
+    }
+    images = _list_problems(dataset, {"path_image_list": True}, uses_images=uses_images, key=key)
+    pairs = _list_problems(dataset, wanted, uses_images=uses_images, key=key)
+    found = [*images, *resting_on([f"{key}.area_type"], pairs)]
+    return resting_on([f"{path}: model.input_channels"], found)
 
 
 def _list_problems(
@@ -110,7 +126,7 @@ def _list_problems(
     for name, is_wanted in wanted.items():
         given = getattr(dataset, name) is not None
         if uses_images and is_wanted and not given:
-            problems.append(Problem(f"{key}.{name}", "missing; this network sees images"))
+            problems.append(Problem(f"{key}.{name}", "missing; a network that sees images needs it"))
         elif given and not uses_images:
             text = "ignored: a network with input_channels 'geom' sees no images"
             problems.append(Problem(f"{key}.{name}", text, "warning"))
@@ -124,31 +140,24 @@ def inference_list_problems(dataset: TestDataset, *, uses_images: bool, key: str
 
 
 def test_rules(config: TestConfig, path: str) -> list[Problem]:
-    """Everything wrong between the fields of a test configuration."""
+    """Everything wrong between the keys of a test configuration."""
     problems: list[Problem] = []
-
-    def problem(key: str, message: str, severity: Literal["error", "warning"] = "error") -> None:
-        problems.append(Problem(f"{path}: {key}", message, severity))
-
-    files = ("weights", "architecture", "normalization_geom")
-    given = [name for name in (*files, "normalization_image") if getattr(config.model, name) is not None]
-    if config.model.path is not None and given:
-        problem("model", f"give either path or {', '.join(given)}, not both")
-    if config.model.path is None:
-        for name in files:
-            if name not in given:
-                problem(f"model.{name}", "missing; or give model.path (.safetensors) alone")
+    others = config.model.model_dump(exclude={"path"}, exclude_none=True)
+    if config.model.path is not None and others:
+        text = f"found path and {', '.join(others)}; give either path or the published files"
+        problems.append(Problem(f"{path}: model", text))
     names = [dataset_name(dataset, index) for index, dataset in enumerate(config.datasets)]
     for index, dataset in enumerate(config.datasets):
-        key = f"datasets[{index}]"
+        key = f"{path}: datasets[{index}]"
         if names.count(names[index]) > 1:
-            problem(f"{key}.name", f"{names[index]!r} occurs twice; results would overwrite each other")
-        if names[index] in (".", "..", "") or set(names[index]) & set("/\\"):
-            problem(f"{key}.name", f"found {names[index]!r}; it names a folder and must not hold slashes")
-        problems += _region_problems(dataset, f"{path}: {key}")
-        masks = [name for name in ("water", "forest") if getattr(dataset, f"mask_{name}") is not None]
-        if masks and dataset.mask_building is None:
-            problem(f"{key}.mask_{masks[0]}", "ignored: it counts only with a mask_building", "warning")
+            text = f"{names[index]!r} occurs twice; results would overwrite each other"
+            problems.append(Problem(f"{key}.name", text))
+        problems += _region_problems(dataset, key)
+        for mask in ("water", "forest"):
+            if getattr(dataset, f"mask_{mask}") is not None and dataset.mask_building is None:
+                text = "ignored: it counts only with a mask_building"
+                causes = (f"{key}.mask_building",)
+                problems.append(Problem(f"{key}.mask_{mask}", text, "warning", causes))
     return problems
 
 
@@ -158,15 +167,17 @@ def dataset_name(dataset: TestDataset, index: int) -> str:
 
 
 def _region_problems(dataset: TestDataset, key: str) -> list[Problem]:
-    problems = []
+    problems: list[Problem] = []
+
+    def problem(name: str, message: str) -> None:
+        problems.append(Problem(f"{key}.{name}", message, rests_on=split_keys(key)))
+
     if dataset.allocation_strategy != "entire":
         for name in ("area_type", "test_stripe"):
             if getattr(dataset, name) is None:
-                text = f"missing; mandatory with allocation_strategy {dataset.allocation_strategy!r}"
-                problems.append(Problem(f"{key}.{name}", text))
+                problem(name, f"missing; mandatory with allocation_strategy {dataset.allocation_strategy!r}")
     if dataset.crossval_training and dataset.allocation_strategy == "entire":
-        text = "cross-validation needs the stripes of training, found 'entire'"
-        problems.append(Problem(f"{key}.allocation_strategy", text))
+        problem("allocation_strategy", "cross-validation needs the stripes of training, found 'entire'")
     if dataset.crossval_training and dataset.area_type == "test":
-        problems.append(Problem(f"{key}.area_type", "cross-validation leaves nothing to test; take 'val'"))
+        problem("area_type", "cross-validation leaves nothing to test; take 'val'")
     return problems

@@ -1,6 +1,5 @@
-"""One data set: initial DSM, truth, views and masks on ONE grid; and the lists that name its images."""
+"""One data set: initial DSM, truth, views and masks on ONE grid."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,14 +7,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.errors import InputProblems, Problem, ResDepthError
+from resdepth.errors import InputProblems, Problem, ResDepthError, has_errors
+from resdepth.paths import NO_SUCH_FILE, is_there
 from resdepth.raster import Array, ArrayBand, Band, FileBand, Grid, hold
 from resdepth.windows import Window
 
 ViewSet = tuple[int, ...]
 
 MASKS = ("ground_truth", "building", "water", "forest")
-SHOWN_NAMES = 5
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class Scene:
             masks={mask: (f"masks[{mask!r}]", Path(path)) for mask, path in (masks or {}).items()},
         )
         scene, problems = open_scene(files)
-        if scene is None:
+        if scene is None or has_errors(problems):
             raise InputProblems(problems)
         return scene
 
@@ -144,7 +143,7 @@ def open_scene(files: SceneFiles) -> tuple[Scene | None, list[Problem]]:
     """Read all headers and compare them with the initial DSM's.
 
     Returns:
-        The scene (None if a file is unusable or on another grid), and all problems found.
+        The scene without its unusable rasters (None if the initial DSM is unusable), and all problems found.
     """
     problems: list[Problem] = []
     dsm = _open_band(*files.dsm, problems)
@@ -153,28 +152,14 @@ def open_scene(files: SceneFiles) -> tuple[Scene | None, list[Problem]]:
     views = {
         index: _open_band(files.image_list_key, files.images[index], problems) for index in files.used_views
     }
-    unused = [path for i, path in enumerate(files.images) if i not in files.used_views and not path.is_file()]
-    problems += [
-        Problem(files.image_list_key, f"{path}: no such file; no pair uses it", "warning") for path in unused
-    ]
     if dsm is None:
         return None, problems
-    named = [(files.truth[0], truth)] if files.truth else []
-    named += [(files.masks[name][0], band) for name, band in masks.items()]
-    named += [(files.image_list_key, band) for band in views.values()]
-    for key, band in named:
-        if band is None:
-            continue
-        for difference in dsm.grid.differences(band.grid):
-            problems.append(
-                Problem(
-                    key,
-                    f"{band.header.path}: {difference}; all rasters of a data set must be pixel-aligned "
-                    f"with {files.dsm[1].name}: resample with gdalwarp -te ... -tr ... -t_srs ...",
-                )
-            )
-    if any(problem.severity == "error" for problem in problems):
-        return None, problems
+    if files.truth:
+        problems += _misalignments(files.truth[0], truth, dsm)
+    for name, band in masks.items():
+        problems += _misalignments(files.masks[name][0], band, dsm)
+    for band in views.values():
+        problems += _misalignments(files.image_list_key, band, dsm)
     scene = Scene(
         name=files.name,
         grid=dsm.grid,
@@ -189,11 +174,13 @@ def open_scene(files: SceneFiles) -> tuple[Scene | None, list[Problem]]:
 
 
 def _open_band(key: str, path: Path, problems: list[Problem]) -> FileBand | None:
-    if not path.exists():
-        problems.append(Problem(key, f"{path}: no such file; check the path"))
+    """A band whose header and last pixel can be read: files that break off lack their end."""
+    if not is_there(path):
+        problems.append(Problem(key, f"{path}: {NO_SUCH_FILE}"))
         return None
     try:
         band = FileBand(path)
+        FileBand(path).read(Window(band.grid.height - 1, band.grid.width - 1, 1, 1))  # closed at once
     except ResDepthError as error:
         problems.append(Problem(key, str(error)))
         return None
@@ -201,6 +188,21 @@ def _open_band(key: str, path: Path, problems: list[Problem]) -> FileBand | None
         text = f"{path}: has {band.header.bands} bands; only the first is used"
         problems.append(Problem(key, text, "warning"))
     return band
+
+
+def _misalignments(key: str, band: FileBand | None, dsm: FileBand) -> list[Problem]:
+    if band is None:
+        return []
+    corners = [dsm.grid.map_position(dsm.grid.height, 0), dsm.grid.map_position(0, dsm.grid.width)]
+    extent = " ".join(f"{value:.10g}" for corner in corners for value in corner)
+    advice = (
+        f"all rasters of a data set must be pixel-aligned with {dsm.header.path.name}: resample with "
+        f"gdalwarp -t_srs {dsm.grid.crs_name} -te {extent} -ts {dsm.grid.width} {dsm.grid.height}"
+    )
+    return [
+        Problem(key, f"{band.header.path}: {difference}; {advice}")
+        for difference in dsm.grid.differences(band.grid)
+    ]
 
 
 def hold_in_memory(scenes: Sequence[Scene], budget_bytes: float) -> list[Scene]:
@@ -230,83 +232,6 @@ def hold_in_memory(scenes: Sequence[Scene], budget_bytes: float) -> list[Scene]:
         )
         for scene in scenes
     ]
-
-
-def resolve_path(text: str, named_in: Path) -> Path:
-    """A path relative to the file that names it; if nothing is there, to the working directory."""
-    path = Path(text).expanduser()
-    if path.is_absolute():
-        return path
-    beside = named_in.parent.resolve() / path
-    return beside if beside.exists() else Path.cwd() / path
-
-
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """Non-blank lines with their numbers, stripped."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ResDepthError(f"{path}: not a text file in UTF-8 ({error.reason})") from error
-    except OSError as error:
-        raise ResDepthError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    numbered = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
-    return [(number, line) for number, line in numbered if line]
-
-
-def read_image_list(path: Path) -> tuple[tuple[Path, ...], list[Problem]]:
-    """The images that a list names, one path per line; their file names must be unique.
-
-    Raises:
-        ResDepthError: if the list cannot be read.
-    """
-    images = tuple(resolve_path(line, path) for _, line in _lines(path))
-    problems = [
-        Problem(str(path), f"the file name {name!r} occurs {count} times; pair lists need unique names")
-        for name, count in Counter(image.name for image in images).items()
-        if count > 1
-    ]
-    if not images:
-        problems.append(Problem(str(path), "the list is empty; name one ortho-image per line"))
-    return images, problems
-
-
-def read_pair_list(
-    path: Path, images: Sequence[Path], n_views: int
-) -> tuple[tuple[ViewSet, ...], list[Problem]]:
-    """The view sets that a list names, as indices into the image list.
-
-    A line holds `n_views` image names between commas; spaces, a trailing comma and blank lines do not matter.
-    Names match whole file names, unlike in the published code, which matches parts of paths
-    (tests/test_scene.py).
-
-    Raises:
-        ResDepthError: if the list cannot be read.
-    """
-    index_of = {image.name: index for index, image in enumerate(images)}
-    view_sets: list[ViewSet] = []
-    problems: list[Problem] = []
-    for number, line in _lines(path):
-        where = f"{path}: line {number}"
-        names = [name.strip() for name in line.split(",") if name.strip()]
-        unknown = [name for name in names if name not in index_of]
-        if unknown:
-            known = ", ".join(list(index_of)[:SHOWN_NAMES]) + (", ..." if len(index_of) > SHOWN_NAMES else "")
-            text = f"{', '.join(unknown)}: not in the image list, which has {known}"
-            problems.append(Problem(where, text))
-        elif len(names) != n_views:
-            text = f"names {len(names)} images ({line}); this network takes {n_views} (model.input_channels)"
-            problems.append(Problem(where, text))
-        elif len(set(names)) < len(names):
-            problems.append(Problem(where, f"names one image twice ({line}); its views must differ"))
-        else:
-            view_set = tuple(index_of[name] for name in names)
-            if view_set in view_sets:
-                problems.append(Problem(where, f"repeats an earlier line ({line}); ignored", "warning"))
-            else:
-                view_sets.append(view_set)
-    if not view_sets and not problems:
-        problems.append(Problem(str(path), "the list is empty; name the images of one pair per line"))
-    return tuple(view_sets), problems
 
 
 def used_views(view_sets: Iterable[ViewSet]) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """Rectangles of pixels: regions, tiles, and random patches. Pure arithmetic; nothing here touches a file."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -50,6 +50,13 @@ class Window:
     def relative_to(self, outer: "Window") -> "Window":
         """The same pixels, counted from the upper-left corner of `outer`."""
         return Window(self.row - outer.row, self.col - outer.col, self.height, self.width)
+
+    def grown(self, margin: int, within: "Window") -> "Window":
+        """This window with `margin` more pixels on each side, as far as they lie in `within`."""
+        row, col = max(self.row - margin, within.row), max(self.col - margin, within.col)
+        row_stop = min(self.row_stop + margin, within.row_stop)
+        col_stop = min(self.col_stop + margin, within.col_stop)
+        return Window(row, col, row_stop - row, col_stop - col)
 
     def contains(self, inner: "Window") -> bool:
         """Whether every pixel of `inner` lies in this window."""
@@ -162,24 +169,20 @@ class TileGrid:
     def __len__(self) -> int:
         return len(self.rows) * len(self.cols)
 
-    def windows(self) -> list[Window]:
+    def windows(self) -> Iterator[Window]:
         """All tiles, in raster coordinates, row by row."""
-        return [
-            Window(self.region.row + row.start, self.region.col + col.start, self.tile, self.tile)
-            for row in self.rows
-            for col in self.cols
-        ]
+        for row in self.rows:
+            for col in self.cols:
+                yield Window(self.region.row + row.start, self.region.col + col.start, self.tile, self.tile)
 
-    def fresh(self) -> list[Window]:
+    def fresh(self) -> Iterator[Window]:
         """For each tile, in the tile's own coordinates, the part that no earlier tile covers.
 
         With stride = tile these parts cover each pixel of the region exactly once.
         """
-        return [
-            Window(row.shared, col.shared, self.tile - row.shared, self.tile - col.shared)
-            for row in self.rows
-            for col in self.cols
-        ]
+        for row in self.rows:
+            for col in self.cols:
+                yield Window(row.shared, col.shared, self.tile - row.shared, self.tile - col.shared)
 
 
 def tile_grid(region: Window, tile: int, stride: int) -> TileGrid:

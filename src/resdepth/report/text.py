@@ -32,7 +32,7 @@ def _section(title: str, figures: Statistics, underline: int) -> str:
     lines = [title, "-" * underline, ""]
     for name, label, tabs in _LINES:
         value = getattr(figures, name)
-        shown = f"{value:10.3f} m" if figures.count else f"{'--':>10}"
+        shown = f"{value:10.3f} m" if figures.count else "-- m"
         lines.append(label + "\t" * tabs + shown)
     return "\n".join(lines)
 

@@ -1,7 +1,7 @@
 """What a workflow writes down about itself: complete configurations, warnings, log files."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,17 +55,25 @@ def warn(problems: Iterable[Problem]) -> None:
 
 
 @contextmanager
-def log_file(path: Path) -> Iterator[None]:
-    """Write the package's log messages into a file as well, as long as the block runs."""
+def log_file(path: Path) -> Iterator[Callable[[str], None]]:
+    """Write the package's log messages into a file as well, as long as the block runs.
+
+    Yields:
+        A function that writes into this file alone, for what the caller tells the user another way.
+    """
     package = logging.getLogger("resdepth")
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+
+    def note(text: str) -> None:
+        handler.handle(package.makeRecord(package.name, logging.ERROR, __file__, 0, text, (), None))
+
     before = package.level
     package.addHandler(handler)
     if not package.isEnabledFor(logging.INFO):
         package.setLevel(logging.INFO)
     try:
-        yield
+        yield note
     finally:
         package.removeHandler(handler)
         package.setLevel(before)

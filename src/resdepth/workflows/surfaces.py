@@ -57,7 +57,7 @@ def refine(
     scene = _scene(dsm, images)
     if output is not None and scene.dsm_path is None:
         raise ResDepthError("output: needs a path as dsm, from which the georeference is taken")
-    tile = tile_size or int(trained.provenance.get("tile_size", DEFAULT_TILE_SIZE))
+    tile = int(trained.provenance.get("tile_size", DEFAULT_TILE_SIZE)) if tile_size is None else tile_size
     smallest = smallest_tile(trained.architecture.depth)
     if tile & (tile - 1) or tile < smallest:
         raise ResDepthError(f"tile_size: found {tile}; must be a power of two and at least {smallest}")

@@ -2,18 +2,27 @@
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from resdepth.checking import TestArea, TestPlan, plan_test
 from resdepth.engine import Refiner, choose_device
 from resdepth.errors import ResDepthError
-from resdepth.evaluation import Evaluation, Mask, Statistics, object_classes, statistics
+from resdepth.evaluation import (
+    BUILDING_DILATION_PX,
+    Evaluation,
+    Mask,
+    Statistics,
+    object_classes,
+    statistics,
+)
 from resdepth.progress import Progress, progress_bar
 from resdepth.raster import Array, atomic_path, new_geotiff
 from resdepth.refinement import refine_region
@@ -73,18 +82,27 @@ def test(config: str | Path) -> list[PairResult]:
     plan = plan_test(Path(config))
     warn(plan.warnings)
     general = plan.config.general
-    if general.workers:
-        torch.set_num_threads(general.workers)
     refiner = Refiner(plan.model, device=choose_device(general.device), batch_size=general.batch_size)
     results = []
     tiles = _count_tiles(plan)
-    with progress_bar("refining", tiles, unit="tiles") as progress:
+    with _threads(general.workers), progress_bar("refining", tiles, unit="tiles") as progress:
         for index, area in enumerate(plan.areas):
             results += _test_area(plan, index, area, refiner, progress)
     return results
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # not a pytest function
+
+
+@contextmanager
+def _threads(wanted: int | None) -> Iterator[None]:
+    """Let torch compute with so many threads as long as the block runs; None or 0: as many as it likes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(wanted or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _count_tiles(plan: TestPlan) -> int:
@@ -142,7 +160,7 @@ def _refine_area(
     for number, region in enumerate(area.regions):
         suffix = f"_{number}" if len(area.regions) > 1 else ""
         path = stem.with_name(f"{stem.name}_prediction{suffix}.tif")
-        refined = np.empty(region.shape, dtype=np.float32) if scene.truth is not None else None
+        refined = np.empty(region.shape, dtype=np.float64) if scene.truth is not None else None
         with new_geotiff(path, scene.grid.crop(region), dtype=_height_type(scene)) as output:
             for strip in refine_region(scene, view_set, region, refiner, tile, progress):
                 output.write(strip.row, strip.values)
@@ -161,19 +179,25 @@ def _refine_area(
 
 
 def _height_type(scene: Scene) -> str:
-    """The type of the initial DSM; float32 where that would round heights (tests/test_test.py)."""
+    """The type of the initial DSM; float32 where that would round heights (tests/test_test_workflow.py)."""
     header = getattr(scene.dsm, "header", None)
     return header.dtype if header is not None and header.dtype in ("float32", "float64") else "float32"
 
 
-def _judge(scene: Scene, region: Window, refined: Array) -> tuple[Array, Array, dict[str, Mask]]:
+def _judge(
+    scene: Scene, region: Window, refined: NDArray[np.float64]
+) -> tuple[Array, Array, dict[str, Mask]]:
     """Residuals after and before refinement (NaN where invalid), and the classes of objects."""
     assert scene.truth is not None, "only scenes with a truth are judged"
     truth = scene.truth.read(region)
-    masks = {name: scene.read_mask(name, region) for name in MASKS if name in scene.masks}
+    # Buildings beside the region grow into it.
+    around = region.grown(BUILDING_DILATION_PX, scene.grid.whole)
+    inside = region.relative_to(around).slices
+    masks = {name: scene.read_mask(name, around) for name in MASKS if name in scene.masks}
     if "ground_truth" in masks:
-        truth[~masks.pop("ground_truth")[0]] = np.nan
-    return refined - truth, scene.dsm.read(region) - truth, object_classes(region.shape, masks)
+        truth[~masks.pop("ground_truth")[0][inside]] = np.nan
+    classes = {name: pixels[inside] for name, pixels in object_classes(around.shape, masks).items()}
+    return (refined - truth).astype(np.float32), scene.dsm.read(region) - truth, classes
 
 
 def _evaluation(residuals: _Residuals, scene: Scene, *, with_initial: bool) -> Evaluation:

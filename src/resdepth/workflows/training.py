@@ -32,7 +32,6 @@ from resdepth.published import read_checkpoint
 from resdepth.recording import RunRecorder
 from resdepth.runs import (
     CONFIG_FILE,
-    LAST_CHECKPOINT,
     RUN_LOG,
     TRAINING_LOG,
     RunFolder,
@@ -119,15 +118,16 @@ def resume(run_folder: str | Path) -> Path:
         The run folder.
 
     Raises:
-        ResDepthError: if the folder is no run folder, or its data changed or are gone.
+        InputProblems: if its data are gone or do not fit any more.
+        ResDepthError: if the folder is no run folder.
         Interrupted: as `train`.
     """
     folder = Path(run_folder)
     last = RunFolder(folder, folder).last
-    if not (folder / CONFIG_FILE).is_file() or not last.is_file():
-        raise ResDepthError(
-            f"{folder}: no run folder: {CONFIG_FILE} or checkpoints/{LAST_CHECKPOINT} is missing"
-        )
+    if not (folder / CONFIG_FILE).is_file():
+        raise ResDepthError(f"{folder}: no run folder: {CONFIG_FILE} is missing")
+    if not last.is_file():
+        raise ResDepthError(f"{last}: missing; the run had not begun, train anew with {CONFIG_FILE}")
     plan = plan_training(folder / CONFIG_FILE, resumed=True)
     warn(plan.warnings)
     learner = _new_learner(plan)
@@ -283,7 +283,7 @@ def _run(
     )
     provenance = _provenance(plan)
     with (
-        log_file(run.path / RUN_LOG),
+        log_file(run.path / RUN_LOG) as note,
         RunRecorder(run, plan.architecture, normalization, provenance, standing.step) as recorder,
     ):
         logger.info("run folder: %s", run.path)
@@ -295,10 +295,10 @@ def _run(
             fit(learner, samples, validation, standing, schedule, recorder)
         except Interrupted as stopped:
             message = f"{stopped}. Go on with: resdepth train --resume {run.path}"
-            logger.info(message)
+            note(message)
             raise Interrupted(message) from stopped
         except ResDepthError as error:
-            logger.error("%s", error)  # noqa: TRY400 - for run.log; the caller tells the user
+            note(str(error))
             raise
         recorder.hyper_parameters(_hyper_parameters(plan), standing.best_loss)
         logger.info("best validation loss %.4f m, after epoch %d", standing.best_loss, standing.best_epoch)

@@ -1,0 +1,55 @@
+"""Paths as people write them into files: where they lead, and what is there."""
+
+import os
+from pathlib import Path
+
+from resdepth.errors import unusable
+
+MAX_TEXT_BYTES = 16 * 2**20
+"""No configuration and no list is larger; a raster given by mistake is."""
+NO_SUCH_FILE = (
+    "no such file; check the path (relative ones lead from the file that names them, or else from the "
+    "working directory)"
+)
+
+
+def resolve_path(text: str, named_in: Path) -> Path:
+    """A path relative to the file that names it; if nothing is there, to the working directory."""
+    path = Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises for unknown users
+    if path.is_absolute():
+        return path
+    beside = Path.cwd() / named_in.parent / path
+    return beside if is_there(beside) else Path.cwd() / path
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file or folder can be found; False also where looking is not permitted or not possible."""
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises for names that are too long
+
+
+def why_no_file(path: Path) -> str | None:
+    """What is wrong with the path of a file; None if there is a file."""
+    if os.path.isfile(path):  # noqa: PTH113 - as above
+        return None
+    return "is a folder; name a file" if os.path.isdir(path) else NO_SUCH_FILE  # noqa: PTH112
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        InputProblems: if it cannot be read, is no text, or is far too large.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_TEXT_BYTES + 1)
+    except FileNotFoundError as error:
+        raise unusable(path, NO_SUCH_FILE) from error
+    except OSError as error:
+        raise unusable(path, f"cannot be read ({error.strerror}); check the path") from error
+    if len(raw) > MAX_TEXT_BYTES:
+        raise unusable(path, f"larger than {MAX_TEXT_BYTES >> 20} MiB; is it the right file?")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise unusable(path, f"not a text in UTF-8 ({error.reason} at byte {error.start})") from error

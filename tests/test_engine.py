@@ -1,0 +1,139 @@
+"""How a network runs."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from conftest import make_model
+from resdepth.checkpoint import Model
+from resdepth.engine import Refiner, choose_device, fold_batch_norm
+from resdepth.errors import ResDepthError
+from resdepth.networks import new_network
+
+CPU = torch.device("cpu")
+SWITCHES = ("do_BN", "outer_skip_BN", "outer_skip", "bias_conv_layer")
+OPTIONS = [
+    {"up_mode": up_mode, **dict(zip(SWITCHES, chosen, strict=True))}
+    for up_mode in ("transpose", "bilinear")
+    for chosen in itertools.product([True, False], repeat=len(SWITCHES))
+]
+ACTIVATIONS = [
+    {f"act_fn_{place}": name}
+    for place in ("encoder", "decoder", "bottleneck")
+    for name in ("relu", "lrelu", "prelu")
+]
+
+
+def trained(**settings: object) -> nn.Module:
+    """A network whose BatchNorms have seen something."""
+    torch.manual_seed(1)
+    network = new_network("UNet", {"n_input_channels": 3, "start_kernel": 4, "depth": 2, **settings})
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1, 0.3)
+            nn.init.normal_(module.bias, 0, 0.3)
+            nn.init.normal_(module.running_mean, 0, 0.5)
+            nn.init.uniform_(module.running_var, 0.3, 3)
+    return network
+
+
+def norms(network: nn.Module) -> int:
+    return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
+@pytest.mark.parametrize("settings", [*OPTIONS, *ACTIVATIONS], ids=str)
+def test_a_folded_network_gives_what_the_network_gives(settings: dict[str, object]) -> None:
+    network = trained(**settings).eval()
+    folded = fold_batch_norm(network)
+    x = torch.randn(2, 3, 16, 16)
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(x), network(x), atol=1e-5, rtol=0)
+    # Only the one in the outer skip has no convolution before it.
+    assert norms(folded) == int(bool(settings.get("outer_skip", True) and settings.get("outer_skip_BN")))
+
+
+def test_folding_leaves_the_network_itself_alone() -> None:
+    network = trained().train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    fold_batch_norm(network)
+    assert network.training
+    assert norms(network) == 4
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def slow_refine(model: Model, dsm: np.ndarray, views: np.ndarray) -> np.ndarray:
+    """One tile, step by step."""
+    constants, inputs = model.normalization, model.architecture.inputs
+    centre = dsm.mean(dtype=float)
+    channels = [(dsm - centre) / constants.height_sigma] if inputs.uses_dsm else []
+    channels += [(view - constants.image_mean) / constants.image_std for view in views]
+    with torch.inference_mode():
+        result = model.network()(torch.from_numpy(np.stack(channels)[None].astype(np.float32)))
+    return result.numpy()[0, 0] * constants.height_sigma + centre
+
+
+@pytest.mark.parametrize(
+    ("input_channels", "n_views"),
+    [("geom", 0), ("geom-mono", 1), ("geom-stereo", 2), ("stereo", 2), ("geom-multiview", 4)],
+)
+@pytest.mark.parametrize("batch_size", [None, 1, 3])
+def test_tiles_are_refined_each_with_its_own_mean(
+    input_channels: str, n_views: int, batch_size: int | None
+) -> None:
+    rng = np.random.default_rng(0)
+    dsm = (rng.normal(0, 3, (3, 16, 16)) + np.array([0, 400, 8000])[:, None, None]).astype(np.float32)
+    views = rng.uniform(0, 800, (3, n_views, 16, 16)).astype(np.float32)
+    model = make_model(input_channels, n_views)
+    refined = Refiner(model, device=CPU, batch_size=batch_size).refine(dsm, views)
+    assert refined.dtype == np.float32
+    assert refined.shape == dsm.shape
+    expected = np.stack([slow_refine(model, *tile) for tile in zip(dsm, views, strict=True)])
+    np.testing.assert_allclose(refined, expected, atol=1e-3)
+    assert np.abs(expected - dsm).max() > 0.1, "a network that changes nothing shows nothing"
+
+
+def test_the_neighbours_in_a_batch_do_not_matter() -> None:
+    rng = np.random.default_rng(0)
+    dsm = rng.normal(400, 3, (4, 16, 16)).astype(np.float32)
+    views = rng.uniform(0, 800, (4, 2, 16, 16)).astype(np.float32)
+    refiner = Refiner(make_model(), device=CPU)
+    together = refiner.refine(dsm, views)
+    alone = np.concatenate([refiner.refine(dsm[i : i + 1], views[i : i + 1]) for i in range(4)])
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+
+
+def test_a_void_in_an_image_is_not_a_void_in_the_result() -> None:
+    views = np.full((1, 2, 16, 16), 300, np.float32)
+    views[0, 1, 3:6, 3:6] = np.nan
+    refined = Refiner(make_model(), device=CPU).refine(np.zeros((1, 16, 16), np.float32), views)
+    assert np.isfinite(refined).all()
+
+
+def test_a_batch_holds_as_many_pixels_as_suit_the_device_and_at_least_one_tile() -> None:
+    refiner = Refiner(make_model(), device=CPU)
+    assert refiner.batch_size(256) == 4
+    assert refiner.batch_size(128) == 16
+    assert refiner.batch_size(2048) == 1
+    assert Refiner(make_model(), device=CPU, batch_size=7).batch_size(2048) == 7
+
+
+def test_the_device_asked_for_is_taken() -> None:
+    assert choose_device("cpu") == CPU
+    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    assert choose_device("auto").type == best
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(
+        ResDepthError, match=r"general\.device: 'cuda' is not available here; available: .*cpu"
+    ):
+        choose_device("cuda")
+
+
+def test_auto_prefers_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto").type == "cuda"

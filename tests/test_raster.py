@@ -1,0 +1,419 @@
+"""Rasters in and out: georeference, voids of every kind, files that appear whole or not at all."""
+
+import os
+import re
+import stat
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import write_raster
+from resdepth.errors import ResDepthError
+from resdepth.raster import (
+    ArrayBand,
+    FileBand,
+    Grid,
+    atomic_path,
+    count_voids,
+    hold,
+    new_geotiff,
+    read_header,
+)
+from resdepth.windows import Window
+
+UTM32 = rasterio.CRS.from_epsg(32632).to_wkt()
+UTM33 = rasterio.CRS.from_epsg(32633).to_wkt()
+GRID = Grid(6, 8, (0.5, 0, 465000, 0, -0.5, 5248000), UTM32, "EPSG:32632")
+
+steps = st.floats(0.01, 100)
+
+
+def read_both_ways(path: Path, window: Window | None = None) -> np.ndarray:
+    """The pixels as FileBand gives them, which must be what a band held in memory gives."""
+    band = FileBand(path)
+    window = window or band.grid.whole
+    from_file, held = band.read(window), hold(band).read(window)
+    np.testing.assert_array_equal(from_file, held)
+    assert from_file.dtype == held.dtype == np.float32
+    return from_file
+
+
+# --- grids
+
+
+@given(st.integers(0, 5), st.integers(0, 7), st.integers(1, 9), st.integers(1, 9), steps, steps)
+def test_a_crop_keeps_every_pixel_where_it_was(
+    row: int, col: int, height: int, width: int, across: float, down: float
+) -> None:
+    grid = Grid(20, 20, (across, 0.1, 465000, -0.2, -down, 5248000), UTM32)
+    crop = grid.crop(Window(row, col, height, width))
+    assert (crop.height, crop.width, crop.crs) == (height, width, UTM32)
+    assert crop.pixel_area == grid.pixel_area
+    for inner_row, inner_col in [(0, 0), (height, width)]:
+        np.testing.assert_allclose(
+            crop.map_position(inner_row, inner_col),
+            grid.map_position(row + inner_row, col + inner_col),
+            rtol=1e-12,
+        )
+
+
+def test_a_crop_of_a_crop_is_the_crop_of_both() -> None:
+    assert GRID.crop(Window(1, 2, 5, 6)).crop(Window(1, 1, 2, 3)) == GRID.crop(Window(2, 3, 2, 3))
+
+
+def test_the_area_of_a_pixel_does_not_depend_on_how_the_raster_is_turned() -> None:
+    turned = Grid(5, 5, (0.3, 0.4, 0, 0.4, -0.3, 0))
+    assert turned.pixel_area == pytest.approx(0.25)
+    assert turned.gsd == pytest.approx(0.5)
+
+
+def test_equal_grids_have_no_differences() -> None:
+    assert GRID.differences(GRID) == []
+    nearly = Grid(6, 8, (0.5, 0, 465000.004, 0, -0.5, 5248000), UTM32, "EPSG:32632")
+    assert GRID.differences(nearly) == []
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (Grid(6, 9, GRID.transform, UTM32), "size 6 x 9 instead of 6 x 8 pixels"),
+        (Grid(6, 8, GRID.transform, UTM33, "EPSG:32633"), "CRS EPSG:32633 instead of EPSG:32632"),
+        (Grid(6, 8, (0.5, 0, 465000.5, 0, -0.5, 5248000), UTM32), r"origin \(465000.5, 5248000\)"),
+        (Grid(6, 8, (0.5, 0, 465000, 0, -0.5, 5247999.9), UTM32), "origin .* instead of origin"),
+        (Grid(6, 8, (0.52, 0, 465000, 0, -0.5, 5248000), UTM32), r"pixel size \(0.52, -0.5\)"),
+        (Grid(6, 8, (0.5, 0, 465000, 0, 0.5, 5248000), UTM32), r"pixel size \(0.5, 0.5\)"),
+    ],
+)
+def test_a_difference_of_grids_is_told_in_words(other: Grid, told: str) -> None:
+    (difference,) = GRID.differences(other)
+    assert re.search(told, difference), difference
+
+
+def test_all_differences_are_told_at_once() -> None:
+    other = Grid(7, 8, (1.0, 0, 0, 0, -1.0, 0), UTM33, "EPSG:32633")
+    assert len(GRID.differences(other)) == 3
+
+
+def test_an_unknown_crs_differs_from_none() -> None:
+    assert GRID.differences(Grid(6, 8, GRID.transform)) == []
+    assert Grid(6, 8, GRID.transform).differences(GRID) == []
+
+
+# --- headers
+
+
+def test_a_header_says_what_the_file_holds(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "dsm.tif", np.zeros((3, 6, 8), np.int16), nodata=-32768)
+    header = read_header(path)
+    assert (header.grid.height, header.grid.width) == (6, 8)
+    assert header.grid.transform == (0.5, 0, 465000, 0, -0.5, 5248000)
+    assert header.grid.crs_name == "EPSG:32632"
+    assert (header.bands, header.dtype, header.nodata, header.has_mask) == (3, "int16", -32768, False)
+    assert header.may_have_voids
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata", "expected"),
+    [("uint8", None, False), ("uint8", 0, True), ("int16", None, False), ("float32", None, True)],
+)
+def test_only_integers_without_nodata_cannot_have_voids(
+    tmp_path: Path, dtype: str, nodata: float | None, expected: bool
+) -> None:
+    path = write_raster(tmp_path / "x.tif", np.ones((2, 2), dtype), nodata=nodata)
+    assert read_header(path).may_have_voids is expected
+
+
+def test_a_file_without_crs_is_readable(tmp_path: Path) -> None:
+    header = read_header(write_raster(tmp_path / "x.tif", np.zeros((2, 2), np.float32), crs=None))
+    assert (header.grid.crs, header.grid.crs_name) == ("", "unknown")
+
+
+def test_what_is_no_raster_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "list.tif"
+    path.write_text("ortho1.tif")
+    with pytest.raises(ResDepthError, match=r"list\.tif: this file cannot be read as a raster"):
+        read_header(path)
+
+
+def test_complex_numbers_are_refused(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "sar.tif", np.zeros((2, 2), np.complex64))
+    with pytest.raises(ResDepthError, match=r"sar\.tif: holds complex64 values"):
+        read_header(path)
+
+
+def test_a_truncated_file_is_refused_when_its_pixels_are_read(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    path = write_raster(tmp_path / "cut.tif", values)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+    band = FileBand(path)
+    with pytest.raises(ResDepthError, match=r"cut\.tif: the pixels .* cannot be read .* complete"):
+        band.read(band.grid.whole)
+
+
+# --- voids
+
+FLOAT32_LOWEST = float(np.finfo(np.float32).min)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata", "stored"),
+    [
+        ("float32", -9999.0, -9999.0),
+        ("float32", FLOAT32_LOWEST, FLOAT32_LOWEST),
+        ("float32", -3.4e38, -3.4e38),
+        ("float32", 0.1, 0.1),
+        ("float32", 0.0, 0.0),
+        ("float32", np.nan, np.nan),
+        ("float32", None, np.nan),
+        ("float32", -9999.0, np.nan),
+        ("float32", -9999.0, np.inf),
+        ("float32", None, -np.inf),
+        ("float64", -9999.0, -9999.0),
+        ("float64", -1.7976931348623157e308, -1.7976931348623157e308),
+        ("float64", 0.1, 0.1),
+        ("uint8", 255, 255),
+        ("uint16", 0, 0),
+        ("int16", -32768, -32768),
+        ("int32", -9999, -9999),
+    ],
+)
+def test_a_void_of_any_kind_is_read_as_nan(
+    tmp_path: Path, dtype: str, nodata: float | None, stored: float
+) -> None:
+    values = np.array([[7, 8, 9], [10, 11, 12]], dtype=dtype)
+    values[1, 2] = stored
+    found = read_both_ways(write_raster(tmp_path / "x.tif", values, nodata=nodata))
+    np.testing.assert_array_equal(found, [[7, 8, 9], [10, 11, np.nan]])
+
+
+def test_without_nodata_no_number_is_a_void(tmp_path: Path) -> None:
+    values = np.array([[-9999, 0, -32768]], np.float32)
+    np.testing.assert_array_equal(read_both_ways(write_raster(tmp_path / "x.tif", values)), values)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize(
+    ("dtype", "nodata", "stored", "is_void"),
+    [
+        ("Float32", "-3.40282347e+38", FLOAT32_LOWEST, True),  # as many digits as C's FLT_MAX
+        ("Float32", "-3.4e+38", FLOAT32_LOWEST, False),
+        ("UInt16", "0.5", 0, False),
+        ("UInt16", "nan", 0, False),
+        ("UInt16", "-9999", 65536 - 9999, False),
+        ("UInt16", "70000", 70000 - 65536, False),
+        ("Byte", "255.0", 255, True),
+    ],
+)
+def test_a_nodata_value_is_compared_in_the_type_of_the_raster(
+    tmp_path: Path, dtype: str, nodata: str, stored: float, is_void: bool
+) -> None:
+    numpy_type = {"Byte": "uint8"}.get(dtype, dtype.lower())
+    source = write_raster(tmp_path / "x.tif", np.array([[7, stored]], numpy_type))
+    path = tmp_path / "x.vrt"  # a GeoTIFF would be written with a tidied nodata value
+    path.write_text(
+        f'<VRTDataset rasterXSize="2" rasterYSize="1"><VRTRasterBand dataType="{dtype}" band="1">'
+        f"<NoDataValue>{nodata}</NoDataValue><SimpleSource><SourceFilename>{source}</SourceFilename>"
+        "</SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    np.testing.assert_array_equal(np.isnan(read_both_ways(path)), [[False, is_void]])
+
+
+@pytest.mark.parametrize("nodata", [0.5, np.nan, -9999.0, 256.0, 1e40])
+def test_the_nodata_value_of_an_array_need_not_fit_its_type(nodata: float) -> None:
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    grid = Grid(16, 16, (1, 0, 0, 0, -1, 0))
+    band = ArrayBand(values, grid, nodata=nodata)
+    np.testing.assert_array_equal(band.read(grid.whole), values)
+
+
+def test_heights_beyond_float32_are_void() -> None:
+    grid = Grid(1, 2, (1, 0, 0, 0, -1, 0))
+    band = ArrayBand(np.array([[7, 1e300]]), grid)
+    np.testing.assert_array_equal(band.read(grid.whole), [[7, np.nan]])
+
+
+def test_what_the_mask_of_a_file_hides_is_void(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "x.tif", np.arange(6, dtype=np.uint8).reshape(2, 3))
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as dataset:
+        dataset.write_mask(np.array([[255, 255, 0], [255, 255, 255]], np.uint8))
+    assert read_header(path).has_mask
+    assert read_header(path).may_have_voids
+    np.testing.assert_array_equal(read_both_ways(path), [[0, 1, np.nan], [3, 4, 5]])
+    np.testing.assert_array_equal(read_both_ways(path, Window(0, 1, 2, 2)), [[1, np.nan], [4, 5]])
+
+
+def test_voids_are_counted_in_the_windows_only(tmp_path: Path) -> None:
+    values = np.zeros((9, 9), np.float32)
+    values[2:5, 3] = -9999
+    band = FileBand(write_raster(tmp_path / "x.tif", values, nodata=-9999))
+    assert count_voids(band, [band.grid.whole], rows_at_once=4) == 3
+    assert count_voids(band, [Window(3, 0, 6, 9), Window(0, 4, 9, 5)]) == 2
+    assert count_voids(band, [Window(0, 0, 3, 9)], rows_at_once=2) == 1
+
+
+def test_a_window_of_a_band_is_that_part_of_the_whole(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 2000, (9, 11)).astype(np.uint16)
+    window = Window(2, 3, 5, 7)
+    found = read_both_ways(write_raster(tmp_path / "x.tif", values), window)
+    np.testing.assert_array_equal(found, values[window.slices])
+
+
+def test_only_the_first_band_is_read(tmp_path: Path) -> None:
+    values = np.stack([np.full((2, 2), 1, np.uint8), np.full((2, 2), 2, np.uint8)])
+    assert (read_both_ways(write_raster(tmp_path / "x.tif", values)) == 1).all()
+
+
+def test_what_was_read_can_be_changed_without_changing_the_band() -> None:
+    band = ArrayBand(np.zeros((4, 4), np.float32), Grid(4, 4, (1, 0, 0, 0, -1, 0)))
+    band.read(band.grid.whole)[:] = 5
+    assert (band.read(band.grid.whole) == 0).all()
+
+
+def test_a_band_is_held_in_the_type_in_which_it_is_stored(tmp_path: Path) -> None:
+    """Memory in proportion to the file: a uint16 image does not become float32 twice its size."""
+    band = hold(FileBand(write_raster(tmp_path / "x.tif", np.zeros((4, 4), np.uint16))))
+    assert band._values.nbytes == 32
+
+
+def test_threads_read_one_band_at_the_same_time(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    tiles = {"compress": "deflate", "tiled": True, "blockxsize": 16, "blockysize": 16}
+    band = FileBand(write_raster(tmp_path / "x.tif", values, **tiles))
+    wrong = []
+
+    def read(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        for _ in range(50):
+            window = Window(int(rng.integers(32)), int(rng.integers(32)), 32, 32)
+            if not np.array_equal(band.read(window), values[window.slices]):
+                wrong.append(window)
+
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+# --- writing
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_written_surface_is_read_back_with_its_georeference(tmp_path: Path, dtype: str) -> None:
+    values = np.arange(48, dtype=np.float32).reshape(6, 8)
+    values[2, 3] = np.nan
+    with new_geotiff(tmp_path / "out.tif", GRID, dtype=dtype) as file:
+        file.write(0, values[:4])
+        file.write(4, values[4:])
+    with rasterio.open(tmp_path / "out.tif") as dataset:
+        assert dataset.dtypes == (dtype,)
+        assert dataset.nodata == -9999
+        assert dataset.compression.name == "lzw"
+        assert dataset.crs.to_epsg() == 32632
+        assert tuple(dataset.transform)[:6] == GRID.transform
+        stored = dataset.read(1)
+    assert stored[2, 3] == -9999
+    np.testing.assert_array_equal(np.where(stored == -9999, np.nan, stored), values)
+    assert FileBand(tmp_path / "out.tif").grid == GRID
+
+
+def test_a_file_without_crs_can_be_written(tmp_path: Path) -> None:
+    grid = Grid(2, 2, (1, 0, 5, 0, -1, 5))
+    with new_geotiff(tmp_path / "out.tif", grid) as file:
+        file.write(0, np.zeros((2, 2), np.float32))
+    assert FileBand(tmp_path / "out.tif").grid == grid
+
+
+def fail_half_way(path: Path, error: BaseException) -> None:
+    with new_geotiff(path, GRID) as file:
+        file.write(0, np.zeros((3, 8), np.float32))
+        raise error
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt(), ResDepthError("mine")])
+def test_a_surface_that_fails_half_way_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        fail_half_way(tmp_path / "out.tif", error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_surface_that_fails_leaves_the_earlier_one_alone(tmp_path: Path) -> None:
+    path = tmp_path / "out.tif"
+    with new_geotiff(path, GRID) as file:
+        file.write(0, np.ones((6, 8), np.float32))
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="mine"):
+        fail_half_way(path, ValueError("mine"))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_while_a_surface_is_being_written_it_is_not_there(tmp_path: Path) -> None:
+    with new_geotiff(tmp_path / "out.tif", GRID) as file:
+        file.write(0, np.zeros((6, 8), np.float32))
+        assert not (tmp_path / "out.tif").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out.tif"]
+
+
+def test_a_surface_that_cannot_be_written_is_told_by_name(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ResDepthError, match=r"out\.tif: cannot be written"),
+        new_geotiff(tmp_path / "absent" / "out.tif", GRID),
+    ):
+        pass
+    (tmp_path / "folder.tif").mkdir()
+    with (
+        pytest.raises(ResDepthError, match=r"folder\.tif: cannot be written"),
+        new_geotiff(tmp_path / "folder.tif", GRID) as file,
+    ):
+        file.write(0, np.zeros((6, 8), np.float32))
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.tif"]
+
+
+def test_a_full_disk_leaves_nothing_and_is_told(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    signal = pytest.importorskip("signal")
+    grid = Grid(256, 256, GRID.transform, UTM32)
+    noise = np.random.default_rng(0).normal(size=(256, 256)).astype(np.float32)
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with (
+            pytest.raises(ResDepthError, match=r"out\.tif: cannot be written .*space"),
+            new_geotiff(tmp_path / "out.tif", grid) as file,
+        ):
+            file.write(0, noise)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_atomic_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    with atomic_path(tmp_path / "atomic") as temporary:
+        temporary.write_text("x")
+    assert stat.S_IMODE((tmp_path / "atomic").stat().st_mode) == stat.S_IMODE(
+        (tmp_path / "plain").stat().st_mode
+    )
+    current = os.umask(0)
+    os.umask(current)
+    assert stat.S_IMODE((tmp_path / "plain").stat().st_mode) == 0o666 & ~current
+
+
+def test_an_atomic_file_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def stopped() -> None:
+        with atomic_path(tmp_path / "x.json") as temporary:
+            temporary.write_text("{")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,144 @@
+"""One data set on one grid: opened from files or arrays, read by window, held in memory within a budget."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import MadeScene, read_raster, write_raster
+from resdepth.errors import InputProblems, ResDepthError
+from resdepth.raster import ArrayBand, FileBand
+from resdepth.scene import Scene, hold_in_memory, used_views
+from resdepth.windows import Window
+
+WINDOW = Window(4, 8, 10, 20)
+
+
+def opened(scene: MadeScene, *images: str, truth: str | None = "truth.tif", **masks: str) -> Scene:
+    return Scene.open(
+        scene.path("initial.tif"),
+        [scene.path(image) for image in images],
+        truth=None if truth is None else scene.path(truth),
+        masks={name: scene.path(mask) for name, mask in masks.items()},
+    )
+
+
+def test_a_scene_of_files_gives_their_pixels(scene: MadeScene) -> None:
+    found = opened(scene, "ortho2.tif", "ortho1.tif", building="mask_building.tif")
+    assert found.grid.crs_name == "EPSG:32632"
+    assert found.grid.gsd == 0.5
+    assert found.dsm_path == Path(scene.path("initial.tif"))
+    np.testing.assert_array_equal(found.dsm.read(WINDOW), scene.initial[WINDOW.slices])
+    assert found.truth is not None
+    np.testing.assert_array_equal(found.truth.read(WINDOW), scene.truth[WINDOW.slices])
+    views = found.read_views((1, 0), WINDOW)
+    assert views.dtype == np.float32
+    np.testing.assert_array_equal(views[0], scene.images[0][WINDOW.slices])
+    np.testing.assert_array_equal(views[1], scene.images[1][WINDOW.slices])
+    assert found.read_views((), WINDOW).shape == (0, 10, 20)
+
+
+def test_a_scene_of_arrays_is_the_same_as_one_of_files(scene: MadeScene) -> None:
+    buildings = read_raster(scene.folder / "mask_building.tif")
+    made = Scene.of_arrays(
+        scene.initial, scene.images[:2], truth=scene.truth, masks={"building": buildings}, gsd=0.5
+    )
+    found = opened(scene, "ortho1.tif", "ortho2.tif", building="mask_building.tif")
+    assert made.grid.gsd == found.grid.gsd
+    assert (made.truth is None) == (found.truth is None)
+    for one, other in ((made.dsm, found.dsm), *((made.views[index], found.views[index]) for index in (0, 1))):
+        np.testing.assert_array_equal(one.read(WINDOW), other.read(WINDOW))
+    for one, other in zip(
+        made.read_mask("building", WINDOW), found.read_mask("building", WINDOW), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_only_the_value_1_sets_a_mask_and_nodata_says_nothing(scene: MadeScene) -> None:
+    values = np.zeros((64, 160), np.uint8)
+    values[0, :4] = 0, 1, 2, 255
+    write_raster(scene.folder / "mask.tif", values, nodata=255)
+    is_set, is_known = opened(scene, water="mask.tif").read_mask("water", Window(0, 0, 1, 4))
+    assert is_set.tolist() == [[False, True, False, False]]
+    assert is_known.tolist() == [[True, True, True, False]]
+
+
+def test_arrays_of_other_shapes_are_refused(scene: MadeScene) -> None:
+    with pytest.raises(ResDepthError, match=r"images\[1\]: shape \(3, 3\) differs"):
+        Scene.of_arrays(scene.initial, [scene.images[0], np.ones((3, 3))])
+    with pytest.raises(ResDepthError, match=r"masks\['water'\]: shape"):
+        Scene.of_arrays(scene.initial, masks={"water": np.ones((3, 3))})
+    with pytest.raises(ResDepthError, match="expected an array"):
+        Scene.of_arrays(np.ones(3))
+
+
+def test_everything_wrong_with_the_files_of_a_scene_is_told_at_once(scene: MadeScene) -> None:
+    write_raster(scene.folder / "ortho1.tif", scene.images[0], crs="EPSG:32633", gsd=0.25)
+    (scene.folder / "ortho2.tif").unlink()
+    (scene.folder / "truth.tif").write_text("text")
+    with pytest.raises(InputProblems) as raised:
+        opened(scene, "ortho1.tif", "ortho2.tif", water="gone.tif")
+    assert [problem.where for problem in raised.value.problems] == [
+        "truth",
+        "masks['water']",
+        "images",
+        "images",
+        "images",
+    ]
+
+
+def test_the_advice_puts_a_raster_onto_the_grid_of_the_dsm(scene: MadeScene) -> None:
+    write_raster(scene.folder / "truth.tif", scene.truth[:32], gsd=1.0)
+    with pytest.raises(InputProblems) as raised:
+        opened(scene)
+    told = raised.value.problems[0].message
+    assert told.endswith("gdalwarp -t_srs EPSG:32632 -te 465000 5247968 465080 5248000 -ts 160 64")
+
+
+def test_an_unusable_dsm_does_not_hide_the_other_files(scene: MadeScene) -> None:
+    (scene.folder / "initial.tif").unlink()
+    with pytest.raises(InputProblems) as raised:
+        opened(scene, "ortho9.tif")
+    assert [problem.where for problem in raised.value.problems] == ["dsm", "images"]
+
+
+def test_a_second_band_is_left_out_with_a_warning_only(scene: MadeScene) -> None:
+    write_raster(scene.folder / "ortho1.tif", np.stack([scene.images[0], scene.images[1]]))
+    view = opened(scene, "ortho1.tif").views[0]
+    np.testing.assert_array_equal(view.read(WINDOW), scene.images[0][WINDOW.slices])
+
+
+def test_files_that_break_off_are_found_without_reading_them(scene: MadeScene) -> None:
+    for name in ("initial.tif", "truth.tif", "ortho1.tif"):
+        path = scene.folder / name
+        path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputProblems) as raised:
+        opened(scene, "ortho1.tif")
+    assert [problem.where for problem in raised.value.problems] == ["dsm", "truth", "images"]
+
+
+def test_rasters_are_held_in_memory_as_far_as_the_budget_reaches(scene: MadeScene) -> None:
+    found = opened(scene, "ortho1.tif", "ortho2.tif", building="mask_building.tif")
+    floats, integers = 64 * 160 * 4, 64 * 160 * 2
+    (held,) = hold_in_memory([found], 2 * floats + integers)
+    bands = (held.dsm, held.truth, held.views[0], held.views[1])
+    assert [type(band) for band in bands] == [ArrayBand, ArrayBand, ArrayBand, FileBand]
+    assert isinstance(held.masks["building"], FileBand)
+    for before, after in zip((found.dsm, found.truth, *found.views.values()), bands, strict=True):
+        assert before is not None
+        assert after is not None
+        np.testing.assert_array_equal(before.read(WINDOW), after.read(WINDOW))
+
+
+def test_without_a_budget_nothing_is_held_and_scenes_share_one(scene: MadeScene) -> None:
+    found = opened(scene, truth=None)
+    (held,) = hold_in_memory([found], 0)
+    assert isinstance(held.dsm, FileBand)
+    first, second = hold_in_memory([found, found], 64 * 160 * 4)
+    assert isinstance(first.dsm, ArrayBand)
+    assert isinstance(second.dsm, FileBand)
+
+
+def test_the_views_in_use_are_told_once_and_sorted() -> None:
+    assert used_views([(3, 1), (1, 0), (3, 0)]) == (0, 1, 3)
+    assert used_views([]) == ()
