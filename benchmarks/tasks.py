@@ -124,7 +124,7 @@ def training_ours(folder: Path, sizes: Sizes) -> Figures:
     tune_allocator()
     network = made_network(sizes.start_kernel, sizes.depth).train()
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = new_optimizer(OptimizerConfig(), network.parameters())
+    optimizer = new_optimizer(OptimizerConfig(), network.parameters(), CPU)
     learner = Learner(network, optimizer, None, HEIGHT_SIGMA, LOSSES["L1"], CPU)
     (scene,) = hold_in_memory([_open(SceneFiles(folder / "scene"))], TrainGeneral().memory_gb * 1e9)
     samples = _samples(scene, sizes.tile, sizes.batch * sizes.steps)

@@ -22,7 +22,7 @@ def config(name: str = "StepLR", **settings: Any) -> SchedulerConfig:
 
 
 def test_adam_comes_without_extras() -> None:
-    made = new_optimizer(OptimizerConfig(), [nn.Parameter(torch.zeros(1))])
+    made = new_optimizer(OptimizerConfig(), [nn.Parameter(torch.zeros(1))], torch.device("cpu"))
     assert type(made) is Adam
     group = made.param_groups[0]
     assert (group["lr"], group["weight_decay"]) == (2e-4, 1e-5)
@@ -31,7 +31,7 @@ def test_adam_comes_without_extras() -> None:
 
 def test_sgd_comes_without_momentum() -> None:
     given = OptimizerConfig(name="SGD", learning_rate=0.1, weight_decay=0.0)
-    made = new_optimizer(given, [nn.Parameter(torch.zeros(1))])
+    made = new_optimizer(given, [nn.Parameter(torch.zeros(1))], torch.device("cpu"))
     assert type(made) is SGD
     group = made.param_groups[0]
     assert (group["lr"], group["weight_decay"], group["momentum"], group["nesterov"]) == (0.1, 0, 0, False)

@@ -13,6 +13,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import MaskFlags
+from rasterio.env import set_gdal_config
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
@@ -24,6 +25,10 @@ Array = NDArray[np.float32]
 NODATA = -9999.0
 # Two grids are the same if their corners agree within this share of a pixel.
 CORNER_TOLERANCE_PX = 0.01
+
+# By default GDAL keeps up to 5 % of the machine's memory in decoded blocks, whatever we promise of ours.
+if "GDAL_CACHEMAX" not in os.environ:
+    set_gdal_config("GDAL_CACHEMAX", 128 * 2**20)
 
 
 @dataclass(frozen=True)

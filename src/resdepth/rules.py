@@ -32,7 +32,7 @@ def suffix_problems(config: BaseModel, path: Path, prefix: tuple[int | str, ...]
         elif isinstance(value, tuple):
             for index, item in enumerate(value):
                 problems += suffix_problems(item, path, (*prefix, name, index))
-        elif name in SUFFIXES and isinstance(value, str) and not value.lower().endswith(SUFFIXES[name]):
+        elif name in SUFFIXES and isinstance(value, str) and not value.endswith(SUFFIXES[name]):
             where = f"{path}: {location((*prefix, name))}"
             problems.append(Problem(where, f"found {value!r}; should end in {SUFFIXES[name]}"))
     return problems

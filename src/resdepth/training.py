@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from resdepth.checkpoint import clone_weights, load_weights
 from resdepth.errors import Interrupted, ResDepthError
 from resdepth.losses import Loss
+from resdepth.optimization import restore_optimizer
 from resdepth.patches import Batch, TrainingSamples, ValidationSamples, batches
 from resdepth.progress import Progress, progress_bar
 
@@ -141,18 +142,11 @@ def restore(learner: Learner, checkpoint: Mapping[str, Any]) -> None:
     """
     load_weights(learner.network, checkpoint["model_state_dict"])
     try:
-        stored, ours = checkpoint["optimizer_state_dict"], learner.optimizer.state_dict()
-        if set(ours["param_groups"][0]) - set(stored["param_groups"][0]) >= {"betas"} or (
-            "momentum" in ours["param_groups"][0] and "momentum" not in stored["param_groups"][0]
-        ):
-            raise ResDepthError(
-                "the checkpoint was written with another optimizer; set optimizer.name as it was"
-            )
-        learner.optimizer.load_state_dict(stored)
+        restore_optimizer(learner.optimizer, checkpoint["optimizer_state_dict"])
         if learner.scheduler is not None and "scheduler_state_dict" in checkpoint:
             learner.scheduler.load_state_dict(checkpoint["scheduler_state_dict"])
-    except (KeyError, ValueError, TypeError) as error:
-        raise ResDepthError(f"the checkpoint's optimizer or scheduler does not fit: {error!r}") from error
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise ResDepthError(f"the checkpoint's optimizer or scheduler does not fit: {error}") from error
 
 
 def fit(
