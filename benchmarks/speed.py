@@ -43,8 +43,6 @@ MEMORY_TASKS = (
 )  # fmt: skip
 # Both ways must give the same surface, or the comparison is void.
 LARGEST_DIFFERENCE_M = 1e-3
-# GDAL keeps blocks up to 5 % of the machine's memory, which would hide what grows with the area.
-GDAL_CACHE_MB = 16
 BUSY_LOAD = 0.5
 PROCESSOR_FLAGS = {
     "avx2": "AVX2",
@@ -90,7 +88,6 @@ A small network (depth 2, 4 filters) refines rasters of {narrow} columns, from f
 
 {machine}.
 {versions}.
-In the second part GDAL's block cache was limited to {cache} MB (by default 5 % of the machine's memory).
 To repeat: `make bench` (some {minutes:.0f} minutes here). `benchmarks/published_way.py` is the published way,
 written anew from its description; `benchmarks/tasks.py` says what is timed.
 """
@@ -150,7 +147,7 @@ def measure_speeds(folder: Path, rounds: int, *, quick: bool) -> dict[str, list[
 
 def measure_memory(folder: Path, *, quick: bool) -> dict[str, Figures]:
     """The figures of each task that is about memory."""
-    results = run_tasks(MEMORY_TASKS, folder, quick=quick, GDAL_CACHEMAX=str(GDAL_CACHE_MB))
+    results = run_tasks(MEMORY_TASKS, folder, quick=quick)
     return dict(zip(MEMORY_TASKS, results, strict=True))
 
 
@@ -250,7 +247,7 @@ def format_page(
     )
     return PAGE.format(
         **tables, **vars(sizes) | {"rounds": rounds}, views=VIEWS, half_tile=sizes.tile // 2,
-        difference=difference, parameters=parameters, cache=GDAL_CACHE_MB, minutes=max(minutes, 1),
+        difference=difference, parameters=parameters, minutes=max(minutes, 1),
         machine=describe_machine(), versions=describe_versions(),
     )  # fmt: skip
 

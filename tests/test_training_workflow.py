@@ -467,6 +467,40 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_good_checkp
     assert "loss became" in (run / "run.log").read_text()
 
 
+def test_a_full_disk_is_told_and_leaves_no_half_written_file(scene: MadeScene) -> None:
+    """A limit on the size of files stands for the disk that fills."""
+    config = scene.write(scene.train_config())
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));"
+        "from resdepth.cli import main; main(['train', sys.argv[1]])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(config)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert re.search(r"Model_\w+\.pth: cannot be written .*; is there space left\?", done.stderr)
+    assert "Traceback" not in done.stderr
+    (run,) = (scene.folder / "logs").iterdir()
+    assert not list(run.rglob(".*")), "nothing half-written is left"
+    resume(run)  # once there is space
+    other = scene.train_config(output={"output_directory": str(scene.folder / "other")})
+    assert_same_run(run, train(scene.write(other)))
+
+
+def test_what_a_kill_left_half_written_is_gone_after_resuming(
+    scene: MadeScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_note", _StopAfter(4))
+        with pytest.raises(Interrupted):
+            train(scene.write(scene.train_config()))
+    (run,) = (scene.folder / "logs").iterdir()
+    (run / "checkpoints" / ".Model_last.pth.abc123.pth").write_bytes(b"half")
+    (run / ".model.safetensors.abc123.safetensors").write_bytes(b"half")
+    resume(run)
+    assert not list(run.rglob(".*"))
+
+
 def test_truth_without_a_single_height_is_told(scene: MadeScene) -> None:
     truth = read_raster(scene.folder / "truth.tif")
     truth[:, 64:96] = -9999  # the validation stripe

@@ -161,12 +161,13 @@ def plain_weights(content: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def save_model(model: Model, path: Path) -> None:
+def save_model(model: Model, path: str | Path) -> None:
     """Write a self-contained .safetensors file; it appears complete or not at all.
 
     Raises:
         ResDepthError: if it cannot be written.
     """
+    path = Path(path)
     described = {
         "format": FORMAT_VERSION,
         "architecture": {

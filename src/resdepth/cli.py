@@ -1,5 +1,6 @@
 """The commands. The only place that prints, exits, and configures logging."""
 
+import errno
 import json
 import logging
 import sys
@@ -14,9 +15,11 @@ from resdepth import __version__
 
 Params = ParamSpec("Params")
 
-EXIT_OURS, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_INPUT, EXIT_INTERRUPTED = 2, 130
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 click.rich_click.SHOW_ARGUMENTS = True
+click.rich_click.TEXT_PARAGRAPH_LINEBREAKS = "\n\n"
 click.rich_click.COMMAND_GROUPS = {
     "resdepth": [
         {"name": "Refine", "commands": ["train", "test", "check"]},
@@ -54,9 +57,9 @@ def _guarded(command: Callable[Params, None]) -> Callable[Params, None]:
         except KeyboardInterrupt:
             _fail("stopped by Ctrl-C", EXIT_INTERRUPTED)
         except OSError as error:
-            if error.filename is None:
+            if error.filename is None and error.errno not in _DISK_FULL:
                 raise
-            _fail(f"error: {error.filename}: {error.strerror}")
+            _fail(f"error: {error.filename or 'a file cannot be written'}: {error.strerror}")
 
     return guarded
 
@@ -65,6 +68,8 @@ def _guarded(command: Callable[Params, None]) -> Callable[Params, None]:
 @click.version_option(__version__, prog_name="resdepth")
 def main() -> None:
     """Refine digital surface models (DSMs) with what a network has learned from places with a good truth.
+
+    What to do is said in a configuration file (JSON); every key has a default but for the paths of your data.
 
     \b
     Examples:
@@ -112,6 +117,9 @@ def train(config: Path | None, run_folder: Path | None) -> None:
 @_guarded
 def test(config: Path) -> None:
     """Refine DSMs as CONFIG (a JSON file) says, and compare them with the truth where one is given.
+
+    Each image pair of the list gives one refined DSM (GeoTIFF); with a truth, also residuals, and statistics
+    as text and JSON.
 
     \b
     Example:
@@ -164,6 +172,8 @@ def check(config: Path, kind: Literal["train", "test"] | None) -> None:
 def schema(kind: Literal["train", "test"]) -> None:
     """Print the JSON schema of a configuration, for editors that complete and check keys.
 
+    Every key with its type, its range, its default and what it does; docs/configuration.md tells the same.
+
     \b
     Example:
       resdepth schema train > train.schema.json
@@ -177,12 +187,21 @@ def schema(kind: Literal["train", "test"]) -> None:
 
 @main.command("convert-model")
 @click.argument("run_folder", type=click.Path(file_okay=False, path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The model file (.safetensors).",
+)
 @click.option("--checkpoint", default="Model_best.pth", show_default=True, help="Which of its checkpoints.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @_guarded
 def convert_model(run_folder: Path, output: Path, checkpoint: str, *, overwrite: bool) -> None:
     """Make one self-contained model file from RUN_FOLDER, of ours or of the published code.
+
+    It holds the weights, the architecture, the normalisation, and where it comes from. The folder holds
+    checkpoints/, model_config.json and the normalisation files (*.p).
 
     \b
     Example:
@@ -223,12 +242,18 @@ def download(name: str, to: Path | None) -> None:
 
 @main.command()
 @click.option(
-    "--to", default=Path("demo"), show_default=True, type=click.Path(file_okay=False, path_type=Path)
+    "--to",
+    default=Path("demo"),
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The folder that receives everything.",
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the made scene.")
 @_guarded
 def demo(to: Path, seed: int) -> None:
     """See it work: make a small scene, train on it for a minute, refine what was not trained on.
+
+    The data, the configurations, the run and the refined DSM stay in one folder, to look at and to play with.
 
     \b
     Example:

@@ -91,7 +91,8 @@ def setting_problems(config: SchedulerConfig) -> list[tuple[str, str]]:
         try:
             TypeAdapter(kinds[name]).validate_python(value, strict=True)
         except ValidationError as error:
-            problems.append((name, f"found {value!r}; {error.errors(include_url=False)[0]['msg']}"))
+            told = error.errors(include_url=False)[0]["msg"].replace("Input should be", "should be")
+            problems.append((name, f"found {value!r}; {told}"))
             continue
         if name in _POSITIVE and value <= 0:
             problems.append((name, f"found {value!r}; must be positive"))

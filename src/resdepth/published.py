@@ -9,7 +9,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from resdepth.paths import is_there, why_no_file
 from resdepth.raster import atomic_path
 from resdepth.unpickling import RefusedError, load_numbers
 
+CONFIG_FILE = "config.json"
 ARCHITECTURE_FILE = "model_config.json"
 HEIGHT_FILE = "DSM_normalization_parameters.p"
 IMAGE_FILE = "Image_normalization_parameters.p"
@@ -162,9 +163,17 @@ def _numpy_scalars() -> list[Any]:
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a .pth checkpoint; it appears complete or not at all."""
-    with atomic_path(path) as temporary:
-        torch.save(dict(content), temporary)
+    """Write a .pth checkpoint; it appears complete or not at all.
+
+    Raises:
+        ResDepthError: if it cannot be written.
+    """
+    try:
+        with atomic_path(path) as temporary:
+            torch.save(dict(content), temporary)
+    except (OSError, RuntimeError) as error:  # torch tells a full disk as a RuntimeError
+        reason = getattr(error, "strerror", None) or "it broke off"
+        raise ResDepthError(f"{path}: cannot be written ({reason}); is there space left?") from error
 
 
 @dataclass(frozen=True)
@@ -257,7 +266,17 @@ def load_run_folder(folder: Path, checkpoint: str = BEST_CHECKPOINT) -> Model:
         normalization_geom=folder / HEIGHT_FILE,
         normalization_image=image_file if is_there(image_file) else None,
     )
-    return load_published(files, f"{folder}: ")
+    model = load_published(files, f"{folder}: ")
+    return replace(model, provenance={**model.provenance, **_training_tile(folder / CONFIG_FILE)})
+
+
+def _training_tile(config: Path) -> dict[str, Any]:
+    """The tile size of the training, if the run folder's configuration tells it; the model runs without."""
+    try:
+        tile = read_json(config).get("training_settings", {}).get("tile_size")
+    except (InputProblems, AttributeError):
+        return {}
+    return {"tile_size": tile} if isinstance(tile, int) and tile > 0 else {}
 
 
 def load_model(path: str | Path) -> Model:

@@ -3,6 +3,7 @@
 import os
 import tempfile
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import MaskFlags
 from rasterio.env import set_gdal_config
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from resdepth.errors import ResDepthError
@@ -122,7 +123,10 @@ class Header:
 
 def _open(path: Path) -> Any:
     try:
-        return rasterio.open(path)
+        with warnings.catch_warnings():
+            # A raster without georeference is told as an unknown CRS, where it matters.
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            return rasterio.open(path)
     except RasterioError as error:
         raise ResDepthError(f"{path}: this file cannot be read as a raster ({error})") from error
 
@@ -284,6 +288,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
+        with temporary.open("rb+") as written:  # or a loss of power could leave an empty file
+            os.fsync(written.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from resdepth.published import (
     ARCHITECTURE_FILE,
     BEST_CHECKPOINT,
     CHECKPOINT_FOLDER,
+    CONFIG_FILE,
     HEIGHT_FILE,
     IMAGE_FILE,
     MODEL_FILE,
@@ -32,7 +33,6 @@ from resdepth.raster import atomic_path
 LAST_CHECKPOINT = "Model_last.pth"
 TRAINING_LOG = "training.log"
 RUN_LOG = "run.log"
-CONFIG_FILE = "config.json"
 ORIGINAL_CONFIG_FILE = "config.json.orig"
 LAYERS_FILE = "model_parameters.txt"
 
@@ -148,6 +148,14 @@ def carry_over(earlier: Path, run: RunFolder, earlier_events: Path) -> None:
     if earlier_events.is_dir():
         for events in earlier_events.glob("events.out.tfevents.*"):
             shutil.copyfile(events, run.events / events.name)
+
+
+def remove_leftovers(run: RunFolder) -> None:
+    """Remove the temporary files of a run that was killed while it wrote (see raster.atomic_path)."""
+    for folder in (run.path, run.path / CHECKPOINT_FOLDER):
+        for name in (path.name for path in folder.iterdir() if path.is_file()):
+            if name.startswith(("." + CONFIG_FILE, "." + TRAINING_LOG, "." + MODEL_FILE, ".Model_")):
+                (folder / name).unlink()
 
 
 def truncate_log(log: Path, epochs: int) -> None:

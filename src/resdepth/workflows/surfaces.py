@@ -57,7 +57,7 @@ def refine(
     scene = _scene(dsm, images)
     if output is not None and scene.dsm_path is None:
         raise ResDepthError("output: needs a path as dsm, from which the georeference is taken")
-    tile = int(trained.provenance.get("tile_size", DEFAULT_TILE_SIZE)) if tile_size is None else tile_size
+    tile = _tile_of(trained) if tile_size is None else tile_size
     smallest = smallest_tile(trained.architecture.depth)
     if tile & (tile - 1) or tile < smallest:
         raise ResDepthError(f"tile_size: found {tile}; must be a power of two and at least {smallest}")
@@ -72,6 +72,15 @@ def refine(
         with new_geotiff(Path(output), scene.grid) as file:
             file.write(0, refined)
     return refined
+
+
+def _tile_of(model: Model) -> int:
+    """The tile size that a model was trained with."""
+    if "tile_size" not in model.provenance:
+        logger.warning(
+            "%s does not tell the tile size of its training; taking %d", model.source, DEFAULT_TILE_SIZE
+        )
+    return int(model.provenance.get("tile_size", DEFAULT_TILE_SIZE))
 
 
 def evaluate(

@@ -24,10 +24,11 @@ from resdepth.evaluation import (
     statistics,
 )
 from resdepth.progress import Progress, progress_bar
+from resdepth.published import CONFIG_FILE
 from resdepth.raster import Array, atomic_path, new_geotiff
 from resdepth.refinement import refine_region
 from resdepth.report.text import format_overall_statistics, format_statistics, write_statistics
-from resdepth.runs import CONFIG_FILE, ORIGINAL_CONFIG_FILE, write_json
+from resdepth.runs import ORIGINAL_CONFIG_FILE, write_json
 from resdepth.scene import MASKS, Scene, ViewSet
 from resdepth.windows import Window, tile_grid
 from resdepth.workflows.descriptions import complete_config, extents, warn

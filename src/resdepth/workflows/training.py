@@ -28,16 +28,16 @@ from resdepth.patches import (
     draw_patches,
     validation_patches,
 )
-from resdepth.published import read_checkpoint
+from resdepth.published import CONFIG_FILE, read_checkpoint
 from resdepth.recording import RunRecorder
 from resdepth.runs import (
-    CONFIG_FILE,
     RUN_LOG,
     TRAINING_LOG,
     RunFolder,
     carry_over,
     new_run_folder,
     read_normalization,
+    remove_leftovers,
     truncate_log,
     write_description,
     write_normalization,
@@ -146,6 +146,7 @@ def resume(run_folder: str | Path) -> Path:
     normalization = read_normalization(folder, with_images=plan.architecture.inputs.n_views > 0)
     if normalization is None:
         raise ResDepthError(f"{folder}: the normalisation files (*.p) are missing")
+    remove_leftovers(run)
     truncate_log(folder / TRAINING_LOG, standing.epoch)
     logger.info("going on after epoch %d of %d", standing.epoch, standing.end)
     return _run(plan, _gather(plan), learner, normalization, standing, run)
