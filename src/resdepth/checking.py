@@ -55,10 +55,11 @@ class TrainArea:
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """A checked training configuration."""
+    """A checked training configuration; `original` is its file, byte for byte."""
 
     config: TrainConfig
     source: Path
+    original: bytes
     architecture: Architecture
     areas: tuple[TrainArea, ...]
     warnings: tuple[Problem, ...] = ()
@@ -78,12 +79,13 @@ class TestArea:
 
 @dataclass(frozen=True)
 class TestPlan:
-    """A checked test configuration."""
+    """A checked test configuration; `original` is its file, byte for byte."""
 
     __test__ = False
 
     config: TestConfig
     source: Path
+    original: bytes
     model: Model
     areas: tuple[TestArea, ...]
     warnings: tuple[Problem, ...] = ()
@@ -144,6 +146,7 @@ def architecture_of(config: TrainConfig) -> Architecture:
 
 def _check_training(path: Path, *, resumed: bool = False) -> tuple[TrainPlan | None, list[Problem]]:
     config, wrong = load_train_config(path)
+    original = path.read_bytes()
     found = [*suffix_problems(config, path), *train_rules(config, str(path))]
     for name, message in setting_problems(config.scheduler):
         key = f"{path}: scheduler.settings" + (f".{name}" if name else "")
@@ -157,14 +160,14 @@ def _check_training(path: Path, *, resumed: bool = False) -> tuple[TrainPlan | N
         found += problems
         areas += [area] if area else []
     if config.model.pretrained_path is not None and not resumed:
-        found += checkpoint_problems(config.model.pretrained_path, architecture, path)
+        found += checkpoint_problems(config.model.pretrained_path, config, architecture, path)
     for name in ("output_directory", "tboard_log_dir"):
         found += folder_problems(Path(getattr(config.output, name)), f"{path}: output.{name}")
     found += device_problems(config.general.device, f"{path}: general.device")
     problems = [*wrong, *without_consequences(found, wrong)]
     if has_errors(problems):
         return None, problems
-    return TrainPlan(config, path, architecture, tuple(areas), tuple(problems)), problems
+    return TrainPlan(config, path, original, architecture, tuple(areas), tuple(problems)), problems
 
 
 def _check_train_area(
@@ -219,6 +222,7 @@ def _training_regions(
 
 def _check_test(path: Path) -> tuple[TestPlan | None, list[Problem]]:
     config, wrong = load_test_config(path)
+    original = path.read_bytes()
     found = [*suffix_problems(config, path), *test_rules(config, str(path))]
     model, problems = read_model(config.model, path)
     found += problems
@@ -237,7 +241,7 @@ def _check_test(path: Path) -> tuple[TestPlan | None, list[Problem]]:
     problems = [*wrong, *without_consequences(found, wrong)]
     if model is None or has_errors(problems):
         return None, problems
-    return TestPlan(config, path, model, tuple(areas), tuple(problems)), problems
+    return TestPlan(config, path, original, model, tuple(areas), tuple(problems)), problems
 
 
 def _check_test_area(

@@ -286,7 +286,7 @@ class TestGeneral(Section):
     tile_size: TileSize = DEFAULT_TILE_SIZE
     """Side of a tile in pixels: the same as in training."""
     workers: Threads | None = None
-    """Threads that compute. Default: all cores."""
+    """Threads that read tiles ahead of the network. Default: up to 4. Computing takes all cores anyway."""
     device: Device = "auto"
     """(new) Where to compute; `auto` takes CUDA, then MPS, then the CPU."""
     batch_size: Positive | None = None

@@ -119,9 +119,9 @@ def run_demo(folder: Path, seed: int) -> list[PairResult]:
     marker = folder / "configs" / "config_train.json"
     if folder.is_dir() and any(folder.iterdir()) and not marker.exists():
         raise ResDepthError(f"{folder}: is not empty; choose another folder with --to")
-    _write_data(folder / "data", make_town(seed))
     (folder / "configs").mkdir(parents=True, exist_ok=True)
     marker.write_text(json.dumps(_train_config(folder.resolve(), seed), indent=2), encoding="utf-8")
+    _write_data(folder / "data", make_town(seed))
     run = train(marker)
     test_config = folder / "configs" / "config_test.json"
     content = _test_config(folder.resolve(), run.resolve() / "model.safetensors")

@@ -124,6 +124,6 @@ class Refiner:
 
     @torch.inference_mode()
     def _run(self, channels: Tensor) -> Tensor:
-        on_device = channels.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+        on_device = channels.to(self.device, memory_format=torch.channels_last)
         result: Tensor = self._network(on_device)
         return result.float().cpu()

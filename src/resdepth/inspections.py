@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from resdepth.checkpoint import Architecture, Model, check_weights, load_safetensors
-from resdepth.config import Device, TestModel
+from resdepth.config import Device, TestModel, TrainConfig
 from resdepth.engine import choose_device
 from resdepth.errors import InputProblems, Problem, ResDepthError, has_errors, resting_on
 from resdepth.lists import read_image_list, read_pair_list
+from resdepth.optimization import state_misfits
 from resdepth.paths import is_there
 from resdepth.published import PublishedFiles, load_published, read_checkpoint
 from resdepth.raster import FileBand, count_voids
@@ -88,18 +89,23 @@ def void_problems(scene: Scene, regions: tuple[Window, ...], key: str) -> list[P
     return [Problem(key, text)]
 
 
-def checkpoint_problems(pretrained: str, architecture: Architecture, path: Path) -> list[Problem]:
-    """Whether training can go on from a checkpoint with this architecture."""
+def checkpoint_problems(
+    pretrained: str, config: TrainConfig, architecture: Architecture, path: Path
+) -> list[Problem]:
+    """Whether training can go on from a checkpoint with this configuration."""
     where = f"{path}: model.pretrained_path"
     try:
-        weights = read_checkpoint(Path(pretrained))["model_state_dict"]
+        checkpoint = read_checkpoint(Path(pretrained))
     except InputProblems as error:
         return _told_at(where, error.problems)
     try:
-        check_weights(architecture, weights)
+        check_weights(architecture, checkpoint["model_state_dict"])
     except ResDepthError as error:
         return [Problem(where, f"{pretrained}: {error}", rests_on=(f"{path}: model", f"{path}: multiview"))]
-    return []
+    misfits = state_misfits(config.optimizer, config.scheduler, checkpoint)
+    return [
+        Problem(f"{path}: {key}", f"{message} ({pretrained})", rests_on=(where,)) for key, message in misfits
+    ]
 
 
 def folder_problems(folder: Path, key: str) -> list[Problem]:

@@ -40,17 +40,42 @@ def new_optimizer(
     return optimizer
 
 
+def state_misfits(
+    optimizer: OptimizerConfig, scheduler: SchedulerConfig, checkpoint: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    """What of a checkpoint does not go with a configuration, as (key, message)."""
+    try:
+        stored = set(checkpoint["optimizer_state_dict"]["param_groups"][0])
+    except (KeyError, IndexError, TypeError):
+        return [("optimizer", "the checkpoint holds no state of an optimizer; training cannot go on from it")]
+    misfits = []
+    if _MARKS[OPTIMIZERS[optimizer.name]] not in stored:
+        text = (
+            f"found {optimizer.name!r}; the checkpoint was written with another optimizer: set it as it was"
+        )
+        misfits.append(("optimizer.name", text))
+    state = checkpoint.get("scheduler_state_dict")
+    if scheduler.enabled and isinstance(state, Mapping) and _scheduler_of(state) != scheduler.name:
+        text = f"found {scheduler.name!r}; the checkpoint was written with {_scheduler_of(state)}: set that"
+        misfits.append(("scheduler.name", text))
+    return misfits
+
+
+def _scheduler_of(state: Mapping[str, Any]) -> str:
+    """The scheduler that a state is of, by what only it has."""
+    marks = {"step_size": "StepLR", "patience": "ReduceLROnPlateau", "gamma": "ExponentialLR"}
+    return next((name for mark, name in marks.items() if mark in state), "another scheduler")
+
+
 def restore_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
     """Put a checkpoint's state into an optimizer, which keeps the form that is fastest on its device.
 
     Raises:
-        ValueError: if the state is that of another optimizer, or of another network.
+        ValueError: if the state is that of another network.
     """
     forms = [{name: group.get(name) for name in _FORMS} for group in optimizer.param_groups]
     known = set(optimizer.param_groups[0]) - set(_FORMS)
     stored = set(state["param_groups"][0])
-    if _MARKS[type(optimizer)] not in stored:
-        raise ValueError("it was written with another optimizer; set optimizer.name as it was")
     # What later versions of PyTorch added keeps its default.
     defaults = {name: optimizer.param_groups[0][name] for name in known - stored - {"params"}}
     optimizer.load_state_dict(dict(state))

@@ -5,8 +5,8 @@ undisturbed one sees, whatever the number of threads.
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from resdepth.inputs import Inputs
 from resdepth.normalization import Array, Normalization, normalize_patch
+from resdepth.prefetch import in_order
 from resdepth.scene import Scene, ViewSet
 from resdepth.windows import Window, random_corners, tile_grid
 
@@ -215,20 +216,5 @@ def batches(
     samples: SampleSet, order: NDArray[np.int64], *, batch_size: int, epoch: int, workers: int
 ) -> Iterator[Batch]:
     """The samples in the given order, prepared ahead by `workers` threads (0: when asked for)."""
-    groups = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    if not workers:
-        for group in groups:
-            yield _collate(samples, group, epoch)
-        return
-    with ThreadPoolExecutor(workers, thread_name_prefix="samples") as pool:
-        waiting: list[Future[Batch]] = []
-        try:
-            for group in groups:
-                waiting.append(pool.submit(_collate, samples, group, epoch))
-                if len(waiting) > workers:
-                    yield waiting.pop(0).result()
-            while waiting:
-                yield waiting.pop(0).result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    groups = (order[start : start + batch_size] for start in range(0, len(order), batch_size))
+    yield from in_order((partial(_collate, samples, group, epoch) for group in groups), workers)

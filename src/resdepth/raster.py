@@ -1,5 +1,6 @@
 """Rasters in and out. The only user of rasterio; nodata numbers exist nowhere else: inside, void is NaN."""
 
+import json
 import os
 import tempfile
 import threading
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.crs import CRS
 from rasterio.enums import MaskFlags
 from rasterio.env import set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
@@ -83,7 +85,7 @@ class Grid:
             found.append(
                 f"size {other.height} x {other.width} instead of {self.height} x {self.width} pixels"
             )
-        if self.crs and other.crs and self.crs != other.crs:
+        if not _same_horizontally(self.crs, other.crs):
             found.append(f"CRS {other.crs_name} instead of {self.crs_name}")
         if self._corner_shift_px(other) > CORNER_TOLERANCE_PX:
             ours, theirs = self.transform, other.transform
@@ -97,6 +99,22 @@ class Grid:
             for corner in corners
         ]
         return float(max(shifts)) / max(self.gsd, 1e-30)
+
+
+def _same_horizontally(first: str, second: str) -> bool:
+    """Whether two CRSs place pixels alike, whatever their names and their heights; unknown ones might."""
+    if not first or not second or first == second:
+        return True
+    one, other = (_horizontal(CRS.from_wkt(wkt)) for wkt in (first, second))
+    return bool(one == other) or (one.to_epsg() is not None and one.to_epsg() == other.to_epsg())
+
+
+def _horizontal(crs: CRS) -> CRS:
+    """A CRS without its vertical part: a DSM may have one, and its ortho-images none."""
+    described = crs.to_dict(projjson=True)
+    if described.get("type") != "CompoundCRS":
+        return crs
+    return CRS.from_string(json.dumps(described["components"][0]))
 
 
 def _placement(transform: tuple[float, ...]) -> str:

@@ -1,6 +1,7 @@
 """Keeping what a run produces: checkpoints, the training log, TensorBoard."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -12,6 +13,8 @@ from resdepth.normalization import Normalization
 from resdepth.published import write_checkpoint
 from resdepth.runs import TRAINING_LOG, RunFolder, log_epoch, write_best
 from resdepth.training import Standing
+
+logger = logging.getLogger(__name__)
 
 
 class RunRecorder:
@@ -25,10 +28,12 @@ class RunRecorder:
         provenance: Mapping[str, Any],
         first_step: int,
     ) -> None:
-        """Open the TensorBoard events; those from `first_step` on, of a run that was killed, are void."""
+        """Open the TensorBoard events; those from `first_step` on are void: they will come again."""
         self._run, self._architecture, self._normalization = run, architecture, normalization
         self._provenance = dict(provenance)
-        self._events = SummaryWriter(str(run.events), purge_step=first_step or None)
+        self._events: SummaryWriter | None = SummaryWriter(
+            str(run.events), purge_step=first_step if any(run.events.glob("events*")) else None
+        )
 
     def __enter__(self) -> "RunRecorder":
         return self
@@ -36,25 +41,44 @@ class RunRecorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._events.close()
+        self._to_events(SummaryWriter.close)
+
+    def _to_events(self, write: Callable[[SummaryWriter], None]) -> None:
+        """TensorBoard is for looking at: where it cannot be written, training goes on without it."""
+        if self._events is None:
+            return
+        try:
+            write(self._events)
+        except OSError as error:
+            self._events = None
+            logger.warning(
+                "%s: TensorBoard's events cannot be written (%s); training goes on without them",
+                self._run.events,
+                error,
+            )
 
     def scalar(self, name: str, value: float, step: int) -> None:
         """A figure for TensorBoard."""
-        self._events.add_scalar(name, value, step)
+        self._to_events(lambda events: events.add_scalar(name, value, step))
 
     def hyper_parameters(self, values: Mapping[str, bool | int | float | str], best_loss: float) -> None:
         """The run's settings and result, once, in the run's own folder."""
         metric = {"hparam/MAE_metric": best_loss}
-        for summary in hparams(dict(values), metric):  # type: ignore[no-untyped-call] # of torch
-            self._events._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
-        self._events.add_scalar("hparam/MAE_metric", best_loss)
+
+        def write(events: SummaryWriter) -> None:
+            # add_hparams() would make a nested folder for them.
+            for summary in hparams(dict(values), metric):  # type: ignore[no-untyped-call] # of torch
+                events._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
+            events.add_scalar("hparam/MAE_metric", best_loss)
+
+        self._to_events(write)
 
     def epoch_done(self, standing: Standing, *, improved: bool, learning_rate: float) -> None:
         """A line in the training log."""
         text = f"epoch {standing.epoch}: train {standing.loss_train:.4f} m  val {standing.loss_val:.4f} m"
         text += f"  learning rate {learning_rate:.3g}" + ("  best" if improved else "")
         log_epoch(self._run.path / TRAINING_LOG, text)
-        self._events.flush()
+        self._to_events(SummaryWriter.flush)
 
     def save(self, name: str, checkpoint: Mapping[str, Any]) -> None:
         """Keep a checkpoint: "last", "best" (also as a self-contained model), or "after"."""

@@ -1,6 +1,7 @@
 """Refining a region: which tiles, in what order, how they are merged."""
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from resdepth.blending import Strip, blend_tiles
 from resdepth.engine import Refiner
 from resdepth.errors import ResDepthError
+from resdepth.prefetch import in_order
 from resdepth.progress import Progress, Silent
 from resdepth.raster import Array
 from resdepth.scene import Scene, ViewSet
@@ -21,6 +23,8 @@ def refine_region(
     refiner: Refiner,
     tile: int,
     progress: Progress | None = None,
+    *,
+    workers: int = 1,
 ) -> Iterator[Strip]:
     """The refined heights of a region, in strips from top to bottom, as the published ResDepth computes them.
 
@@ -34,26 +38,32 @@ def refine_region(
         refiner: the model, ready to run.
         tile: side of a tile in pixels.
         progress: is told of each batch, in tiles.
+        workers: threads that read tiles ahead; 0 reads when the network waits.
 
     Raises:
         ResDepthError: if the DSM has a void in the region.
     """
     grid = tile_grid(region, tile, tile // 2)
-    return blend_tiles(grid, _refined_tiles(scene, view_set, grid, refiner, progress or Silent()))
+    return blend_tiles(grid, _refined_tiles(scene, view_set, grid, refiner, progress or Silent(), workers))
 
 
 def _refined_tiles(
-    scene: Scene, view_set: ViewSet, grid: TileGrid, refiner: Refiner, progress: Progress
+    scene: Scene, view_set: ViewSet, grid: TileGrid, refiner: Refiner, progress: Progress, workers: int
 ) -> Iterator[Array]:
     windows, size = grid.windows(), refiner.batch_size(grid.tile)
-    while batch := list(islice(windows, size)):
-        dsm = np.stack([scene.dsm.read(window) for window in batch])
-        if np.isnan(dsm).any():
-            raise ResDepthError(
-                f"{scene.name}: the initial DSM has voids near {batch[0]}; fill them first, for example "
-                "with gdal_fillnodata.py"
-            )
-        views = np.stack([scene.read_views(view_set, window) for window in batch])
+    batches = iter(lambda: list(islice(windows, size)), [])
+    for dsm, views in in_order((partial(_read, scene, view_set, batch) for batch in batches), workers):
         refined = refiner.refine(dsm, views)
-        progress.advance(len(batch))
+        progress.advance(len(refined))
         yield from refined
+
+
+def _read(scene: Scene, view_set: ViewSet, windows: list[Window]) -> tuple[Array, Array]:
+    """Heights (B, T, T) and views (B, V, T, T) of several tiles."""
+    dsm = np.stack([scene.dsm.read(window) for window in windows])
+    if np.isnan(dsm).any():
+        raise ResDepthError(
+            f"{scene.name}: the initial DSM has voids near {windows[0]}; fill them first, for example "
+            "with gdal_fillnodata.py"
+        )
+    return dsm, np.stack([scene.read_views(view_set, window) for window in windows])

@@ -1,6 +1,7 @@
 """The run folder: what a training run leaves behind, file by file as the published ResDepth does."""
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,6 +24,7 @@ from resdepth.published import (
     HEIGHT_FILE,
     IMAGE_FILE,
     MODEL_FILE,
+    load_run_folder,
     read_moments,
     write_architecture,
     write_checkpoint,
@@ -145,6 +147,8 @@ def carry_over(earlier: Path, run: RunFolder, earlier_events: Path) -> None:
         if (earlier / name).is_file():
             with atomic_path(run.path / name) as temporary:
                 shutil.copyfile(earlier / name, temporary)
+    if run.best.exists() and not (run.path / MODEL_FILE).exists():
+        save_model(load_run_folder(run.path), run.path / MODEL_FILE)
     if earlier_events.is_dir():
         for events in earlier_events.glob("events.out.tfevents.*"):
             shutil.copyfile(events, run.events / events.name)
@@ -162,22 +166,26 @@ def truncate_log(log: Path, epochs: int) -> None:
     """Drop the lines of epochs that were not saved any more: they will be run again."""
     if not log.exists():
         return
-    lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if not (_epoch_of(line) or 0) > epochs]
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    kept = [line for line in lines if _epoch_of(line) <= epochs]
     with atomic_path(log) as temporary:
         temporary.write_text("".join(kept), encoding="utf-8")
 
 
-def _epoch_of(line: str) -> int | None:
-    words = line.split()
-    return (
-        int(words[1].rstrip(":"))
-        if len(words) > 1 and words[0] == "epoch" and words[1][0].isdigit()
-        else None
-    )
+def _epoch_of(line: str) -> int:
+    """The epoch that a line of the training log tells of; 0 for lines of another kind."""
+    found = re.match(r"epoch (\d+):", line)
+    return int(found[1]) if found else 0
 
 
 def log_epoch(log: Path, text: str) -> None:
-    """Append a line to the training log."""
-    with log.open("a", encoding="utf-8") as file:
-        file.write(text + "\n")
+    """Append a line to the training log.
+
+    Raises:
+        ResDepthError: if it cannot be written.
+    """
+    try:
+        with log.open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+    except OSError as error:
+        raise ResDepthError(f"{log}: cannot be written ({error.strerror}); is there space left?") from error

@@ -212,16 +212,19 @@ def hold_in_memory(scenes: Sequence[Scene], budget_bytes: float) -> list[Scene]:
     read by window. Masks are not needed in training and stay where they are.
     """
     left = budget_bytes
+    in_memory: dict[Path, Band] = {}  # data sets may share files
 
     def held(band: Band) -> Band:
         nonlocal left
         if not isinstance(band, FileBand):
             return band
-        size = band.grid.whole.area * np.dtype(band.header.dtype).itemsize
-        if size > left:
-            return band
-        left -= size
-        return hold(band)
+        path = band.header.path
+        bytes_per_pixel = np.dtype(band.header.dtype).itemsize + band.header.has_mask
+        size = band.grid.whole.area * bytes_per_pixel
+        if path not in in_memory and size <= left:
+            left -= size
+            in_memory[path] = hold(band)
+        return in_memory.get(path, band)
 
     return [
         replace(

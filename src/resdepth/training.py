@@ -53,10 +53,8 @@ class Learner:
 
     def loss_of(self, batch: Batch) -> Tensor:
         """The loss of a batch in metres: the network's output is denormalised first."""
-        channels = batch.channels.to(
-            self.device, memory_format=torch.channels_last, non_blocking=True
-        )  # (B, C, T, T)
-        truth = batch.truth.to(self.device, non_blocking=True)  # (B, 1, T, T)
+        channels = batch.channels.to(self.device, memory_format=torch.channels_last)  # (B, C, T, T)
+        truth = batch.truth.to(self.device)  # (B, 1, T, T)
         return self.loss(self.network(channels) * self.height_sigma, truth)
 
 
@@ -120,10 +118,21 @@ class Stop:
 
 
 def checkpoint_of(learner: Learner, standing: Standing) -> dict[str, Any]:
-    """A checkpoint with the published keys, and under "resdepth" what exact resuming needs."""
+    """A checkpoint with the published keys, and under "resdepth" what exact resuming needs.
+
+    Raises:
+        ResDepthError: if the weights are not finite: the last step can break them after a finite loss.
+    """
+    weights = clone_weights(learner.network)
+    for name, values in weights.items():
+        if values.is_floating_point() and not torch.isfinite(values).all():
+            raise ResDepthError(
+                f"the weights {name} are no longer finite; the last good state is the last checkpoint. "
+                "Lower optimizer.learning_rate, and look for outliers in the DSMs"
+            )
     content: dict[str, Any] = {
         "epoch": standing.epoch - 1,
-        "model_state_dict": clone_weights(learner.network),
+        "model_state_dict": weights,
         "optimizer_state_dict": learner.optimizer.state_dict(),
         "loss_train": standing.loss_train,
         "loss_val": standing.loss_val,
@@ -183,6 +192,7 @@ def _train_epoch(
     learner.network.train()
     order = samples.order(standing.epoch)[standing.iteration * schedule.batch_size :]
     loss_sum = torch.tensor(standing.loss_sum, dtype=torch.float64, device=_float64_device(learner.device))
+    running = 0.0
     for batch in batches(
         samples, order, batch_size=schedule.batch_size, epoch=standing.epoch, workers=schedule.workers
     ):
@@ -192,7 +202,7 @@ def _train_epoch(
             learner.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             learner.optimizer.step()
-            loss_sum += loss.detach().to(loss_sum)
+            loss_sum += loss.detach().to(loss_sum.device).double()
             standing.loss_count += 1
             if standing.step % SCALARS_EVERY == 0:
                 value = float(loss.detach())
@@ -201,7 +211,10 @@ def _train_epoch(
                 recorder.scalar("train/learning_rate", learner.learning_rate, standing.step)
         standing.iteration += 1
         standing.step += 1
-        progress.advance(len(batch.channels), note=_note(standing, loss_sum, learner.device))
+        # On other devices than the CPU, asking for the loss waits for the whole queue.
+        if standing.loss_count and (learner.device.type == "cpu" or standing.step % SCALARS_EVERY == 1):
+            running = float(loss_sum) / standing.loss_count
+        progress.advance(len(batch.channels), note=_note(standing, running))
         if stop.asked:
             standing.loss_sum = float(loss_sum)
             _demand_finite(standing.loss_sum, standing)
@@ -217,12 +230,8 @@ def _float64_device(device: torch.device) -> torch.device:
     return torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
 
 
-def _note(standing: Standing, loss_sum: Tensor, device: torch.device) -> str:
-    text = f"epoch {standing.epoch + 1}/{standing.end}"
-    # On other devices asking for the loss would wait for the whole queue.
-    if device.type == "cpu" and standing.loss_count:
-        text += f"  loss {float(loss_sum) / standing.loss_count:.3f} m"
-    return text
+def _note(standing: Standing, loss: float) -> str:
+    return f"epoch {standing.epoch + 1}/{standing.end}" + (f"  loss {loss:.3f} m" if loss else "")
 
 
 def _demand_finite(loss: float, standing: Standing) -> None:

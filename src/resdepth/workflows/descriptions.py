@@ -54,6 +54,13 @@ def warn(problems: Iterable[Problem]) -> None:
         logger.warning("%s", problem)
 
 
+class _QuietFileHandler(logging.FileHandler):
+    """Where the disk is full, the message on the terminal must not drown in logging's own complaints."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - of logging
+        """Go on."""
+
+
 @contextmanager
 def log_file(path: Path) -> Iterator[Callable[[str], None]]:
     """Write the package's log messages into a file as well, as long as the block runs.
@@ -62,7 +69,7 @@ def log_file(path: Path) -> Iterator[Callable[[str], None]]:
         A function that writes into this file alone, for what the caller tells the user another way.
     """
     package = logging.getLogger("resdepth")
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _QuietFileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
 
     def note(text: str) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -66,11 +67,12 @@ def refine(
         raise ResDepthError(f"dsm: {height} x {width} pixels are smaller than a tile; tile_size is {tile}")
     refiner = Refiner(trained, device=choose_device(device))
     refined = np.empty(scene.grid.whole.shape, dtype=np.float32)
-    for strip in refine_region(scene, tuple(range(len(images))), scene.grid.whole, refiner, tile):
-        refined[strip.row : strip.row + len(strip.values)] = strip.values
-    if output is not None:
-        with new_geotiff(Path(output), scene.grid) as file:
-            file.write(0, refined)
+    strips = refine_region(scene, tuple(range(len(images))), scene.grid.whole, refiner, tile)
+    with nullcontext() if output is None else new_geotiff(Path(output), scene.grid) as file:
+        for strip in strips:
+            refined[strip.row : strip.row + len(strip.values)] = strip.values
+            if file is not None:
+                file.write(strip.row, strip.values)
     return refined
 
 

@@ -1,18 +1,18 @@
 """From a test configuration to refined DSMs and their statistics."""
 
 import logging
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
+from resdepth.blending import Strip
 from resdepth.checking import TestArea, TestPlan, plan_test
+from resdepth.config import TestGeneral
 from resdepth.engine import Refiner, choose_device
 from resdepth.errors import ResDepthError
 from resdepth.evaluation import (
@@ -56,18 +56,19 @@ class PairResult:
     evaluation: Evaluation | None
 
 
-@dataclass
-class _Residuals:
-    """Residuals of one view set over all regions, per class of objects; metres."""
+@dataclass(frozen=True)
+class _Reference:
+    """What the results of one region are judged by; the same for all view sets.
 
-    refined: dict[str, list[Array]] = field(default_factory=dict)
-    initial: dict[str, list[Array]] = field(default_factory=dict)
+    Attributes:
+        truth: (H, W) float32, metres, NaN where nothing is judged.
+        before: (H, W) float32, the initial DSM minus the truth.
+        classes: (H, W) bool each, by the classes of objects.
+    """
 
-    def add(self, classes: Mapping[str, Mask], refined: Array, initial: Array) -> None:
-        valid = np.isfinite(refined)
-        for name, inside in classes.items():
-            self.refined.setdefault(name, []).append(refined[inside & valid])
-            self.initial.setdefault(name, []).append(initial[inside & valid])
+    truth: Array
+    before: Array
+    classes: dict[str, Mask]
 
 
 def test(config: str | Path) -> list[PairResult]:
@@ -86,24 +87,13 @@ def test(config: str | Path) -> list[PairResult]:
     refiner = Refiner(plan.model, device=choose_device(general.device), batch_size=general.batch_size)
     results = []
     tiles = _count_tiles(plan)
-    with _threads(general.workers), progress_bar("refining", tiles, unit="tiles") as progress:
+    with progress_bar("refining", tiles, unit="tiles") as progress:
         for index, area in enumerate(plan.areas):
             results += _test_area(plan, index, area, refiner, progress)
     return results
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # not a pytest function
-
-
-@contextmanager
-def _threads(wanted: int | None) -> Iterator[None]:
-    """Let torch compute with so many threads as long as the block runs; None or 0: as many as it likes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(wanted or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _count_tiles(plan: TestPlan) -> int:
@@ -125,53 +115,82 @@ def _test_area(
         raise ResDepthError(f"{folder}: cannot be made ({error})") from error
     write_json(folder / CONFIG_FILE, _complete_test_config(plan))
     with atomic_path(folder / ORIGINAL_CONFIG_FILE) as temporary:
-        shutil.copyfile(plan.source, temporary)
+        temporary.write_bytes(plan.original)
     weights = plan.config.model.weights or plan.config.model.path or ""
     name = plan.model.architecture.name
-    results, over_all = [], _Residuals()
     stem = Path(plan.config.datasets[index].raster_in).stem
+    references = [_reference(area.scene, region) for region in area.regions] if area.scene.truth else []
+    results: list[PairResult] = []
+    all_residuals: list[Array] = []
     for view_set in area.view_sets:
         views = refiner.inputs.folder_name(view_set)
         (folder / views).mkdir(exist_ok=True)
-        predictions, residuals = _refine_area(
-            area, view_set, refiner, plan.config.general.tile_size, folder / views / stem, progress
-        )
+        job = _Job(area.scene, view_set, refiner, plan.config.general, progress)
+        predictions, residuals = _refine_area(job, area.regions, references, folder / views / stem)
         evaluation = None
-        if area.scene.truth is not None:
-            evaluation = _evaluation(residuals, area.scene, with_initial=True)
+        if references:
+            evaluation = _evaluation(residuals, references, area.scene, with_initial=True)
             text = format_statistics(evaluation, name, weights)
             write_statistics(folder / views / f"{stem}_prediction_statistics.txt", text, evaluation)
-            for label, parts in residuals.refined.items():
-                over_all.refined.setdefault(label, []).extend(parts)
+            all_residuals += residuals
         results.append(PairResult(area.name, views, predictions, evaluation))
-    if len(area.view_sets) > 1 and area.scene.truth is not None:
-        evaluation = _evaluation(over_all, area.scene, with_initial=False)
+    if len(area.view_sets) > 1 and references:
+        evaluation = _evaluation(all_residuals, references, area.scene, with_initial=False)
         text = format_overall_statistics(evaluation, name, weights)
         write_statistics(folder / f"{stem}{OVER_ALL_PAIRS}", text, evaluation)
         results.append(PairResult(area.name, "all", (), evaluation))
     return results
 
 
+@dataclass(frozen=True)
+class _Job:
+    """One scene to be refined with one view set."""
+
+    scene: Scene
+    view_set: ViewSet
+    refiner: Refiner
+    settings: TestGeneral
+    progress: Progress
+
+    def strips(self, region: Window) -> Iterator[Strip]:
+        """The refined heights of a region."""
+        workers = min(4, os.cpu_count() or 1) if self.settings.workers is None else self.settings.workers
+        return refine_region(
+            self.scene, self.view_set, region, self.refiner, self.settings.tile_size, self.progress,
+            workers=workers,
+        )  # fmt: skip
+
+
 def _refine_area(
-    area: TestArea, view_set: ViewSet, refiner: Refiner, tile: int, stem: Path, progress: Progress
-) -> tuple[tuple[Path, ...], _Residuals]:
-    """Refine all regions with one view set; `stem` is the beginning of the results' names."""
-    predictions, residuals = [], _Residuals()
-    scene = area.scene
-    for number, region in enumerate(area.regions):
-        suffix = f"_{number}" if len(area.regions) > 1 else ""
+    job: _Job, regions: Sequence[Window], references: Sequence[_Reference], stem: Path
+) -> tuple[tuple[Path, ...], list[Array]]:
+    """Write the refined DSM and, with references, the residuals of each region.
+
+    Args:
+        job: what to refine.
+        regions: where.
+        references: of each region; empty if nothing is known of the truth.
+        stem: the beginning of the results' names.
+
+    Returns:
+        The refined DSMs' paths, and the residuals of each region.
+    """
+    predictions, residuals = [], []
+    scene = job.scene
+    for number, region in enumerate(regions):
+        suffix = f"_{number}" if len(regions) > 1 else ""
         path = stem.with_name(f"{stem.name}_prediction{suffix}.tif")
-        refined = np.empty(region.shape, dtype=np.float64) if scene.truth is not None else None
+        after = np.empty(region.shape, dtype=np.float32) if references else None
         with new_geotiff(path, scene.grid.crop(region), dtype=_height_type(scene)) as output:
-            for strip in refine_region(scene, view_set, region, refiner, tile, progress):
+            for strip in job.strips(region):
                 output.write(strip.row, strip.values)
-                if refined is not None:
-                    refined[strip.row : strip.row + len(strip.values)] = strip.values
+                if after is not None:
+                    rows = slice(strip.row, strip.row + len(strip.values))
+                    after[rows] = strip.values - references[number].truth[rows]
         predictions.append(path)
-        if refined is None:
+        if after is None:
             continue
-        after, before, classes = _judge(scene, region, refined)
-        residuals.add(classes, after, before)
+        residuals.append(after)
         path = stem.with_name(f"{stem.name}_residuals{suffix}.tif")
         with new_geotiff(path, scene.grid.crop(region), dtype=_height_type(scene)) as output:
             for row in range(0, region.height, ROWS_AT_ONCE):
@@ -185,10 +204,7 @@ def _height_type(scene: Scene) -> str:
     return header.dtype if header is not None and header.dtype in ("float32", "float64") else "float32"
 
 
-def _judge(
-    scene: Scene, region: Window, refined: NDArray[np.float64]
-) -> tuple[Array, Array, dict[str, Mask]]:
-    """Residuals after and before refinement (NaN where invalid), and the classes of objects."""
+def _reference(scene: Scene, region: Window) -> _Reference:
     assert scene.truth is not None, "only scenes with a truth are judged"
     truth = scene.truth.read(region)
     # Buildings beside the region grow into it.
@@ -198,16 +214,24 @@ def _judge(
     if "ground_truth" in masks:
         truth[~masks.pop("ground_truth")[0][inside]] = np.nan
     classes = {name: pixels[inside] for name, pixels in object_classes(around.shape, masks).items()}
-    return (refined - truth).astype(np.float32), scene.dsm.read(region) - truth, classes
+    return _Reference(truth, scene.dsm.read(region) - truth, classes)
 
 
-def _evaluation(residuals: _Residuals, scene: Scene, *, with_initial: bool) -> Evaluation:
-    def figures(parts: Mapping[str, list[Array]]) -> dict[str, Statistics]:
-        return {name: statistics(np.concatenate(values)) for name, values in parts.items()}
+def _evaluation(
+    residuals: Sequence[Array], references: Sequence[_Reference], scene: Scene, *, with_initial: bool
+) -> Evaluation:
+    """Figures over residuals of all regions, of one view set or of several one after the other."""
+
+    def figures(values: Sequence[Array]) -> dict[str, Statistics]:
+        judged = list(zip(values, cycle(references), strict=False))
+        return {
+            name: statistics(np.concatenate([part[reference.classes[name]] for part, reference in judged]))
+            for name in references[0].classes
+        }
 
     return Evaluation(
-        refined=figures(residuals.refined),
-        initial=figures(residuals.initial) if with_initial else None,
+        refined=figures(residuals),
+        initial=figures([reference.before for reference in references]) if with_initial else None,
         pixel_area_m2=scene.grid.pixel_area,
     )
 

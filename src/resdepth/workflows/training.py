@@ -28,7 +28,7 @@ from resdepth.patches import (
     draw_patches,
     validation_patches,
 )
-from resdepth.published import CONFIG_FILE, read_checkpoint
+from resdepth.published import BEST_CHECKPOINT, CONFIG_FILE, read_checkpoint
 from resdepth.recording import RunRecorder
 from resdepth.runs import (
     RUN_LOG,
@@ -77,8 +77,7 @@ def train(config: str | Path) -> Path:
         Interrupted: on Ctrl-C or SIGTERM; the message says how to go on.
         ResDepthError: if training cannot go on (loss not finite, disk full).
     """
-    source = Path(config)
-    plan = plan_training(source)
+    plan = plan_training(Path(config))
     warn(plan.warnings)
     learner = _new_learner(plan)
     pretrained = _restore_pretrained(plan, learner)
@@ -88,7 +87,7 @@ def train(config: str | Path) -> Path:
     normalization = _normalization(plan, material, earlier_run)
     standing = Standing(epoch=0, end=plan.config.training_settings.n_epochs)
     if pretrained is not None and earlier is not None:
-        standing = _standing_after(pretrained, plan, earlier)
+        standing = _standing_after(pretrained, plan, material, earlier)
 
     output = plan.config.output
     events = Path(output.tboard_log_dir)
@@ -97,7 +96,7 @@ def train(config: str | Path) -> Path:
     write_description(
         run,
         complete_config(plan.config, [describe_training_area(area) for area in plan.areas]),
-        source.read_bytes(),
+        plan.original,
         plan.architecture,
         learner.network,
         with_layers=output.plot_model_txt,
@@ -122,7 +121,7 @@ def resume(run_folder: str | Path) -> Path:
         ResDepthError: if the folder is no run folder.
         Interrupted: as `train`.
     """
-    folder = Path(run_folder)
+    folder = Path(run_folder).resolve()
     last = RunFolder(folder, folder).last
     if not (folder / CONFIG_FILE).is_file():
         raise ResDepthError(f"{folder}: no run folder: {CONFIG_FILE} is missing")
@@ -190,14 +189,17 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
 
 
-def _standing_after(checkpoint: dict[str, Any], plan: TrainPlan, path: Path) -> Standing:
+def _standing_after(checkpoint: dict[str, Any], plan: TrainPlan, material: Material, path: Path) -> Standing:
     """Where a run that continues an earlier one begins: its epochs count on, its best loss stands."""
     done = int(checkpoint.get("epoch", -1)) + 1
-    exact = checkpoint.get("resdepth", {})
-    standing = Standing(epoch=done, end=done + plan.config.training_settings.n_epochs)
-    standing.step = int(exact.get("step", 0))
-    best_path = path.with_name("Model_best.pth")
-    best = read_checkpoint(best_path) if best_path.is_file() else checkpoint
+    settings = plan.config.training_settings
+    steps_per_epoch = math.ceil(sum(len(part) for part in material.train) / settings.batch_size)
+    exact = checkpoint.get("resdepth", {"step": done * steps_per_epoch})
+    standing = Standing(epoch=done, end=done + settings.n_epochs, step=int(exact["step"]))
+    best_path = path.with_name(BEST_CHECKPOINT)
+    if not best_path.is_file():
+        return standing
+    best = read_checkpoint(best_path)
     loss = best.get("loss_val")
     if isinstance(loss, float | int) and math.isfinite(loss) and loss > 0:
         standing.best_loss, standing.best_epoch = float(loss), int(best.get("epoch", -1)) + 1
