@@ -78,7 +78,8 @@ are {tile} x {tile} pixels, everything is computed in fp32.
 {area_table}
 
 The samples come from files of that size through windowed reads. The files' blocks do not exist on the disk,
-so this is the cost of our side alone. Memory is what the work adds to the process at its peak.
+so this is the cost of our side alone. Memory is what the work adds to the process at its peak; up to 128 MB
+of it are blocks that GDAL keeps decoded, a limit that resdepth sets and that no area exceeds.
 
 {height_table}
 

@@ -417,3 +417,24 @@ def test_an_atomic_file_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         stopped()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("other", "is_same"),
+    [
+        ("EPSG:32632", True),
+        ("EPSG:32632+5773", True),  # the same with heights above the geoid
+        ("+proj=utm +zone=32 +datum=WGS84 +units=m +no_defs", True),
+        ("EPSG:32633", False),
+        ("EPSG:25832", False),
+    ],
+)
+def test_crss_are_compared_by_what_they_mean_not_by_their_text(
+    other: str, is_same: bool, tmp_path: Path
+) -> None:
+    values = np.zeros((4, 4), dtype=np.float32)
+    grids = [
+        read_header(write_raster(tmp_path / f"{index}.tif", values, crs=crs)).grid
+        for index, crs in enumerate(["EPSG:32632", other])
+    ]
+    assert (grids[0].differences(grids[1]) == []) == is_same

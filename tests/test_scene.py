@@ -134,7 +134,9 @@ def test_without_a_budget_nothing_is_held_and_scenes_share_one(scene: MadeScene)
     found = opened(scene, truth=None)
     (held,) = hold_in_memory([found], 0)
     assert isinstance(held.dsm, FileBand)
-    first, second = hold_in_memory([found, found], 64 * 160 * 4)
+    other = Scene.open(scene.path("truth.tif"))
+    first, again, second = hold_in_memory([found, found, other], 64 * 160 * 4)
+    assert again.dsm is first.dsm, "one file is held once"
     assert isinstance(first.dsm, ArrayBand)
     assert isinstance(second.dsm, FileBand)
 

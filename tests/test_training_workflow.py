@@ -446,9 +446,108 @@ def test_another_optimizer_than_that_of_the_checkpoint_is_refused_before_anythin
     config = scene.train_config(
         model={"pretrained_path": str(first / "checkpoints" / "Model_last.pth")}, optimizer={"name": "SGD"}
     )
-    with pytest.raises(ResDepthError, match=r"pretrained_path: .*another optimizer"):
+    with pytest.raises(ResDepthError, match=r"optimizer\.name: .*another optimizer"):
         train(scene.write(config))
     assert list((scene.folder / "logs").iterdir()) == [first]
+
+
+def test_another_scheduler_than_that_of_the_checkpoint_is_refused(scene: MadeScene) -> None:
+    """Its state would silently take the place of the settings asked for."""
+    first = train(scene.write(scene.train_config()))
+    config = scene.train_config(model={"pretrained_path": str(first / "checkpoints" / "Model_last.pth")})
+    config["scheduler"] = {"name": "ExponentialLR", "settings": {"gamma": 0.99}}
+    with pytest.raises(ResDepthError, match=r"scheduler\.name: .*written with StepLR"):
+        train(scene.write(config))
+
+
+def without_our_extras(run: Path) -> None:
+    """Make a run folder look as the published code leaves it."""
+    for path in (run / "checkpoints").iterdir():
+        checkpoint = read_checkpoint(path)
+        del checkpoint["resdepth"]
+        torch.save(checkpoint, path)
+    (run / "model.safetensors").unlink()
+    (run / "training.log").write_bytes(b"epoch 1/2000 loss 3.0 \xff\n")
+
+
+def test_a_published_run_goes_on_and_keeps_its_best_model_in_one_file_as_well(scene: MadeScene) -> None:
+    first = train(scene.write(scene.train_config()))
+    without_our_extras(first)
+    config = scene.train_config(
+        model={"pretrained_path": str(first / "checkpoints" / "Model_last.pth")},
+        optimizer={"learning_rate": 1e-12},
+        output={"suffix": "on"},
+    )
+    best = read_checkpoint(first / "checkpoints" / "Model_best.pth")
+    torch.save({**best, "loss_val": 1e-6}, first / "checkpoints" / "Model_best.pth")
+    second = train(scene.write(config))
+    assert same_bits(dict(load_model(second / "model.safetensors").weights), best["model_state_dict"])
+    steps = [step for step, _ in scalars(scene.folder / "tensorboard" / second.name)["val/MAE_metric"]]
+    assert steps == [2, 5, 8, 11]
+
+
+def test_a_run_that_continues_without_an_earlier_best_model_finds_its_own(scene: MadeScene) -> None:
+    first = train(scene.write(scene.train_config()))
+    (first / "checkpoints" / "Model_best.pth").unlink()
+    config = scene.train_config(
+        model={"pretrained_path": str(first / "checkpoints" / "Model_last.pth")}, output={"suffix": "on"}
+    )
+    second = train(scene.write(config))
+    assert (second / "checkpoints" / "Model_best.pth").is_file()
+    assert (second / "model.safetensors").is_file()
+
+
+def test_weights_that_break_in_the_last_step_are_not_saved(
+    scene: MadeScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss before the step was finite, and no validation looks at the weights."""
+    step = torch.optim.Adam.step
+    count = 0
+
+    def breaking(self: torch.optim.Adam, *arguments: Any) -> Any:
+        nonlocal count
+        count += 1
+        result = step(self, *arguments)
+        if count == 6:  # the last of the second epoch
+            with torch.no_grad():
+                self.param_groups[0]["params"][0].fill_(math.nan)
+        return result
+
+    monkeypatch.setattr(torch.optim.Adam, "step", breaking)
+    config = scene.train_config(training_settings={"n_epochs": 4}, general={"evaluate_rate": 4})
+    with pytest.raises(ResDepthError, match="no longer finite"):
+        train(scene.write(config))
+    (run,) = (scene.folder / "logs").iterdir()
+    last = read_checkpoint(run / "checkpoints" / "Model_last.pth")
+    assert last["epoch"] == 0
+    assert all(torch.isfinite(value).all() for value in last["model_state_dict"].values())
+
+
+def test_training_goes_on_where_tensorboard_cannot_be_written(
+    scene: MadeScene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(SummaryWriter, "flush", full)
+    run = train(scene.write(scene.train_config()))
+    assert len(epoch_lines(run)) == 2
+    assert sum("goes on without" in record.message for record in caplog.records) == 1
+
+
+def test_a_run_can_be_resumed_from_within_its_folder(
+    scene: MadeScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_note", _StopAfter(4))
+        with pytest.raises(Interrupted):
+            train(scene.write(scene.train_config()))
+    (run,) = (scene.folder / "logs").iterdir()
+    monkeypatch.chdir(run)
+    assert resume(".") == run
+    assert [path.name for path in (scene.folder / "tensorboard").iterdir()] == [run.name]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_good_checkpoint(
