@@ -7,7 +7,7 @@ SEED ?= 0
 DATA ?= ../shared/data
 REFERENCE ?= ../shared/reference
 
-.PHONY: help setup test lint types layers unit fast demo real bench docs clean
+.PHONY: help setup test lint types layers unit demo real bench docs clean
 
 help:  ## show what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
