@@ -13,17 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import write_raster
+from resdepth.atomic import atomic_path
 from resdepth.errors import ResDepthError
-from resdepth.raster import (
-    ArrayBand,
-    FileBand,
-    Grid,
-    atomic_path,
-    count_voids,
-    hold,
-    new_geotiff,
-    read_header,
-)
+from resdepth.raster import ArrayBand, FileBand, Grid, count_voids, hold, new_geotiff, read_header
 from resdepth.windows import Window
 
 UTM32 = rasterio.CRS.from_epsg(32632).to_wkt()

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from resdepth.atomic import atomic_path
 from resdepth.drafting import draft
 from resdepth.errors import InputProblems, Problem, ResDepthError, unusable
 from resdepth.inputs import Inputs, inputs_of_network
@@ -19,7 +20,6 @@ from resdepth.model_schema import DescribedModel, DescribedNetwork
 from resdepth.networks import new_network
 from resdepth.normalization import Normalization
 from resdepth.paths import why_no_file
-from resdepth.raster import atomic_path
 
 METADATA_KEY = "resdepth"
 FORMAT_VERSION = 1

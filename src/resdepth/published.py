@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from resdepth.atomic import atomic_path
 from resdepth.checkpoint import (
     Architecture,
     Model,
@@ -30,7 +31,6 @@ from resdepth.loading import read_json
 from resdepth.model_schema import DescribedNetwork
 from resdepth.normalization import Normalization
 from resdepth.paths import is_there, why_no_file
-from resdepth.raster import atomic_path
 from resdepth.unpickling import RefusedError, load_numbers
 
 CONFIG_FILE = "config.json"

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from rasterio.env import set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
+from resdepth.atomic import atomic_path
 from resdepth.errors import ResDepthError
 from resdepth.windows import Window
 
@@ -295,29 +295,6 @@ def new_geotiff(path: Path, grid: Grid, *, dtype: str = "float32") -> Iterator[G
             yield GeoTiffWriter(dataset, dtype)
     except (RasterioError, OSError) as error:
         raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`; renamed to `path` if the block succeeds, removed if it does not."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        with temporary.open("rb+") as written:  # or a loss of power could leave an empty file
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    current = os.umask(0o022)
-    os.umask(current)
-    return current
 
 
 def count_voids(band: Band, windows: Iterator[Window] | list[Window], rows_at_once: int = 512) -> int:

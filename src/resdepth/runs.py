@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from resdepth.atomic import atomic_path
 from resdepth.checkpoint import Architecture, Model, save_model
 from resdepth.errors import ResDepthError
 from resdepth.normalization import Normalization
@@ -30,7 +31,6 @@ from resdepth.published import (
     write_checkpoint,
     write_moments,
 )
-from resdepth.raster import atomic_path
 
 LAST_CHECKPOINT = "Model_last.pth"
 TRAINING_LOG = "training.log"
@@ -155,7 +155,7 @@ def carry_over(earlier: Path, run: RunFolder, earlier_events: Path) -> None:
 
 
 def remove_leftovers(run: RunFolder) -> None:
-    """Remove the temporary files of a run that was killed while it wrote (see raster.atomic_path)."""
+    """Remove the temporary files of a run that was killed while it wrote (see atomic.py)."""
     for folder in (run.path, run.path / CHECKPOINT_FOLDER):
         for name in (path.name for path in folder.iterdir() if path.is_file()):
             if name.startswith(("." + CONFIG_FILE, "." + TRAINING_LOG, "." + MODEL_FILE, ".Model_")):

@@ -2,13 +2,9 @@
 
 import logging
 import math
-import signal
-import threading
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from types import FrameType
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
 import torch
@@ -18,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from resdepth.checkpoint import clone_weights, load_weights
 from resdepth.errors import Interrupted, ResDepthError
+from resdepth.interruption import Stop, stoppable
 from resdepth.losses import Loss
 from resdepth.optimization import restore_optimizer
 from resdepth.patches import Batch, TrainingSamples, ValidationSamples, batches
@@ -108,15 +105,6 @@ class Schedule:
     save_rate: int
 
 
-@dataclass
-class Stop:
-    """Set by the first Ctrl-C or SIGTERM; the second one ends the process at once."""
-
-    asked: bool = False
-    name: str = ""
-    previous: dict[int, Any] = field(default_factory=dict)
-
-
 def checkpoint_of(learner: Learner, standing: Standing) -> dict[str, Any]:
     """A checkpoint with the published keys, and under "resdepth" what exact resuming needs.
 
@@ -178,7 +166,7 @@ def fit(
     recorder.save("last", checkpoint_of(learner, standing))
     total = (standing.end - standing.epoch) * len(train)
     done = standing.iteration * schedule.batch_size
-    with _stoppable() as stop, progress_bar("training", total, unit="samples", done=done) as progress:
+    with stoppable() as stop, progress_bar("training", total, unit="samples", done=done) as progress:
         while standing.epoch < standing.end:
             _train_epoch(learner, train, standing, schedule, recorder, progress, stop)
             _finish_epoch(learner, val, standing, schedule, recorder, stop)
@@ -322,29 +310,3 @@ def _save_and_stop(learner: Learner, standing: Standing, recorder: Recorder, sto
     if standing.iteration:
         where += f", and {standing.iteration} batches of the next"
     raise Interrupted(f"stopped by {stop.name}: {where}")
-
-
-@contextmanager
-def _stoppable() -> Iterator[Stop]:
-    """Turn the first Ctrl-C or SIGTERM into a wish that the loop grants between two batches."""
-    stop = Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def ask(number: int, _frame: FrameType | None) -> None:
-        stop.asked, stop.name = True, {signal.SIGINT: "Ctrl-C"}.get(signal.Signals(number), "SIGTERM")
-        logger.info("stopping after this batch (once more to stop at once)")
-        give_back()
-
-    def give_back() -> None:
-        while stop.previous:
-            number, handler = stop.previous.popitem()
-            signal.signal(number, handler)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        stop.previous[number] = signal.signal(number, ask)
-    try:
-        yield stop
-    finally:
-        give_back()

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+from resdepth.atomic import atomic_path
 from resdepth.evaluation import OVERALL, Evaluation, Statistics
-from resdepth.raster import atomic_path
 
 # Label and the number of tabs that brings the figures into one column.
 _LINES = (

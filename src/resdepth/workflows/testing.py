@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from resdepth.atomic import atomic_path
 from resdepth.blending import Strip
 from resdepth.checking import TestArea, TestPlan, plan_test
 from resdepth.config import TestGeneral
@@ -25,7 +26,7 @@ from resdepth.evaluation import (
 )
 from resdepth.progress import Progress, progress_bar
 from resdepth.published import CONFIG_FILE
-from resdepth.raster import Array, atomic_path, new_geotiff
+from resdepth.raster import Array, new_geotiff
 from resdepth.refinement import refine_region
 from resdepth.report.text import format_overall_statistics, format_statistics, write_statistics
 from resdepth.runs import ORIGINAL_CONFIG_FILE, write_json

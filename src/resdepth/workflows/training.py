@@ -3,6 +3,7 @@
 import logging
 import math
 import random
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -297,7 +298,7 @@ def _run(
         try:
             fit(learner, samples, validation, standing, schedule, recorder)
         except Interrupted as stopped:
-            message = f"{stopped}. Go on with: resdepth train --resume {run.path}"
+            message = f"{stopped}. Go on with: resdepth train --resume {shlex.quote(str(run.path))}"
             note(message)
             raise Interrupted(message) from stopped
         except ResDepthError as error:
