@@ -108,7 +108,7 @@ def train(config: Path | None, run_folder: Path | None) -> None:
     from resdepth.workflows import resume as go_on
     from resdepth.workflows import train as run_training
 
-    run = go_on(run_folder) if run_folder is not None else run_training(config)  # type: ignore[arg-type]
+    run = go_on(run_folder) if run_folder is not None else run_training(config)  # type: ignore[arg-type] # one is given
     click.echo(f"{run}")
 
 

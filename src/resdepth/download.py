@@ -246,7 +246,7 @@ def _transfer(errand: _Errand, timeout_seconds: float) -> _Origin:
 def _answer(errand: _Errand, headers: dict[str, str], timeout_seconds: float) -> HTTPResponse:
     """Ask for the file; the answer is 200, or 206 if `headers` ask for a range."""
     # The address has been checked: https, or this computer.
-    request = urllib.request.Request(  # noqa: S310
+    request = urllib.request.Request(  # noqa: S310 - see above
         errand.url, headers={"User-Agent": "resdepth", **headers}
     )
     try:

@@ -94,7 +94,7 @@ class Refiner:
         self._asked_batch_size = batch_size
         tune_allocator()
         network = fold_batch_norm(model.network())
-        self._network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload] # torch types no memory format
 
     def batch_size(self, tile: int) -> int:
         """How many tiles of this size to give at once."""

@@ -59,7 +59,7 @@ def parse_json(text: str) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError(f"nested more than {DEEPEST_NESTING} levels deep") from error
     if not isinstance(content, dict):
-        raise ValueError(f"expected an object {{...}}, found {text.strip()[:20]!r}")  # noqa: TRY004
+        raise ValueError(f"expected an object {{...}}, found {text.strip()[:20]!r}")  # noqa: TRY004 - the text is at fault
     return content
 
 

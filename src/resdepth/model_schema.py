@@ -27,13 +27,13 @@ class NetworkSettings(Section):
     """Activation in the bottleneck."""
     up_mode: UpMode = "transpose"
     """Upsampling."""
-    do_BN: bool = True  # noqa: N815
+    do_BN: bool = True  # noqa: N815 - published key
     """Batch normalisation after each convolution."""
     bias_conv_layer: bool = False
     """Bias of the last convolution."""
     outer_skip: bool = True
     """Add the first channel to the output."""
-    outer_skip_BN: bool = False  # noqa: N815
+    outer_skip_BN: bool = False  # noqa: N815 - published key
     """Batch normalisation in that connection."""
 
 

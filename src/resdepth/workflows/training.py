@@ -159,7 +159,7 @@ def _new_learner(plan: TrainPlan) -> Learner:
     tune_allocator()
     seed_everything(config.general.random_seed)
     network = build_network(plan.architecture)
-    network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload] # as in engine.py
     optimizer = new_optimizer(config.optimizer, network.parameters(), device)
     return Learner(
         network=network,
