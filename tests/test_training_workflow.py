@@ -362,6 +362,28 @@ def test_a_death_between_any_two_files_of_an_epoch_changes_nothing(
     )
 
 
+def test_a_run_resumed_within_the_second_of_its_start_is_read_after_it(
+    scene: MadeScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorBoard takes files by name; the later one says which events of the earlier are void."""
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_note", _StopAfter(4))
+        with pytest.raises(Interrupted):
+            train(scene.write(scene.train_config()))
+    (run,) = (scene.folder / "logs").iterdir()
+    (folder,) = (scene.folder / "tensorboard").iterdir()
+    (events,) = folder.iterdir()
+    moment = 2_000_000_000.5
+    earlier = events.rename(folder / f"events.out.tfevents.{int(moment)}.zzz.1.0")
+    clock = iter([moment, moment])
+    waited: list[float] = []
+    monkeypatch.setattr("resdepth.recording.time.time", lambda: next(clock, moment + 1))
+    monkeypatch.setattr("resdepth.recording.time.sleep", waited.append)
+    resume(run)
+    assert waited == [0.5]
+    assert sorted(folder.iterdir())[0] == earlier
+
+
 def test_resuming_a_finished_run_does_nothing(scene: MadeScene) -> None:
     run = train(scene.write(scene.train_config()))
     before = (run / "checkpoints" / "Model_last.pth").read_bytes()

@@ -1,7 +1,9 @@
 """Keeping what a run produces: checkpoints, the training log, TensorBoard."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -31,6 +33,7 @@ class RunRecorder:
         """Open the TensorBoard events; those from `first_step` on are void: they will come again."""
         self._run, self._architecture, self._normalization = run, architecture, normalization
         self._provenance = dict(provenance)
+        _outlast_the_second_of_earlier_events(run.events)
         self._events: SummaryWriter | None = SummaryWriter(
             str(run.events), purge_step=first_step if any(run.events.glob("events*")) else None
         )
@@ -95,3 +98,10 @@ class RunRecorder:
             write_checkpoint(self._run.after(checkpoint["epoch"] + 1), checkpoint)
         else:
             write_checkpoint(self._run.last, checkpoint)
+
+
+def _outlast_the_second_of_earlier_events(folder: Path) -> None:
+    """Readers take event files in the order of the second in their names; ours must come last."""
+    now = int(time.time())
+    if any(folder.glob(f"events.out.tfevents.{now}.*")):
+        time.sleep(max(now + 1 - time.time(), 0))
