@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import resdepth
+from resdepth.atomic import write_json
 from resdepth.checkpoint import torch_version
 from resdepth.errors import ResDepthError
 from resdepth.evaluation import OVERALL, Evaluation
 from resdepth.raster import FileBand
 from resdepth.report.table import summary_table
-from resdepth.runs import write_json
 from resdepth.workflows import PairResult, test, train
 
 Array = NDArray[np.float32]

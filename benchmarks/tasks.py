@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 import published_way
+from resdepth.allocator import tune_allocator
 from resdepth.checkpoint import Architecture, Model
 from resdepth.config import OptimizerConfig, TrainGeneral
-from resdepth.engine import Refiner, tune_allocator
+from resdepth.engine import Refiner
 from resdepth.inputs import Inputs
 from resdepth.losses import LOSSES
 from resdepth.networks import new_network

@@ -15,7 +15,18 @@ from hypothesis import strategies as st
 from conftest import write_raster
 from resdepth.atomic import atomic_path
 from resdepth.errors import ResDepthError
-from resdepth.raster import ArrayBand, FileBand, Grid, count_voids, hold, new_geotiff, read_header
+from resdepth.raster import (
+    ArrayBand,
+    FileBand,
+    Grid,
+    count_voids,
+    find_crs,
+    hold,
+    metres_per_unit,
+    new_geotiff,
+    read_header,
+    read_resampled,
+)
 from resdepth.windows import Window
 
 UTM32 = rasterio.CRS.from_epsg(32632).to_wkt()
@@ -430,3 +441,54 @@ def test_crss_are_compared_by_what_they_mean_not_by_their_text(
         for index, crs in enumerate(["EPSG:32632", other])
     ]
     assert (grids[0].differences(grids[1]) == []) == is_same
+
+
+# --- other grids, other types
+
+
+def test_a_raster_is_read_on_another_grid_with_voids_inside_and_outside(tmp_path: Path) -> None:
+    rows, cols = np.mgrid[0:20, 0:30] + 0.5
+    values = (rows + 2 * cols).astype(np.float32)
+    values[5, 5] = -9999
+    path = write_raster(tmp_path / "a.tif", values, nodata=-9999.0)
+    x, y = 465000.0, 5248000.0
+    nearest = read_resampled(path, Grid(20, 40, (0.5, 0, x - 2.5, 0, -0.5, y)), "nearest")
+    assert np.isnan(nearest[:, :5]).all()
+    assert np.isnan(nearest[:, 35:]).all()
+    assert np.isnan(nearest[5, 10])
+    np.testing.assert_array_equal(nearest[6:, 5:35], values[6:])
+    coarse = read_resampled(path, Grid(10, 15, (1, 0, x, 0, -1, y), UTM32), "average")
+    np.testing.assert_allclose(coarse[4:], (values[8::2, ::2] + values[9::2, 1::2]) / 2)
+    fine = read_resampled(path, Grid(40, 60, (0.25, 0, x, 0, -0.25, y)), "bilinear")
+    fine_rows, fine_cols = (np.mgrid[20:36, 20:56] + 0.5) / 2
+    np.testing.assert_allclose(fine[20:36, 20:56], fine_rows + 2 * fine_cols, atol=1e-3)
+
+
+def test_the_mask_of_a_raster_counts_when_it_is_resampled(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "a.tif", np.full((20, 20), 7, np.uint8))
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
+        file.write_mask(np.arange(400).reshape(20, 20) >= 200)
+    read = read_resampled(path, Grid(20, 20, (0.5, 0, 465000, 0, -0.5, 5248000)), "nearest")
+    assert np.isnan(read[:10]).all()
+    assert (read[10:] == 7).all()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32"])
+def test_whole_numbers_are_written_in_tiles_in_any_order(tmp_path: Path, dtype: str) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (50, 70)).astype(dtype)
+    grid = Grid(50, 70, (0.5, 0, 465000, 0, -0.5, 5248000), UTM32, "EPSG:32632")
+    with new_geotiff(tmp_path / "a.tif", grid, dtype=dtype, tile=32) as file:
+        for row, col in [(32, 32), (0, 0), (0, 32), (32, 0), (0, 64), (32, 64)]:
+            file.write(row, values[row : row + 32, col : col + 32], col=col)
+    header = read_header(tmp_path / "a.tif")
+    assert (header.dtype, header.nodata, header.grid) == (dtype, None, grid)
+    np.testing.assert_array_equal(FileBand(tmp_path / "a.tif").read_raw(grid.whole)[0], values)
+
+
+def test_reference_systems_are_found_and_measured() -> None:
+    wkt, name = find_crs("urn:ogc:def:crs:EPSG::7415")
+    assert (name, metres_per_unit(wkt)) == ("EPSG:28992", 1.0)
+    assert metres_per_unit(find_crs("EPSG:2263")[0]) == pytest.approx(0.3048, rel=1e-4)
+    assert metres_per_unit(find_crs("EPSG:4326")[0]) is None
+    with pytest.raises(ResDepthError, match=r"'nowhere' is no coordinate system"):
+        find_crs("nowhere")

@@ -5,8 +5,9 @@ that `import resdepth` is quick.
 """
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from resdepth.release import __version__ as __version__
 
 if TYPE_CHECKING:
     from resdepth.checking import check
@@ -16,11 +17,6 @@ if TYPE_CHECKING:
     from resdepth.published import load_model
     from resdepth.scene import Scene
     from resdepth.workflows import evaluate, refine, test, train
-
-try:
-    __version__ = version("resdepth")
-except PackageNotFoundError:  # run from a source tree that is not installed
-    __version__ = "0.0.0"
 
 _HOMES = {
     "Evaluation": "evaluation",

@@ -157,16 +157,28 @@ def _options(annotation: Any) -> tuple[str, ...]:
 def _put_stand_in(schema: type[Section], content: Any, loc: Loc) -> None:
     """Replace a wrong or missing value by its default, or by something of the right type."""
     *parents, key = loc
+    field = _field_at(schema, loc)
+    if isinstance(key, int) and _section_in(field.annotation) is None:
+        _put_stand_in(schema, content, tuple(parents))  # one number of a few: all of them go
+        return
     holder = content
     for part in parents:
+        if part not in (holder if isinstance(holder, dict) else range(len(holder))):
+            return  # gone already, for another reason
         holder = holder[part]
-    field = _field_at(schema, loc)
     if isinstance(key, int):
         holder[key] = _stand_in(_section_in(field.annotation))
     elif field.is_required():
-        holder[key] = _stand_in(field.annotation)
+        holder[key] = _stand_in_for(field)
     else:
         holder.pop(key, None)
+
+
+def _stand_in_for(field: FieldInfo) -> Any:
+    """A stand-in that keeps to the field's lower limit."""
+    value = _stand_in(field.annotation)
+    lowest = [limit for rule in field.metadata if (limit := getattr(rule, "ge", None)) is not None]
+    return max(value, *lowest) if lowest and isinstance(value, int | float) else value
 
 
 def _stand_in(annotation: Any) -> Any:
@@ -176,5 +188,5 @@ def _stand_in(annotation: Any) -> Any:
         return get_args(annotation)[-1]  # "train+val" of the area types: every list is looked at
     if isinstance(annotation, type) and issubclass(annotation, Section):
         required = {name: field for name, field in _fields(annotation).items() if field.is_required()}
-        return {name: _stand_in(field.annotation) for name, field in required.items()}
+        return {name: _stand_in_for(field) for name, field in required.items()}
     return _PLAIN_STAND_INS[annotation]

@@ -1,10 +1,7 @@
 """How a network runs: on which device, with which weights, how many tiles at once."""
 
 import copy
-import ctypes
 import logging
-import os
-import sys
 
 import numpy as np
 import torch
@@ -12,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from resdepth.allocator import tune_allocator
 from resdepth.checkpoint import Model
 from resdepth.config import Device
 from resdepth.errors import ResDepthError
@@ -20,10 +18,6 @@ from resdepth.normalization import normalize_patch
 Array = NDArray[np.float32]
 
 logger = logging.getLogger(__name__)
-
-# mallopt parameters of glibc (malloc.h).
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
-_KEEP_BYTES = 1 << 30
 
 # Pixels per step. A larger batch gains nothing on a CPU and costs memory.
 _BATCH_PIXELS = {"cpu": 1 << 18, "mps": 1 << 20, "cuda": 1 << 21}
@@ -46,23 +40,6 @@ def choose_device(name: Device) -> torch.device:
         there = ", ".join(device for device, is_there in available.items() if is_there)
         raise ResDepthError(f"general.device: {name!r} is not available here; available: {there}")
     return torch.device(name)
-
-
-def tune_allocator() -> None:
-    """Let glibc keep freed memory, once per process.
-
-    Each forward pass frees and asks for the same large blocks; by default glibc gives them back to the
-    kernel, and every pass touches a million fresh pages. Nothing happens on other C libraries.
-    """
-    if not sys.platform.startswith("linux") or "MALLOC_MMAP_THRESHOLD_" in os.environ:
-        return
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return
-    mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)
-    if not mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES):
-        mallopt(_M_MMAP_MAX, 0)  # older versions of glibc refuse thresholds above 32 MiB
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:

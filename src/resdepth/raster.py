@@ -8,15 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.enums import MaskFlags
+from rasterio.enums import MaskFlags, Resampling
 from rasterio.env import set_gdal_config
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterioWindow
 
 from resdepth.atomic import atomic_path
@@ -24,10 +25,13 @@ from resdepth.errors import ResDepthError
 from resdepth.windows import Window
 
 Array = NDArray[np.float32]
+Method = Literal["nearest", "bilinear", "average"]
 
 NODATA = -9999.0
 # Two grids are the same if their corners agree within this share of a pixel.
 CORNER_TOLERANCE_PX = 0.01
+
+_WARNINGS = threading.Lock()
 
 # By default GDAL keeps up to 5 % of the machine's memory in decoded blocks, whatever we promise of ours.
 if "GDAL_CACHEMAX" not in os.environ:
@@ -117,6 +121,30 @@ def _horizontal(crs: CRS) -> CRS:
     return CRS.from_string(json.dumps(described["components"][0]))
 
 
+def find_crs(text: str) -> tuple[str, str]:
+    """WKT and short name of the horizontal part of a CRS given as "EPSG:7415", as WKT or as a URN.
+
+    Raises:
+        ResDepthError: if there is no such CRS.
+    """
+    try:
+        crs = _horizontal(CRS.from_user_input(text))
+        return crs.to_wkt(), _short_name(crs)
+    except CRSError as error:
+        raise ResDepthError(f"{text[:80]!r} is no coordinate system that GDAL knows ({error})") from error
+
+
+def metres_per_unit(crs: str) -> float | None:
+    """Length in metres of the horizontal unit of a CRS given as WKT; None where the unit is an angle."""
+    known = _horizontal(CRS.from_wkt(crs))
+    return None if known.is_geographic else float(known.linear_units_factor[1])
+
+
+def _short_name(crs: CRS) -> str:
+    epsg = crs.to_epsg()
+    return f"EPSG:{epsg}" if epsg else str(crs.to_string())
+
+
 def _placement(transform: tuple[float, ...]) -> str:
     a, _, c, _, e, f = transform
     return f"origin ({c:.10g}, {f:.10g}) with pixel size ({a:.6g}, {e:.6g})"
@@ -139,11 +167,23 @@ class Header:
         return self.nodata is not None or self.has_mask or np.dtype(self.dtype).kind == "f"
 
 
-def _open(path: Path) -> Any:
+@contextmanager
+def unreferenced_allowed() -> Iterator[None]:
+    """A raster without georeference is no reason to warn: it is told as an unknown CRS, where it matters."""
+    # What Python does with warnings is one setting for all threads.
+    with _WARNINGS, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def open_dataset(path: Path) -> Any:
+    """A raster open for reading.
+
+    Raises:
+        ResDepthError: if it is none.
+    """
     try:
-        with warnings.catch_warnings():
-            # A raster without georeference is told as an unknown CRS, where it matters.
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with unreferenced_allowed():
             return rasterio.open(path)
     except RasterioError as error:
         raise ResDepthError(f"{path}: this file cannot be read as a raster ({error})") from error
@@ -155,15 +195,12 @@ def read_header(path: Path) -> Header:
     Raises:
         ResDepthError: if the file is no raster, or holds complex numbers.
     """
-    with _open(path) as dataset:
+    with open_dataset(path) as dataset:
         if np.dtype(dataset.dtypes[0]).kind not in "iuf":
             raise ResDepthError(f"{path}: holds {dataset.dtypes[0]} values; integers or floats are expected")
         crs = dataset.crs
-        epsg = crs.to_epsg() if crs else None
-        name = f"EPSG:{epsg}" if epsg else (crs.to_string() if crs else "unknown")
-        grid = Grid(
-            dataset.height, dataset.width, tuple(dataset.transform)[:6], crs.to_wkt() if crs else "", name
-        )
+        wkt, name = (crs.to_wkt(), _short_name(crs)) if crs else ("", "unknown")
+        grid = Grid(dataset.height, dataset.width, tuple(dataset.transform)[:6], wkt, name)
         flags = dataset.mask_flag_enums[0]
         has_mask = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
         return Header(path, grid, dataset.count, dataset.dtypes[0], dataset.nodata, has_mask)
@@ -194,7 +231,7 @@ class FileBand:
     def read_raw(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """The stored numbers, and the file's own mask where it has one."""
         if getattr(self._handles, "pid", None) != os.getpid():
-            self._handles.dataset, self._handles.pid = _open(self.header.path), os.getpid()
+            self._handles.dataset, self._handles.pid = open_dataset(self.header.path), os.getpid()
         where = RasterioWindow(window.col, window.row, window.width, window.height)
         try:
             values = self._handles.dataset.read(1, window=where)
@@ -204,6 +241,34 @@ class FileBand:
                 f"{self.header.path}: the pixels of {window} cannot be read ({error}); is the file complete?"
             ) from error
         return values, valid
+
+
+def read_resampled(path: Path, grid: Grid, method: Method) -> Array:
+    """The first band of a raster on another grid of the same CRS, whatever CRS the grid names.
+
+    Returns:
+        (grid.height, grid.width) float32, NaN = void or outside the file.
+
+    Raises:
+        ResDepthError: if the pixels cannot be read.
+    """
+    # Named alike for both sides: only the pixels' places count, and a CRS may be unknown.
+    crs = CRS.from_wkt(grid.crs) if grid.crs else CRS.from_epsg(3857)
+    with open_dataset(path) as dataset:
+        nodata = dataset.nodata if dataset.nodata is not None else _void_of(dataset.dtypes[0])
+        try:
+            with WarpedVRT(
+                dataset, src_crs=crs, crs=crs, transform=rasterio.Affine(*grid.transform),
+                height=grid.height, width=grid.width, resampling=Resampling[method],
+                src_nodata=nodata, nodata=np.nan, dtype="float32",
+            ) as warped:  # fmt: skip
+                return _void_to_nan(warped.read(1), None, None)
+        except RasterioError as error:
+            raise ResDepthError(f"{path}: cannot be read ({error}); is the file complete?") from error
+
+
+def _void_of(dtype: str) -> float | None:
+    return float("nan") if np.dtype(dtype).kind == "f" else None
 
 
 class ArrayBand:
@@ -252,27 +317,33 @@ class GeoTiffWriter:
     """An open GeoTIFF that is being filled; see `new_geotiff`."""
 
     def __init__(self, dataset: Any, dtype: str) -> None:
-        self._dataset, self._dtype = dataset, dtype
+        self._dataset, self._dtype = dataset, np.dtype(dtype)
 
-    def write(self, row: int, values: NDArray[np.floating[Any]]) -> None:
-        """Write full rows from `row` on; NaN becomes nodata."""
-        stored = np.where(np.isnan(values), NODATA, values).astype(self._dtype)
+    def write(self, row: int, values: NDArray[Any], *, col: int = 0) -> None:
+        """Write full rows from `row` on, in a tiled file a part of them from `col` on; NaN becomes nodata."""
+        stored = np.where(np.isnan(values), NODATA, values) if self._dtype.kind == "f" else values
         height, width = values.shape
-        self._dataset.write(stored, 1, window=RasterioWindow(0, row, width, height))
+        window = RasterioWindow(col, row, width, height)
+        self._dataset.write(stored.astype(self._dtype), 1, window=window)
 
 
 @contextmanager
-def new_geotiff(path: Path, grid: Grid, *, dtype: str = "float32") -> Iterator[GeoTiffWriter]:
+def new_geotiff(
+    path: Path, grid: Grid, *, dtype: str = "float32", tile: int | None = None
+) -> Iterator[GeoTiffWriter]:
     """Write a one-band GeoTIFF (LZW, nodata -9999); it appears under its name only once it is complete.
 
     Args:
         path: the file; its folder exists.
         grid: size and georeference.
-        dtype: float32 or float64.
+        dtype: float32 or float64; or an integer type, which has no nodata value.
+        tile: side of the file's tiles in pixels, a multiple of 16; None: it is stored row by row.
 
     Raises:
         ResDepthError: if it cannot be written (disk full, no permission).
     """
+    floats = np.dtype(dtype).kind == "f"
+    layout = {"tiled": True, "blockxsize": tile, "blockysize": tile} if tile else {}
     try:
         with (
             atomic_path(path) as temporary,
@@ -286,10 +357,11 @@ def new_geotiff(path: Path, grid: Grid, *, dtype: str = "float32") -> Iterator[G
                 dtype=dtype,
                 crs=grid.crs or None,
                 transform=rasterio.Affine(*grid.transform),
-                nodata=NODATA,
+                nodata=NODATA if floats else None,
                 compress="LZW",
-                predictor=3,
+                predictor=3 if floats else 2,
                 BIGTIFF="IF_SAFER",
+                **layout,
             ) as dataset,
         ):
             yield GeoTiffWriter(dataset, dtype)

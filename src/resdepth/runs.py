@@ -1,6 +1,5 @@
 """The run folder: what a training run leaves behind, file by file as the published ResDepth does."""
 
-import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from resdepth.atomic import atomic_path
+from resdepth.atomic import atomic_path, write_json
 from resdepth.checkpoint import Architecture, Model, save_model
 from resdepth.errors import ResDepthError
 from resdepth.normalization import Normalization
@@ -111,12 +110,6 @@ def write_description(
         text = f"{network}\n\n{count} trainable parameters\n"
         with atomic_path(run.path / LAYERS_FILE) as temporary:
             temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file; it appears complete or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def write_normalization(run: Path, normalization: Normalization) -> None:

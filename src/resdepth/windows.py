@@ -125,6 +125,14 @@ def _stripe_window(whole: Window, strategy: Strategy, run: tuple[int, int]) -> W
     return Window(start, 0, stop - start, whole.width)
 
 
+def blocks(region: Window, side: int) -> Iterator[Window]:
+    """Windows of at most `side` x `side` pixels that cover a region, each pixel once, row by row."""
+    for row in range(region.row, region.row_stop, side):
+        for col in range(region.col, region.col_stop, side):
+            height, width = min(side, region.row_stop - row), min(side, region.col_stop - col)
+            yield Window(row, col, height, width)
+
+
 @dataclass(frozen=True)
 class AxisTile:
     """One tile along one axis.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from resdepth.atomic import atomic_path
+from resdepth.atomic import atomic_path, write_json
 from resdepth.blending import Strip
 from resdepth.checking import TestArea, TestPlan, plan_test
 from resdepth.config import TestGeneral
@@ -29,7 +29,7 @@ from resdepth.published import CONFIG_FILE
 from resdepth.raster import Array, new_geotiff
 from resdepth.refinement import refine_region
 from resdepth.report.text import format_overall_statistics, format_statistics, write_statistics
-from resdepth.runs import ORIGINAL_CONFIG_FILE, write_json
+from resdepth.runs import ORIGINAL_CONFIG_FILE
 from resdepth.scene import MASKS, Scene, ViewSet
 from resdepth.windows import Window, tile_grid
 from resdepth.workflows.descriptions import complete_config, extents, warn

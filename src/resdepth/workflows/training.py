@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 import resdepth
+from resdepth.allocator import tune_allocator
 from resdepth.checking import TrainPlan, plan_training
 from resdepth.checkpoint import build_network, torch_version
 from resdepth.config import Section
-from resdepth.engine import choose_device, tune_allocator
+from resdepth.engine import choose_device
 from resdepth.errors import Interrupted, ResDepthError
 from resdepth.losses import LOSSES
 from resdepth.normalization import Array, Normalization, height_sigma, image_statistics

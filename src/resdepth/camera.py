@@ -1,0 +1,198 @@
+"""Where a point of the ground appears in a satellite image: affine views, and the RPCs that describe them.
+
+Image coordinates are (row, col) with the centre of the first pixel at (0, 0), as RPCs have them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resdepth.errors import ResDepthError
+
+Values = NDArray[np.float64]
+
+EARTH_RADIUS_KM = 6371.0
+N_TERMS = 20
+# Keeps the fit stable: the denominators of an almost affine view are hardly determined.
+REGULARIZATION = 1e-9
+
+
+@dataclass(frozen=True)
+class AffineView:
+    """A view under parallel rays, as a push-broom scanner has it over a few kilometres.
+
+    [row, col] = matrix @ ([x, y, z] - origin)
+
+    Attributes:
+        matrix: (2, 3), pixels per metre of x (east), y (north) and z (up).
+        origin: the point, in map coordinates and metres, that appears in the centre of the first pixel.
+    """
+
+    matrix: Values
+    origin: tuple[float, float, float]
+
+    def project(self, x: Values, y: Values, z: Values) -> tuple[Values, Values]:
+        """Row and column of points; arrays of any one shape."""
+        dx, dy, dz = x - self.origin[0], y - self.origin[1], z - self.origin[2]
+        (rx, ry, rz), (cx, cy, cz) = self.matrix
+        return rx * dx + ry * dy + rz * dz, cx * dx + cy * dy + cz * dz
+
+    def on_plane(self, row: Values, col: Values, z: float) -> tuple[Values, Values]:
+        """Where the rays of image positions meet the horizontal plane at height z: x and y."""
+        dz = z - self.origin[2]
+        inverse = np.linalg.inv(self.matrix[:, :2])
+        row, col = row - self.matrix[0, 2] * dz, col - self.matrix[1, 2] * dz
+        x = inverse[0, 0] * row + inverse[0, 1] * col + self.origin[0]
+        y = inverse[1, 0] * row + inverse[1, 1] * col + self.origin[1]
+        return x, y
+
+    @property
+    def shift_per_metre(self) -> tuple[float, float]:
+        """How far (x, y) the ray of a point one metre above a plane meets that plane from below the point."""
+        dx, dy = np.linalg.solve(self.matrix[:, :2], self.matrix[:, 2])
+        return float(dx), float(dy)
+
+
+@dataclass(frozen=True)
+class Direction:
+    """From where a satellite looks.
+
+    Attributes:
+        azimuth_deg: of the satellite, seen from the ground, clockwise from north.
+        incidence_deg: angle between its ray and the vertical, on the ground.
+        orbit_km: its height above the ground below it.
+        heading_deg: of its flight; image rows run along it.
+    """
+
+    azimuth_deg: float
+    incidence_deg: float
+    orbit_km: float = 617.0
+    heading_deg: float = 192.0
+
+    @property
+    def off_nadir_deg(self) -> float:
+        """The angle at the satellite, smaller than the incidence on a round earth."""
+        ratio = EARTH_RADIUS_KM / (EARTH_RADIUS_KM + self.orbit_km)
+        return float(np.degrees(np.arcsin(ratio * np.sin(np.radians(self.incidence_deg)))))
+
+    @property
+    def range_ratio(self) -> float:
+        """Distance to the ground over the height of the orbit: pixels grow with it."""
+        incidence, off_nadir = np.radians([self.incidence_deg, self.off_nadir_deg])
+        if incidence < 1e-6:
+            return 1.0
+        return float(EARTH_RADIUS_KM * np.sin(incidence - off_nadir) / np.sin(off_nadir) / self.orbit_km)
+
+
+def affine_view(direction: Direction, gsd_m: float) -> AffineView:
+    """The view from a direction, in a sensor plane across the ray, of square pixels.
+
+    Args:
+        direction: from where.
+        gsd_m: size of a pixel at the nadir; grows with the distance, and on the ground with the slant.
+
+    Returns:
+        A view that sees the point (0, 0, 0) in its first pixel; `placed` moves it.
+    """
+    azimuth, incidence = np.radians([direction.azimuth_deg, direction.incidence_deg])
+    towards = np.array([np.sin(azimuth), np.cos(azimuth)])  # horizontally, to the satellite
+    aside = np.array([towards[1], -towards[0]])
+    # In the plane across the ray: one axis is foreshortened and sees heights, the other is level.
+    slanted = np.array([*(towards * np.cos(incidence)), -np.sin(incidence)])
+    level = np.array([*aside, 0.0])
+    # The sensor is turned about the ray so that its rows run along the flight.
+    turn = np.radians(direction.heading_deg) - azimuth
+    rows = np.cos(turn) * slanted + np.sin(turn) * level
+    cols = np.sin(turn) * slanted - np.cos(turn) * level
+    pixel_m = gsd_m * direction.range_ratio
+    return AffineView(np.stack([rows, cols]) / pixel_m, (0.0, 0.0, 0.0))
+
+
+def placed(view: AffineView, x: float, y: float, z: float, *, at: tuple[float, float]) -> AffineView:
+    """The same view, moved so that the point (x, y, z) appears at (row, col) `at`."""
+    back = np.linalg.solve(view.matrix[:, :2], np.array(at))
+    return AffineView(view.matrix, (x - float(back[0]), y - float(back[1]), z))
+
+
+@dataclass(frozen=True)
+class Rpc:
+    """A rational polynomial camera (RPC00B): cubic numerators and denominators of the normalised ground.
+
+    Attributes:
+        row_num, row_den, col_num, col_den: (20,) coefficients in the order of RPC00B.
+        offsets, scales: of row, column, latitude, longitude (degrees) and height (metres).
+    """
+
+    row_num: tuple[float, ...]
+    row_den: tuple[float, ...]
+    col_num: tuple[float, ...]
+    col_den: tuple[float, ...]
+    offsets: tuple[float, float, float, float, float]
+    scales: tuple[float, float, float, float, float]
+
+    def project(self, lon: Values, lat: Values, height: Values) -> tuple[Values, Values]:
+        """Row and column of ground points; degrees and metres above the ellipsoid, any one shape."""
+        _, _, lat_off, lon_off, height_off = self.offsets
+        _, _, lat_scale, lon_scale, height_scale = self.scales
+        terms = cubic_terms(
+            (lon - lon_off) / lon_scale, (lat - lat_off) / lat_scale, (height - height_off) / height_scale
+        )
+        row = terms @ np.array(self.row_num) / (terms @ np.array(self.row_den))
+        col = terms @ np.array(self.col_num) / (terms @ np.array(self.col_den))
+        return row * self.scales[0] + self.offsets[0], col * self.scales[1] + self.offsets[1]
+
+
+def cubic_terms(x: Values, y: Values, z: Values) -> Values:
+    """The 20 monomials of RPC00B (x longitude, y latitude, z height, normalised), last axis."""
+    return np.stack(
+        [np.ones_like(x), x, y, z, x * y, x * z, y * z, x * x, y * y, z * z, x * y * z, x**3, x * y * y,
+         x * z * z, x * x * y, y**3, y * z * z, x * x * z, y * y * z, z**3],
+        axis=-1,
+    )  # fmt: skip
+
+
+def fit_rpc(lon: Values, lat: Values, height: Values, row: Values, col: Values) -> Rpc:
+    """The RPC that puts ground points on given pixels, by linear least squares.
+
+    Args:
+        lon: (N,) degrees, of points on a three-dimensional lattice around the scene.
+        lat: (N,) degrees.
+        height: (N,) metres.
+        row: (N,) where they appear.
+        col: (N,)
+
+    Raises:
+        ResDepthError: if there are too few points for 39 unknowns per axis.
+    """
+    if len(row) < 2 * N_TERMS:
+        raise ResDepthError(f"an RPC needs at least {2 * N_TERMS} points, {len(row)} are given")
+    offsets, scales = [], []
+    for values in (row, col, lat, lon, height):
+        low, high = float(np.min(values)), float(np.max(values))
+        offsets.append((low + high) / 2)
+        scales.append(max((high - low) / 2, 1e-6))
+    row_off, col_off, lat_off, lon_off, height_off = offsets
+    row_scale, col_scale, lat_scale, lon_scale, height_scale = scales
+    terms = cubic_terms(
+        (lon - lon_off) / lon_scale, (lat - lat_off) / lat_scale, (height - height_off) / height_scale
+    )
+    row_num, row_den = _fit_ratio(terms, (row - row_off) / row_scale)
+    col_num, col_den = _fit_ratio(terms, (col - col_off) / col_scale)
+    return Rpc(
+        row_num,
+        row_den,
+        col_num,
+        col_den,
+        (row_off, col_off, lat_off, lon_off, height_off),
+        (row_scale, col_scale, lat_scale, lon_scale, height_scale),
+    )
+
+
+def _fit_ratio(terms: Values, values: Values) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Numerator and denominator (its first coefficient is 1) with numerator = value * denominator."""
+    system = np.concatenate([terms, -values[:, None] * terms[:, 1:]], axis=1)
+    normal = system.T @ system / len(values)
+    normal[np.diag_indices_from(normal)] += REGULARIZATION
+    solution = np.linalg.solve(normal, system.T @ values / len(values))
+    return tuple(map(float, solution[:N_TERMS])), (1.0, *map(float, solution[N_TERMS:]))

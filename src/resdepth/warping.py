@@ -1,0 +1,190 @@
+"""What GDAL does with positions and slanted images: coordinates between CRSs, RPC tags, ortho-rectification.
+
+Like raster.py it speaks to rasterio, and like it keeps nodata numbers to itself.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import RasterioError
+from rasterio.fill import fillnodata
+from rasterio.rpc import RPC
+from rasterio.transform import Affine
+from rasterio.warp import Resampling, reproject, transform
+from rasterio.windows import Window as RasterioWindow
+
+from resdepth.atomic import atomic_path
+from resdepth.camera import Rpc
+from resdepth.errors import ResDepthError
+from resdepth.raster import Array, Grid, open_dataset, unreferenced_allowed
+from resdepth.windows import Window
+
+Values = NDArray[np.float64]
+
+# Satellite images store 0 where they see nothing.
+IMAGE_NODATA = 0
+
+
+def to_geographic(crs: str, x: Values, y: Values) -> tuple[Values, Values]:
+    """Longitude and latitude (WGS 84, degrees) of map positions; arrays of any one shape.
+
+    Raises:
+        ResDepthError: if the CRS does not say where on earth it lies.
+    """
+    x, y = np.broadcast_arrays(x, y)
+    try:
+        lon, lat = transform(CRS.from_user_input(crs), CRS.from_epsg(4326), x.ravel(), y.ravel())
+    except RasterioError as error:
+        raise ResDepthError(
+            f"positions in {crs!r} cannot be turned into longitude and latitude ({error})"
+        ) from error
+    return np.reshape(lon, x.shape), np.reshape(lat, x.shape)
+
+
+class ImageWriter:
+    """An open satellite image that is being filled; see `new_image`."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def write(self, window: Window, values: NDArray[np.uint16]) -> None:
+        """Write the pixels of a window."""
+        where = RasterioWindow(window.col, window.row, window.width, window.height)
+        self._dataset.write(values, 1, window=where)
+
+
+@contextmanager
+def new_image(path: Path, height: int, width: int, rpc: Rpc) -> Iterator[ImageWriter]:
+    """Write a raw satellite image (uint16, tiled, 0 = nothing seen) with its RPC in the tags.
+
+    Args:
+        path: the file; its folder exists. It appears once it is complete.
+        height: in pixels.
+        width: in pixels.
+        rpc: where its pixels lie.
+
+    Raises:
+        ResDepthError: if it cannot be written.
+    """
+    profile = {
+        "driver": "GTiff", "height": height, "width": width, "count": 1, "dtype": "uint16",
+        "nodata": IMAGE_NODATA, "compress": "DEFLATE", "zlevel": 1, "predictor": 2,
+        "tiled": True, "blockxsize": 128, "blockysize": 128, "BIGTIFF": "IF_SAFER",
+    }  # fmt: skip
+    try:
+        with atomic_path(path) as temporary:
+            with unreferenced_allowed():
+                dataset = rasterio.open(temporary, "w", **profile)
+            with dataset:
+                dataset.rpcs = _to_tags(rpc)
+                yield ImageWriter(dataset)
+    except (RasterioError, OSError) as error:
+        raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error
+
+
+def read_rpc(path: Path) -> Rpc:
+    """The RPC in the tags of an image.
+
+    Raises:
+        ResDepthError: if the file is no raster, or has none.
+    """
+    with open_dataset(path) as dataset:
+        tags = dataset.rpcs
+    if tags is None:
+        raise ResDepthError(f"{path}: has no RPC in its tags; a raw satellite image is expected")
+    return Rpc(
+        tuple(tags.line_num_coeff),
+        tuple(tags.line_den_coeff),
+        tuple(tags.samp_num_coeff),
+        tuple(tags.samp_den_coeff),
+        (tags.line_off, tags.samp_off, tags.lat_off, tags.long_off, tags.height_off),
+        (tags.line_scale, tags.samp_scale, tags.lat_scale, tags.long_scale, tags.height_scale),
+    )
+
+
+def _to_tags(rpc: Rpc) -> RPC:
+    row_off, col_off, lat_off, lon_off, height_off = rpc.offsets
+    row_scale, col_scale, lat_scale, lon_scale, height_scale = rpc.scales
+    return RPC(
+        height_off=height_off,
+        height_scale=height_scale,
+        lat_off=lat_off,
+        lat_scale=lat_scale,
+        line_den_coeff=list(rpc.row_den),
+        line_num_coeff=list(rpc.row_num),
+        line_off=row_off,
+        line_scale=row_scale,
+        long_off=lon_off,
+        long_scale=lon_scale,
+        samp_den_coeff=list(rpc.col_den),
+        samp_num_coeff=list(rpc.col_num),
+        samp_off=col_off,
+        samp_scale=col_scale,
+        err_bias=None,
+        err_rand=None,
+    )
+
+
+def orthorectified(image: Path, dsm: Path, grid: Grid, *, threads: int = 1) -> Array:
+    """An image put onto a grid of the ground, through its RPC and the heights of a DSM.
+
+    Nothing is looked at but the DSM: what it hides or misplaces shows up as ghosts, as in the published data.
+
+    Args:
+        image: with RPC tags; 0 = nothing seen.
+        dsm: GeoTIFF of heights as the RPC has them (above the ellipsoid); covers the grid.
+        grid: of the result.
+        threads: of GDAL; the result does not depend on them.
+
+    Returns:
+        (H, W) float32 grey values, cubic, NaN where the image shows nothing.
+
+    Raises:
+        ResDepthError: if one of the files cannot be read.
+    """
+    result = np.full((grid.height, grid.width), np.nan, dtype=np.float32)
+    dataset = open_dataset(image)
+    # rasterio changes the warning filters within; two warps at a time would undo each other's.
+    with dataset, unreferenced_allowed(), _told_as(image, dsm):
+        reproject(
+            rasterio.band(dataset, 1),
+            result,
+            rpcs=dataset.rpcs,
+            src_crs=CRS.from_epsg(4326),
+            src_nodata=IMAGE_NODATA,
+            dst_transform=Affine(*grid.transform),
+            dst_crs=CRS.from_user_input(grid.crs),
+            dst_nodata=np.nan,
+            resampling=Resampling.cubic,
+            RPC_DEM=str(dsm),
+            num_threads=threads,
+            warp_mem_limit=64,
+        )
+    return result
+
+
+@contextmanager
+def _told_as(image: Path, dsm: Path) -> Iterator[None]:
+    try:
+        yield
+    except RasterioError as error:
+        raise ResDepthError(f"{image}: cannot be ortho-rectified with {dsm} ({error})") from error
+
+
+def fill_voids(values: Array, reach_px: int) -> Array:
+    """Heights with voids filled from around by inverse distance; voids wider than the reach stay.
+
+    Args:
+        values: (H, W) float32, NaN = void.
+        reach_px: how far a void looks for heights.
+    """
+    filled = values.copy()
+    known = (~np.isnan(values)).astype(np.uint8)
+    fillnodata(filled, mask=known, max_search_distance=reach_px, smoothing_iterations=0)
+    return filled
