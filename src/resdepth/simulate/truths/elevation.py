@@ -1,0 +1,98 @@
+"""True surfaces from elevation rasters (GeoTIFF, or whatever else GDAL reads)."""
+
+from pathlib import Path
+
+import numpy as np
+
+from resdepth.errors import ResDepthError
+from resdepth.raster import FileBand, Grid, Method, read_resampled
+from resdepth.simulate.surface import Heights
+from resdepth.simulate.truths.options import TruthOptions
+from resdepth.simulate.truths.placing import (
+    Bounds,
+    anchored_grid,
+    chosen_crs,
+    chosen_gsd,
+    cropped_bounds,
+    crs_in_metres,
+)
+from resdepth.simulate.truths.sketch import Guessing, Sketch, unclassified
+from resdepth.windows import Window
+
+# Without a CRS, pixels smaller than this are rather degrees than metres.
+SMALLEST_PIXEL_M = 0.01
+# Pixel sizes that differ by less than this share are the same.
+SAME_SIZE = 1e-6
+
+
+class ElevationSource:
+    """An elevation raster on a north-up grid of square pixels.
+
+    Law: where the file has such a grid and no other pixel size is wished, its heights are passed on as they
+    are. Otherwise they are resampled: averaged to coarser pixels, else bilinearly.
+    """
+
+    guessing: Guessing = "everything"
+    n_objects = 0
+
+    def __init__(self, path: Path, options: TruthOptions) -> None:
+        self._path, self._band = path, FileBand(path)
+        header = self._band.header
+        if header.bands != 1:
+            raise ResDepthError(f"{path}: has {header.bands} bands; a raster of heights has one")
+        own = _georeferenced(_with_crs(path, header.grid, options))
+        if not own.crs and own.gsd < SMALLEST_PIXEL_M:
+            raise ResDepthError(
+                f"{path}: has no CRS, and its pixels of {own.gsd:g} are too small for metres; if they are "
+                "degrees, name the CRS (gdal_edit.py -a_srs) and reproject it (gdalwarp -t_srs EPSG:32632)"
+            )
+        gsd = chosen_gsd(path, own.gsd, options)
+        self._plain = _is_plain(own) and abs(gsd / own.gsd - 1) < SAME_SIZE
+        self._average = gsd > own.gsd * (1 + SAME_SIZE)
+        bounds = _bounds(own)
+        anchor = (bounds[0], bounds[3])
+        gsd = own.transform[0] if self._plain else gsd
+        wished = cropped_bounds(path, bounds, options)
+        self.grid = anchored_grid(path, wished, gsd, anchor, (own.crs, own.crs_name))
+        self.detail_m = max(gsd, own.gsd)
+        self._corner = (
+            round((anchor[1] - self.grid.transform[5]) / gsd),
+            round((self.grid.transform[2] - anchor[0]) / gsd),
+        )
+
+    def read(self, window: Window) -> Sketch:
+        """The heights of a window of the grid; all classes are unknown."""
+        return unclassified(self._heights(window))
+
+    def _heights(self, window: Window) -> Heights:
+        if not self._plain:
+            method: Method = "average" if self._average else "bilinear"
+            return read_resampled(self._path, self.grid.crop(window), method)
+        row, col = self._corner
+        return self._band.read(Window(window.row + row, window.col + col, window.height, window.width))
+
+
+def _with_crs(path: Path, grid: Grid, options: TruthOptions) -> Grid:
+    crs = (grid.crs, grid.crs_name) if grid.crs else chosen_crs(path, None, options)
+    crs_in_metres(path, *crs)
+    return Grid(grid.height, grid.width, grid.transform, *crs)
+
+
+def _georeferenced(grid: Grid) -> Grid:
+    """A raster without any georeference stands upright on local metres."""
+    if grid.transform != (1.0, 0.0, 0.0, 0.0, 1.0, 0.0):
+        return grid
+    return Grid(
+        grid.height, grid.width, (1.0, 0.0, 0.0, 0.0, -1.0, float(grid.height)), grid.crs, grid.crs_name
+    )
+
+
+def _is_plain(grid: Grid) -> bool:
+    a, b, _, d, e, _ = grid.transform
+    return a > 0 and b == d == 0 and abs(a + e) < SAME_SIZE * a
+
+
+def _bounds(grid: Grid) -> Bounds:
+    corners = [grid.map_position(row, col) for row in (0, grid.height) for col in (0, grid.width)]
+    (left, bottom), (right, top) = np.min(corners, axis=0), np.max(corners, axis=0)
+    return (float(left), float(bottom), float(right), float(top))
