@@ -1,4 +1,7 @@
-"""The whole jobs, composed of the parts; nothing is computed here."""
+"""The whole jobs, composed of the parts; nothing is computed here.
+
+Simulation stands aside (workflows/simulating.py): it needs packages that training and refinement do not.
+"""
 
 from resdepth.workflows.surfaces import evaluate, refine
 from resdepth.workflows.testing import PairResult, test

@@ -1,0 +1,49 @@
+"""From a JSON file and options to what is wished of a simulation; and all that is wrong with it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from resdepth.drafting import draft
+from resdepth.errors import InputProblems
+from resdepth.loading import read_json
+from resdepth.paths import resolve_path
+from resdepth.simulate.plan import find_misfits
+from resdepth.simulate.settings import SimulateConfig
+
+MASK_KEYS = ("building_mask", "water_mask", "forest_mask")
+
+
+def wished(given: Path | Mapping[str, Any] | None, options: Mapping[str, Any]) -> SimulateConfig:
+    """The configuration in a JSON file or a mapping (None: all defaults), with options put over it.
+
+    Args:
+        given: relative paths in a file lead from where it lies.
+        options: by key, "town.style"; they win.
+
+    Raises:
+        InputProblems: with everything that is wrong.
+    """
+    path = given if isinstance(given, Path) else None
+    content = read_json(path) if path else json.loads(json.dumps(given or {}, default=str))
+    for key, value in options.items():
+        section, _, name = key.rpartition(".")
+        place = content.setdefault(section, {}) if section else content
+        if isinstance(place, dict):
+            place[name] = value
+    where = f"{path}: " if path else ""
+    config, problems = draft(SimulateConfig, content, where)
+    problems = problems or find_misfits(config, where)
+    if problems:
+        raise InputProblems(problems)
+    return _with_absolute_paths(config, path) if path else config
+
+
+def _with_absolute_paths(config: SimulateConfig, named_in: Path) -> SimulateConfig:
+    def absolute(text: str | None) -> str | None:
+        return None if text is None else str(resolve_path(text, named_in))
+
+    masks = {key: absolute(getattr(config.truth, key)) for key in MASK_KEYS}
+    truth = config.truth.model_copy(update=masks)
+    return config.model_copy(update={"truth": truth, "texture": absolute(config.texture)})

@@ -1,0 +1,195 @@
+"""Two raw images and their RPCs in, heights out: epipolar resampling, semi-global matching, triangulation.
+
+Nothing here knows of the true surface, or that the images are simulated: real ones are matched alike.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from resdepth.camera import Rpc
+from resdepth.raster import Grid
+from resdepth.simulate.epipolar import Points, Rectified, rectified, triangulated
+from resdepth.warping import to_geographic
+from resdepth.windows import Window
+
+Array = NDArray[np.float32]
+Values = NDArray[np.float64]
+
+# Image positions are computed through the RPC on a lattice this coarse, and interpolated between.
+LATTICE_PX = 32
+# OpenCV's matcher counts in sixteenths and wants the range in multiples of sixteen.
+SUBPIXEL, RANGE_STEP = 16, 16
+# So many good tie points tell the pointing error; fewer leave the RPCs as they are.
+MIN_TIES = 12
+TIE_RATIO, MIN_POINTING_PX, MAX_POINTING_PX = 0.8, 0.05, 8.0
+# The grey values between these percentiles become the matcher's 8 bits.
+STRETCH_PERCENT = (0.5, 99.5)
+
+
+class Image(Protocol):
+    """A raw image, read a window at a time."""
+
+    rpc: Rpc
+    grid: Grid
+
+    def read(self, window: Window) -> Array:
+        """(H, W) float32 grey values, NaN = nothing seen."""
+
+
+@dataclass(frozen=True)
+class MatcherSettings:
+    """How two images are matched.
+
+    Attributes:
+        step_m: pixel size at which they are compared: about that of the images.
+        block_px: side of the blocks that are compared (odd).
+        smoothness: weight of small (first) and large (second) steps between neighbours, per block pixel.
+        left_right_px: how far the match back may miss.
+        uniqueness_percent: how much better than the second best a match must be.
+        speckle_px: islands smaller than this are voids.
+    """
+
+    step_m: float = 0.5
+    block_px: int = 5
+    smoothness: tuple[int, int] = (8, 32)
+    left_right_px: int = 1
+    uniqueness_percent: int = 5
+    speckle_px: int = 60
+
+
+def resampled(image: Image, plane: Rectified, crs: str, *, row_shift: float = 0.0) -> Array:
+    """What an image shows of the plane, `row_shift` of its rows below; (H, W) float32, NaN = nothing."""
+    rows, cols = _on_image(image.rpc, plane, crs, row_shift)
+    row0, col0 = int(np.floor(rows.min())) - 4, int(np.floor(cols.min())) - 4
+    row1, col1 = int(np.ceil(rows.max())) + 5, int(np.ceil(cols.max())) + 5
+    whole = image.grid.whole
+    row, col = max(row0, 0), max(col0, 0)
+    inside = Window(row, col, min(row1, whole.height) - row, min(col1, whole.width) - col)
+    if inside.height <= 0 or inside.width <= 0:
+        return np.full((plane.height, plane.width), np.nan, dtype=np.float32)
+    values = image.read(inside)
+    seen = ~np.isnan(values)
+    at = (cols - col).astype(np.float32), (rows - row).astype(np.float32)
+    grey = cv2.remap(np.where(seen, values, 0), *at, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT)
+    covered = cv2.remap(seen.astype(np.float32), *at, cv2.INTER_LINEAR, borderValue=0)
+    return np.where(covered > 0.999, grey, np.nan).astype(np.float32)
+
+
+def _on_image(rpc: Rpc, plane: Rectified, crs: str, row_shift: float) -> tuple[Values, Values]:
+    """Image row and column of each pixel of the plane."""
+    n_rows = plane.height // LATTICE_PX + 2
+    n_cols = plane.width // LATTICE_PX + 2
+    steps = np.arange(max(n_rows, n_cols), dtype=np.float64) * LATTICE_PX
+    r, c = np.meshgrid(steps[:n_rows] + row_shift, steps[:n_cols], indexing="ij")
+    lon, lat = to_geographic(crs, *plane.on_map(r, c))
+    lattice = rpc.project(lon, lat, np.full(lon.shape, plane.plane_z))
+    rows, cols = (_between(values, plane.height, plane.width) for values in lattice)
+    return rows, cols
+
+
+def _between(lattice: Values, height: int, width: int) -> Values:
+    """Bilinear values between lattice points, exactly (OpenCV's resizing rounds to 1/2048)."""
+    row, row_share = np.divmod(np.arange(height) / LATTICE_PX, 1)
+    col, col_share = np.divmod(np.arange(width) / LATTICE_PX, 1)
+    i, j = row.astype(int), col.astype(int)
+    across = lattice[i] + row_share[:, None] * (lattice[i + 1] - lattice[i])
+    blended: Values = across[:, j] + col_share * (across[:, j + 1] - across[:, j])
+    return blended
+
+
+def row_offset(first: Array, second: Array) -> float:
+    """By how many rows the second image lies below the first: the pointing error across the epipolar lines.
+
+    Scale-invariant feature points of both are matched; the median tells the offset. 0 if there are too few.
+    """
+    finder = cv2.SIFT.create(nfeatures=3000)
+    found = [finder.detectAndCompute(_eight_bit(image), None) for image in (first, second)]
+    if any(descriptors is None or len(points) < MIN_TIES for points, descriptors in found):
+        return 0.0
+    (points, ours), (others, theirs) = found
+    matches = cv2.BFMatcher().knnMatch(ours, theirs, k=2)
+    good = [best for best, second_best in matches if best.distance < TIE_RATIO * second_best.distance]
+    offsets = np.array([others[m.trainIdx].pt[1] - points[m.queryIdx].pt[1] for m in good])
+    offsets = offsets[np.abs(offsets) < MAX_POINTING_PX]
+    return float(np.median(offsets)) if len(offsets) >= MIN_TIES else 0.0
+
+
+def disparities(first: Array, second: Array, limits: tuple[float, float], settings: MatcherSettings) -> Array:
+    """Column in the first image minus column in the second, (H, W) float32, NaN where no match is trusted.
+
+    A match is trusted if matching back from the second image to the first leads to where it started.
+
+    Args:
+        first: (H, W) float32, NaN = nothing.
+        second: the same plane in the other image.
+        limits: lowest and highest disparity looked for.
+        settings: of the matcher.
+    """
+    ours, theirs = _eight_bit(first), _eight_bit(second)
+    there = _one_way(ours, theirs, limits, settings)
+    # Seen in a mirror, the second image is the left one, and disparities keep their sign.
+    back = np.fliplr(_one_way(np.fliplr(theirs), np.fliplr(ours), limits, settings))
+    rows, cols = np.indices(there.shape, dtype=np.int32)
+    partner = np.rint(np.clip(np.nan_to_num(cols - there), 0, there.shape[1] - 1)).astype(np.int32)
+    trusted = np.abs(there - back[rows, partner]) <= settings.left_right_px  # False where either is NaN
+    trusted &= ~np.isnan(first) & ~np.isnan(second)[rows, partner]
+    return np.where(trusted, there, np.nan).astype(np.float32)
+
+
+def _one_way(
+    left: NDArray[np.uint8], right: NDArray[np.uint8], limits: tuple[float, float], settings: MatcherSettings
+) -> Array:
+    """OpenCV's semi-global matching along eight paths (Hirschmueller 2008); NaN = no match."""
+    low = int(np.floor(limits[0]))
+    count = int(np.ceil((limits[1] - low + 1) / RANGE_STEP)) * RANGE_STEP
+    area = settings.block_px**2
+    matcher = cv2.StereoSGBM.create(
+        minDisparity=low,
+        numDisparities=count,
+        blockSize=settings.block_px,
+        P1=settings.smoothness[0] * area,
+        P2=settings.smoothness[1] * area,
+        disp12MaxDiff=-1,
+        preFilterCap=31,
+        uniquenessRatio=settings.uniqueness_percent,
+        speckleWindowSize=settings.speckle_px,
+        speckleRange=1,
+        mode=cv2.STEREO_SGBM_MODE_HH,
+    )
+    # The matcher skips as many columns as there are disparities: they are put on before.
+    pad = (max(low + count, 0), max(-low, 0))
+    padded = [np.pad(image, ((0, 0), pad), mode="edge") for image in (left, right)]
+    raw = matcher.compute(*padded)[:, pad[0] : pad[0] + left.shape[1]]
+    return np.where(raw < low * SUBPIXEL, np.nan, raw / SUBPIXEL).astype(np.float32)
+
+
+def _eight_bit(image: Array) -> NDArray[np.uint8]:
+    low, high = np.nanpercentile(image, STRETCH_PERCENT) if not np.isnan(image).all() else (0.0, 1.0)
+    scaled = (np.nan_to_num(image, nan=low) - low) * (255 / max(high - low, 1e-6))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def matched(
+    first: Image, second: Image, grid: Grid, heights: tuple[float, float], settings: MatcherSettings
+) -> Points:
+    """The points that a pair of images shows over a grid.
+
+    Args:
+        first: raw image with an RPC.
+        second: the other.
+        grid: the part of the map to be matched.
+        heights: lowest and highest that are looked for, metres.
+        settings: of the matcher.
+    """
+    plane = rectified(first.rpc, second.rpc, grid, heights, step_m=settings.step_m)
+    left, right = resampled(first, plane, grid.crs), resampled(second, plane, grid.crs)
+    offset = row_offset(left, right)
+    if abs(offset) > MIN_POINTING_PX:
+        right = resampled(second, plane, grid.crs, row_shift=offset)
+    limits = tuple((z - plane.plane_z) * plane.disparity_per_metre for z in heights)
+    disparity = disparities(left, right, (limits[0], limits[1]), settings)
+    return triangulated(disparity, plane, first.rpc, second.rpc, grid.crs, heights)

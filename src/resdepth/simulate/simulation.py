@@ -1,0 +1,234 @@
+"""From a true surface to a complete data set: the whole of `resdepth simulate`."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from resdepth.allocator import tune_allocator
+from resdepth.atomic import write_json
+from resdepth.errors import InputProblems, ResDepthError
+from resdepth.progress import Progress, progress_bar
+from resdepth.raster import FileBand, Grid, read_header, read_resampled
+from resdepth.release import __version__
+from resdepth.simulate.dataset import SceneFolder, write_configs, write_lists
+from resdepth.simulate.light import Look
+from resdepth.simulate.matching import MatcherSettings
+from resdepth.simulate.plan import Pair, days, find_misfits, ranked_pairs, shots
+from resdepth.simulate.relief import relief_of
+from resdepth.simulate.render import Sensor
+from resdepth.simulate.settings import SimulateConfig
+from resdepth.simulate.shots import Shot
+from resdepth.simulate.sources import described, true_surface
+from resdepth.simulate.stages import (
+    Simulation,
+    fill_initial,
+    match_pairs,
+    rectify_images,
+    take_images,
+    write_shadows,
+    write_truth,
+)
+from resdepth.simulate.tally import error_figures
+from resdepth.windows import Window
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SimulatedScene:
+    """What a simulation has made.
+
+    Attributes:
+        folder: of the scene.
+        record: what scene.json holds.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+
+
+def simulate(
+    source: str | Path, folder: Path, config: SimulateConfig | None = None, *, workers: int = 2
+) -> SimulatedScene:
+    """Photograph a true surface, match the images, and put a ResDepth data set together.
+
+    Args:
+        source: "town", or a file: GeoTIFF DSM, CityJSON, LAS, LAZ.
+        folder: of the scene; an interrupted simulation in it goes on.
+        config: everything else; defaults are those of SimulateConfig.
+        workers: threads; the result does not depend on them.
+
+    Raises:
+        ResDepthError: if the source cannot be read, the folder holds something else, or the disk is full.
+    """
+    config = config or SimulateConfig()
+    if problems := find_misfits(config):
+        raise InputProblems(problems)
+    # OpenCV's own threads would only get into the way of ours.
+    cv2.setNumThreads(1)
+    tune_allocator()
+    if config.texture:
+        read_header(Path(config.texture))
+    scene = SceneFolder(folder)
+    _begin(scene, source, config)
+    try:
+        truth = true_surface(source, config, scene.work / "truth")
+    except ResDepthError:
+        _withdraw(scene)
+        raise
+    relief = relief_of(truth)
+    taken = shots(config, truth.grid, relief.whole)
+    pairs = ranked_pairs(taken)
+    if not pairs:
+        raise ResDepthError("no two views differ enough in direction to measure heights by; change views")
+    matcher = MatcherSettings(
+        step_m=max(config.sensor.gsd_m, truth.grid.gsd), block_px=config.matching.block_px
+    )
+    simulation = Simulation(
+        truth=truth,
+        relief=relief,
+        look=Look(config.seed, _texture(config.texture, truth.grid)),
+        shots=taken,
+        sensor=_sensor(config),
+        pairs=pairs[: config.matching.pairs],
+        matcher=matcher,
+        margin_m=config.matching.margin_m,
+        folder=scene,
+        workers=workers,
+    )
+    _run(simulation)
+    write_lists(scene, taken, pairs)
+    write_configs(scene, folder.resolve().name, config.seed, truth.grid)
+    record = _record(simulation, pairs, config)
+    shutil.rmtree(scene.work, ignore_errors=True)
+    write_json(scene.record, record)
+    return SimulatedScene(folder, record)
+
+
+def _begin(scene: SceneFolder, source: str | Path, config: SimulateConfig) -> None:
+    """Take a folder, or go on in it.
+
+    Raises:
+        ResDepthError: if it holds anything but an unfinished simulation of the same.
+    """
+    wishes = {
+        "source": described(source, config),
+        "version": __version__,
+        **json.loads(config.model_dump_json()),
+    }
+    if scene.record.exists():
+        raise ResDepthError(f"{scene.path}: holds a complete scene; choose another folder or remove it")
+    if scene.wishes.exists():
+        try:
+            begun = json.loads(scene.wishes.read_text(encoding="utf-8"))
+        except ValueError:
+            begun = None
+        if begun != wishes and not _is_bare(scene):
+            raise ResDepthError(
+                f"{scene.path}: holds an unfinished scene of another source or configuration; choose another "
+                "folder or remove it"
+            )
+        if begun == wishes and not _is_bare(scene):
+            logger.info("%s: going on with an unfinished simulation", scene.path)
+    elif scene.path.exists() and (not scene.path.is_dir() or any(scene.path.iterdir())):
+        raise ResDepthError(f"{scene.path}: is a file, or not empty; choose another folder")
+    scene.create()
+    write_json(scene.wishes, wishes)
+
+
+def _withdraw(scene: SceneFolder) -> None:
+    """Leave nothing of a simulation that had nothing to begin with."""
+    shutil.rmtree(scene.work, ignore_errors=True)
+    if _is_bare(scene):
+        shutil.rmtree(scene.path)
+
+
+def _is_bare(scene: SceneFolder) -> bool:
+    """Whether nothing but the wishes was written so far."""
+    return all(path.is_dir() or path == scene.wishes for path in scene.path.rglob("*"))
+
+
+def _run(simulation: Simulation) -> None:
+    """Images, initial DSM, ortho-images, truth and masks; what is there already stays."""
+    n_images, n_pairs = len(simulation.shots), len(simulation.pairs)
+    steps: list[tuple[str, int, Callable[[Simulation, Progress], None]]] = [
+        ("taking images", n_images, take_images),
+        ("matching pairs", n_pairs, match_pairs),
+        ("filling voids", 1, fill_initial),
+        ("ortho-rectifying", n_images, rectify_images),
+        ("writing the truth", 1, write_truth),
+        ("casting shadows", len({shot.day.number for shot in simulation.shots}), write_shadows),
+    ]
+    for title, amount, step in steps:
+        with progress_bar(title, amount) as progress:
+            step(simulation, progress)
+
+
+def _sensor(config: SimulateConfig) -> Sensor:
+    wished = config.sensor
+    return Sensor(wished.gsd_m, wished.blur_px, wished.gain, wished.haze, wished.electrons, wished.read_noise)
+
+
+def _texture(path: str | None, grid: Grid) -> Callable[[Window], NDArray[np.float32]] | None:
+    """Real reflectances from a raster of any grid in the scene's CRS; 8-bit ones are scaled to 0 to 1."""
+    if path is None:
+        return None
+    header = read_header(Path(path))
+    scale = 1 / 255 if np.dtype(header.dtype).kind in "iu" else 1.0
+
+    def texture(window: Window) -> NDArray[np.float32]:
+        return read_resampled(Path(path), grid.crop(window), "bilinear") * np.float32(scale)
+
+    return texture
+
+
+def _record(simulation: Simulation, pairs: tuple[Pair, ...], config: SimulateConfig) -> dict[str, Any]:
+    """What scene.json says: everything that the images do not show."""
+    scene, taken, grid = simulation.folder, simulation.shots, simulation.truth.grid
+    masks = {name: FileBand(scene.mask(name)) for name in ("building", "water", "forest", "void")}
+    figures = error_figures(FileBand(scene.initial), FileBand(scene.truth), masks)
+    views = [_described_shot(shot) for shot in taken]
+    ranked = [
+        {
+            "images": [taken[pair.first].name, taken[pair.second].name],
+            "base_to_height": round(pair.base_to_height, 4),
+            "same_date": pair.same_date,
+            "fused": number < len(simulation.pairs),
+        }
+        for number, pair in enumerate(pairs)
+    ]
+    return {
+        "resdepth": __version__,
+        "source": json.loads(scene.wishes.read_text(encoding="utf-8"))["source"],
+        "seed": config.seed,
+        "grid": {"height": grid.height, "width": grid.width, "gsd_m": grid.gsd, "crs": grid.crs_name},
+        "heights_m": [round(value, 2) for value in simulation.relief.whole],
+        "dates": [asdict(day) for day in days(config)],
+        "views": views,
+        "pairs": ranked,
+        "errors_of_the_initial_dsm": figures,
+        "configuration": json.loads(config.model_dump_json()),
+    }
+
+
+def _described_shot(shot: Shot) -> dict[str, Any]:
+    camera, direction = shot.camera, shot.camera.direction
+    return {
+        "name": shot.name,
+        "date": shot.day.number,
+        "azimuth_deg": round(direction.azimuth_deg, 4),
+        "incidence_deg": round(direction.incidence_deg, 4),
+        "off_nadir_deg": round(direction.off_nadir_deg, 4),
+        "orbit_km": direction.orbit_km,
+        "heading_deg": direction.heading_deg,
+        "size": [camera.height, camera.width],
+        "affine": {"matrix": camera.view.matrix.tolist(), "origin": list(camera.view.origin)},
+    }

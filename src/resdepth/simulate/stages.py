@@ -1,0 +1,259 @@
+"""The steps from a true surface to rasters and images, block by block: memory does not grow with the area.
+
+A file that is there is complete (it appears under its name at the end). A step that finds its files has
+nothing to do: an interrupted simulation goes on where it stopped.
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resdepth.prefetch import in_order
+from resdepth.progress import Progress
+from resdepth.raster import FileBand, Grid, new_geotiff
+from resdepth.simulate.dataset import SceneFolder
+from resdepth.simulate.fusion import filled, fused, rasterized, refined_to
+from resdepth.simulate.light import Day, Look, in_shadow
+from resdepth.simulate.matching import MatcherSettings, matched
+from resdepth.simulate.plan import Pair
+from resdepth.simulate.relief import Relief, window_on
+from resdepth.simulate.render import Sensor, expose
+from resdepth.simulate.shots import Shot
+from resdepth.simulate.surface import BUILDING_CLASSES, SurfaceClass, Truth, is_any
+from resdepth.warping import new_image, orthorectified, read_rpc
+from resdepth.windows import Window, blocks
+
+Array = NDArray[np.float32]
+
+IMAGE_BLOCK, MATCH_BLOCK, FILL_BLOCK, ORTHO_BLOCK, COPY_BLOCK = 640, 512, 1024, 2048, 1024
+# How much of their surroundings blocks see, in cells: matching needs context, and voids their rims.
+MATCH_HALO, FILL_HALO = 64, 192
+TILE = 256
+MASKS = {"building": BUILDING_CLASSES, "water": (SurfaceClass.WATER,), "forest": (SurfaceClass.FOREST,)}
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Everything that the steps need to know.
+
+    Attributes:
+        truth: the true surface.
+        relief: how high it is where.
+        look: its colours and textures.
+        shots: the images to be taken.
+        sensor: their camera.
+        pairs: which of them are matched.
+        matcher: how.
+        margin_m: how far above and below the relief heights are looked for.
+        folder: of the scene.
+        workers: threads.
+    """
+
+    truth: Truth
+    relief: Relief
+    look: Look
+    shots: tuple[Shot, ...]
+    sensor: Sensor
+    pairs: tuple[Pair, ...]
+    matcher: MatcherSettings
+    margin_m: float
+    folder: SceneFolder
+    workers: int
+
+    @property
+    def factor(self) -> int:
+        """Side in pixels of the cells that matching gives: about as large as the pixels of the images."""
+        return max(1, round(self.matcher.step_m / self.truth.grid.gsd))
+
+    @property
+    def cells(self) -> Grid:
+        """The grid of these cells; covers the scene, and perhaps a little more."""
+        grid, n = self.truth.grid, self.factor
+        a, b, c, d, e, f = grid.transform
+        transform = (a * n, b * n, c, d * n, e * n, f)
+        return Grid(-(-grid.height // n), -(-grid.width // n), transform, grid.crs, grid.crs_name)
+
+    @property
+    def matched(self) -> Path:
+        """The raster of matched cells, voids left open."""
+        return self.folder.work / "cells.tif"
+
+
+class RawImage:
+    """A raw satellite image on disk, with the camera that its tags tell; see matching.Image."""
+
+    def __init__(self, path: Path) -> None:
+        self._band = FileBand(path)
+        self.rpc, self.grid = read_rpc(path), self._band.grid
+
+    def read(self, window: Window) -> Array:
+        """(H, W) float32 grey values, NaN = nothing seen."""
+        return self._band.read(window)
+
+
+def take_images(simulation: Simulation, progress: Progress) -> None:
+    """Write the raw images that are not there yet; progress advances by 1 for each image."""
+    wanted = [shot for shot in simulation.shots if not simulation.folder.raw(shot).exists()]
+    progress.advance(len(simulation.shots) - len(wanted))
+    tiles = {shot.name: list(blocks(shot.camera.whole, IMAGE_BLOCK)) for shot in wanted}
+    jobs = [partial(_exposed, simulation, shot, block) for shot in wanted for block in tiles[shot.name]]
+    exposed = in_order(jobs, simulation.workers)
+    for shot in wanted:
+        camera = shot.camera
+        with new_image(simulation.folder.raw(shot), camera.height, camera.width, camera.rpc) as file:
+            for block in tiles[shot.name]:
+                file.write(block, next(exposed))
+                progress.advance(1 / len(tiles[shot.name]))
+
+
+def _exposed(simulation: Simulation, shot: Shot, block: Window) -> NDArray[np.uint16]:
+    """A block of an image; no more relief is reckoned with than there is around it."""
+    low, high = simulation.relief.whole
+    rows = np.array([block.row, block.row, block.row_stop, block.row_stop], dtype=np.float64)
+    cols = np.array([block.col, block.col_stop, block.col, block.col_stop], dtype=np.float64)
+    ends = [shot.camera.view.on_plane(rows, cols, z) for z in (low, high)]
+    x, y = (np.concatenate(values) for values in zip(*ends, strict=True))
+    reach = simulation.look.shadow_reach_m(shot.day.sun, high - low)
+    around = window_on(simulation.truth.grid, x, y, reach)
+    heights = simulation.relief.within(around)
+    return expose(simulation.truth, shot, simulation.sensor, block, heights=heights, look=simulation.look)
+
+
+def match_pairs(simulation: Simulation, progress: Progress) -> None:
+    """Match the pairs and fuse them by the median into the raster of cells; advances by 1 for each pair."""
+    if simulation.matched.exists():
+        progress.advance(len(simulation.pairs))
+        return
+    images = [RawImage(simulation.folder.raw(shot)) for shot in simulation.shots]
+    parts = list(blocks(simulation.cells.whole, MATCH_BLOCK))
+    jobs = [
+        partial(_surface_of_pair, simulation, images[pair.first], images[pair.second], block)
+        for block in parts
+        for pair in simulation.pairs
+    ]
+    surfaces = in_order(jobs, simulation.workers)
+    with new_geotiff(simulation.matched, simulation.cells, tile=TILE) as file:
+        for block in parts:
+            found = []
+            for _ in simulation.pairs:
+                found.append(next(surfaces))
+                progress.advance(1 / len(parts))
+            file.write(block.row, fused(found), col=block.col)
+
+
+def _surface_of_pair(simulation: Simulation, first: RawImage, second: RawImage, block: Window) -> Array:
+    """What a pair says of a block of cells, (H, W) float32, NaN = void."""
+    cells, factor = simulation.cells, simulation.factor
+    outer = block.grown(MATCH_HALO, cells.whole)
+    pixels = Window(outer.row * factor, outer.col * factor, outer.height * factor, outer.width * factor)
+    low, high = simulation.relief.within(pixels)
+    limits = (low - simulation.margin_m, high + simulation.margin_m)
+    part = cells.crop(outer)
+    points = matched(first, second, part, limits, simulation.matcher)
+    return rasterized(points, part)[block.relative_to(outer).slices]
+
+
+def fill_initial(simulation: Simulation, progress: Progress) -> None:
+    """Fill voids and cut cells into pixels: the initial DSM, the mask of its voids; advances by 1 in all."""
+    initial, void = simulation.folder.initial, simulation.folder.mask("void")
+    if initial.exists() and void.exists():
+        progress.advance(1)
+        return
+    grid, factor = simulation.truth.grid, simulation.factor
+    band = FileBand(simulation.matched)
+    parts = list(blocks(band.grid.whole, FILL_BLOCK))
+    fallback = _typical_height(band, parts)
+    with (
+        new_geotiff(void, grid, dtype="uint8", tile=TILE) as void_file,
+        new_geotiff(initial, grid, tile=TILE) as file,
+    ):
+        for block in parts:
+            outer = block.grown(FILL_HALO, band.grid.whole)
+            heights = band.read(outer)
+            fine = refined_to(filled(heights, fallback), factor)
+            empty = np.repeat(np.repeat(np.isnan(heights), factor, axis=0), factor, axis=1)
+            row, col = block.row * factor, block.col * factor
+            n_rows = min(block.row_stop * factor, grid.height) - row
+            n_cols = min(block.col_stop * factor, grid.width) - col
+            inner = block.relative_to(outer)
+            part = Window(inner.row * factor, inner.col * factor, n_rows, n_cols).slices
+            file.write(row, fine[part], col=col)
+            void_file.write(row, empty[part].astype(np.uint8), col=col)
+            progress.advance(1 / len(parts))
+
+
+def write_shadows(simulation: Simulation, progress: Progress) -> None:
+    """Write for each date a mask of the pixels in the shadow; progress advances by 1 for each date."""
+    truth = simulation.truth
+    dates = {shot.day.number: shot.day for shot in simulation.shots}
+    parts = list(blocks(truth.grid.whole, COPY_BLOCK))
+    for number, day in sorted(dates.items()):
+        path = simulation.folder.mask(f"shadow_date{number + 1}")
+        if path.exists():
+            progress.advance()
+            continue
+        jobs = [partial(_shaded, simulation, day, block) for block in parts]
+        with new_geotiff(path, truth.grid, dtype="uint8", tile=TILE) as file:
+            for block, shaded in zip(parts, in_order(jobs, simulation.workers), strict=True):
+                file.write(block.row, shaded.astype(np.uint8), col=block.col)
+                progress.advance(1 / len(parts))
+
+
+def _shaded(simulation: Simulation, day: Day, block: Window) -> NDArray[np.bool_]:
+    low, high = simulation.relief.whole
+    reach = round(simulation.look.shadow_reach_m(day.sun, high - low) / simulation.truth.grid.gsd)
+    around = Window(block.row - reach, block.col - reach, block.height + 2 * reach, block.width + 2 * reach)
+    low, high = simulation.relief.within(around)
+    return in_shadow(simulation.truth, block, day, relief_m=high - low)
+
+
+def _typical_height(band: FileBand, parts: Sequence[Window]) -> float:
+    """The median of the blocks' medians: for blocks in which nothing was matched."""
+    heights = [band.read(block) for block in parts]
+    medians = [float(np.nanmedian(part)) for part in heights if not np.isnan(part).all()]
+    return float(np.median(medians)) if medians else 0.0
+
+
+def rectify_images(simulation: Simulation, progress: Progress) -> None:
+    """Ortho-rectify the raw images with the initial DSM; advances by 1 for each image."""
+    folder, grid = simulation.folder, simulation.truth.grid
+    wanted = [shot for shot in simulation.shots if not folder.ortho(shot).exists()]
+    progress.advance(len(simulation.shots) - len(wanted))
+    parts = list(blocks(grid.whole, ORTHO_BLOCK))
+    threads = max(1, simulation.workers)
+    for shot in wanted:
+        with new_geotiff(folder.ortho(shot), grid, dtype="uint16", tile=TILE) as file:
+            for block in parts:
+                part = grid.crop(block)
+                seen = orthorectified(folder.raw(shot), folder.initial, part, threads=threads)
+                grey = np.clip(np.rint(np.nan_to_num(seen)), 0, np.iinfo(np.uint16).max)
+                file.write(block.row, grey, col=block.col)
+                progress.advance(1 / len(parts))
+
+
+def write_truth(simulation: Simulation, progress: Progress) -> None:
+    """Write the true heights (void where unknown) and the masks; advances by 1 in all."""
+    folder, truth = simulation.folder, simulation.truth
+    masks = {name: folder.mask(name) for name in (*MASKS, "ground_truth")}
+    if folder.truth.exists() and all(path.exists() for path in masks.values()):
+        progress.advance(1)
+        return
+    parts = list(blocks(truth.grid.whole, COPY_BLOCK))
+    with ExitStack() as stack:
+        file = stack.enter_context(new_geotiff(folder.truth, truth.grid, tile=TILE))
+        mask_files = {
+            name: stack.enter_context(new_geotiff(path, truth.grid, dtype="uint8", tile=TILE))
+            for name, path in masks.items()
+        }
+        for block in parts:
+            surface = truth.surface(block)
+            file.write(block.row, np.where(surface.known, surface.height, np.nan), col=block.col)
+            for name, mask in mask_files.items():
+                inside = surface.known if name == "ground_truth" else is_any(surface.classes, MASKS[name])
+                mask.write(block.row, inside.astype(np.uint8), col=block.col)
+            progress.advance(1 / len(parts))
