@@ -4,10 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SEED ?= 0
+STYLE ?= any
 DATA ?= ../shared/data
 REFERENCE ?= ../shared/reference
 
-.PHONY: help setup test lint types layers unit demo real bench docs clean
+.PHONY: help setup test lint types layers unit demo real bench simulation accuracy docs clean
 
 help:  ## show what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -35,15 +36,20 @@ layers: setup  ## who may import whom
 unit: setup  ## the tests
 	RESDEPTH_REFERENCE=$(REFERENCE) $(BIN)/pytest -n 2
 
-demo: setup  ## see it work, in a minute, on made data (SEED=7 for another scene)
-	$(BIN)/resdepth demo --to demo --seed $(SEED)
-	$(BIN)/python scripts/draw_demo.py demo
+demo: setup  ## see it work on a simulated town (SEED=7 for another, STYLE=suburb)
+	$(BIN)/resdepth demo --to demo --seed $(SEED) --style $(STYLE) --overwrite
 
 real: setup  ## train and test on real satellite data (DATA=folder) and write docs/real-data.md
 	$(BIN)/python benchmarks/real_data.py $(DATA)
 
 bench: setup  ## speed against the published way, in one run
 	$(BIN)/python benchmarks/speed.py
+
+simulation: setup  ## simulated scenes beside real ones (DATA=folder); writes docs/simulation.md
+	$(BIN)/python benchmarks/simulation.py $(DATA)
+
+accuracy: setup  ## trainings judged on scenes that they have not seen (DATA=folder)
+	$(BIN)/python benchmarks/accuracy.py --size small --data $(DATA)
 
 docs: setup  ## write the generated page and the JSON schemas
 	$(BIN)/python scripts/write_configuration_reference.py

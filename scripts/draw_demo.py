@@ -1,96 +1,73 @@
-"""Draw what `resdepth demo` made: hillshades of the initial, refined and true DSM, and the two error maps.
+"""Draw a part of what `resdepth demo` made: surfaces before, after and true, errors, an ortho-image.
 
 python scripts/draw_demo.py [demo] [picture.png]
 """
 
-import io
 import sys
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from PIL import Image
-from rasterio.windows import from_bounds
 
-from resdepth import evaluate
+from resdepth.raster import FileBand
+from resdepth.report.pictures import error_colours, grey, hillshade
+from resdepth.windows import Window
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.colors import LightSource
-from matplotlib.figure import Figure
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 
 Array = NDArray[np.float32]
 
-ERROR_RANGE_M = 4.0
-SHOWN_ROWS = 256
+ERROR_LIMIT_M = 4.0
+SHOWN_PX = 480
 
 
-def read_scene(folder: Path) -> tuple[dict[str, Array], Array, float]:
-    """The three surfaces on the refined one's extent (metres), the first ortho-image, and the GSD."""
-    results = sorted(folder.glob("results/*/Stereopair_0_1/initial_prediction.tif"))
-    if not results:
-        sys.exit(f"{folder}: no results of a demonstration; run `make demo` first")
-    with rasterio.open(results[0]) as refined:
-        surfaces = {"Refined": refined.read(1)}
-        bounds, gsd = refined.bounds, refined.res[0]
-
-    def read(name: str) -> Array:
-        with rasterio.open(folder / "data" / name) as dataset:
-            values: Array = dataset.read(1, window=from_bounds(*bounds, transform=dataset.transform))
-            return values
-
-    surfaces |= {"Initial": read("dsm/initial.tif"), "Truth": read("dsm/truth.tif")}
-    return surfaces, read("satellite_views/image_1.tif"), gsd
+def read_part(path: Path) -> Array:
+    """The middle of a raster."""
+    band = FileBand(path)
+    height, width = min(SHOWN_PX, band.grid.height), min(SHOWN_PX, band.grid.width)
+    return band.read(Window((band.grid.height - height) // 2, (band.grid.width - width) // 2, height, width))
 
 
 def draw(folder: Path, picture: Path) -> None:
-    """Draw the picture; the MAE above an error map is that of the whole test stripe."""
-    surfaces, image, gsd = read_scene(folder)
-    judged = evaluate(surfaces["Refined"], surfaces["Truth"], initial=surfaces["Initial"], gsd=gsd)
-    assert judged.initial is not None, "given above"
-    mae = {"Initial": judged.initial["overall"].mae, "Refined": judged.refined["overall"].mae}
-
+    """Draw the picture; the MAE above an error map is that of the part shown."""
+    predictions = sorted(folder.glob("results/*/*/*_prediction.tif"))
+    if not predictions:
+        sys.exit(f"{folder}: no results of a demonstration; run `make demo` first")
+    data = folder / "data"
+    truth, image = (read_part(data / name) for name in ("dsm/truth.tif", "satellite_views/date1a.tif"))
+    surfaces = {
+        "Initial DSM": read_part(data / "dsm" / "initial.tif"), "Refined DSM": read_part(predictions[0])
+    }  # fmt: skip
+    gsd = FileBand(data / "dsm" / "truth.tif").grid.gsd
     figure, axes = plt.subplots(2, 3, figsize=(9.2, 6.9), layout="constrained")
-    sun = LightSource(azdeg=315, altdeg=45)
-    for axis, (name, title) in zip(
-        axes[0], [("Initial", "Initial DSM"), ("Refined", "Refined DSM"), ("Truth", "Truth")], strict=True
-    ):
-        shaded = sun.hillshade(surfaces[name], dx=gsd, dy=gsd, vert_exag=1)
-        show(axis, shaded, title, cmap="gray", vmin=0, vmax=1)
-    brightest = np.percentile(image, 99.5)
-    show(axes[1, 2], image, "One of the two ortho-images", cmap="gray", vmin=0, vmax=brightest)
-    for axis, name in zip(axes[1, :2], ("Initial", "Refined"), strict=True):
-        error = surfaces[name] - surfaces["Truth"]
-        title = f"Error of the {name.lower()} DSM: MAE {mae[name]:.2f} m"
-        drawn = show(axis, error, title, cmap="RdBu_r", vmin=-ERROR_RANGE_M, vmax=ERROR_RANGE_M)
-    below: dict[str, Any] = {"location": "bottom", "shrink": 0.7, "aspect": 45, "pad": 0.02}
-    bar = figure.colorbar(drawn, ax=axes[1, :2], extend="both", **below)
+    panels = {name: hillshade(surface, gsd) for name, surface in surfaces.items()}
+    panels["Truth"] = hillshade(truth, gsd)
+    for name, surface in surfaces.items():
+        mae = float(np.nanmean(np.abs(surface - truth)))
+        title = f"Error of the {name.split()[0].lower()} DSM: MAE {mae:.2f} m"
+        panels[title] = error_colours(surface - truth, ERROR_LIMIT_M)
+    panels["One of the ortho-images"] = grey(image)
+    for axis, (title, colours) in zip(axes.ravel(), panels.items(), strict=True):
+        axis.imshow(colours, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axis.set_title(title, fontsize=11)
+        axis.set_xticks([])
+        axis.set_yticks([])
+    scale = ScalarMappable(Normalize(-ERROR_LIMIT_M, ERROR_LIMIT_M), "RdBu_r")
+    bar = figure.colorbar(
+        scale, ax=axes[1, :2], extend="both", location="bottom", shrink=0.7, aspect=45, pad=0.02
+    )
     bar.set_label("surface minus truth [m]", fontsize=9)
-    bar.ax.tick_params(labelsize=8)
-    save(figure, picture)
-    print(picture)
-
-
-def save(figure: Figure, picture: Path) -> None:
-    """Write a PNG of 256 colours, a third of the bytes of one with all."""
     picture.parent.mkdir(parents=True, exist_ok=True)
-    drawing = io.BytesIO()
-    figure.savefig(drawing, dpi=105)
-    colours = Image.open(drawing).convert("RGB")
-    colours.quantize(256, method=Image.Quantize.MAXCOVERAGE).save(picture, optimize=True)
-
-
-def show(axis: Axes, values: Array, title: str, **options: object):  # noqa: ANN201 - matplotlib's own
-    """One panel without ticks: the upper part of the stripe."""
-    drawn = axis.imshow(values[:SHOWN_ROWS], interpolation="nearest", **options)
-    axis.set_title(title, fontsize=11)
-    axis.set_xticks([])
-    axis.set_yticks([])
-    return drawn
+    figure.savefig(picture, dpi=105)
+    # 256 colours: a third of the bytes of one with all.
+    quantized = Image.open(picture).convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE)
+    quantized.save(picture, optimize=True)
+    print(picture)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from resdepth.errors import Interrupted, ResDepthError
 from resdepth.published import load_model
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-COMMANDS = ("train", "test", "check", "schema", "convert-model", "download", "demo")
+COMMANDS = ("train", "test", "check", "schema", "simulate", "convert-model", "download", "demo")
 
 
 def run(*arguments: object) -> Result:

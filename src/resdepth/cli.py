@@ -23,7 +23,7 @@ click.rich_click.TEXT_PARAGRAPH_LINEBREAKS = "\n\n"
 click.rich_click.COMMAND_GROUPS = {
     "resdepth": [
         {"name": "Refine", "commands": ["train", "test", "check"]},
-        {"name": "Models and data", "commands": ["convert-model", "download", "demo"]},
+        {"name": "Models and data", "commands": ["simulate", "demo", "convert-model", "download"]},
         {"name": "Configuration", "commands": ["schema"]},
     ]
 }
@@ -73,7 +73,7 @@ def main() -> None:
 
     \b
     Examples:
-      resdepth demo                          see it work, in a minute, on made data
+      resdepth demo                          see it work, in a minute, on a simulated town
       resdepth check config_train.json       find every mistake in a configuration
       resdepth train config_train.json       learn from your data
       resdepth test config_test.json         refine, and compare with a truth
@@ -167,9 +167,9 @@ def check(config: Path, kind: Literal["train", "test"] | None) -> None:
 
 
 @main.command()
-@click.argument("kind", type=click.Choice(["train", "test"]))
+@click.argument("kind", type=click.Choice(["train", "test", "simulate"]))
 @_guarded
-def schema(kind: Literal["train", "test"]) -> None:
+def schema(kind: Literal["train", "test", "simulate"]) -> None:
     """Print the JSON schema of a configuration, for editors that complete and check keys.
 
     Every key with its type, its range, its default and what it does; docs/configuration.md tells the same.
@@ -179,10 +179,11 @@ def schema(kind: Literal["train", "test"]) -> None:
       resdepth schema train > train.schema.json
       (then add "$schema": "train.schema.json" to a configuration)
     """
-    from resdepth.config import TestConfig, TrainConfig
+    from resdepth.config import Section, TestConfig, TrainConfig
+    from resdepth.simulate.settings import SimulateConfig
 
-    chosen = TrainConfig if kind == "train" else TestConfig
-    click.echo(json.dumps(chosen.model_json_schema(by_alias=True), indent=2))
+    schemas: dict[str, type[Section]] = {"train": TrainConfig, "test": TestConfig, "simulate": SimulateConfig}
+    click.echo(json.dumps(schemas[kind].model_json_schema(by_alias=True), indent=2))
 
 
 @main.command("convert-model")
@@ -222,6 +223,74 @@ def convert_model(run_folder: Path, output: Path, checkpoint: str, *, overwrite:
 
 
 @main.command()
+@click.argument("truth")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The folder of the scene; new or empty.",
+)
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="A configuration (JSON); see `schema simulate`."
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Of everything random. [default: 0]")
+@click.option(
+    "--style", help="Of the town: old-town, suburb, high-rise, industrial. [default: the seed chooses]"
+)
+@click.option("--size", type=int, help="Of the town: side in pixels. [default: 2048]")
+@click.option("--gsd", type=float, help="Pixel size of the scene in metres.")
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(0, 64), help="Threads.")
+@_guarded
+def simulate(  # noqa: PLR0913, PLR0917 - options of a command
+    truth: str,
+    output: Path,
+    config: Path | None,
+    seed: int | None,
+    style: str | None,
+    size: int | None,
+    gsd: float | None,
+    workers: int,
+) -> None:
+    """Make a scene with a known truth: satellite images, a stereo DSM matched from them, ortho-images.
+
+    TRUTH is `town` (a made town), or a file: a DSM (GeoTIFF, in metres), a city model (CityJSON), a point
+    cloud (LAS, LAZ). The images show it from space, with shadows, haze and noise, and carry RPCs. The initial
+    DSM comes from matching them. The scene folder holds lists and configurations for `train` and `test`, and
+    scene.json tells sun, cameras and errors. The same seed gives the same bytes; an interrupted simulation
+    goes on when the command is given again.
+
+    \b
+    Examples:
+      resdepth simulate town -o town1 --seed 1 --style suburb
+      resdepth simulate lidar_dsm.tif -o scene --config simulate.json
+      resdepth simulate city.json -o scene --gsd 0.5
+    """
+    from resdepth.simulate.loading import wished
+
+    given = {"seed": seed, "town.style": style, "town.size_px": size, "truth.gsd_m": gsd}
+    settings = wished(config, {key: value for key, value in given.items() if value is not None})
+    for module in ("cv2", "matplotlib", "jinja2"):
+        _needs(module, "simulate")
+    from resdepth.simulate.tally import told
+    from resdepth.workflows.simulating import simulate_scene
+
+    scene = simulate_scene(truth, output, settings, workers=workers)
+    click.echo(told(scene.record["errors_of_the_initial_dsm"]))
+    click.echo(f"to look at: {scene.folder / 'scene.html'}")
+    click.echo(f"to go on:   resdepth train {scene.folder / 'configs' / 'config_train.json'}")
+
+
+def _needs(module: str, extra: str) -> None:
+    from importlib.util import find_spec
+
+    from resdepth.errors import ResDepthError
+
+    if find_spec(module) is None:
+        raise ResDepthError(f"this needs {module}, which is not installed: pip install 'resdepth[{extra}]'")
+
+
+@main.command()
 @click.argument("name", type=click.Choice(["demo", "models", "ablations"]))
 @click.option("--to", type=click.Path(file_okay=False, path_type=Path), help="The folder to unpack into.")
 @_guarded
@@ -248,26 +317,51 @@ def download(name: str, to: Path | None) -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="The folder that receives everything.",
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the made scene.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the town.")
+@click.option(
+    "--style",
+    default="any",
+    show_default=True,
+    type=click.Choice(["any", "old-town", "suburb", "high-rise", "industrial"]),
+    help="Of the town; any: the seed chooses.",
+)
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="A scene of your own instead: the folder that holds data/ in the same layout.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an earlier demonstration in the folder.")
 @_guarded
-def demo(to: Path, seed: int) -> None:
-    """See it work: make a small scene, train on it for a minute, refine what was not trained on.
+def demo(
+    to: Path,
+    seed: int,
+    style: Literal["any", "old-town", "suburb", "high-rise", "industrial"],
+    data: Path | None,
+    *,
+    overwrite: bool,
+) -> None:
+    """See it work: simulate a town, refine its DSM with the model that comes along, and look at a page.
 
-    The data, the configurations, the run and the refined DSM stay in one folder, to look at and to play with.
+    The town is one that no training has seen. The data, the configurations, the refined DSM and the page stay
+    in one folder, to look at and to play with.
 
     \b
-    Example:
-      resdepth demo --to demo --seed 7
+    Examples:
+      resdepth demo --seed 7
+      resdepth demo --to my_demo --data my_scene
     """
-    from resdepth.demo import run_demo
+    for module in ("cv2", "matplotlib", "jinja2"):
+        _needs(module, "simulate")
+    from resdepth.demo import headline, run_demo
     from resdepth.report.table import summary_table
 
-    results = run_demo(to, seed)
-    judged = {result.dataset: result.evaluation for result in results if result.evaluation is not None}
-    click.echo(summary_table(judged))
-    for result in results:
-        for prediction in result.predictions:
-            click.echo(f"refined DSM: {prediction}")
+    done = run_demo(to, seed=seed, style=style, data=data, overwrite=overwrite)
+    judged = {result.views: result.evaluation for result in done.results if result.evaluation is not None}
+    if judged:
+        click.echo(summary_table(judged))
+    click.echo(headline(done.results[0].evaluation))
+    click.echo(f"refined DSM: {done.results[0].predictions[0]}")
+    click.echo(f"to look at:  {done.page}")
 
 
 def run_old_script(name: str, arguments: list[str] | None = None) -> Any:

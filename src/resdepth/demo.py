@@ -1,192 +1,246 @@
-"""The demonstration: a made town, an initial DSM with the faults of stereo matching, training, refinement.
+"""The demonstration: a simulated town that no training has seen, refined with the model that comes along.
 
 Everything runs through the same configuration files and workflows that users have.
 """
 
 import json
 import logging
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy import ndimage
-
-from resdepth.errors import ResDepthError
-from resdepth.raster import Grid, new_geotiff
-from resdepth.workflows import PairResult, test, train
+from resdepth.atomic import write_json
+from resdepth.errors import InputProblems, Problem, ResDepthError
+from resdepth.evaluation import OVERALL, Evaluation
+from resdepth.lists import read_image_list
+from resdepth.paths import read_text
+from resdepth.pretrained import TOWN_STEREO
+from resdepth.raster import read_header
+from resdepth.report.scene_page import PageContent, write_scene_page
+from resdepth.simulate.dataset import MODEL, largest_tile
+from resdepth.simulate.settings import AnyStyle, SimulateConfig, TownSettings
+from resdepth.simulate.simulation import simulate
+from resdepth.workflows import PairResult, test
+from resdepth.workflows.simulating import scene_facts
 
 logger = logging.getLogger(__name__)
 
-Array = NDArray[np.float32]
-
-HEIGHT_PX, WIDTH_PX, GSD_M = 512, 1280, 0.5
-BLOCK_PX = 48
-SUNS = ((135.0, 45.0), (210.0, 55.0))  # azimuth, elevation in degrees: two dates
+SIZE_PX = 1024
+PAGE = "demo.html"
+COLUMNS = (("MAE", "mae"), ("RMSE", "rmse"), ("MedAE", "absolute_median"), ("NMAD", "nmad"))
 
 
 @dataclass(frozen=True)
-class MadeTown:
-    """A town that never was.
+class Demonstration:
+    """What the demonstration gave.
 
     Attributes:
-        truth, initial: heights, (H, W) float32, metres.
-        images: ortho-images, (H, W) float32 grey values.
-        building: (H, W) float32, 1 = building.
+        page: to be looked at.
+        results: with each pair of images.
     """
 
-    truth: Array
-    initial: Array
-    images: tuple[Array, ...]
-    building: Array
+    page: Path
+    results: tuple[PairResult, ...]
 
 
-def make_town(seed: int) -> MadeTown:
-    """A town of flat and gable roofs on rolling ground, seen from above under two suns.
+@dataclass(frozen=True)
+class _OwnData:
+    """A data set in the layout of the authors' demonstration.
 
-    The initial DSM is smeared across walls, noisy, and holds gross blobs, as matching leaves it.
+    Attributes:
+        initial, truth: heights; there need not be a truth.
+        images, pairs: the lists.
+        masks: by name.
     """
-    rng = np.random.default_rng(seed)
-    ground = _smooth_noise(rng, sigma_px=120) * 6 + 400
-    truth, albedo, building = (
-        ground.copy(),
-        0.35 + 0.03 * _smooth_noise(rng, sigma_px=2),
-        np.zeros_like(ground),
-    )
-    for row in range(8, HEIGHT_PX - BLOCK_PX, BLOCK_PX):
-        for col in range(8, WIDTH_PX - BLOCK_PX, BLOCK_PX):
-            if rng.random() < 0.8:
-                _build_house(rng, row, col, ground, truth, albedo, building)
-    images = tuple(_photograph(rng, truth, albedo, sun) for sun in SUNS)
-    return MadeTown(truth, _match(rng, truth), images, building)
+
+    initial: Path
+    truth: Path | None
+    images: Path
+    pairs: Path
+    masks: Mapping[str, Path]
 
 
-def _smooth_noise(rng: np.random.Generator, sigma_px: float) -> Array:
-    """Noise of unit spread, correlated over `sigma_px`."""
-    noise = ndimage.gaussian_filter(rng.standard_normal((HEIGHT_PX, WIDTH_PX)), sigma_px, mode="wrap")
-    unit: Array = (noise / noise.std()).astype(np.float32)
-    return unit
-
-
-def _build_house(
-    rng: np.random.Generator, row: int, col: int, ground: Array, truth: Array, albedo: Array, building: Array
-) -> None:
-    height, width = rng.integers(16, BLOCK_PX - 10, size=2)
-    top, left = row + rng.integers(0, 8), col + rng.integers(0, 8)
-    where = (slice(top, top + height), slice(left, left + width))
-    eaves = ground[where].mean() + rng.uniform(4, 14)
-    roof = np.full((height, width), eaves, dtype=np.float32)
-    if rng.random() < 0.6:  # a gable along the longer side
-        across = np.arange(min(height, width)) - (min(height, width) - 1) / 2
-        ridge = (min(height, width) / 2 - np.abs(across)) * GSD_M * rng.uniform(0.4, 0.9)
-        roof += ridge[:, None] if height < width else ridge[None, :]
-    truth[where], building[where] = roof, 1
-    albedo[where] = rng.uniform(0.25, 0.7) + 0.02 * rng.standard_normal((height, width))
-
-
-def _photograph(rng: np.random.Generator, surface: Array, albedo: Array, sun: tuple[float, float]) -> Array:
-    azimuth, elevation = np.radians(sun)
-    slope_row, slope_col = np.gradient(surface, GSD_M)
-    towards = np.array([-np.cos(azimuth), np.sin(azimuth)]) * np.cos(elevation)  # rows grow southwards
-    lit = np.sin(elevation) - slope_row * towards[0] - slope_col * towards[1]
-    shade = np.clip(lit / np.sqrt(1 + slope_row**2 + slope_col**2), 0, None)
-    grey = 1200 * albedo * (0.25 + 0.75 * shade) + 8 * rng.standard_normal(surface.shape)
-    return np.clip(ndimage.gaussian_filter(grey, 0.6), 0, 2047).astype(np.float32)
-
-
-def _match(rng: np.random.Generator, truth: Array) -> Array:
-    smeared = ndimage.gaussian_filter(ndimage.grey_dilation(truth, size=(3, 3)), 2.5)
-    blobs = _smooth_noise(rng, sigma_px=5)
-    gross = np.where(np.abs(blobs) > 2.2, 3 * blobs, 0)
-    noisy = smeared + 0.35 * _smooth_noise(rng, sigma_px=1.5) + ndimage.gaussian_filter(gross, 1.5)
-    return noisy.astype(np.float32)
-
-
-def run_demo(folder: Path, seed: int) -> list[PairResult]:
-    """Make a town, train on three of its five stripes, refine one that was not trained on.
+def run_demo(
+    folder: Path,
+    *,
+    seed: int = 0,
+    style: AnyStyle = "any",
+    data: Path | None = None,
+    overwrite: bool = False,
+) -> Demonstration:
+    """Simulate a town, refine its DSM with the model that comes along, judge it, and show it on a page.
 
     Args:
-        folder: receives data/, configs/, logs/ and results/; must not hold anything else.
-        seed: of the town and the training.
-
-    Returns:
-        The results on the test stripe.
+        folder: receives data/, models/, configs/, results/, results_expected/ and the page.
+        seed: of the town.
+        style: of the town; "any" lets the seed choose.
+        data: a scene of one's own instead: the folder that holds data/ in the same layout.
+        overwrite: replace an earlier demonstration in the folder.
 
     Raises:
-        ResDepthError: if the folder holds something else than an earlier demonstration.
+        ResDepthError: if the folder holds something else, or the data are not complete.
     """
-    marker = folder / "configs" / "config_train.json"
-    if folder.is_dir() and any(folder.iterdir()) and not marker.exists():
-        raise ResDepthError(f"{folder}: is not empty; choose another folder with --to")
-    (folder / "configs").mkdir(parents=True, exist_ok=True)
-    marker.write_text(json.dumps(_train_config(folder.resolve(), seed), indent=2), encoding="utf-8")
-    _write_data(folder / "data", make_town(seed))
-    run = train(marker)
-    test_config = folder / "configs" / "config_test.json"
-    content = _test_config(folder.resolve(), run.resolve() / "model.safetensors")
-    test_config.write_text(json.dumps(content, indent=2), encoding="utf-8")
-    return test(test_config)
+    if overwrite:
+        _remove_demonstration(folder)
+    if data is None:
+        _simulated(folder, seed, style)
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise ResDepthError(f"{folder}: is not empty; choose another folder with --to, or add --overwrite")
+    found = _found_data(folder if data is None else data)
+    model = folder / "models" / MODEL
+    model.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(TOWN_STEREO, model)
+    config = folder / "configs" / "config_simple.json"
+    for name in ("configs", "results"):  # relative outputs lead to where a folder is
+        (folder / name).mkdir(exist_ok=True)
+    write_json(config, _test_config(found, config.parent.resolve()))
+    results = tuple(test(config))
+    expected = folder / "results_expected"
+    shutil.rmtree(expected, ignore_errors=True)
+    shutil.copytree(folder / "results", expected)
+    page = folder / PAGE
+    write_scene_page(page, _page(found, results[0], folder))
+    return Demonstration(page, results)
 
 
-def _write_data(folder: Path, town: MadeTown) -> None:
-    """The layout of the authors' demonstration."""
-    grid = Grid(HEIGHT_PX, WIDTH_PX, (GSD_M, 0.0, 500000.0, 0.0, -GSD_M, 5200000.0), "EPSG:32632")
-    rasters = {
-        "dsm/initial.tif": town.initial,
-        "dsm/truth.tif": town.truth,
-        "mask/building.tif": town.building,
+def _remove_demonstration(folder: Path) -> None:
+    """Remove an earlier demonstration, and nothing else.
+
+    Raises:
+        ResDepthError: if the folder holds something else.
+    """
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    ours = {"data", "models", "configs", "results", "results_expected", "unfinished", "scene.json",
+            "simulate.json", PAGE, "logs"}  # fmt: skip
+    strange = sorted(path.name for path in folder.iterdir() if path.name not in ours)
+    marked = (folder / "simulate.json").exists() or (folder / PAGE).exists()
+    if strange or not marked:
+        shown = ", ".join(strange[:3]) or "no demonstration"
+        raise ResDepthError(f"{folder}: holds {shown}; choose another folder with --to")
+    shutil.rmtree(folder)
+
+
+def _simulated(folder: Path, seed: int, style: AnyStyle) -> None:
+    """Simulate the town, unless the folder holds it already."""
+    config = SimulateConfig(seed=seed, town=TownSettings(style=style, size_px=SIZE_PX))
+    record = folder / "scene.json"
+    if record.exists():
+        made = json.loads(record.read_text(encoding="utf-8")).get("configuration")
+        if made == json.loads(config.model_dump_json()):
+            logger.info("%s: the town is there already", folder)
+            return
+        raise ResDepthError(
+            f"{folder}: holds another scene; add --overwrite, or choose another folder with --to"
+        )
+    simulate("town", folder, config)
+
+
+def _found_data(scene: Path) -> _OwnData:
+    """The files of a data set by the names that they have in the authors' demonstration, or here.
+
+    Raises:
+        InputProblems: with everything that is missing.
+    """
+    problems: list[Problem] = []
+
+    def one(pattern: str, what: str) -> Path | None:
+        matches = sorted((scene / "data").glob(pattern))
+        if len(matches) != 1:
+            found = f"{len(matches)} files match" if matches else "no file matches"
+            problems.append(Problem(f"{scene / 'data' / pattern}", f"{found}; {what} is expected here"))
+        return matches[0] if len(matches) == 1 else None
+
+    initial = one("dsm/*initial*.tif", "the initial DSM")
+    images = one("image_selection/imagelist.txt", "the list of the ortho-images")
+    simple = sorted((scene / "data" / "image_selection").glob("pairlist_simple.txt"))
+    pairs = simple[0] if simple else one("image_selection/pairlist*.txt", "the list of image pairs")
+    if initial is None or images is None or pairs is None:
+        raise InputProblems(problems)
+    truths = sorted((scene / "data").glob("dsm/*truth*.tif"))
+    masks = {
+        name: path
+        for name in ("building", "water", "forest", "ground_truth")
+        for path in sorted((scene / "data" / "mask").glob(f"*{name}*.tif"))[:1]
     }
-    names = [f"image_{number}.tif" for number in range(1, len(town.images) + 1)]
-    rasters |= {f"satellite_views/{name}": image for name, image in zip(names, town.images, strict=True)}
-    for name, values in rasters.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with new_geotiff(path, grid) as file:
-            file.write(0, values)
-    lists = folder / "image_selection"
-    lists.mkdir(exist_ok=True)
-    (lists / "imagelist.txt").write_text("".join(f"../satellite_views/{name}\n" for name in names))
-    (lists / "pairlist.txt").write_text(", ".join(names) + "\n")
+    return _OwnData(initial, truths[0] if truths else None, images, pairs, masks)
 
 
-def _dataset(folder: Path) -> dict[str, Any]:
-    data = folder / "data"
-    return {
-        "name": "made_town",
-        "raster_in": str(data / "dsm" / "initial.tif"),
-        "raster_gt": str(data / "dsm" / "truth.tif"),
-        "path_image_list": str(data / "image_selection" / "imagelist.txt"),
-        "allocation_strategy": "5-crossval_vertical",
-        "test_stripe": 2,
+def _test_config(found: _OwnData, named_in: Path) -> dict[str, Any]:
+    """Refine the whole scene with its best pair; paths are relative where the data lie beside."""
+
+    def named(path: Path) -> str:
+        scene = named_in.parent
+        inside = path.resolve().is_relative_to(scene)
+        return str(Path("..") / path.resolve().relative_to(scene)) if inside else str(path.resolve())
+
+    dataset: dict[str, Any] = {
+        "name": "ResDepth-stereo",
+        "raster_in": named(found.initial),
+        "path_image_list": named(found.images),
+        "path_pairlist": named(found.pairs),
+        "allocation_strategy": "entire",
     }
-
-
-def _train_config(folder: Path, seed: int) -> dict[str, Any]:
-    pairs = str(folder / "data" / "image_selection" / "pairlist.txt")
-    lists = {"path_pairlist_training": pairs, "path_pairlist_validation": pairs}
-    return {
-        "datasets": [{**_dataset(folder), **lists, "area_type": "train+val", "n_training_samples": 400}],
-        "model": {"input_channels": "geom-stereo", "depth": 3, "start_kernel": 16},
-        "stereopair_settings": {"permute_images_within_pair": False},
-        "training_settings": {"tile_size": 64, "batch_size": 8, "n_epochs": 10},
-        "optimizer": {"learning_rate": 2e-3},
-        "scheduler": {"name": "ExponentialLR", "settings": {"gamma": 0.75}},
-        "general": {"random_seed": seed, "workers": 1, "device": "cpu"},
-        "output": {
-            "output_directory": str(folder / "logs"),
-            "tboard_log_dir": str(folder / "logs" / "tensorboard"),
-        },
-    }
-
-
-def _test_config(folder: Path, model: Path) -> dict[str, Any]:
-    pairs = str(folder / "data" / "image_selection" / "pairlist.txt")
-    mask = str(folder / "data" / "mask" / "building.tif")
-    dataset = {**_dataset(folder), "path_pairlist": pairs, "mask_building": mask, "area_type": "test"}
+    if found.truth is not None:
+        dataset["raster_gt"] = named(found.truth)
+        dataset |= {f"mask_{name}": named(path) for name, path in found.masks.items()}
+    grid = read_header(found.initial).grid
     return {
         "datasets": [dataset],
-        "model": {"path": str(model)},
-        "general": {"tile_size": 64},
-        "output": {"directory": str(folder / "results")},
+        "model": {"path": f"../models/{MODEL}"},
+        "general": {"tile_size": largest_tile(grid.height, grid.width)},
+        "output": {"directory": "../results"},
     }
+
+
+def _page(found: _OwnData, result: PairResult, folder: Path) -> PageContent:
+    """What there is to show: before, after, and what the network saw."""
+    surfaces = {"Initial DSM": found.initial, "Refined DSM": result.predictions[0]}
+    if found.truth is not None:
+        surfaces["Truth"] = found.truth
+    paths, _ = read_image_list(found.images)
+    by_name = {path.name: path for path in paths or ()}
+    pair = [name.strip() for name in read_text(found.pairs).splitlines()[0].split(",")]
+    facts = {
+        "Model": f"{MODEL}: {TOWN_STEREO.stat().st_size / 1e6:.1f} MB, trained on other simulated towns",
+        "Configuration": f"{folder / 'configs' / 'config_simple.json'}",
+        "To run it again": f"resdepth test {folder / 'configs' / 'config_simple.json'}",
+        "What it should give": f"{folder / 'results_expected'}",
+    }
+    record = folder / "scene.json"
+    if record.exists():
+        facts |= scene_facts(json.loads(read_text(record)))
+    return PageContent(
+        title="A surface model, refined",
+        lead=headline(result.evaluation),
+        surfaces=surfaces,
+        images={f"Ortho-image {name}": by_name[name] for name in pair},
+        masks={},
+        table=_table(result.evaluation),
+        facts=facts,
+    )
+
+
+def headline(evaluation: Evaluation | None) -> str:
+    """The result in a sentence."""
+    if evaluation is None or evaluation.initial is None:
+        return "Refined. Without a truth there is nothing to compare with."
+    before, after = evaluation.initial[OVERALL].mae, evaluation.refined[OVERALL].mae
+    change = 100 * (after / before - 1)
+    return f"The mean absolute error goes from {before:.2f} m to {after:.2f} m ({change:+.0f} %)."
+
+
+def _table(evaluation: Evaluation | None) -> list[list[str]]:
+    """Before and after by class of objects, head first; metres."""
+    if evaluation is None or evaluation.initial is None:
+        return []
+    rows = [["Pixels", *(f"{label} {when} [m]" for label, _ in COLUMNS for when in ("before", "after"))]]
+    for name, after in evaluation.refined.items():
+        if after.count:
+            figures = [
+                f"{getattr(of, key):.2f}" for _, key in COLUMNS for of in (evaluation.initial[name], after)
+            ]
+            rows.append([name.replace("_", " "), *figures])
+    return rows

@@ -1,0 +1,134 @@
+"""The demonstration: a town, refined with the model that comes along."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from conftest import make_scene, read_raster
+from resdepth import demo
+from resdepth.checking import check
+from resdepth.cli import main
+from resdepth.demo import run_demo
+from resdepth.errors import InputProblems, ResDepthError
+from resdepth.pretrained import TOWN_STEREO
+from resdepth.published import load_model
+from resdepth.simulate.settings import AnyStyle
+from resdepth.simulate.town import STYLES
+
+
+@pytest.fixture(scope="module")
+def small() -> "pytest.MonkeyPatch":
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "SIZE_PX", 384)
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def made(small: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "demo"
+    run_demo(folder, seed=3, style="old-town")
+    return folder
+
+
+def test_the_town_gets_better(made: Path) -> None:
+    truth = read_raster(made / "data" / "dsm" / "truth.tif")
+    initial = read_raster(made / "data" / "dsm" / "initial.tif")
+    (prediction,) = (made / "results").glob("*/*/initial_prediction.tif")
+    before, after = (float(np.abs(of - truth).mean()) for of in (initial, read_raster(prediction)))
+    assert after < 0.75 * before
+
+
+def test_the_folder_is_laid_out_like_that_of_the_authors(made: Path) -> None:
+    for name in (
+        "data/dsm",
+        "data/image_selection",
+        "data/mask",
+        "data/satellite_views",
+        "models",
+        "configs",
+    ):
+        assert (made / name).is_dir(), name
+    results, expected = (
+        sorted(path.relative_to(made / name) for path in (made / name).rglob("*"))
+        for name in ("results", "results_expected")
+    )
+    assert results == expected
+    text = (made / "demo.html").read_text()
+    assert "The mean absolute error goes from" in text
+    assert "Refined DSM minus truth" in text
+
+
+def test_the_folder_can_move_and_be_refined_again(made: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(made, moved)
+    for name in ("config_simple.json", "config_test.json", "config_train.json"):
+        assert [one for one in check(moved / "configs" / name) if one.severity == "error"] == [], name
+
+
+def test_the_same_town_is_not_simulated_twice(
+    made: Path, small: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "simulate", lambda *_: pytest.fail("simulated again"))
+    run_demo(made, seed=3, style="old-town")
+    with pytest.raises(ResDepthError, match="holds another scene; add --overwrite"):
+        run_demo(made, seed=4, style="old-town")
+
+
+def test_data_of_ones_own_are_found_by_the_authors_names(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "own", 160, 192)
+    data = tmp_path / "own" / "data"
+    named = {
+        "dsm/DSM_Zurich_initial.tif": "initial.tif",
+        "dsm/DSM_Zurich_ground_truth.tif": "truth.tif",
+        "image_selection/imagelist.txt": "imagelist.txt",
+        "image_selection/pairlist_simple.txt": "pair.txt",
+    }
+    for name, path in named.items():
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(scene.folder / path, data / name)
+    images = "".join(
+        f"{scene.folder / line}\n" for line in (scene.folder / "imagelist.txt").read_text().split()
+    )
+    (data / "image_selection" / "imagelist.txt").write_text(images)
+    before = sorted(path for path in (tmp_path / "own").rglob("*"))
+    done = run_demo(tmp_path / "shown", data=tmp_path / "own")
+    assert done.page.exists()
+    assert done.results[0].evaluation is not None
+    assert sorted(path for path in (tmp_path / "own").rglob("*")) == before
+    config = json.loads((tmp_path / "shown" / "configs" / "config_simple.json").read_text())
+    assert config["datasets"][0]["raster_in"] == str(data / "dsm" / "DSM_Zurich_initial.tif")
+
+
+def test_what_is_missing_in_data_of_ones_own_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputProblems) as caught:
+        run_demo(tmp_path / "shown", data=tmp_path)
+    told = "\n".join(str(problem) for problem in caught.value.problems)
+    assert "the initial DSM is expected here" in told
+    assert "the list of the ortho-images" in told
+    assert "the list of image pairs" in told
+    assert not (tmp_path / "shown").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_with_other_things_is_left_alone(tmp_path: Path, *, overwrite: bool) -> None:
+    (tmp_path / "thesis.tex").write_text("all my work")
+    with pytest.raises(ResDepthError, match=r"--to|not empty"):
+        run_demo(tmp_path, overwrite=overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_the_command_knows_every_style() -> None:
+    (option,) = (one for one in main.commands["demo"].params if one.name == "style")
+    assert tuple(option.type.choices) == get_args(AnyStyle) == ("any", *STYLES)
+
+
+def test_the_model_that_comes_along_is_small_and_tells_where_it_comes_from() -> None:
+    assert TOWN_STEREO.stat().st_size <= 10_000_000
+    model = load_model(TOWN_STEREO)
+    assert model.architecture.inputs.n_views == 2
+    assert model.provenance["tile_size"] == 256
+    assert "/" not in json.dumps(model.provenance)
