@@ -1,5 +1,6 @@
 """`make bench` runs; its figures are for people to read."""
 
+import json
 import re
 import subprocess
 import sys
@@ -30,3 +31,32 @@ def test_the_speed_benchmark_measures_everything_and_writes_its_page(tmp_path: P
     # The project's promise: 20,000 patches from 20,000 x 20,000 pixels in 50 MB.
     (row,) = (line for line in rows if "peak memory" in line)
     assert float(row.strip("|").split("|")[2]) < 50
+
+
+def test_the_accuracy_protocol_trains_and_judges_on_unseen_towns(tmp_path: Path) -> None:
+    """`make accuracy`, on towns and a network of the smallest size."""
+    page = tmp_path / "accuracy.md"
+    command = [sys.executable, str(BENCHMARKS / "accuracy.py"), "--size", "tiny", "--page", str(page)]
+    wishes = tmp_path / "wishes.json"
+    wishes.write_text('{"optimizer": {"learning_rate": 0.0001}}')
+    command += ["--work", str(tmp_path / "work"), "--config", str(wishes)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    text = page.read_text(encoding="utf-8")
+    rows = [
+        line for line in text.splitlines() if re.match(r"\| (old-town|suburb|high-rise|industrial)", line)
+    ]
+    assert len(rows) == 4
+    assert all(len(row.strip("|").split("|")) == 9 for row in rows)
+    assert "{" not in text, "a field of the page was not filled in"
+    config = json.loads((tmp_path / "work" / "train.json").read_text())
+    assert config["optimizer"] == {"learning_rate": 0.0001}
+    trained = {dataset["name"] for dataset in config["datasets"]}
+    assert not trained & {row.strip("| ").split(" ")[0] for row in rows}, "a test scene was trained on"
+
+
+def test_without_the_real_data_the_comparison_says_what_is_missing(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "simulation.py"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1
+    assert "aligned/reunion" in done.stderr

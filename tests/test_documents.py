@@ -24,6 +24,8 @@ import resdepth
 from conftest import MadeScene, make_model, make_scene, merged, read_raster, write_published_run, write_raster
 from resdepth.cli import main
 from resdepth.loading import load_test_config, load_train_config
+from resdepth.simulate.loading import wished
+from resdepth.simulate.plan import find_misfits
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -34,7 +36,7 @@ VARIANTS = ("ResDepth-0", "ResDepth-mono", "ResDepth-stereo", "ResDepth-stereo_g
 
 # Commands that are shown but not run here, and why.
 NOT_RUN = {
-    "python -m pip install .": "set-up; needs a package index",
+    "python -m pip install": "set-up; needs a package index",
     "resdepth download": "needs the network; tests/test_download.py has a server of its own",
     "tensorboard": "serves until it is stopped",
     "gdalwarp": "of GDAL, which need not be there",
@@ -327,7 +329,13 @@ def test_every_page_of_the_manual_can_be_reached_from_its_index() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["docs/configuration.md", "configs/train.schema.json", "configs/test.schema.json"]
+    "name",
+    [
+        "docs/configuration.md",
+        "configs/train.schema.json",
+        "configs/test.schema.json",
+        "configs/simulate.schema.json",
+    ],
 )
 def test_what_make_docs_writes_is_up_to_date(name: str, tmp_path: Path) -> None:
     script = REPOSITORY / "scripts" / "write_configuration_reference.py"
@@ -436,8 +444,10 @@ def put_in(config: Any, scene: MadeScene, pairs: str, run: Path | None = None) -
 def test_each_variant_has_its_templates_and_their_schemas() -> None:
     wanted = {f"config_{kind}{variant}.json" for kind in ("", "test_") for variant in VARIANTS}
     assert {path.name for path in (REPOSITORY / "configs").iterdir()} == {
-        *wanted, "train.schema.json", "test.schema.json"
+        *wanted, "config_simulate.json", *(f"{kind}.schema.json" for kind in ("train", "test", "simulate"))
     }  # fmt: skip
+    assert template("config_simulate.json")["$schema"] == "simulate.schema.json"
+    assert find_misfits(wished(REPOSITORY / "configs" / "config_simulate.json", {})) == []
     for name in wanted:
         assert template(name)["$schema"] == ("test" if "_test_" in name else "train") + ".schema.json"
 
