@@ -360,7 +360,9 @@ def demo(
     if judged:
         click.echo(summary_table(judged))
     click.echo(headline(done.results[0].evaluation))
-    click.echo(f"refined DSM: {done.results[0].predictions[0]}")
+    prediction, here = done.results[0].predictions[0].resolve(), Path.cwd()
+    shown = prediction.relative_to(here) if prediction.is_relative_to(here) else prediction
+    click.echo(f"refined DSM: {shown}")
     click.echo(f"to look at:  {done.page}")
 
 
