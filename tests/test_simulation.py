@@ -321,11 +321,11 @@ def test_an_interrupted_simulation_goes_on(
     again = tmp_path / "scene"
 
     def stopped(*_: object) -> None:
-        raise Interrupted("stopped")
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "rectify_images", stopped)
-        with pytest.raises(Interrupted):
+        with pytest.raises(Interrupted, match=r"same command again to go on in .*scene"):
             simulate("town", again, SMALL, workers=0)
     assert not (again / "scene.json").exists()
     with pytest.raises(ResDepthError, match="unfinished scene of another"):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from resdepth.allocator import tune_allocator
 from resdepth.atomic import write_json
-from resdepth.errors import InputProblems, ResDepthError
+from resdepth.errors import InputProblems, Interrupted, ResDepthError
 from resdepth.progress import Progress, progress_bar
 from resdepth.raster import FileBand, Grid, read_header, read_resampled
 from resdepth.release import __version__
@@ -67,6 +67,7 @@ def simulate(
         workers: threads; the result does not depend on them.
 
     Raises:
+        Interrupted: by Ctrl-C; says how to go on.
         ResDepthError: if the source cannot be read, the folder holds something else, or the disk is full.
     """
     config = config or SimulateConfig()
@@ -104,7 +105,10 @@ def simulate(
         folder=scene,
         workers=workers,
     )
-    _run(simulation)
+    try:
+        _run(simulation)
+    except KeyboardInterrupt as stopped:
+        raise Interrupted(f"stopped. Give the same command again to go on in {folder}") from stopped
     write_lists(scene, taken, pairs)
     write_configs(scene, folder.resolve().name, config.seed, truth.grid)
     record = _record(simulation, pairs, config)
