@@ -22,7 +22,8 @@ from PIL import Image
 from scipy import ndimage
 
 from resdepth.errors import ResDepthError
-from resdepth.raster import FileBand, Grid
+from resdepth.grid import Grid
+from resdepth.raster import FileBand
 from resdepth.report.pictures import error_colours, grey, hillshade
 from resdepth.simulate.fusion import filled, rasterized
 from resdepth.simulate.matching import MatcherSettings, matched

@@ -19,13 +19,14 @@ from resdepth.allocator import tune_allocator
 from resdepth.checkpoint import Architecture, Model
 from resdepth.config import OptimizerConfig, TrainGeneral
 from resdepth.engine import Refiner
+from resdepth.geotiff import new_geotiff
 from resdepth.inputs import Inputs
 from resdepth.losses import LOSSES
 from resdepth.networks import new_network
 from resdepth.normalization import Normalization
 from resdepth.optimization import new_optimizer
 from resdepth.patches import TrainingSamples, batches, draw_patches
-from resdepth.raster import Array, new_geotiff
+from resdepth.raster import Array
 from resdepth.refinement import refine_region
 from resdepth.scene import Scene, hold_in_memory
 from resdepth.training import Learner

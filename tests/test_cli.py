@@ -19,7 +19,9 @@ from resdepth.errors import Interrupted, ResDepthError
 from resdepth.published import load_model
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-COMMANDS = ("train", "test", "check", "schema", "simulate", "convert-model", "download", "demo")
+COMMANDS = (
+    "refine", "train", "test", "check", "schema", "info", "simulate", "convert-model", "download", "demo",
+)  # fmt: skip
 
 
 def run(*arguments: object) -> Result:

@@ -1,67 +1,15 @@
 """How a network runs."""
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from conftest import make_model
 from resdepth.checkpoint import Model
-from resdepth.engine import Refiner, choose_device, fold_batch_norm
+from resdepth.engine import Refiner, choose_device
 from resdepth.errors import ResDepthError
-from resdepth.networks import new_network
 
 CPU = torch.device("cpu")
-SWITCHES = ("do_BN", "outer_skip_BN", "outer_skip", "bias_conv_layer")
-OPTIONS = [
-    {"up_mode": up_mode, **dict(zip(SWITCHES, chosen, strict=True))}
-    for up_mode in ("transpose", "bilinear")
-    for chosen in itertools.product([True, False], repeat=len(SWITCHES))
-]
-ACTIVATIONS = [
-    {f"act_fn_{place}": name}
-    for place in ("encoder", "decoder", "bottleneck")
-    for name in ("relu", "lrelu", "prelu")
-]
-
-
-def trained(**settings: object) -> nn.Module:
-    """A network whose BatchNorms have seen something."""
-    torch.manual_seed(1)
-    network = new_network("UNet", {"n_input_channels": 3, "start_kernel": 4, "depth": 2, **settings})
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.weight, 1, 0.3)
-            nn.init.normal_(module.bias, 0, 0.3)
-            nn.init.normal_(module.running_mean, 0, 0.5)
-            nn.init.uniform_(module.running_var, 0.3, 3)
-    return network
-
-
-def norms(network: nn.Module) -> int:
-    return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
-
-
-@pytest.mark.parametrize("settings", [*OPTIONS, *ACTIVATIONS], ids=str)
-def test_a_folded_network_gives_what_the_network_gives(settings: dict[str, object]) -> None:
-    network = trained(**settings).eval()
-    folded = fold_batch_norm(network)
-    x = torch.randn(2, 3, 16, 16)
-    with torch.inference_mode():
-        torch.testing.assert_close(folded(x), network(x), atol=1e-5, rtol=0)
-    # Only the one in the outer skip has no convolution before it.
-    assert norms(folded) == int(bool(settings.get("outer_skip", True) and settings.get("outer_skip_BN")))
-
-
-def test_folding_leaves_the_network_itself_alone() -> None:
-    network = trained().train()
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    fold_batch_norm(network)
-    assert network.training
-    assert norms(network) == 4
-    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def slow_refine(model: Model, dsm: np.ndarray, views: np.ndarray) -> np.ndarray:

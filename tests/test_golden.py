@@ -264,12 +264,12 @@ def test_the_statistics_files_agree_line_by_line(stereo: Stereo, name: str) -> N
     assert sum(line.startswith(NMAD_LINE) for line in their_lines) >= 5
 
 
-def test_the_complete_configuration_is_the_published_one_and_names_the_device(
+def test_the_complete_configuration_is_the_published_one_and_names_what_is_ours(
     stereo: Stereo, reference: Path
 ) -> None:
     ours = json.loads((stereo.ours / "config.json").read_text())
     theirs = json.loads(localized(stereo.theirs / "config.json", reference, stereo.config.parent))
-    theirs["general"]["device"] = "auto"  # ours alone
+    theirs["general"] |= {"device": "auto", "mode": "exact", "precision": "fp32"}  # ours alone
     assert ours == theirs
 
 
@@ -284,6 +284,14 @@ def test_the_python_interface_gives_the_published_heights_too(reference: Path, s
         read(reference / "scene" / f"{name}.tif").astype(np.float32)[stripe]
         for name in ("initial", "ortho1", "ortho2")
     )
-    refined = refine(dsm, [first, second], reference / "stereo" / "run", tile_size=128, device="cpu")
+    refined = refine(
+        dsm,
+        [first, second],
+        reference / "stereo" / "run",
+        tile_size=128,
+        device="cpu",
+        mode="exact",
+        precision="fp32",
+    )
     expected = read(stereo.theirs / PAIRS[0] / "initial_prediction.tif")
     assert np.abs(refined - expected).max() < 1e-3

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resdepth.camera import Direction
-from resdepth.raster import Grid
+from resdepth.grid import Grid
 from resdepth.simulate.cars import HEIGHT_M, draw_cars
 from resdepth.simulate.light import Day, Look, Sun, in_shadow, lit_surface, mirrored
 from resdepth.simulate.noise import hashed, pixel_noise, smooth_noise

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from resdepth.grid import Grid
 from resdepth.inputs import Inputs
 from resdepth.normalization import (
     Normalization,
@@ -14,7 +15,7 @@ from resdepth.normalization import (
     normalize_patch,
     patch_centre,
 )
-from resdepth.raster import ArrayBand, Grid
+from resdepth.raster import ArrayBand
 from resdepth.windows import Window
 
 STEREO = Inputs(uses_dsm=True, n_views=2)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from resdepth.raster import Grid
+from resdepth.grid import Grid
 from resdepth.simulate.rays import (
     first_hits,
     inverted,

@@ -97,21 +97,6 @@ def test_a_void_in_the_dsm_is_refused_with_its_place() -> None:
         refined(scene, (), scene.grid.whole, Echo())
 
 
-class Counter:
-    def __init__(self) -> None:
-        self.total = 0.0
-
-    def advance(self, amount: float = 1, *, note: str = "") -> None:
-        self.total += amount
-
-
-def test_progress_counts_the_tiles() -> None:
-    scene, counter = made_scene(40, 32), Counter()
-    for _ in refine_region(scene, (), scene.grid.whole, Echo(), TILE, counter):
-        pass
-    assert counter.total == 12
-
-
 def test_memory_does_not_grow_with_the_height_of_the_region() -> None:
     def peak(rows: int) -> int:
         scene = Scene.of_arrays(np.zeros((rows, 128), np.float32))

@@ -15,7 +15,7 @@ from conftest import read_raster, write_raster
 from resdepth.camera import Direction
 from resdepth.checking import check
 from resdepth.errors import InputProblems, Interrupted, ResDepthError
-from resdepth.raster import Grid
+from resdepth.grid import Grid
 from resdepth.simulate import simulation as module
 from resdepth.simulate.epipolar import rectified
 from resdepth.simulate.fusion import filled, fused, rasterized

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resdepth.raster import ArrayBand, Grid
+from resdepth.grid import Grid
+from resdepth.raster import ArrayBand
 from resdepth.simulate.tally import BIN_M, Tally, error_figures, told
 
 

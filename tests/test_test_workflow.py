@@ -14,6 +14,7 @@ from scipy import ndimage
 from conftest import MadeScene, make_model, make_scene, read_raster, write_published_run, write_raster
 from resdepth import Evaluation, InputProblems, Model, ResDepthError, save_model
 from resdepth.scene import MASKS
+from resdepth.windows import Window
 from resdepth.workflows import evaluate, refine, test
 
 TILE = 16
@@ -514,7 +515,8 @@ def test_arrays_and_paths_give_what_the_configuration_gives(scene: MadeScene) ->
     entire = {"allocation_strategy": "entire", "area_type": None, "test_stripe": None}
     test(config_of(scene, datasets=entire))
     written = read_raster(results_of(scene) / "Stereopair_0_1" / "initial_prediction.tif")
-    from_arrays = refine(scene.initial, scene.images[:2], make_model(), device="cpu")
+    exact = {"mode": "exact", "precision": "fp32"}
+    from_arrays = refine(scene.initial, scene.images[:2], make_model(), device="cpu", **exact)
     paths = [scene.path(name) for name in ("ortho1.tif", "ortho2.tif")]
     from_paths = refine(
         Path(scene.path("initial.tif")),
@@ -522,9 +524,10 @@ def test_arrays_and_paths_give_what_the_configuration_gives(scene: MadeScene) ->
         scene.folder / "run",
         tile_size=16,
         output=scene.folder / "x.tif",
+        **exact,
     )
     np.testing.assert_array_equal(from_arrays, written)
-    np.testing.assert_array_equal(from_paths, written)
+    assert from_paths == [scene.folder / "x.tif"]
     np.testing.assert_array_equal(read_raster(scene.folder / "x.tif"), written)
     with rasterio.open(scene.folder / "x.tif") as file, rasterio.open(scene.path("initial.tif")) as dsm:
         assert (file.transform, file.crs, file.nodata) == (dsm.transform, dsm.crs, -9999)
@@ -532,7 +535,7 @@ def test_arrays_and_paths_give_what_the_configuration_gives(scene: MadeScene) ->
 
 def test_a_model_that_sees_no_dsm_refines_too(scene: MadeScene) -> None:
     model = make_model("stereo", 2)
-    found = refine(scene.initial, scene.images[:2], model)
+    found = refine(scene.initial, scene.images[:2], model, mode="exact", precision="fp32")
     np.testing.assert_allclose(found, slow_refine(scene.initial, scene.images[:2], model), atol=1e-3)
 
 
@@ -547,17 +550,21 @@ def test_the_tile_of_the_training_is_the_default(scene: MadeScene) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"model": None}, "model: give a trained model"),
         ({"images": []}, "images: found 0; this model takes 2"),
         ({"tile_size": 24}, "tile_size: found 24; must be a power of two and at least 16"),
         ({"tile_size": 8}, "tile_size: found 8; .* at least 16"),
         ({"tile_size": 0}, "tile_size: found 0; .* at least 16"),
-        ({"tile_size": 128}, "dsm: 64 x 160 pixels are smaller than a tile; tile_size is 128"),
+        ({"tile_size": 128, "mode": "exact"}, "dsm: 64 x 160 pixels are smaller than a tile"),
         ({"output": "x.tif"}, "output: needs a path as dsm"),
         ({"dsm": "initial.tif"}, "either arrays or paths"),
         ({"dsm": np.zeros((64, 100), np.float32)}, r"images\[0\]: shape \(64, 160\) differs"),
         ({"dsm": np.zeros(64, np.float32)}, r"dsm: expected an array \(height, width\)"),
-        ({"dsm": np.full((64, 160), np.nan, np.float32)}, "the initial DSM has voids"),
+        ({"pairs": [(0, 2)]}, r"pairs: found \(0, 2\); this model takes 2 different indices below 2"),
+        ({"pairs": [(0, 0)]}, "pairs: found .* different"),
+        ({"pairs": []}, "pairs: there is none"),
+        ({"pairs": "pairs.txt"}, "pairs: a list names image files"),
+        ({"region": Window(0, 0, 65, 10)}, "region: .* is no part of the DSM"),
+        ({"region": (500, 500, 600, 600)}, "no pixel of the DSM lies in it"),
         ({"device": "cuda"}, "'cuda' is not available"),
     ],
     ids=str,
@@ -579,7 +586,7 @@ def test_paths_on_different_grids_are_refused(scene: MadeScene) -> None:
 
 def test_an_output_that_cannot_be_written_is_told(scene: MadeScene) -> None:
     paths = [scene.path(name) for name in ("ortho1.tif", "ortho2.tif")]
-    with pytest.raises(ResDepthError, match=r"x\.tif: cannot be written"):
+    with pytest.raises(ResDepthError, match=r"x\.tif: there is no folder .*absent"):
         refine(scene.path("initial.tif"), paths, make_model(), output=scene.folder / "absent" / "x.tif")
 
 

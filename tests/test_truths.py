@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from conftest import ORIGIN, read_raster, write_raster
 from resdepth.errors import ResDepthError
+from resdepth.grid import Grid
 from resdepth.progress import Silent
-from resdepth.raster import Grid
 from resdepth.simulate.surface import SurfaceClass, is_any
 from resdepth.simulate.truths import FileTruth, TruthOptions, making, open_truth
 from resdepth.simulate.truths.facets import paint, plan_facets

@@ -1,5 +1,6 @@
 """A trained model is one value: weights, architecture, normalisation, provenance. Saved as safetensors."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,7 +18,7 @@ from resdepth.errors import InputProblems, Problem, ResDepthError, unusable
 from resdepth.inputs import Inputs, inputs_of_network
 from resdepth.loading import parse_json
 from resdepth.model_schema import DescribedModel, DescribedNetwork
-from resdepth.networks import new_network
+from resdepth.networks import halo_px, new_network
 from resdepth.normalization import Normalization
 from resdepth.paths import why_no_file
 
@@ -57,6 +58,11 @@ class Architecture:
         """How often the network halves the resolution: tiles are multiples of 2^depth."""
         return int(self.settings.get("depth", 8))
 
+    @property
+    def halo_px(self) -> int:
+        """How far around an area of whole cells (2^depth pixels a side) the network looks."""
+        return halo_px(self.depth, str(self.settings.get("up_mode", "transpose")))
+
 
 @dataclass(frozen=True, eq=False)
 class Model:
@@ -84,6 +90,17 @@ class Model:
         """
         check_weights(self.architecture, self.weights)
         return load_weights(build_network(self.architecture), self.weights).eval()
+
+
+def fingerprint(model: Model) -> str:
+    """What tells a model from every other: a hash of all that rules its results."""
+    digest = hashlib.sha256()
+    constants = {"architecture": asdict(model.architecture), "normalization": asdict(model.normalization)}
+    digest.update(json.dumps(constants, sort_keys=True, default=str).encode())
+    for name, values in sorted(model.weights.items()):
+        digest.update(name.encode())
+        digest.update(values.detach().cpu().contiguous().float().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def build_network(architecture: Architecture) -> nn.Module:

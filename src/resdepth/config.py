@@ -14,6 +14,9 @@ from resdepth.windows import Strategy
 Activation = Literal["relu", "lrelu", "prelu"]
 UpMode = Literal["transpose", "bilinear"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["fp32", "bf16", "auto"]
+Mode = Literal["exact", "seamless"]
+Fuse = Literal["median", "mean"]
 
 DEFAULT_TILE_SIZE = 256
 LARGEST_COUNT = 2**31 - 1
@@ -291,6 +294,10 @@ class TestGeneral(Section):
     """(new) Where to compute; `auto` takes CUDA, then MPS, then the CPU."""
     batch_size: Positive | None = None
     """(new) Tiles per step; by default what suits the device."""
+    mode: Mode = "exact"
+    """(new) `exact`: tiles as published; `seamless`: heights do not depend on tiles, and it is faster."""
+    precision: Precision = "fp32"
+    """(new) What the network computes in; `auto`: bf16 where the processor is made for it."""
 
 
 class TestOutput(Section):

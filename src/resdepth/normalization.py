@@ -55,10 +55,32 @@ def normalize_patch(
         inputs: what the network sees.
     """
     centre = patch_centre(dsm)
+    return NormalizedPatch(normalize(dsm, np.float64(centre), views, normalization, inputs), centre)
+
+
+def normalize(
+    dsm: Array,
+    reference: NDArray[np.float64] | np.float64,
+    views: Array,
+    normalization: Normalization,
+    inputs: Inputs,
+) -> Array:
+    """The channels that a network sees: the DSM above a reference, over sigma; the views standardised.
+
+    Args:
+        dsm: (H, W) float32, metres; voids count as heights at the reference.
+        reference: metres, one for all or (H, W); where it is NaN the DSM counts as void.
+        views: (V, H, W) float32 grey values, NaN = void; voids become the mean grey value.
+        normalization: the run's constants.
+        inputs: what the network sees.
+
+    Returns:
+        (C, H, W) float32, without voids.
+    """
     channels = np.empty((inputs.n_channels, *dsm.shape), dtype=np.float32)
     first_view = int(inputs.uses_dsm)
     if inputs.uses_dsm:
-        channels[0] = (dsm - np.float64(centre)) / normalization.height_sigma
+        channels[0] = (dsm - reference) / normalization.height_sigma
     if inputs.n_views:
         if normalization.image_mean is None or normalization.image_std is None:
             raise ValueError("a network with images needs image_mean and image_std")
@@ -66,7 +88,7 @@ def normalize_patch(
             normalization.image_std
         )
     np.nan_to_num(channels, copy=False, nan=0.0)
-    return NormalizedPatch(channels, centre)
+    return channels
 
 
 def patch_centre(dsm: Array) -> float:

@@ -1,12 +1,11 @@
-"""Rasters in and out. The only user of rasterio; nodata numbers exist nowhere else: inside, void is NaN."""
+"""Rasters in and out. Nodata numbers exist nowhere else: inside, void is NaN."""
 
-import json
 import os
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -16,138 +15,24 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.env import set_gdal_config
-from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterioWindow
 
-from resdepth.atomic import atomic_path
 from resdepth.errors import ResDepthError
+from resdepth.grid import Grid, short_name
 from resdepth.windows import Window
 
 Array = NDArray[np.float32]
 Method = Literal["nearest", "bilinear", "average"]
 
 NODATA = -9999.0
-# Two grids are the same if their corners agree within this share of a pixel.
-CORNER_TOLERANCE_PX = 0.01
 
 _WARNINGS = threading.Lock()
 
 # By default GDAL keeps up to 5 % of the machine's memory in decoded blocks, whatever we promise of ours.
 if "GDAL_CACHEMAX" not in os.environ:
     set_gdal_config("GDAL_CACHEMAX", 128 * 2**20)
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Where the pixels of a raster lie.
-
-    Attributes:
-        height, width: in pixels.
-        transform: affine map from (column, row) to map coordinates, six numbers a, b, c, d, e, f.
-        crs: coordinate reference system as WKT; empty if unknown.
-        crs_name: the same for people ("EPSG:32632").
-    """
-
-    height: int
-    width: int
-    transform: tuple[float, float, float, float, float, float]
-    crs: str = field(default="", repr=False)
-    crs_name: str = field(default="unknown", compare=False)
-
-    @property
-    def whole(self) -> Window:
-        """The window of all pixels."""
-        return Window(0, 0, self.height, self.width)
-
-    @property
-    def pixel_area(self) -> float:
-        """Area of a pixel in squared map units (m2 in projected systems)."""
-        a, b, _, d, e, _ = self.transform
-        return abs(a * e - b * d)
-
-    @property
-    def gsd(self) -> float:
-        """Side of a pixel in map units."""
-        return float(np.sqrt(self.pixel_area))
-
-    def map_position(self, row: float, col: float) -> tuple[float, float]:
-        """Map coordinates (x, y) of a pixel corner."""
-        a, b, c, d, e, f = self.transform
-        return (a * col + b * row + c, d * col + e * row + f)
-
-    def crop(self, window: Window) -> "Grid":
-        """The grid of a part of this raster."""
-        a, b, _, d, e, _ = self.transform
-        x, y = self.map_position(window.row, window.col)
-        return Grid(window.height, window.width, (a, b, x, d, e, y), self.crs, self.crs_name)
-
-    def differences(self, other: "Grid") -> list[str]:
-        """In words, what keeps the two grids from being pixel-aligned; empty if they are the same."""
-        found = []
-        if (self.height, self.width) != (other.height, other.width):
-            found.append(
-                f"size {other.height} x {other.width} instead of {self.height} x {self.width} pixels"
-            )
-        if not _same_horizontally(self.crs, other.crs):
-            found.append(f"CRS {other.crs_name} instead of {self.crs_name}")
-        if self._corner_shift_px(other) > CORNER_TOLERANCE_PX:
-            ours, theirs = self.transform, other.transform
-            found.append(f"{_placement(theirs)} instead of {_placement(ours)}")
-        return found
-
-    def _corner_shift_px(self, other: "Grid") -> float:
-        corners = [(0, 0), (0, self.width), (self.height, 0), (self.height, self.width)]
-        shifts = [
-            np.hypot(*np.subtract(self.map_position(*corner), other.map_position(*corner)))
-            for corner in corners
-        ]
-        return float(max(shifts)) / max(self.gsd, 1e-30)
-
-
-def _same_horizontally(first: str, second: str) -> bool:
-    """Whether two CRSs place pixels alike, whatever their names and their heights; unknown ones might."""
-    if not first or not second or first == second:
-        return True
-    one, other = (_horizontal(CRS.from_wkt(wkt)) for wkt in (first, second))
-    return bool(one == other) or (one.to_epsg() is not None and one.to_epsg() == other.to_epsg())
-
-
-def _horizontal(crs: CRS) -> CRS:
-    """A CRS without its vertical part: a DSM may have one, and its ortho-images none."""
-    described = crs.to_dict(projjson=True)
-    if described.get("type") != "CompoundCRS":
-        return crs
-    return CRS.from_string(json.dumps(described["components"][0]))
-
-
-def find_crs(text: str) -> tuple[str, str]:
-    """WKT and short name of the horizontal part of a CRS given as "EPSG:7415", as WKT or as a URN.
-
-    Raises:
-        ResDepthError: if there is no such CRS.
-    """
-    try:
-        crs = _horizontal(CRS.from_user_input(text))
-        return crs.to_wkt(), _short_name(crs)
-    except CRSError as error:
-        raise ResDepthError(f"{text[:80]!r} is no coordinate system that GDAL knows ({error})") from error
-
-
-def metres_per_unit(crs: str) -> float | None:
-    """Length in metres of the horizontal unit of a CRS given as WKT; None where the unit is an angle."""
-    known = _horizontal(CRS.from_wkt(crs))
-    return None if known.is_geographic else float(known.linear_units_factor[1])
-
-
-def _short_name(crs: CRS) -> str:
-    epsg = crs.to_epsg()
-    return f"EPSG:{epsg}" if epsg else str(crs.to_string())
-
-
-def _placement(transform: tuple[float, ...]) -> str:
-    a, _, c, _, e, f = transform
-    return f"origin ({c:.10g}, {f:.10g}) with pixel size ({a:.6g}, {e:.6g})"
 
 
 @dataclass(frozen=True)
@@ -199,11 +84,21 @@ def read_header(path: Path) -> Header:
         if np.dtype(dataset.dtypes[0]).kind not in "iuf":
             raise ResDepthError(f"{path}: holds {dataset.dtypes[0]} values; integers or floats are expected")
         crs = dataset.crs
-        wkt, name = (crs.to_wkt(), _short_name(crs)) if crs else ("", "unknown")
+        wkt, name = (crs.to_wkt(), short_name(crs)) if crs else ("", "unknown")
         grid = Grid(dataset.height, dataset.width, tuple(dataset.transform)[:6], wkt, name)
         flags = dataset.mask_flag_enums[0]
         has_mask = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
         return Header(path, grid, dataset.count, dataset.dtypes[0], dataset.nodata, has_mask)
+
+
+def read_tags(path: Path) -> dict[str, str]:
+    """The text that a raster keeps about itself.
+
+    Raises:
+        ResDepthError: if it is no raster.
+    """
+    with open_dataset(path) as dataset:
+        return {str(name): str(value) for name, value in dataset.tags().items()}
 
 
 class Band(Protocol):
@@ -311,62 +206,6 @@ def _void_to_nan(values: NDArray[Any], nodata: float | None, valid: NDArray[np.b
     if valid is not None:
         result[~valid] = np.nan
     return result
-
-
-class GeoTiffWriter:
-    """An open GeoTIFF that is being filled; see `new_geotiff`."""
-
-    def __init__(self, dataset: Any, dtype: str) -> None:
-        self._dataset, self._dtype = dataset, np.dtype(dtype)
-
-    def write(self, row: int, values: NDArray[Any], *, col: int = 0) -> None:
-        """Write full rows from `row` on, in a tiled file a part of them from `col` on; NaN becomes nodata."""
-        stored = np.where(np.isnan(values), NODATA, values) if self._dtype.kind == "f" else values
-        height, width = values.shape
-        window = RasterioWindow(col, row, width, height)
-        self._dataset.write(stored.astype(self._dtype), 1, window=window)
-
-
-@contextmanager
-def new_geotiff(
-    path: Path, grid: Grid, *, dtype: str = "float32", tile: int | None = None
-) -> Iterator[GeoTiffWriter]:
-    """Write a one-band GeoTIFF (LZW, nodata -9999); it appears under its name only once it is complete.
-
-    Args:
-        path: the file; its folder exists.
-        grid: size and georeference.
-        dtype: float32 or float64; or an integer type, which has no nodata value.
-        tile: side of the file's tiles in pixels, a multiple of 16; None: it is stored row by row.
-
-    Raises:
-        ResDepthError: if it cannot be written (disk full, no permission).
-    """
-    floats = np.dtype(dtype).kind == "f"
-    layout = {"tiled": True, "blockxsize": tile, "blockysize": tile} if tile else {}
-    try:
-        with (
-            atomic_path(path) as temporary,
-            rasterio.open(
-                temporary,
-                "w",
-                driver="GTiff",
-                height=grid.height,
-                width=grid.width,
-                count=1,
-                dtype=dtype,
-                crs=grid.crs or None,
-                transform=rasterio.Affine(*grid.transform),
-                nodata=NODATA if floats else None,
-                compress="LZW",
-                predictor=3 if floats else 2,
-                BIGTIFF="IF_SAFER",
-                **layout,
-            ) as dataset,
-        ):
-            yield GeoTiffWriter(dataset, dtype)
-    except (RasterioError, OSError) as error:
-        raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error
 
 
 def count_voids(band: Band, windows: Iterator[Window] | list[Window], rows_at_once: int = 512) -> int:

@@ -10,7 +10,6 @@ from resdepth.blending import Strip, blend_tiles
 from resdepth.engine import Refiner
 from resdepth.errors import ResDepthError
 from resdepth.prefetch import in_order
-from resdepth.progress import Progress, Silent
 from resdepth.raster import Array
 from resdepth.scene import Scene, ViewSet
 from resdepth.windows import TileGrid, Window, tile_grid
@@ -22,7 +21,6 @@ def refine_region(
     region: Window,
     refiner: Refiner,
     tile: int,
-    progress: Progress | None = None,
     *,
     workers: int = 1,
 ) -> Iterator[Strip]:
@@ -37,25 +35,34 @@ def refine_region(
         region: at least tile x tile pixels.
         refiner: the model, ready to run.
         tile: side of a tile in pixels.
-        progress: is told of each batch, in tiles.
         workers: threads that read tiles ahead; 0 reads when the network waits.
 
     Raises:
         ResDepthError: if the DSM has a void in the region.
     """
     grid = tile_grid(region, tile, tile // 2)
-    return blend_tiles(grid, _refined_tiles(scene, view_set, grid, refiner, progress or Silent(), workers))
+    return refine_tiles(scene, view_set, grid, refiner, workers=workers)
+
+
+def refine_tiles(
+    scene: Scene,
+    view_set: ViewSet,
+    grid: TileGrid,
+    refiner: Refiner,
+    *,
+    workers: int = 1,
+) -> Iterator[Strip]:
+    """The same for tiles that are chosen already."""
+    return blend_tiles(grid, _refined_tiles(scene, view_set, grid, refiner, workers))
 
 
 def _refined_tiles(
-    scene: Scene, view_set: ViewSet, grid: TileGrid, refiner: Refiner, progress: Progress, workers: int
+    scene: Scene, view_set: ViewSet, grid: TileGrid, refiner: Refiner, workers: int
 ) -> Iterator[Array]:
     windows, size = grid.windows(), refiner.batch_size(grid.tile)
     batches = iter(lambda: list(islice(windows, size)), [])
     for dsm, views in in_order((partial(_read, scene, view_set, batch) for batch in batches), workers):
-        refined = refiner.refine(dsm, views)
-        progress.advance(len(refined))
-        yield from refined
+        yield from refiner.refine(dsm, views)
 
 
 def _read(scene: Scene, view_set: ViewSet, windows: list[Window]) -> tuple[Array, Array]:

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resdepth.errors import InputProblems, Problem, ResDepthError, has_errors
+from resdepth.grid import Grid
 from resdepth.paths import NO_SUCH_FILE, is_there
-from resdepth.raster import Array, ArrayBand, Band, FileBand, Grid, hold
+from resdepth.raster import Array, ArrayBand, Band, FileBand, hold
 from resdepth.windows import Window
 
 ViewSet = tuple[int, ...]

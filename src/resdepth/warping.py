@@ -22,7 +22,8 @@ from rasterio.windows import Window as RasterioWindow
 from resdepth.atomic import atomic_path
 from resdepth.camera import Rpc
 from resdepth.errors import ResDepthError
-from resdepth.raster import Array, Grid, open_dataset, unreferenced_allowed
+from resdepth.grid import Grid
+from resdepth.raster import Array, open_dataset, unreferenced_allowed
 from resdepth.windows import Window
 
 Values = NDArray[np.float64]

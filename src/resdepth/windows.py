@@ -58,6 +58,10 @@ class Window:
         col_stop = min(self.col_stop + margin, within.col_stop)
         return Window(row, col, row_stop - row, col_stop - col)
 
+    def moved(self, rows: int, cols: int) -> "Window":
+        """The window that lies so many pixels further down and to the right."""
+        return Window(self.row + rows, self.col + cols, self.height, self.width)
+
     def contains(self, inner: "Window") -> bool:
         """Whether every pixel of `inner` lies in this window."""
         return (
@@ -133,6 +137,26 @@ def blocks(region: Window, side: int) -> Iterator[Window]:
             yield Window(row, col, height, width)
 
 
+def aligned(window: Window, step: int) -> Window:
+    """The smallest window with sides on multiples of `step` that contains another."""
+    row, col = window.row // step * step, window.col // step * step
+    height, width = -(-window.row_stop // step) * step - row, -(-window.col_stop // step) * step - col
+    return Window(row, col, height, width)
+
+
+def lattice_blocks(region: Window, side: int, origin: tuple[int, int]) -> Iterator[Window]:
+    """The parts of a region that lie in one cell each of a lattice, row by row; each pixel once.
+
+    Args:
+        region: what is covered.
+        side: of the lattice's cells, in pixels.
+        origin: row and column, in the lattice's own pixels, of the pixel (0, 0).
+    """
+    cells = aligned(region.moved(*origin), side).moved(-origin[0], -origin[1])
+    for cell in blocks(cells, side):
+        yield cell.grown(0, within=region)
+
+
 @dataclass(frozen=True)
 class AxisTile:
     """One tile along one axis.
@@ -183,6 +207,18 @@ class TileGrid:
             for col in self.cols:
                 yield Window(self.region.row + row.start, self.region.col + col.start, self.tile, self.tile)
 
+    def touching(self, block: Window) -> "TileGrid":
+        """The tiles that cover a part of a block; within the block they weigh the same as among all."""
+        rows = _touching(self.rows, self.tile, block.row - self.region.row, block.row_stop - self.region.row)
+        cols = _touching(self.cols, self.tile, block.col - self.region.col, block.col_stop - self.region.col)
+        region = Window(
+            self.region.row + rows[0].start,
+            self.region.col + cols[0].start,
+            rows[-1].start + self.tile - rows[0].start,
+            cols[-1].start + self.tile - cols[0].start,
+        )
+        return TileGrid(region, self.tile, _rebased(rows), _rebased(cols))
+
     def fresh(self) -> Iterator[Window]:
         """For each tile, in the tile's own coordinates, the part that no earlier tile covers.
 
@@ -191,6 +227,15 @@ class TileGrid:
         for row in self.rows:
             for col in self.cols:
                 yield Window(row.shared, col.shared, self.tile - row.shared, self.tile - col.shared)
+
+
+def _touching(tiles: tuple[AxisTile, ...], tile: int, start: int, stop: int) -> tuple[AxisTile, ...]:
+    return tuple(one for one in tiles if one.start < stop and one.start + tile > start)
+
+
+def _rebased(tiles: tuple[AxisTile, ...]) -> tuple[AxisTile, ...]:
+    first = tiles[0].start
+    return tuple(AxisTile(one.start - first, one.shared if index else 0) for index, one in enumerate(tiles))
 
 
 def tile_grid(region: Window, tile: int, stride: int) -> TileGrid:

@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
-from resdepth.networks.unet import UNet
+from resdepth.networks.unet import UNet, halo_px
+
+__all__ = ["NETWORKS", "UNet", "halo_px", "new_network"]
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"UNet": UNet}
 

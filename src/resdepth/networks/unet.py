@@ -17,6 +17,26 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+def halo_px(depth: int, up_mode: str) -> int:
+    """How many pixels on each side of an area the network looks at; what lies beyond changes nothing inside.
+
+    The area and the halo consist of whole cells of the coarsest level, 2^depth pixels a side.
+
+    Args:
+        depth: the network's setting: how often it halves the resolution.
+        up_mode: the network's setting: how it doubles it again.
+    """
+    interpolated = int(up_mode == "bilinear")  # from the cells beside it, too
+    first = 0  # the area's first pixel, and from there the first that it sees
+    for _ in range(depth):  # back through the decoder, the last layer first
+        first = (first - 1 - interpolated) // 2
+    first -= 1  # the bottleneck
+    for _ in range(depth):  # and through the encoder
+        first = 2 * first - 1
+    cell: int = 2**depth
+    return -(first // cell) * cell
+
+
 def _conv_block(n_in: int, n_out: int, activation: str, *, batch_norm: bool) -> nn.Sequential:
     layers: list[nn.Module] = [nn.Conv2d(n_in, n_out, 3, padding=1, bias=not batch_norm)]
     if batch_norm:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resdepth.atomic import write_text
-from resdepth.raster import Grid, read_header, read_resampled
+from resdepth.grid import Grid
+from resdepth.raster import read_header, read_resampled
 from resdepth.report.pictures import black_where, error_colours, grey, hillshade, png
 from resdepth.windows import Window
 

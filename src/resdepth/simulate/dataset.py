@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from resdepth.atomic import write_json, write_text
+from resdepth.grid import Grid
 from resdepth.pretrained import SMALLEST_TILE_OF_MODEL, TOWN_STEREO
-from resdepth.raster import Grid
 from resdepth.simulate.plan import Pair
 from resdepth.simulate.shots import Shot
 from resdepth.windows import N_STRIPES

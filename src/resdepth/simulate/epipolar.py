@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from resdepth.camera import Rpc
 from resdepth.errors import ResDepthError
-from resdepth.raster import Grid
+from resdepth.grid import Grid
 from resdepth.warping import to_geographic
 
 Array = NDArray[np.float32]

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.raster import Grid
+from resdepth.grid import Grid
 from resdepth.simulate.epipolar import Points
 from resdepth.simulate.light import fractional_pixels
 from resdepth.warping import fill_voids

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.raster import Grid
+from resdepth.grid import Grid
 from resdepth.simulate import cars, materials
 from resdepth.simulate.rays import inverted, profiles_around, shadow_heights, shifted, warped
 from resdepth.simulate.surface import Codes, Objects, Surface, Truth

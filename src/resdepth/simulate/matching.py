@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resdepth.camera import Rpc
-from resdepth.raster import Grid
+from resdepth.grid import Grid
 from resdepth.simulate.epipolar import Points, Rectified, rectified, triangulated
 from resdepth.warping import to_geographic
 from resdepth.windows import Window

@@ -8,7 +8,7 @@ import numpy as np
 
 from resdepth.camera import Direction
 from resdepth.errors import Problem
-from resdepth.raster import Grid
+from resdepth.grid import Grid
 from resdepth.simulate.light import Day, Sun
 from resdepth.simulate.settings import SimulateConfig
 from resdepth.simulate.shots import Shot, aim

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from resdepth.raster import Grid
+from resdepth.grid import Grid
 
 Array = NDArray[np.float32]
 

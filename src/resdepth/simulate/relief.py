@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.raster import Grid
+from resdepth.grid import Grid
 from resdepth.simulate.surface import Heights, Truth
 from resdepth.windows import Window, blocks
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resdepth.camera import AffineView
-from resdepth.raster import Grid
+from resdepth.grid import Grid
 from resdepth.simulate.light import Day, Lit, Look, Sun, fractional_pixels, lit_surface, normal
 from resdepth.simulate.materials import wall_albedo
 from resdepth.simulate.noise import smooth_noise

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from resdepth.camera import AffineView, Direction, Rpc, affine_view, fit_rpc, placed
-from resdepth.raster import Grid
+from resdepth.grid import Grid
 from resdepth.simulate.light import Day
 from resdepth.warping import to_geographic
 from resdepth.windows import Window

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from resdepth.allocator import tune_allocator
 from resdepth.atomic import write_json
 from resdepth.errors import InputProblems, Interrupted, ResDepthError
+from resdepth.grid import Grid
 from resdepth.progress import Progress, progress_bar
-from resdepth.raster import FileBand, Grid, read_header, read_resampled
+from resdepth.raster import FileBand, read_header, read_resampled
 from resdepth.release import __version__
 from resdepth.simulate.dataset import SceneFolder, write_configs, write_lists
 from resdepth.simulate.light import Look

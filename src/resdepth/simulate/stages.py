@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from resdepth.geotiff import new_geotiff
+from resdepth.grid import Grid
 from resdepth.prefetch import in_order
 from resdepth.progress import Progress
-from resdepth.raster import FileBand, Grid, new_geotiff
+from resdepth.raster import FileBand
 from resdepth.simulate.dataset import SceneFolder
 from resdepth.simulate.fusion import filled, fused, rasterized, refined_to
 from resdepth.simulate.light import Day, Look, in_shadow

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.raster import Grid
+from resdepth.grid import Grid
 from resdepth.windows import Window
 
 Heights = NDArray[np.float32]

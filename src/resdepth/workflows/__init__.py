@@ -3,7 +3,8 @@
 Simulation stands aside (workflows/simulating.py): it needs packages that training and refinement do not.
 """
 
-from resdepth.workflows.surfaces import evaluate, refine
+from resdepth.workflows.judging import evaluate
+from resdepth.workflows.refining import refine
 from resdepth.workflows.testing import PairResult, test
 from resdepth.workflows.training import resume, train
 

@@ -12,9 +12,10 @@ import numpy as np
 
 from resdepth.atomic import atomic_path, write_json
 from resdepth.blending import Strip
+from resdepth.blockwise import Work, refined_strips
 from resdepth.checking import TestArea, TestPlan, plan_test
 from resdepth.config import TestGeneral
-from resdepth.engine import Refiner, choose_device
+from resdepth.engine import Refiner, choose_device, choose_precision
 from resdepth.errors import ResDepthError
 from resdepth.evaluation import (
     BUILDING_DILATION_PX,
@@ -24,14 +25,15 @@ from resdepth.evaluation import (
     object_classes,
     statistics,
 )
+from resdepth.geotiff import new_geotiff
 from resdepth.progress import Progress, progress_bar
 from resdepth.published import CONFIG_FILE
-from resdepth.raster import Array, new_geotiff
+from resdepth.raster import Array
 from resdepth.refinement import refine_region
 from resdepth.report.text import format_overall_statistics, format_statistics, write_statistics
 from resdepth.runs import ORIGINAL_CONFIG_FILE
 from resdepth.scene import MASKS, Scene, ViewSet
-from resdepth.windows import Window, tile_grid
+from resdepth.windows import Window
 from resdepth.workflows.descriptions import complete_config, extents, warn
 
 logger = logging.getLogger(__name__)
@@ -85,25 +87,22 @@ def test(config: str | Path) -> list[PairResult]:
     plan = plan_test(Path(config))
     warn(plan.warnings)
     general = plan.config.general
-    refiner = Refiner(plan.model, device=choose_device(general.device), batch_size=general.batch_size)
+    device = choose_device(general.device)
+    refiner = Refiner(
+        plan.model,
+        device=device,
+        batch_size=general.batch_size,
+        precision=choose_precision(general.precision, device),
+    )
     results = []
-    tiles = _count_tiles(plan)
-    with progress_bar("refining", tiles, unit="tiles") as progress:
+    pixels = sum(region.area * len(area.view_sets) for area in plan.areas for region in area.regions)
+    with progress_bar("refining", pixels / 1e6, unit="Mpx") as progress:
         for index, area in enumerate(plan.areas):
             results += _test_area(plan, index, area, refiner, progress)
     return results
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # not a pytest function
-
-
-def _count_tiles(plan: TestPlan) -> int:
-    tile = plan.config.general.tile_size
-    return sum(
-        len(tile_grid(region, tile, tile // 2)) * len(area.view_sets)
-        for area in plan.areas
-        for region in area.regions
-    )
 
 
 def _test_area(
@@ -155,11 +154,18 @@ class _Job:
 
     def strips(self, region: Window) -> Iterator[Strip]:
         """The refined heights of a region."""
-        workers = min(4, os.cpu_count() or 1) if self.settings.workers is None else self.settings.workers
-        return refine_region(
-            self.scene, self.view_set, region, self.refiner, self.settings.tile_size, self.progress,
-            workers=workers,
-        )  # fmt: skip
+        settings = self.settings
+        workers = min(4, os.cpu_count() or 1) if settings.workers is None else settings.workers
+        if settings.mode == "exact":
+            strips = refine_region(
+                self.scene, self.view_set, region, self.refiner, settings.tile_size, workers=workers
+            )
+        else:
+            work = Work(self.scene, region, (self.view_set,), "seamless", settings.tile_size)
+            strips = refined_strips(work, self.refiner, workers=workers)
+        for strip in strips:
+            self.progress.advance(strip.values.size / 1e6)
+            yield strip
 
 
 def _refine_area(

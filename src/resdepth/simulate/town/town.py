@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from resdepth.raster import Grid
+from resdepth.grid import Grid
 from resdepth.simulate.surface import Surface, SurfaceClass
 from resdepth.simulate.town.block import Block
 from resdepth.simulate.town.canvas import (

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resdepth.errors import ResDepthError
-from resdepth.raster import Grid
+from resdepth.grid import Grid
 from resdepth.simulate.surface import SurfaceClass
 from resdepth.simulate.truths.cityjson import CityModel, CitySurface, read_city_model
 from resdepth.simulate.truths.facets import Facets, Floats, paint, plan_facets

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from resdepth.errors import ResDepthError
-from resdepth.raster import FileBand, Grid, Method, read_resampled
+from resdepth.grid import Grid
+from resdepth.raster import FileBand, Method, read_resampled
 from resdepth.simulate.surface import Heights
 from resdepth.simulate.truths.options import TruthOptions
 from resdepth.simulate.truths.placing import (

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.raster import Grid
+from resdepth.grid import Grid
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

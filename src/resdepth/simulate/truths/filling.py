@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.raster import Grid
+from resdepth.grid import Grid
 from resdepth.simulate.surface import Heights
 from resdepth.windows import Window
 

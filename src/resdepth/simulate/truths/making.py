@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from resdepth.errors import ResDepthError
+from resdepth.grid import Grid
 from resdepth.progress import Progress
-from resdepth.raster import Grid
 from resdepth.simulate.surface import BUILDING_CLASSES, VEGETATION_CLASSES, Heights, Surface, is_any
 from resdepth.simulate.truths.crowns import crown_numbers, crown_reach_px
 from resdepth.simulate.truths.filling import CELL, REACH, coarse_heights, fill

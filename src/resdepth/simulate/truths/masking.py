@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from resdepth.errors import InputProblems, Problem
-from resdepth.raster import FileBand, Grid, read_header, read_resampled
+from resdepth.grid import Grid
+from resdepth.raster import FileBand, read_header, read_resampled
 from resdepth.simulate.surface import BUILDING_CLASSES, Codes, Heights, Mask, SurfaceClass, is_any
 from resdepth.simulate.truths.sketch import ROOF, UNKNOWN
 from resdepth.windows import Window

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from resdepth.errors import ResDepthError
-from resdepth.raster import Grid, find_crs, metres_per_unit
+from resdepth.grid import Grid, find_crs, metres_per_unit
 from resdepth.simulate.truths.options import TruthOptions
 
 Bounds = tuple[float, float, float, float]

@@ -5,7 +5,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from resdepth.raster import Grid
+from resdepth.grid import Grid
 from resdepth.simulate.surface import Codes, Heights, Mask, Objects
 from resdepth.windows import Window
 

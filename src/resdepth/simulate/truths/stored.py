@@ -11,7 +11,9 @@ import numpy as np
 
 from resdepth.atomic import atomic_path
 from resdepth.errors import ResDepthError
-from resdepth.raster import FileBand, GeoTiffWriter, Grid, new_geotiff
+from resdepth.geotiff import GeoTiffWriter, new_geotiff
+from resdepth.grid import Grid
+from resdepth.raster import FileBand
 from resdepth.simulate.surface import Surface
 from resdepth.simulate.truths.options import TruthOptions
 from resdepth.windows import Window

@@ -1,0 +1,290 @@
+"""Refining one block of a raster: what must be read for it, what the network makes of it, what is kept.
+
+A block's result depends on nothing but the place: not on the other blocks, nor on their order. So blocks can
+be computed by anybody at any time.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resdepth.blending import Strip
+from resdepth.config import Fuse, Mode
+from resdepth.engine import Refiner
+from resdepth.prefetch import in_order
+from resdepth.raster import Array, ArrayBand
+from resdepth.reference import Reference
+from resdepth.refinement import refine_tiles
+from resdepth.scene import Scene, ViewSet
+from resdepth.warping import fill_voids
+from resdepth.windows import TileGrid, Window, aligned, lattice_blocks, tile_grid
+
+FILL_REACH_PX = 100
+"""How far a void looks for heights; wider voids are seen as lying at the reference height."""
+EXACT_BLOCK_PX = 1024
+"""Tiles at the rims of blocks are computed twice; with such blocks few are."""
+NORMAL_MAD = 1.4826
+"""Makes the median absolute deviation of normally distributed heights their standard deviation."""
+
+
+class Provenance(IntEnum):
+    """Where a refined height comes from."""
+
+    VOID = 0
+    REFINED = 1
+    FILLED = 2
+    WITHOUT_IMAGE = 3
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done with each block of a raster.
+
+    Attributes:
+        scene: DSM and views.
+        region: what is refined.
+        view_sets: the views to show the network, one set after the other; ((),) without views.
+        mode: "exact" as published, or "seamless".
+        tile: side in pixels of the tiles of the model's training.
+        fill: keep the heights of voids that could be filled.
+        fuse: how the results of several view sets become one.
+    """
+
+    scene: Scene
+    region: Window
+    view_sets: tuple[ViewSet, ...]
+    mode: Mode
+    tile: int
+    fill: bool = False
+    fuse: Fuse = "median"
+
+    @property
+    def spreads(self) -> bool:
+        """Whether there are several results for each pixel."""
+        return len(self.view_sets) > 1
+
+
+@dataclass(frozen=True)
+class Given:
+    """What was read for a block.
+
+    Attributes:
+        block: the pixels to be refined.
+        around: where the heights lie.
+        measured: (h, w) float32 over `around`, metres, NaN = void.
+        filled: the same with voids filled, as far as heights are near.
+        near: where the views lie: all of the raster that the network looks at.
+        views: (h, w) float32 each over `near`, by their index, NaN = void.
+    """
+
+    block: Window
+    around: Window
+    measured: Array
+    filled: Array
+    near: Window
+    views: Mapping[int, Array]
+
+
+@dataclass(frozen=True)
+class RefinedBlock:
+    """A finished block.
+
+    Attributes:
+        block: its pixels.
+        heights: (H, W) float32, metres, NaN = void.
+        spread: of the results of several view sets, (H, W) float32, metres; None if there is one.
+        provenance: (H, W) uint8, see `Provenance`.
+    """
+
+    block: Window
+    heights: Array
+    spread: Array | None
+    provenance: NDArray[np.uint8]
+
+
+def read_block(work: Work, block: Window, refiner: Refiner) -> Given:
+    """Read what a block needs.
+
+    Raises:
+        ResDepthError: if pixels cannot be read.
+    """
+    whole = work.scene.grid.whole
+    near = _MODES[work.mode].looks_at(work, block, refiner).grown(0, within=whole)
+    needed = near
+    if work.mode == "seamless":
+        down, right = work.scene.grid.lattice_origin
+        reference = Reference(work.tile).needs(near.moved(down, right)).moved(-down, -right)
+        needed = reference.grown(0, within=whole)
+    around = _union(near.grown(FILL_REACH_PX, within=whole), needed)
+    measured = work.scene.dsm.read(around)
+    filled = measured
+    if np.isnan(measured).any() and not np.isnan(measured).all():
+        filled = fill_voids(measured, FILL_REACH_PX)
+    used = sorted({index for view_set in work.view_sets for index in view_set})
+    return Given(
+        block, around, measured, filled, near, {index: work.scene.views[index].read(near) for index in used}
+    )
+
+
+def _union(first: Window, second: Window) -> Window:
+    row, col = min(first.row, second.row), min(first.col, second.col)
+    row_stop, col_stop = max(first.row_stop, second.row_stop), max(first.col_stop, second.col_stop)
+    return Window(row, col, row_stop - row, col_stop - col)
+
+
+def refine_block(work: Work, given: Given, refiner: Refiner) -> RefinedBlock:
+    """Refine a block with each view set, and put the results together."""
+    inside = given.block.relative_to(given.around).slices
+    void = np.isnan(given.measured[inside])
+    fillable = void & ~np.isnan(given.filled[inside])
+    kept = ~void | fillable if work.fill else ~void
+    if not kept.any():
+        nothing = np.full(given.block.shape, np.nan, dtype=np.float32)
+        spread = nothing.copy() if work.spreads else None
+        return RefinedBlock(given.block, nothing, spread, np.zeros(given.block.shape, dtype=np.uint8))
+    results = [_MODES[work.mode].refine(work, given, view_set, refiner) for view_set in work.view_sets]
+    seen = [_all_seen(given, view_set) for view_set in work.view_sets]
+    heights, spread = (results[0], None) if len(results) == 1 else _fused(results, seen, work.fuse)
+    provenance = np.where(void, Provenance.FILLED, Provenance.REFINED).astype(np.uint8)
+    provenance[~void & ~np.any(seen, axis=0)] = Provenance.WITHOUT_IMAGE
+    provenance[~kept] = Provenance.VOID
+    heights[~kept] = np.nan
+    if spread is not None:
+        spread[~kept] = np.nan
+    return RefinedBlock(given.block, heights, spread, provenance)
+
+
+def _all_seen(given: Given, view_set: ViewSet) -> NDArray[np.bool_]:
+    """Where each view of a set shows something."""
+    inside = given.block.relative_to(given.near).slices
+    seen = np.ones(given.block.shape, dtype=bool)
+    for index in view_set:
+        seen &= ~np.isnan(given.views[index][inside])
+    return seen
+
+
+def _fused(results: list[Array], seen: list[NDArray[np.bool_]], fuse: Fuse) -> tuple[Array, Array]:
+    """One height from several, and their spread; where some views see nothing, the others decide."""
+    stack = np.stack(results)
+    seeing = np.stack(seen)
+    stack[~seeing & seeing.any(axis=0)] = np.nan
+    if fuse == "mean":
+        return np.nanmean(stack, axis=0), np.nanstd(stack, axis=0)
+    heights: Array = np.nanmedian(stack, axis=0)
+    spread = NORMAL_MAD * np.nanmedian(np.abs(stack - heights), axis=0)
+    return heights, spread.astype(np.float32)
+
+
+def _tiles(work: Work, block: Window) -> TileGrid:
+    return tile_grid(work.region, work.tile, work.tile // 2).touching(block)
+
+
+def _tiles_area(work: Work, block: Window, refiner: Refiner) -> Window:  # noqa: ARG001 - as its sibling
+    return _tiles(work, block).region
+
+
+def _refine_exactly(work: Work, given: Given, view_set: ViewSet, refiner: Refiner) -> Array:
+    """As published: tiles with half their side as stride, each above its own mean, merged by ramps."""
+    grid = _tiles(work, given.block)
+    area = work.scene.grid.crop(grid.region)
+    heights = given.filled[grid.region.relative_to(given.around).slices]
+    heights = np.where(np.isnan(heights), np.nanmean(heights), heights)  # voids wider than the reach
+    views = {index: ArrayBand(given.views[index], area) for index in view_set}
+    scene = Scene(work.scene.name, area, ArrayBand(heights, area), views=views)
+    here = TileGrid(area.whole, grid.tile, grid.rows, grid.cols)
+    inside = given.block.relative_to(grid.region)
+    refined = np.empty(here.region.shape, dtype=np.float32)
+    for strip in refine_tiles(scene, view_set, here, refiner):
+        refined[strip.row : strip.row + len(strip.values)] = strip.values
+    return refined[inside.slices].copy()
+
+
+def _seen_by_network(work: Work, block: Window, refiner: Refiner) -> Window:
+    """The block and its halo in whole cells of the network; may reach beyond the raster."""
+    architecture = refiner.model.architecture
+    down, right = work.scene.grid.lattice_origin
+    cells = aligned(block.moved(down, right), 2**architecture.depth)
+    halo = architecture.halo_px
+    return Window(
+        cells.row - down - halo, cells.col - right - halo, cells.height + 2 * halo, cells.width + 2 * halo
+    )
+
+
+def _refine_seamlessly(work: Work, given: Given, view_set: ViewSet, refiner: Refiner) -> Array:
+    """The block at once, with all that the network looks at, above a reference that the place decides."""
+    seen, near = _seen_by_network(work, given.block, refiner), given.near
+    down, right = work.scene.grid.lattice_origin
+    reference = Reference(work.tile).over(
+        near.moved(down, right), given.measured, given.around.moved(down, right)
+    )
+    margin = (
+        (near.row - seen.row, seen.row_stop - near.row_stop),
+        (near.col - seen.col, seen.col_stop - near.col_stop),
+    )
+    heights = given.filled[near.relative_to(given.around).slices]
+    shape = (len(view_set), *near.shape)
+    views = np.stack([given.views[index] for index in view_set]) if view_set else np.empty(shape, np.float32)
+    refined = refiner.refine_above(reference, heights, views, margin)
+    return refined[given.block.relative_to(near).slices].copy()
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How one mode refines.
+
+    Attributes:
+        looks_at: the pixels that a block depends on.
+        refine: the heights of a block with one view set.
+    """
+
+    looks_at: Callable[[Work, Window, Refiner], Window]
+    refine: Callable[[Work, Given, ViewSet, Refiner], Array]
+
+
+_MODES: dict[Mode, _Way] = {
+    "exact": _Way(_tiles_area, _refine_exactly),
+    "seamless": _Way(_seen_by_network, _refine_seamlessly),
+}
+
+
+def block_side(work: Work, refiner: Refiner) -> int:
+    """Side in pixels of the blocks to work with."""
+    return EXACT_BLOCK_PX if work.mode == "exact" else refiner.block_side()
+
+
+def refined_blocks(
+    work: Work, refiner: Refiner, windows: Iterable[Window], *, workers: int = 1
+) -> Iterator[RefinedBlock]:
+    """Refine blocks one after the other, in their order.
+
+    Args:
+        work: what to do.
+        refiner: the model, ready to run.
+        windows: the blocks.
+        workers: threads that read blocks ahead; 0 reads when the network waits.
+    """
+    for given in in_order((partial(read_block, work, window, refiner) for window in windows), workers):
+        yield refine_block(work, given, refiner)
+
+
+def refined_strips(work: Work, refiner: Refiner, *, workers: int = 1) -> Iterator[Strip]:
+    """The refined heights of the region, in strips from top to bottom, NaN = void.
+
+    Args:
+        work: what to do.
+        refiner: the model, ready to run.
+        workers: threads that read blocks ahead.
+    """
+    side = block_side(work, refiner)
+    row: list[RefinedBlock] = []
+    windows = lattice_blocks(work.region, side, work.scene.grid.lattice_origin)
+    for done in refined_blocks(work, refiner, windows, workers=workers):
+        row.append(done)
+        if done.block.col_stop == work.region.col_stop:
+            values = np.hstack([one.heights for one in row]).astype(np.float64)
+            yield Strip(done.block.row - work.region.row, values)
+            row = []

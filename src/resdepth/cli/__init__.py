@@ -1,0 +1,46 @@
+"""The commands. The only place that prints, exits, and configures logging."""
+
+import sys
+from typing import Any
+
+import rich_click as click
+
+from resdepth import __version__
+from resdepth.cli.learning import check, schema, test, train
+from resdepth.cli.making import convert_model, demo, download, simulate
+from resdepth.cli.refining import info, refine
+
+click.rich_click.SHOW_ARGUMENTS = True
+click.rich_click.TEXT_PARAGRAPH_LINEBREAKS = "\n\n"
+click.rich_click.COMMAND_GROUPS = {
+    "resdepth": [
+        {"name": "Refine", "commands": ["refine", "train", "test", "check"]},
+        {"name": "Models and data", "commands": ["info", "simulate", "demo", "convert-model", "download"]},
+        {"name": "Configuration", "commands": ["schema"]},
+    ]
+}
+
+
+@click.group("resdepth", context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="resdepth")
+def main() -> None:
+    """Refine digital surface models (DSMs) with what a network has learned from places with a good truth.
+
+    What to do is said in a configuration file (JSON); every key has a default but for the paths of your data.
+
+    \b
+    Examples:
+      resdepth demo                          see it work, in a minute, on a simulated town
+      resdepth check config_train.json       find every mistake in a configuration
+      resdepth train config_train.json       learn from your data
+      resdepth test config_test.json         refine, and compare with a truth
+    """
+
+
+for command in (refine, train, test, check, info, simulate, demo, convert_model, download, schema):
+    main.add_command(command)
+
+
+def run_old_script(name: str, arguments: list[str] | None = None) -> Any:
+    """`python train.py CONFIG` and `python test.py CONFIG`, as the published manual has them."""
+    return main.main(args=[name, *(sys.argv[1:] if arguments is None else arguments)], prog_name="resdepth")

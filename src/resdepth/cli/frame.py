@@ -1,0 +1,64 @@
+"""What all commands share: errors become messages and exit codes."""
+
+import errno
+import logging
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import ParamSpec
+
+import rich_click as click
+
+Params = ParamSpec("Params")
+
+EXIT_INPUT, EXIT_INTERRUPTED = 2, 130
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+CONFIG = click.argument("config", type=click.Path(path_type=Path))
+
+
+def fail(message: str, code: int = EXIT_INPUT) -> None:
+    """Say what is wrong, and exit."""
+    click.echo(message, err=True)
+    sys.exit(code)
+
+
+def guarded(command: Callable[Params, None]) -> Callable[Params, None]:
+    """Turn the errors that users can mend into a message and an exit code."""
+
+    @wraps(command)
+    def run(*args: Params.args, **kwargs: Params.kwargs) -> None:
+        from resdepth.errors import InputProblems, Interrupted, ResDepthError
+
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+        logging.getLogger("resdepth").setLevel(logging.INFO)
+        try:
+            command(*args, **kwargs)
+        except InputProblems as error:
+            count = sum(problem.severity == "error" for problem in error.problems)
+            for problem in error.problems:
+                click.echo(f"{problem.severity}: {problem}", err=True)
+            fail(f"{count} problem{'s' if count != 1 else ''}; nothing was written")
+        except Interrupted as error:
+            fail(str(error), EXIT_INTERRUPTED)
+        except ResDepthError as error:
+            fail(f"error: {error}")
+        except KeyboardInterrupt:
+            fail("stopped by Ctrl-C", EXIT_INTERRUPTED)
+        except OSError as error:
+            if error.filename is None and error.errno not in _DISK_FULL:
+                raise
+            fail(f"error: {error.filename or 'a file cannot be written'}: {error.strerror}")
+
+    return run
+
+
+def needs(module: str, extra: str) -> None:
+    """Refuse to go on without a module that an extra of the package brings."""
+    from importlib.util import find_spec
+
+    from resdepth.errors import ResDepthError
+
+    if find_spec(module) is None:
+        raise ResDepthError(f"this needs {module}, which is not installed: pip install 'resdepth[{extra}]'")

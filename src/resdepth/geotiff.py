@@ -1,0 +1,74 @@
+"""Rasters out: GeoTIFFs that appear complete or not at all."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterioWindow
+
+from resdepth.atomic import atomic_path
+from resdepth.errors import ResDepthError
+from resdepth.grid import Grid
+
+NODATA = -9999.0
+
+
+class GeoTiffWriter:
+    """An open GeoTIFF that is being filled; see `new_geotiff`."""
+
+    def __init__(self, dataset: Any, dtype: str) -> None:
+        self._dataset, self._dtype = dataset, np.dtype(dtype)
+
+    def write(self, row: int, values: NDArray[Any], *, col: int = 0) -> None:
+        """Write full rows from `row` on, in a tiled file a part of them from `col` on; NaN becomes nodata."""
+        stored = np.where(np.isnan(values), NODATA, values) if self._dtype.kind == "f" else values
+        height, width = values.shape
+        window = RasterioWindow(col, row, width, height)
+        self._dataset.write(stored.astype(self._dtype), 1, window=window)
+
+
+@contextmanager
+def new_geotiff(
+    path: Path, grid: Grid, *, dtype: str = "float32", tile: int | None = None
+) -> Iterator[GeoTiffWriter]:
+    """Write a one-band GeoTIFF (LZW, nodata -9999); it appears under its name only once it is complete.
+
+    Args:
+        path: the file; its folder exists.
+        grid: size and georeference.
+        dtype: float32 or float64; or an integer type, which has no nodata value.
+        tile: side of the file's tiles in pixels, a multiple of 16; None: it is stored row by row.
+
+    Raises:
+        ResDepthError: if it cannot be written (disk full, no permission).
+    """
+    floats = np.dtype(dtype).kind == "f"
+    layout = {"tiled": True, "blockxsize": tile, "blockysize": tile} if tile else {}
+    try:
+        with (
+            atomic_path(path) as temporary,
+            rasterio.open(
+                temporary,
+                "w",
+                driver="GTiff",
+                height=grid.height,
+                width=grid.width,
+                count=1,
+                dtype=dtype,
+                crs=grid.crs or None,
+                transform=rasterio.Affine(*grid.transform),
+                nodata=NODATA if floats else None,
+                compress="LZW",
+                predictor=3 if floats else 2,
+                BIGTIFF="IF_SAFER",
+                **layout,
+            ) as dataset,
+        ):
+            yield GeoTiffWriter(dataset, dtype)
+    except (RasterioError, OSError) as error:
+        raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error

@@ -1,0 +1,175 @@
+"""Where pixels lie: grids and coordinate reference systems."""
+
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+
+from resdepth.errors import ResDepthError
+from resdepth.windows import Window
+
+# Two grids are the same if their corners agree within this share of a pixel.
+CORNER_TOLERANCE_PX = 0.01
+# Rounds an origin between two pixels of the map's lattice: a share that no grid in use has (halves and
+# quarters are common), or rounding errors would decide.
+_BETWEEN_PX = 0.41
+
+
+Bounds = tuple[float, float, float, float]
+"""A rectangle of the map: xmin, ymin, xmax, ymax."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the pixels of a raster lie.
+
+    Attributes:
+        height, width: in pixels.
+        transform: affine map from (column, row) to map coordinates, six numbers a, b, c, d, e, f.
+        crs: coordinate reference system as WKT; empty if unknown.
+        crs_name: the same for people ("EPSG:32632").
+    """
+
+    height: int
+    width: int
+    transform: tuple[float, float, float, float, float, float]
+    crs: str = field(default="", repr=False)
+    crs_name: str = field(default="unknown", compare=False)
+
+    @property
+    def whole(self) -> Window:
+        """The window of all pixels."""
+        return Window(0, 0, self.height, self.width)
+
+    @property
+    def pixel_area(self) -> float:
+        """Area of a pixel in squared map units (m2 in projected systems)."""
+        a, b, _, d, e, _ = self.transform
+        return abs(a * e - b * d)
+
+    @property
+    def gsd(self) -> float:
+        """Side of a pixel in map units."""
+        return float(np.sqrt(self.pixel_area))
+
+    def map_position(self, row: float, col: float) -> tuple[float, float]:
+        """Map coordinates (x, y) of a pixel corner."""
+        a, b, c, d, e, f = self.transform
+        return (a * col + b * row + c, d * col + e * row + f)
+
+    @property
+    def lattice_origin(self) -> tuple[int, int]:
+        """Row and column of the first pixel in the lattice of pixels that covers the whole map.
+
+        It makes a place's number independent of where a raster begins: grids of one pixel size that are
+        pixel-aligned have one lattice.
+        """
+        a, b, c, d, e, f = self.transform
+        determinant = a * e - b * d
+        col, row = (e * c - b * f) / determinant, (a * f - d * c) / determinant
+        return int(np.floor(row + _BETWEEN_PX)), int(np.floor(col + _BETWEEN_PX))
+
+    def window_of(self, bounds: Bounds) -> Window:
+        """The pixels whose area touches a rectangle of the map; those of this raster.
+
+        Args:
+            bounds: xmin, ymin, xmax, ymax.
+
+        Raises:
+            ResDepthError: if the rectangle is empty or lies outside the raster.
+        """
+        xmin, ymin, xmax, ymax = bounds
+        a, b, c, d, e, f = self.transform
+        determinant = a * e - b * d
+        corners = [(x - c, y - f) for x in (xmin, xmax) for y in (ymin, ymax)]
+        cols = [(e * x - b * y) / determinant for x, y in corners]
+        rows = [(a * y - d * x) / determinant for x, y in corners]
+        # What a corner misses of a pixel's edge by rounding is no pixel.
+        row, col = int(np.floor(min(rows) + 1e-6)), int(np.floor(min(cols) + 1e-6))
+        row_stop, col_stop = int(np.ceil(max(rows) - 1e-6)), int(np.ceil(max(cols) - 1e-6))
+        window = Window(max(row, 0), max(col, 0), 0, 0)
+        height, width = min(row_stop, self.height) - window.row, min(col_stop, self.width) - window.col
+        if xmin >= xmax or ymin >= ymax or height <= 0 or width <= 0:
+            x0, y0 = self.map_position(self.height, 0)
+            x1, y1 = self.map_position(0, self.width)
+            raise ResDepthError(
+                f"region {xmin:.10g} {ymin:.10g} {xmax:.10g} {ymax:.10g} (xmin ymin xmax ymax): no pixel of "
+                f"the DSM lies in it, which covers {x0:.10g} {y0:.10g} {x1:.10g} {y1:.10g}"
+            )
+        return Window(window.row, window.col, height, width)
+
+    def crop(self, window: Window) -> "Grid":
+        """The grid of a part of this raster."""
+        a, b, _, d, e, _ = self.transform
+        x, y = self.map_position(window.row, window.col)
+        return Grid(window.height, window.width, (a, b, x, d, e, y), self.crs, self.crs_name)
+
+    def differences(self, other: "Grid") -> list[str]:
+        """In words, what keeps the two grids from being pixel-aligned; empty if they are the same."""
+        found = []
+        if (self.height, self.width) != (other.height, other.width):
+            found.append(
+                f"size {other.height} x {other.width} instead of {self.height} x {self.width} pixels"
+            )
+        if not _same_horizontally(self.crs, other.crs):
+            found.append(f"CRS {other.crs_name} instead of {self.crs_name}")
+        if self._corner_shift_px(other) > CORNER_TOLERANCE_PX:
+            ours, theirs = self.transform, other.transform
+            found.append(f"{_placement(theirs)} instead of {_placement(ours)}")
+        return found
+
+    def _corner_shift_px(self, other: "Grid") -> float:
+        corners = [(0, 0), (0, self.width), (self.height, 0), (self.height, self.width)]
+        shifts = [
+            np.hypot(*np.subtract(self.map_position(*corner), other.map_position(*corner)))
+            for corner in corners
+        ]
+        return float(max(shifts)) / max(self.gsd, 1e-30)
+
+
+def _same_horizontally(first: str, second: str) -> bool:
+    """Whether two CRSs place pixels alike, whatever their names and their heights; unknown ones might."""
+    if not first or not second or first == second:
+        return True
+    one, other = (_horizontal(CRS.from_wkt(wkt)) for wkt in (first, second))
+    return bool(one == other) or (one.to_epsg() is not None and one.to_epsg() == other.to_epsg())
+
+
+def _horizontal(crs: CRS) -> CRS:
+    """A CRS without its vertical part: a DSM may have one, and its ortho-images none."""
+    described = crs.to_dict(projjson=True)
+    if described.get("type") != "CompoundCRS":
+        return crs
+    return CRS.from_string(json.dumps(described["components"][0]))
+
+
+def find_crs(text: str) -> tuple[str, str]:
+    """WKT and short name of the horizontal part of a CRS given as "EPSG:7415", as WKT or as a URN.
+
+    Raises:
+        ResDepthError: if there is no such CRS.
+    """
+    try:
+        crs = _horizontal(CRS.from_user_input(text))
+        return crs.to_wkt(), short_name(crs)
+    except CRSError as error:
+        raise ResDepthError(f"{text[:80]!r} is no coordinate system that GDAL knows ({error})") from error
+
+
+def metres_per_unit(crs: str) -> float | None:
+    """Length in metres of the horizontal unit of a CRS given as WKT; None where the unit is an angle."""
+    known = _horizontal(CRS.from_wkt(crs))
+    return None if known.is_geographic else float(known.linear_units_factor[1])
+
+
+def short_name(crs: CRS) -> str:
+    """What people call it: "EPSG:32632"."""
+    epsg = crs.to_epsg()
+    return f"EPSG:{epsg}" if epsg else str(crs.to_string())
+
+
+def _placement(transform: tuple[float, ...]) -> str:
+    a, _, c, _, e, f = transform
+    return f"origin ({c:.10g}, {f:.10g}) with pixel size ({a:.6g}, {e:.6g})"

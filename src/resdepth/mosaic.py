@@ -1,0 +1,149 @@
+"""Blocks, each in a file of its own, become one Cloud-Optimised GeoTIFF."""
+
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+
+from resdepth.atomic import atomic_path
+from resdepth.errors import ResDepthError
+from resdepth.geotiff import NODATA
+from resdepth.grid import Grid
+from resdepth.raster import unreferenced_allowed
+from resdepth.windows import Window
+
+Compression = Literal["zstd", "deflate", "lzw", "none"]
+
+TILE_PX = 512
+# Higher levels of zstd take twice the time for a percent of the size.
+_LEVELS = {"zstd": "1", "deflate": "6"}
+_GDAL_TYPES = {"float32": "Float32", "uint8": "Byte"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What the bands of a mosaic are.
+
+    Attributes:
+        names: of the bands.
+        dtype: float32 or uint8.
+        unit: of the values; "" for none.
+        nodata: the number that stands for a void.
+        overviews: how pixels become coarser ones.
+    """
+
+    names: tuple[str, ...]
+    dtype: Literal["float32", "uint8"] = "float32"
+    unit: str = ""
+    nodata: float = NODATA
+    overviews: Literal["average", "nearest"] = "average"
+
+
+def write_block(path: Path, grid: Grid, layer: Layer, bands: Sequence[NDArray[Any]]) -> None:
+    """Write the bands of one block, quick to write and to read; NaN becomes nodata.
+
+    Raises:
+        ResDepthError: if it cannot be written.
+    """
+    stored = np.stack([np.asarray(band) for band in bands])
+    if layer.dtype == "float32":
+        stored = np.where(np.isnan(stored), np.float32(layer.nodata), stored)
+    try:
+        with (
+            atomic_path(path) as temporary,
+            unreferenced_allowed(),
+            rasterio.open(
+                temporary, "w", driver="GTiff", height=grid.height, width=grid.width, count=len(bands),
+                dtype=layer.dtype, nodata=layer.nodata, tiled=True, blockxsize=TILE_PX, blockysize=TILE_PX,
+                sparse_ok=True, crs=grid.crs or None, transform=rasterio.Affine(*grid.transform),
+            ) as dataset,
+        ):  # fmt: skip
+            if (stored != layer.nodata).any():
+                dataset.write(stored.astype(layer.dtype))
+    except (RasterioError, OSError) as error:
+        raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error
+
+
+def write_cog(
+    path: Path,
+    grid: Grid,
+    layer: Layer,
+    parts: Mapping[Window, Path],
+    *,
+    compression: Compression,
+    tags: Mapping[str, str],
+) -> None:
+    """Put blocks together; the file appears under its name only once it is complete.
+
+    It is tiled and compressed, and has overviews, statistics, units and tags. Memory does not grow with it.
+
+    Args:
+        path: the file; its folder exists.
+        grid: of the whole.
+        layer: what the bands are.
+        parts: the blocks' files by their place in the grid.
+        compression: of the tiles.
+        tags: text to keep in the file.
+
+    Raises:
+        ResDepthError: if a block cannot be read, or the file cannot be written.
+    """
+    options: dict[str, str] = {
+        "compress": compression.upper(),
+        "blocksize": str(TILE_PX),
+        "bigtiff": "IF_SAFER",
+        "num_threads": "ALL_CPUS",
+        "overview_resampling": layer.overviews.upper(),
+        "statistics": "YES",
+    }
+    if compression != "none":
+        options["predictor"] = "YES"
+    if compression in _LEVELS:
+        options["level"] = _LEVELS[compression]
+    try:
+        with atomic_path(path) as temporary, unreferenced_allowed():
+            rasterio.shutil.copy(_virtual(grid, layer, parts, tags), temporary, driver="COG", **options)
+    except (RasterioError, OSError) as error:
+        raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error
+
+
+def _virtual(grid: Grid, layer: Layer, parts: Mapping[Window, Path], tags: Mapping[str, str]) -> str:
+    """GDAL's description of a raster that consists of others."""
+    root = ET.Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
+    if grid.crs:
+        ET.SubElement(root, "SRS").text = grid.crs
+    a, b, c, d, e, f = grid.transform
+    ET.SubElement(root, "GeoTransform").text = ", ".join(repr(float(value)) for value in (c, a, b, f, d, e))
+    metadata = ET.SubElement(root, "Metadata")
+    for name, value in tags.items():
+        ET.SubElement(metadata, "MDI", key=name).text = value
+    for number, name in enumerate(layer.names, 1):
+        band = ET.SubElement(root, "VRTRasterBand", dataType=_GDAL_TYPES[layer.dtype], band=str(number))
+        ET.SubElement(band, "Description").text = name
+        ET.SubElement(band, "NoDataValue").text = repr(layer.nodata)
+        if layer.unit:
+            ET.SubElement(band, "UnitType").text = layer.unit
+        for window, path in parts.items():
+            _add_source(band, number, layer, window, path)
+    return ET.tostring(root, encoding="unicode")
+
+
+def _add_source(band: ET.Element, number: int, layer: Layer, window: Window, path: Path) -> None:
+    source = ET.SubElement(band, "SimpleSource")
+    ET.SubElement(source, "SourceFilename", relativeToVRT="0").text = str(path.resolve())
+    ET.SubElement(source, "SourceBand").text = str(number)
+    width, height = str(window.width), str(window.height)
+    # Told, so that GDAL need not open every block to find out.
+    ET.SubElement(
+        source, "SourceProperties", RasterXSize=width, RasterYSize=height, DataType=_GDAL_TYPES[layer.dtype],
+        BlockXSize=str(TILE_PX), BlockYSize=str(TILE_PX),
+    )  # fmt: skip
+    ET.SubElement(source, "SrcRect", xOff="0", yOff="0", xSize=width, ySize=height)
+    ET.SubElement(source, "DstRect", xOff=str(window.col), yOff=str(window.row), xSize=width, ySize=height)

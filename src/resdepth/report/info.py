@@ -1,0 +1,82 @@
+"""What a model expects, and what a raster is, for people who are about to put them together."""
+
+from pathlib import Path
+from typing import Any
+
+from resdepth.checkpoint import Model
+from resdepth.errors import ResDepthError
+from resdepth.paths import NO_SUCH_FILE, is_there
+from resdepth.pretrained import TOWN_STEREO
+from resdepth.published import load_model
+from resdepth.raster import read_header, read_tags
+from resdepth.suitability import trained_gsd
+
+Facts = dict[str, Any]
+
+OUR_TAG = "RESDEPTH_"
+
+
+def about(path: Path) -> Facts:
+    """The facts of a raster or a model: a file, a run folder, or the name of the one that comes along.
+
+    Raises:
+        ResDepthError: if it is neither.
+    """
+    if path.suffix == ".safetensors" or path.is_dir():
+        return about_model(load_model(path))
+    if str(path) == TOWN_STEREO.stem:
+        return about_model(load_model(TOWN_STEREO))
+    if not is_there(path):
+        raise ResDepthError(f"{path}: {NO_SUCH_FILE}")
+    return about_raster(path)
+
+
+def about_model(model: Model) -> Facts:
+    """What a model is, and which rasters it wants."""
+    architecture, constants = model.architecture, model.normalization
+    inputs, settings = architecture.inputs, architecture.settings
+    gsd = trained_gsd(model)
+    tile = model.provenance.get("tile_size")
+    seen = (["the DSM"] if inputs.uses_dsm else []) + ([f"{inputs.n_views} images"] if inputs.n_views else [])
+    parameters = sum(value.numel() for value in model.weights.values())
+    facts: Facts = {
+        "what": "model",
+        "network": f"{architecture.name} ({architecture.input_channels}), depth {architecture.depth}, "
+        f"{settings.get('start_kernel', 64)} filters, {parameters:,} numbers",
+        "sees": " and ".join(seen),
+        "pixel size": f"{gsd:.3g} m" if gsd else "unknown",
+        "tile of its training": f"{tile} px" if tile else "unknown",
+        "looks": f"up to {architecture.halo_px} px beyond an area",
+        "height sigma": f"{constants.height_sigma:.3f} m",
+    }
+    if inputs.n_views and constants.image_mean is not None and constants.image_std is not None:
+        facts["grey values"] = f"{constants.image_mean:.1f} ± {constants.image_std:.1f}"
+    datasets = model.provenance.get("datasets")
+    if isinstance(datasets, list) and datasets:
+        names = [str(one.get("name")) for one in datasets if isinstance(one, dict)]
+        facts["trained on"] = f"{', '.join(names[:6])}{', ...' if len(names) > 6 else ''}"
+    for key, label in (("epoch", "epoch"), ("loss_val", "validation loss"), ("resdepth", "made by resdepth")):
+        if key in model.provenance:
+            facts[label] = model.provenance[key]
+    return facts
+
+
+def about_raster(path: Path) -> Facts:
+    """What a raster is; only its header is read."""
+    header = read_header(path)
+    grid = header.grid
+    west, south = grid.map_position(grid.height, 0)
+    east, north = grid.map_position(0, grid.width)
+    facts: Facts = {
+        "what": "raster",
+        "size": f"{grid.height} x {grid.width} px, {grid.height * grid.width / 1e6:.4g} Mpx",
+        "pixel size": f"{grid.gsd:.6g} (map units)",
+        "CRS": grid.crs_name,
+        "covers": f"{west:.10g} {south:.10g} {east:.10g} {north:.10g} (xmin ymin xmax ymax)",
+        "values": f"{header.dtype}, {header.bands} band{'s' if header.bands > 1 else ''}",
+        "nodata": "none" if header.nodata is None else header.nodata,
+    }
+    ours = {name: value for name, value in read_tags(path).items() if name.startswith(OUR_TAG)}
+    for name, value in ours.items():
+        facts[name.removeprefix(OUR_TAG).lower().replace("_", " ")] = value
+    return facts

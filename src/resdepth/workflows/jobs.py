@@ -1,0 +1,263 @@
+"""From rasters of any size to a refined DSM in a file: block by block, so that a stopped job goes on."""
+
+import hashlib
+import json
+import logging
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from resdepth.atomic import write_json
+from resdepth.blockwise import RefinedBlock, Work, block_side, refined_blocks
+from resdepth.checkpoint import fingerprint
+from resdepth.engine import Refiner
+from resdepth.errors import Interrupted, ResDepthError
+from resdepth.interruption import stoppable
+from resdepth.mosaic import Compression, Layer, write_block, write_cog
+from resdepth.paths import read_text
+from resdepth.progress import progress_bar
+from resdepth.raster import read_tags
+from resdepth.release import __version__
+from resdepth.windows import Window, lattice_blocks
+
+logger = logging.getLogger(__name__)
+
+Existing = Literal["refuse", "keep", "replace"]
+
+HEIGHTS = Layer(("height",), unit="metre")
+HEIGHTS_AND_SPREAD = Layer(("height", "spread"), unit="metre")
+PROVENANCE = Layer(("provenance",), dtype="uint8", nodata=0, overviews="nearest")
+JOB_TAG = "RESDEPTH_JOB"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One raster to be made.
+
+    Attributes:
+        work: what is done with each block.
+        refiner: the model, ready to run.
+        output: the refined DSM.
+        compression: of the file.
+    """
+
+    work: Work
+    refiner: Refiner
+    output: Path
+    compression: Compression = "zstd"
+
+    @property
+    def provenance(self) -> Path:
+        """The raster that tells where each height comes from."""
+        return self.output.with_name(f"{self.output.stem}_provenance{self.output.suffix}")
+
+    @property
+    def unfinished(self) -> Path:
+        """The folder of the blocks, until they are put together."""
+        return self.output.with_name(f"{self.output.name}.unfinished")
+
+    @property
+    def record(self) -> Path:
+        """What the blocks in the folder belong to."""
+        return self.unfinished / "job.json"
+
+    @property
+    def layer(self) -> Layer:
+        """What the output's bands are."""
+        return HEIGHTS_AND_SPREAD if self.work.spreads else HEIGHTS
+
+    @property
+    def side(self) -> int:
+        """Side of the blocks in pixels."""
+        return block_side(self.work, self.refiner)
+
+    @cached_property
+    def blocks(self) -> tuple[Window, ...]:
+        """The blocks, in the order of the work."""
+        return tuple(lattice_blocks(self.work.region, self.side, self.work.scene.grid.lattice_origin))
+
+    def block_path(self, layer: Layer, block: Window) -> Path:
+        """The file of a block."""
+        place = block.relative_to(self.work.region)
+        return self.unfinished / f"{layer.names[0]}_{place.row}_{place.col}.tif"
+
+    def is_done(self, block: Window) -> bool:
+        """Whether a block is finished: its heights are written last."""
+        return self.block_path(self.layer, block).exists()
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """All that the result depends on."""
+        work = self.work
+        images = [work.scene.image_paths[index] for index in sorted(work.scene.views)]
+        return {
+            "resdepth": __version__,
+            "dsm": _described(work.scene.dsm_path),
+            "images": [_described(path) for path in images],
+            "model": fingerprint(self.refiner.model),
+            "view_sets": [list(view_set) for view_set in work.view_sets],
+            "region": [work.region.row, work.region.col, work.region.height, work.region.width],
+            "mode": work.mode,
+            "tile": work.tile,
+            "block": self.side,
+            "precision": str(self.refiner.precision).removeprefix("torch."),
+            "device": self.refiner.device.type,
+            "fill": work.fill,
+            "fuse": work.fuse if work.spreads else None,
+            "compression": self.compression,
+        }
+
+    @cached_property
+    def number(self) -> str:
+        """A hash of all that the result depends on."""
+        return hashlib.sha256(json.dumps(self.description, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What the output tells about itself."""
+        told = self.description
+        images = [Path(image["path"]).name for image in told["images"]]
+        told_of_job = {
+            "TIFFTAG_SOFTWARE": f"resdepth {__version__}",
+            "RESDEPTH_DSM": Path(told["dsm"]["path"]).name,
+            "RESDEPTH_IMAGES": ", ".join(images),
+            "RESDEPTH_MODEL": Path(self.refiner.model.source).name or "unnamed",
+            "RESDEPTH_MODEL_SHA256": told["model"],
+            "RESDEPTH_MODE": told["mode"],
+            "RESDEPTH_PRECISION": told["precision"],
+            JOB_TAG: self.number,
+        }
+        if told["fuse"]:
+            told_of_job["RESDEPTH_FUSED"] = f"{len(self.work.view_sets)} view sets, {told['fuse']}"
+        return told_of_job
+
+
+def _described(path: Path | None) -> dict[str, Any]:
+    assert path is not None, "a job refines files"
+    state = path.stat()
+    return {"path": str(path.resolve()), "bytes": state.st_size, "modified_ns": state.st_mtime_ns}
+
+
+def run_job(job: Job, *, existing: Existing = "refuse") -> Path:
+    """Make the output, or go on with it where an earlier try was stopped or killed.
+
+    Args:
+        job: what to make.
+        existing: what happens to an output that is there: it is an error, or it counts as done if the same
+            job made it, or it is made anew.
+
+    Returns:
+        The output.
+
+    Raises:
+        Interrupted: by Ctrl-C or SIGTERM; finished blocks stay.
+        ResDepthError: if the output is there, or unfinished blocks of another job; or something cannot be
+            read or written.
+    """
+    if job.output.exists() and existing != "replace":
+        ours = read_tags(job.output).get(JOB_TAG) == job.number
+        # Killed after the last block was put in its place: what is left to do is to tidy up.
+        if not ours or (existing == "refuse" and not job.unfinished.exists()):
+            why = "exists already" if ours else "exists already, made from other inputs or with other options"
+            raise ResDepthError(f"{job.output}: {why}; add --overwrite, or choose another name")
+        shutil.rmtree(job.unfinished, ignore_errors=True)
+        logger.info("%s: is there already", job.output)
+        return job.output
+    _begin(job, anew=existing == "replace")
+    _compute(job)
+    _assemble(job)
+    return job.output
+
+
+def _begin(job: Job, *, anew: bool) -> None:
+    """A folder for the blocks: a new one, or that of the same job."""
+    if not job.output.parent.is_dir():
+        raise ResDepthError(f"{job.output}: there is no folder {job.output.parent}")
+    if job.unfinished.exists():
+        try:
+            same = json.loads(read_text(job.record)) == job.description
+        except (ResDepthError, ValueError):  # stopped before anything was done
+            same = False
+        if same:
+            return
+        if not anew and any(job.unfinished.glob("*.tif")):
+            raise ResDepthError(
+                f"{job.unfinished}: holds blocks of another job (other inputs, model or options); add "
+                "--overwrite to start anew, or remove the folder"
+            )
+        shutil.rmtree(job.unfinished)
+    try:
+        job.unfinished.mkdir()
+    except OSError as error:
+        raise ResDepthError(f"{job.unfinished}: cannot be made ({error})") from error
+    write_json(job.record, job.description)
+
+
+def _compute(job: Job) -> None:
+    """Refine the blocks that are not finished."""
+    todo = [block for block in job.blocks if not job.is_done(block)]
+    pixels = sum(block.area for block in job.blocks) / 1e6
+    done = pixels - sum(block.area for block in todo) / 1e6
+    if done:
+        logger.info("going on: %d of %d blocks are finished", len(job.blocks) - len(todo), len(job.blocks))
+    with (
+        stoppable() as stop,
+        progress_bar("refining", pixels, unit="Mpx", done=done) as progress,
+        _Writer(job) as writer,
+    ):
+        for finished, block in enumerate(refined_blocks(job.work, job.refiner, todo), 1):
+            writer.put(block)
+            progress.advance(block.block.area / 1e6)
+            if stop.asked and finished < len(todo):
+                raise Interrupted(
+                    f"stopped by {stop.name}: {len(job.blocks) - len(todo) + finished} of {len(job.blocks)} "
+                    "blocks are finished; the same command goes on"
+                )
+
+
+class _Writer:
+    """Writes a block while the next one is computed."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
+        self._pending: Future[None] | None = None
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        try:
+            self._finish()
+        finally:
+            self._thread.shutdown()
+
+    def put(self, block: RefinedBlock) -> None:
+        """Take a block; waits until the one before is written."""
+        self._finish()
+        self._pending = self._thread.submit(_write, self._job, block)
+
+    def _finish(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+
+def _write(job: Job, done: RefinedBlock) -> None:
+    grid = job.work.scene.grid.crop(done.block)
+    write_block(job.block_path(PROVENANCE, done.block), grid, PROVENANCE, [done.provenance])
+    bands = [done.heights] if done.spread is None else [done.heights, done.spread]
+    write_block(job.block_path(job.layer, done.block), grid, job.layer, bands)
+
+
+def _assemble(job: Job) -> None:
+    """Put the blocks together, the output last, and remove them."""
+    logger.info("putting %d blocks together", len(job.blocks))
+    grid = job.work.scene.grid.crop(job.work.region)
+    for layer, path in ((PROVENANCE, job.provenance), (job.layer, job.output)):
+        parts = {block.relative_to(job.work.region): job.block_path(layer, block) for block in job.blocks}
+        write_cog(path, grid, layer, parts, compression=job.compression, tags=job.tags)
+    shutil.rmtree(job.unfinished)

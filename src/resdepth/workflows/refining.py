@@ -1,0 +1,194 @@
+"""Refining a surface from Python: arrays or files in, an array or a file out."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+
+from resdepth.blockwise import Work, refined_strips
+from resdepth.checkpoint import Model
+from resdepth.config import DEFAULT_TILE_SIZE, Device, Fuse, Mode, Precision
+from resdepth.engine import Refiner, choose_device, choose_precision
+from resdepth.errors import InputProblems, ResDepthError, has_errors
+from resdepth.grid import Bounds
+from resdepth.lists import read_pair_list
+from resdepth.mosaic import Compression
+from resdepth.pretrained import TOWN_STEREO
+from resdepth.published import load_model
+from resdepth.raster import Array
+from resdepth.rules import smallest_tile
+from resdepth.scene import Scene, ViewSet
+from resdepth.suitability import misfits
+from resdepth.windows import Window
+from resdepth.workflows.jobs import Existing, Job, run_job
+from resdepth.workflows.surfaces import Surface, scene_of
+
+logger = logging.getLogger(__name__)
+
+Pairs = Sequence[Sequence[int]] | str | Path
+Region = Bounds | Window
+
+
+@overload
+def refine(
+    dsm: Surface, images: Sequence[Surface] = ..., model: Model | str | Path | None = ..., *,
+    output: None = ..., pairs: Pairs | None = ..., region: Region | None = ..., mode: Mode = ...,
+    precision: Precision = ..., device: Device = ..., fill: bool = ..., fuse: Fuse = ...,
+    tile_size: int | None = ...,
+) -> Array: ...  # fmt: skip
+@overload
+def refine(
+    dsm: Surface, images: Sequence[Surface] = ..., model: Model | str | Path | None = ..., *,
+    output: str | Path, pairs: Pairs | None = ..., region: Region | None = ..., mode: Mode = ...,
+    precision: Precision = ..., device: Device = ..., fill: bool = ..., fuse: Fuse | None = ...,
+    tile_size: int | None = ..., compression: Compression = ..., existing: Existing = ...,
+) -> list[Path]: ...  # fmt: skip
+
+
+def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
+    dsm: Surface,
+    images: Sequence[Surface] = (),
+    model: Model | str | Path | None = None,
+    *,
+    output: str | Path | None = None,
+    pairs: Pairs | None = None,
+    region: Region | None = None,
+    mode: Mode = "seamless",
+    precision: Precision = "auto",
+    device: Device = "auto",
+    fill: bool = False,
+    fuse: Fuse | None = "median",
+    tile_size: int | None = None,
+    compression: Compression = "zstd",
+    existing: Existing = "refuse",
+) -> Array | list[Path]:
+    """Refine a DSM with a trained model: in memory, or from file to file at any size.
+
+    Args:
+        dsm: the initial DSM: (H, W) array in metres, NaN = void, or a path.
+        images: ortho-images on the DSM's grid: (H, W) arrays of grey values (NaN = void), or paths; as many
+            as the model takes, or any number with `pairs`.
+        model: a model, or the path of one (a .safetensors file or a run folder); by default the one that
+            comes along.
+        output: write a Cloud-Optimised GeoTIFF, block by block, and beside it where each height comes from
+            (OUTPUT_provenance.tif); needs paths. A job that was stopped or killed goes on when the function
+            is called again.
+        pairs: sets of images to show the model, by their index in `images`, or the path of a pair list.
+        region: the part to refine: xmin, ymin, xmax, ymax on the map, or a window of pixels.
+        mode: "seamless": results do not depend on tiles (new); "exact": as published.
+        precision: what the network computes in; "auto" takes bfloat16 where the processor is made for it.
+        device: "auto", "cpu", "cuda" or "mps".
+        fill: keep the heights that voids of the DSM were given; without it, voids stay voids.
+        fuse: how the results of several pairs become one; None writes a file for each.
+        tile_size: side of the tiles that the height reference is taken from; by default that of the training.
+        compression: of the output: "zstd", "deflate", "lzw" or "none".
+        existing: an output that is there is an error ("refuse"), counts as done if the same job made it
+            ("keep"), or is made anew ("replace").
+
+    Returns:
+        (H, W) float32, metres, NaN = void; with `output`, the files that were written.
+
+    Raises:
+        ResDepthError: if the images do not fit the model or the DSM, or something cannot be read or written.
+    """
+    trained = model if isinstance(model, Model) else load_model(TOWN_STEREO if model is None else model)
+    on = choose_device(device)
+    refiner = Refiner(trained, device=on, precision=choose_precision(precision, on))
+    scene = scene_of(dsm, images)
+    if output is not None and scene.dsm_path is None:
+        raise ResDepthError("output: needs a path as dsm, from which the georeference is taken")
+    view_sets = _view_sets(trained, scene, pairs)
+    window = _window(scene, region)
+    tile = _checked_tile(trained, tile_size, window, mode)
+    for misfit in misfits(trained, scene):
+        logger.warning("%s", misfit)
+    fused = fuse is not None or output is None
+    works = [
+        Work(scene, window, chosen, mode, tile, fill, fuse or "median")
+        for chosen in ([view_sets] if fused else [(one,) for one in view_sets])
+    ]
+    if output is None:
+        return _in_memory(works[0], refiner)
+    jobs = [
+        Job(work, refiner, _output_of(Path(output), work, refiner, several=len(works) > 1), compression)
+        for work in works
+    ]
+    return [run_job(job, existing=existing) for job in jobs]
+
+
+def _view_sets(model: Model, scene: Scene, pairs: Pairs | None) -> tuple[ViewSet, ...]:
+    """What to show the model.
+
+    Raises:
+        ResDepthError: if the number of images does not fit the model, or a pair names what is not there.
+    """
+    n_views, n_images = model.architecture.inputs.n_views, len(scene.views)
+    if pairs is None:
+        if n_images != n_views:
+            more = "; name the sets to use with pairs (--pairs)" if n_images > n_views > 0 else ""
+            raise ResDepthError(f"images: found {n_images}; this model takes {n_views}{more}")
+        return (tuple(range(n_images)),)
+    if isinstance(pairs, str | Path):
+        if not scene.image_paths:
+            raise ResDepthError("pairs: a list names image files; give the images as paths, or indices here")
+        found, problems = read_pair_list(Path(pairs), scene.image_paths, n_views)
+        if has_errors(problems):
+            raise InputProblems(problems)
+        return found
+    sets = tuple(tuple(one) for one in pairs)
+    for one in sets:
+        if len(one) != n_views or len(set(one)) < len(one) or not set(one) <= set(range(n_images)):
+            raise ResDepthError(
+                f"pairs: found {one}; this model takes {n_views} different indices below {n_images}"
+            )
+    if not sets:
+        raise ResDepthError("pairs: there is none; name the images to use")
+    return sets
+
+
+def _window(scene: Scene, region: Region | None) -> Window:
+    if region is None:
+        return scene.grid.whole
+    if not isinstance(region, Window):
+        return scene.grid.window_of(region)
+    if region.area <= 0 or not scene.grid.whole.contains(region):
+        raise ResDepthError(f"region: {region} is no part of the DSM, {scene.grid.whole}")
+    return region
+
+
+def _checked_tile(model: Model, tile_size: int | None, window: Window, mode: Mode) -> int:
+    tile = _tile_of(model) if tile_size is None else tile_size
+    smallest = smallest_tile(model.architecture.depth)
+    if tile & (tile - 1) or tile < smallest:
+        raise ResDepthError(f"tile_size: found {tile}; must be a power of two and at least {smallest}")
+    if mode == "exact" and min(window.shape) < tile:
+        raise ResDepthError(
+            f"dsm: {window.height} x {window.width} pixels are smaller than a tile; tile_size is {tile}. "
+            "The mode seamless takes any size"
+        )
+    return tile
+
+
+def _output_of(output: Path, work: Work, refiner: Refiner, *, several: bool) -> Path:
+    """Where one of several results goes: OUTPUT_Stereopair_0_1.tif."""
+    if not several:
+        return output
+    return output.with_name(f"{output.stem}_{refiner.inputs.folder_name(work.view_sets[0])}{output.suffix}")
+
+
+def _in_memory(work: Work, refiner: Refiner) -> Array:
+    refined = np.empty(work.region.shape, dtype=np.float32)
+    for strip in refined_strips(work, refiner):
+        refined[strip.row : strip.row + len(strip.values)] = strip.values
+    return refined
+
+
+def _tile_of(model: Model) -> int:
+    """The tile size that a model was trained with."""
+    if "tile_size" not in model.provenance:
+        logger.warning(
+            "%s does not tell the tile size of its training; taking %d", model.source, DEFAULT_TILE_SIZE
+        )
+    return int(model.provenance.get("tile_size", DEFAULT_TILE_SIZE))

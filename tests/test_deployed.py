@@ -1,0 +1,111 @@
+"""Networks rewritten for inference."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from resdepth.networks import halo_px, new_network
+from resdepth.networks.deployed import deployed, fold_batch_norm
+
+SWITCHES = ("do_BN", "outer_skip_BN", "outer_skip", "bias_conv_layer")
+OPTIONS = [
+    {"up_mode": up_mode, **dict(zip(SWITCHES, chosen, strict=True))}
+    for up_mode in ("transpose", "bilinear")
+    for chosen in itertools.product([True, False], repeat=len(SWITCHES))
+]
+ACTIVATIONS = [
+    {f"act_fn_{place}": name}
+    for place in ("encoder", "decoder", "bottleneck")
+    for name in ("relu", "lrelu", "prelu")
+]
+
+
+def trained(**settings: object) -> nn.Module:
+    """A network whose BatchNorms have seen something."""
+    torch.manual_seed(1)
+    network = new_network("UNet", {"n_input_channels": 3, "start_kernel": 4, "depth": 2, **settings})
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1, 0.3)
+            nn.init.normal_(module.bias, 0, 0.3)
+            nn.init.normal_(module.running_mean, 0, 0.5)
+            nn.init.uniform_(module.running_var, 0.3, 3)
+    return network
+
+
+def norms(network: nn.Module) -> int:
+    return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
+@pytest.mark.parametrize("settings", [*OPTIONS, *ACTIVATIONS], ids=str)
+def test_a_folded_network_gives_what_the_network_gives(settings: dict[str, object]) -> None:
+    network = trained(**settings).eval()
+    folded = fold_batch_norm(network)
+    x = torch.randn(2, 3, 16, 16)
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(x), network(x), atol=1e-5, rtol=0)
+    # Only the one in the outer skip has no convolution before it.
+    assert norms(folded) == int(bool(settings.get("outer_skip", True) and settings.get("outer_skip_BN")))
+
+
+def test_folding_leaves_the_network_itself_alone() -> None:
+    network = trained().train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    fold_batch_norm(network)
+    assert network.training
+    assert norms(network) == 4
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("settings", [*OPTIONS, *ACTIVATIONS], ids=str)
+@pytest.mark.parametrize("shape", [(16, 24), (4, 4), (4, 8)])
+def test_a_deployed_network_gives_what_the_network_gives_up_to_its_edges(
+    settings: dict[str, object], shape: tuple[int, int]
+) -> None:
+    network = trained(**settings).eval()
+    x = torch.randn(2, 3, *shape)
+    with torch.inference_mode():
+        torch.testing.assert_close(deployed(network)(x), network(x), atol=1e-5, rtol=0)
+
+
+def test_in_bfloat16_the_outer_skip_stays_exact() -> None:
+    network = trained().eval()
+    nn.init.zeros_(network.last_layer.weight)
+    nn.init.zeros_(network.decoder[-1].bias)
+    x = 1000 + torch.rand(1, 3, 16, 16)
+    with torch.inference_mode():
+        found = deployed(network, torch.bfloat16)(x)
+        torch.testing.assert_close(found, network(x), atol=0, rtol=0)
+
+
+def test_in_bfloat16_a_correction_is_right_to_a_percent() -> None:
+    network = trained(start_kernel=16).eval()
+    x = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        correction = network(x) - x[:, :1]
+        found = deployed(network, torch.bfloat16)(x) - x[:, :1]
+    assert found.dtype == torch.float32
+    assert (found - correction).square().mean().sqrt() < 0.01 * correction.square().mean().sqrt()
+
+
+@pytest.mark.parametrize("up_mode", ["transpose", "bilinear"])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_nothing_beyond_the_halo_counts_and_something_within_does(up_mode: str, depth: int) -> None:
+    torch.manual_seed(0)
+    cell, halo = 2**depth, halo_px(depth, up_mode)
+    settings = {"start_kernel": 2, "depth": depth, "up_mode": up_mode, "act_fn_encoder": "lrelu",
+                "act_fn_decoder": "lrelu", "act_fn_bottleneck": "lrelu", "do_BN": False}  # fmt: skip
+    network = new_network("UNet", settings).double().eval()
+    for value in network.parameters():
+        value.data = value.data.abs() + 0.05  # nothing cancels out
+    network.pool = nn.AvgPool2d(2)  # nothing is chosen: each pixel counts
+    x = torch.rand(1, 1, cell, 2 * halo + 3 * cell, dtype=torch.float64, requires_grad=True)
+    start = halo + cell
+    (slope,) = torch.autograd.grad(network(x)[..., start : start + cell].sum(), x)
+    counts = (slope != 0).any(dim=-2).flatten()
+    assert not counts[: start - halo].any()
+    assert not counts[start + cell + halo :].any()
+    assert counts[start - halo : start - halo + cell].any()
+    assert counts[start + halo : start + cell + halo].any()

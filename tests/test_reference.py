@@ -1,0 +1,71 @@
+"""The height reference of seamless refinement."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resdepth.reference import Reference
+from resdepth.windows import Window
+
+WHOLE = Window(-37, 1003, 200, 180)
+REFERENCE = Reference(32)
+
+
+def surface(seed: int = 0, voids: float = 0.0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    heights = rng.normal(1500, 5, WHOLE.shape).astype(np.float32)
+    heights[rng.random(WHOLE.shape) < voids] = np.nan
+    return heights
+
+
+def reference(window: Window, heights: np.ndarray) -> np.ndarray:
+    known = REFERENCE.needs(window).grown(0, within=WHOLE)
+    return REFERENCE.over(window, heights[known.relative_to(WHOLE).slices], known)
+
+
+@given(
+    row=st.integers(-37, 140),
+    col=st.integers(1003, 1160),
+    height=st.integers(1, 23),
+    width=st.integers(1, 23),
+)
+def test_it_is_a_function_of_the_place(row: int, col: int, height: int, width: int) -> None:
+    heights = surface(voids=0.2)
+    window = Window(row, col, height, width)
+    whole = reference(WHOLE, heights)
+    np.testing.assert_allclose(
+        reference(window, heights), whole[window.relative_to(WHOLE).slices], atol=1e-9, rtol=0
+    )
+
+
+def test_at_a_node_it_is_the_mean_of_the_window_around() -> None:
+    heights = surface(voids=0.3)
+    at = Window(48, 1104, 1, 1).relative_to(WHOLE)  # a multiple of the step, 8
+    around = heights[at.row - 16 : at.row + 16, at.col - 16 : at.col + 16]
+    corners = reference(Window(47, 1103, 2, 2), heights)  # their common corner is the node
+    np.testing.assert_allclose(corners.mean(), np.nanmean(around, dtype=np.float64), atol=0.05)
+
+
+def test_a_plane_is_its_own_reference_away_from_the_edges() -> None:
+    rows, cols = np.mgrid[: WHOLE.height, : WHOLE.width] + 0.5
+    plane = (300 + 0.2 * rows - 0.1 * cols).astype(np.float32)
+    found = reference(WHOLE, plane)
+    np.testing.assert_allclose(found[30:-30, 30:-30], plane[30:-30, 30:-30], atol=1e-3)
+
+
+def test_a_constant_surface_far_up_is_its_own_reference_to_the_millimetre() -> None:
+    flat = np.full(WHOLE.shape, 8848.123, np.float32)
+    flat[50:60] = np.nan
+    np.testing.assert_allclose(reference(WHOLE, flat), np.float64(np.float32(8848.123)), atol=1e-6)
+
+
+def test_far_from_any_height_there_is_none() -> None:
+    heights = surface()
+    heights[:, 60:] = np.nan
+    found = reference(WHOLE, heights)
+    assert np.isfinite(found[:, :60]).all()
+    assert np.isnan(found[:, 60 + 16 + 8 :]).all()
+
+
+def test_without_any_height_there_is_none() -> None:
+    assert np.isnan(reference(WHOLE, np.full(WHOLE.shape, np.nan, np.float32))).all()

@@ -1,0 +1,378 @@
+"""`resdepth refine`: from rasters to a refined raster, block by block."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from click.testing import CliRunner, Result
+
+from conftest import GSD, ORIGIN, MadeScene, make_model, read_raster, write_raster
+from resdepth import refine, save_model
+from resdepth.cli import main
+from resdepth.errors import Interrupted, ResDepthError
+from resdepth.workflows import jobs
+
+
+@pytest.fixture
+def model(scene: MadeScene) -> Path:
+    path = scene.folder / "model.safetensors"
+    save_model(make_model(), path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resdepth.engine._LARGEST_BLOCK_PX", 64)
+
+
+def paths(scene: MadeScene, count: int = 2) -> list[str]:
+    return [scene.path(f"ortho{number}.tif") for number in range(1, count + 1)]
+
+
+def command(scene: MadeScene, model: Path, *options: Any, images: int = 2) -> Result:
+    arguments = ["refine", scene.path("initial.tif"), *paths(scene, images), "--model", model, *options]
+    return CliRunner().invoke(main, [str(one) for one in arguments])
+
+
+def output(scene: MadeScene) -> Path:
+    return scene.folder / "initial_refined.tif"
+
+
+def test_three_paths_give_a_refined_dsm_and_where_its_heights_come_from(
+    scene: MadeScene, model: Path
+) -> None:
+    done = command(scene, model)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines() == [str(output(scene))]
+    expected = refine(scene.path("initial.tif"), paths(scene), model)
+    np.testing.assert_array_equal(read_raster(output(scene)), expected)
+    assert np.abs(expected - scene.initial).max() > 0.1
+    assert (read_raster(scene.folder / "initial_refined_provenance.tif") == 1).all()
+    assert not list(scene.folder.glob("*.unfinished"))
+
+
+def test_the_output_is_a_cloud_optimised_geotiff_that_tells_about_itself(
+    scene: MadeScene, model: Path
+) -> None:
+    command(scene, model)
+    with rasterio.open(output(scene)) as found, rasterio.open(scene.path("initial.tif")) as dsm:
+        assert (found.crs, found.transform, found.nodata) == (dsm.crs, dsm.transform, -9999)
+        assert found.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert (found.descriptions, found.units) == (("height",), ("metre",))
+        assert found.compression.value == "ZSTD"
+        tags, statistics = found.tags(), found.tags(1)
+        values = found.read(1)
+    assert tags["RESDEPTH_MODEL"] == "model.safetensors"
+    assert tags["RESDEPTH_IMAGES"] == "ortho1.tif, ortho2.tif"
+    assert float(statistics["STATISTICS_MEAN"]) == pytest.approx(values.mean(dtype=float), abs=1e-3)
+    assert float(statistics["STATISTICS_MAXIMUM"]) == pytest.approx(values.max(), abs=1e-3)
+
+
+def test_a_larger_output_has_overviews(tmp_path: Path, scene: MadeScene) -> None:
+    model = make_model("geom", 0)
+    rng = np.random.default_rng(0)
+    dsm = write_raster(tmp_path / "dsm.tif", rng.normal(300, 3, (600, 700)).astype(np.float32))
+    (path,) = refine(dsm, [], model, output=tmp_path / "x.tif", compression="deflate")
+    with rasterio.open(path) as found:
+        assert found.overviews(1) == [2]
+        assert found.compression.value == "DEFLATE"
+        assert found.tags(ns="IMAGE_STRUCTURE")["PREDICTOR"] == "3"
+
+
+@pytest.mark.parametrize("compress", ["deflate", "lzw", "none"])
+def test_compression_does_not_change_heights(scene: MadeScene, model: Path, compress: str) -> None:
+    other = scene.folder / "other.tif"
+    assert command(scene, model, "-o", other, "--compress", compress).exit_code == 0
+    command(scene, model)
+    np.testing.assert_array_equal(read_raster(other), read_raster(output(scene)))
+
+
+def test_exact_mode_gives_the_published_result(scene: MadeScene, model: Path) -> None:
+    command(scene, model, "--mode", "exact", "--precision", "fp32")
+    expected = refine(scene.initial, scene.images[:2], make_model(), mode="exact", precision="fp32")
+    np.testing.assert_allclose(read_raster(output(scene)), expected, atol=1e-4)
+
+
+def test_a_region_is_what_the_whole_is_there(scene: MadeScene, model: Path) -> None:
+    command(scene, model)
+    whole = read_raster(output(scene))
+    west, north = ORIGIN[0] + 33 * GSD, ORIGIN[1] - 17 * GSD
+    bounds = (west, north - 30 * GSD, west + 90 * GSD, north)
+    part = scene.folder / "part.tif"
+    done = command(scene, model, "-o", part, "--region", *bounds)
+    assert done.exit_code == 0, done.output
+    np.testing.assert_allclose(read_raster(part), whole[17:47, 33:123], atol=1e-4)
+    with rasterio.open(part) as file:
+        assert file.bounds == pytest.approx(bounds)
+
+
+def with_hole(scene: MadeScene) -> np.ndarray:
+    hole = np.zeros(scene.initial.shape, bool)
+    hole[20:30, 40:60] = True
+    write_raster(
+        Path(scene.path("initial.tif")),
+        np.where(hole, -32768, scene.initial).astype(np.float32),
+        nodata=-32768,
+    )
+    return hole
+
+
+def test_voids_stay_voids_unless_they_are_to_be_filled(scene: MadeScene, model: Path) -> None:
+    hole = with_hole(scene)
+    assert command(scene, model).exit_code == 0
+    np.testing.assert_array_equal(read_raster(output(scene)) == -9999, hole)
+    filled = scene.folder / "filled.tif"
+    assert command(scene, model, "-o", filled, "--fill").exit_code == 0
+    assert (read_raster(filled) > 0).all()
+    np.testing.assert_array_equal(read_raster(scene.folder / "filled_provenance.tif") == 2, hole)
+
+
+def test_several_pairs_become_one_with_their_spread(scene: MadeScene, model: Path) -> None:
+    done = command(scene, model, "--pairs", scene.path("pairs.txt"), images=3)
+    assert done.exit_code == 0, done.output
+    each = [
+        refine(scene.path("initial.tif"), paths(scene, 3), model, pairs=[pair]) for pair in ((0, 1), (1, 2))
+    ]
+    with rasterio.open(output(scene)) as found:
+        assert found.descriptions == ("height", "spread")
+        heights, spread = found.read()
+    np.testing.assert_allclose(heights, np.mean(each, axis=0), atol=1e-4)  # the median of two
+    assert (spread >= 0).all()
+    assert spread.max() > 0.01
+
+
+def test_without_fusion_each_pair_has_its_file(scene: MadeScene, model: Path) -> None:
+    done = command(scene, model, "--pairs", scene.path("pairs.txt"), "--fuse", "none", images=3)
+    names = [f"initial_refined_Stereopair_{pair}.tif" for pair in ("0_1", "1_2")]
+    assert [Path(line).name for line in done.stdout.splitlines()] == names
+    expected = refine(scene.path("initial.tif"), paths(scene, 3), model, pairs=[(1, 2)])
+    np.testing.assert_array_equal(read_raster(scene.folder / names[1]), expected)
+
+
+# --- outputs that are there, and work that was stopped
+
+
+def test_an_output_is_never_replaced_silently(scene: MadeScene, model: Path) -> None:
+    command(scene, model)
+    before = output(scene).read_bytes()
+    again = command(scene, model)
+    assert again.exit_code == 2
+    assert "exists already; add --overwrite" in again.stderr
+    other = command(scene, model, "--fill", "--resume")
+    assert other.exit_code == 2
+    assert "made from other inputs or with other options" in other.stderr
+    kept = command(scene, model, "--resume")
+    assert kept.exit_code == 0
+    assert output(scene).read_bytes() == before
+    assert command(scene, model, "--mode", "exact", "--overwrite").exit_code == 0
+    assert output(scene).read_bytes() != before
+
+
+def interrupted(scene: MadeScene, model: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """Stop a job as kill -9 does: nothing is tidied up."""
+    write, written = jobs._write, []
+
+    def limited(job: jobs.Job, done: Any) -> None:
+        if len(written) == after:
+            raise KeyboardInterrupt
+        written.append(done)
+        write(job, done)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "_write", limited)
+        with pytest.raises(KeyboardInterrupt):
+            refine(scene.path("initial.tif"), paths(scene), model, output=output(scene))
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_a_stopped_job_goes_on_and_ends_the_same(
+    scene: MadeScene,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    after: int,
+) -> None:
+    command(scene, model)
+    undisturbed = output(scene).read_bytes()
+    provenance = (scene.folder / "initial_refined_provenance.tif").read_bytes()
+    output(scene).unlink()
+    interrupted(scene, model, monkeypatch, after)
+    assert not output(scene).exists()
+    assert len(list(scene.folder.glob("*.unfinished/height_*.tif"))) == after
+    done_again: list[Any] = []
+    refine_blocks = jobs.refined_blocks
+
+    def counted(work: Any, refiner: Any, windows: list[Any]) -> Any:
+        done_again.extend(windows)
+        return refine_blocks(work, refiner, windows)
+
+    monkeypatch.setattr(jobs, "refined_blocks", counted)
+    done = command(scene, model)
+    assert done.exit_code == 0, done.output
+    assert output(scene).read_bytes() == undisturbed
+    assert (scene.folder / "initial_refined_provenance.tif").read_bytes() == provenance
+    assert len(done_again) == 3 - after
+    assert ("going on" in caplog.text) == (after > 0)
+
+
+def test_unfinished_work_of_another_job_is_not_taken_for_ones_own(
+    scene: MadeScene, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(scene, model, monkeypatch, 1)
+    refused = command(scene, model, "--fill")
+    assert refused.exit_code == 2
+    assert "holds blocks of another job" in refused.stderr
+    write_raster(Path(scene.path("ortho1.tif")), scene.images[1])  # an input that has changed
+    assert "holds blocks of another job" in command(scene, model).stderr
+    assert command(scene, model, "--overwrite").exit_code == 0
+
+
+def test_a_job_killed_while_it_tidied_up_is_complete(
+    scene: MadeScene, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs.shutil, "rmtree", lambda *_args, **_named: None)
+        command(scene, model)
+    assert list(scene.folder.glob("*.unfinished"))
+    before = output(scene).read_bytes()
+    assert command(scene, model).exit_code == 0
+    assert output(scene).read_bytes() == before
+    assert not list(scene.folder.glob("*.unfinished"))
+
+
+def test_killed_at_any_moment_the_same_command_ends_byte_identical(scene: MadeScene, model: Path) -> None:
+    script = (
+        "import sys, resdepth.engine as engine; engine._LARGEST_BLOCK_PX = 64\n"
+        "from resdepth.cli import main; main(sys.argv[1:])"
+    )
+    arguments = ["refine", scene.path("initial.tif"), *paths(scene), "--model", str(model)]
+    run = [sys.executable, "-c", script, *arguments]
+    subprocess.run(run, check=True, capture_output=True)
+    undisturbed = output(scene).read_bytes()
+    output(scene).unlink()
+    unfinished = scene.folder / "initial_refined.tif.unfinished"
+    for wanted in (1, 2):
+        process = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        while process.poll() is None and len(list(unfinished.glob("height_*.tif"))) < wanted:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    subprocess.run([*run, "--resume"], check=True, capture_output=True)
+    assert output(scene).read_bytes() == undisturbed
+
+
+def test_ctrl_c_says_how_to_go_on(scene: MadeScene, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refine_blocks = jobs.refined_blocks
+
+    def with_ctrl_c(*given: Any) -> Any:
+        for number, block in enumerate(refine_blocks(*given)):
+            if number == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield block
+
+    monkeypatch.setattr(jobs, "refined_blocks", with_ctrl_c)
+    with pytest.raises(Interrupted, match=r"stopped by Ctrl-C: 1 of 3 blocks are finished; the same command"):
+        refine(scene.path("initial.tif"), paths(scene), model, output=output(scene))
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_file(
+    scene: MadeScene, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("resdepth.mosaic.rasterio.shutil.copy", full)
+    done = command(scene, model)
+    assert done.exit_code == 2
+    assert "cannot be written" in done.stderr
+    assert not output(scene).exists()
+    assert not list(scene.folder.glob(".initial_refined*"))
+
+
+def test_an_unreadable_block_is_named(scene: MadeScene, model: Path) -> None:
+    path = Path(scene.path("ortho2.tif"))
+    write_raster(path, scene.images[1], compress="deflate")
+    content = bytearray(path.read_bytes())
+    content[300:1500] = bytes(1200)
+    path.write_bytes(bytes(content))
+    done = command(scene, model)
+    assert done.exit_code == 2, done.output
+    assert "ortho2.tif" in done.stderr
+    assert not output(scene).exists()
+
+
+# --- misuse
+
+
+@pytest.mark.parametrize(
+    ("options", "images", "told"),
+    [
+        ((), 3, "images: found 3; this model takes 2; name the sets to use with pairs"),
+        ((), 1, "images: found 1; this model takes 2"),
+        (("--region", 0, 0, 1, 1), 2, "no pixel of the DSM lies in it, which covers 465000"),
+        (("-o", "x.png"), 2, "should end in .tif"),
+        (("-o", "absent/x.tif"), 2, "there is no folder absent"),
+        (("--pairs", "absent.txt"), 2, "absent.txt"),
+        (("--resume", "--overwrite"), 2, "not both"),
+        (("--tile-size", "20"), 2, "must be a power of two"),
+        (("--mode", "exact", "--tile-size", "128"), 2, "smaller than a tile"),
+    ],
+    ids=str,
+)
+def test_misuse_is_told_and_nothing_is_written(
+    scene: MadeScene, model: Path, options: tuple[Any, ...], images: int, told: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(scene.folder)
+    before = sorted(scene.folder.iterdir())
+    done = command(scene, model, *options, images=images)
+    assert done.exit_code == 2
+    assert told in " ".join(done.stderr.replace("│", "").split())
+    assert sorted(scene.folder.iterdir()) == before
+
+
+def test_a_model_far_from_the_rasters_is_warned_of(
+    scene: MadeScene, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = make_model()
+    model.provenance["datasets"] = [{"name": "a", "gsd_m": 0.25}]  # type: ignore[index]
+    refine(scene.initial, [image * 50 for image in scene.images[:2]], model)
+    assert "pixels of 1 m, the model was trained with 0.25 m" in caplog.text
+    assert "image 1: grey values of" in caplog.text
+
+
+def test_arrays_cannot_go_to_a_file(scene: MadeScene) -> None:
+    with pytest.raises(ResDepthError, match="output: needs a path as dsm"):
+        refine(scene.initial, scene.images[:2], make_model(), output="x.tif")
+
+
+def test_without_a_model_the_one_that_comes_along_is_taken(scene: MadeScene) -> None:
+    refined = refine(scene.initial, scene.images[:2])
+    assert refined.shape == scene.initial.shape
+
+
+# --- info
+
+
+def test_info_tells_what_a_model_and_a_raster_are(scene: MadeScene, model: Path) -> None:
+    told = CliRunner().invoke(main, ["info", str(model), scene.path("initial.tif"), "town-stereo"])
+    assert told.exit_code == 0, told.output
+    assert "the DSM and 2 images" in told.stdout
+    assert "64 x 160 px" in told.stdout
+    as_json = CliRunner().invoke(main, ["info", "--json", "town-stereo"])
+    assert json.loads(as_json.stdout)["town-stereo"]["pixel size"] == "0.25 m"
+
+
+def test_info_on_what_is_neither_is_told(scene: MadeScene) -> None:
+    for name in ("absent.tif", "imagelist.txt"):
+        told = CliRunner().invoke(main, ["info", scene.path(name)])
+        assert told.exit_code == 2
+        assert name in told.stderr
