@@ -13,7 +13,7 @@ from resdepth.grid import Grid
 from resdepth.raster import ArrayBand
 from resdepth.refinement import refine_region
 from resdepth.scene import Scene, ViewSet
-from resdepth.windows import Window, lattice_blocks
+from resdepth.windows import Window, even_blocks
 
 TILE = 32
 HEIGHT, WIDTH = 150, 170
@@ -52,7 +52,7 @@ def work_on(scene: Scene, **settings: object) -> Work:
 def all_blocks(work: Work, refiner: Refiner, side: int) -> RefinedBlock:
     heights = np.full(work.scene.grid.whole.shape, np.nan, np.float32)
     spread, provenance = heights.copy(), np.full(heights.shape, 255, np.uint8)
-    for block in lattice_blocks(work.region, side, work.scene.grid.lattice_origin):
+    for block in even_blocks(work.region, side, 4, work.scene.grid.lattice_origin):
         done = refine_block(work, read_block(work, block, refiner), refiner)
         heights[block.slices], provenance[block.slices] = done.heights, done.provenance
         if done.spread is not None:

@@ -178,7 +178,7 @@ def test_an_output_is_never_replaced_silently(scene: MadeScene, model: Path) -> 
 
 def interrupted(scene: MadeScene, model: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     """Stop a job as kill -9 does: nothing is tidied up."""
-    write, written = jobs._write, []
+    write, written = jobs.write_finished, []
 
     def limited(job: jobs.Job, done: Any) -> None:
         if len(written) == after:
@@ -187,7 +187,7 @@ def interrupted(scene: MadeScene, model: Path, monkeypatch: pytest.MonkeyPatch, 
         write(job, done)
 
     with monkeypatch.context() as patch:
-        patch.setattr(jobs, "_write", limited)
+        patch.setattr(jobs, "write_finished", limited)
         with pytest.raises(KeyboardInterrupt):
             refine(scene.path("initial.tif"), paths(scene), model, output=output(scene))
 

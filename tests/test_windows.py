@@ -12,8 +12,10 @@ from resdepth.windows import (
     Strategy,
     TileGrid,
     Window,
+    aligned,
     axis_tiles,
     corner_count,
+    even_blocks,
     random_corners,
     split_regions,
     tile_grid,
@@ -257,3 +259,61 @@ def test_corners_cost_memory_by_their_number_not_by_the_area() -> None:
     assert len(np.unique(corners, axis=0)) == 20_000
     assert corners.min() >= 0
     assert corners.max() <= 20_000 - 256
+
+
+regions = st.builds(Window, st.integers(0, 30), st.integers(0, 30), st.integers(1, 90), st.integers(1, 90))
+
+
+@given(
+    region=regions,
+    side=st.integers(1, 40),
+    step=st.sampled_from([1, 4, 16]),
+    row=st.integers(-50, 50),
+    col=st.integers(-50, 50),
+)
+def test_even_blocks_cover_each_pixel_once_and_meet_on_the_lattice(
+    region: Window, side: int, step: int, row: int, col: int
+) -> None:
+    blocks = list(even_blocks(region, side, step, (row, col)))
+    seen = np.zeros((region.row_stop, region.col_stop), int)
+    for block in blocks:
+        seen[block.slices] += 1
+        assert max(block.shape) <= max(side, step) + step
+        assert block.row == region.row or (block.row + row) % step == 0
+        assert block.col == region.col or (block.col + col) % step == 0
+    assert (seen[region.slices] == 1).all()
+    assert seen.sum() == region.area
+
+
+@given(window=regions, step=st.integers(1, 20))
+def test_an_aligned_window_contains_the_other_and_no_smaller_one_does(window: Window, step: int) -> None:
+    found = aligned(window, step)
+    assert found.contains(window)
+    assert all(edge % step == 0 for edge in (found.row, found.col, found.row_stop, found.col_stop))
+    assert found.height < window.height + 2 * step
+    assert found.width < window.width + 2 * step
+
+
+@given(tile_grids(overlapping=True), st.data())
+def test_the_tiles_that_touch_a_block_cover_it(grid: TileGrid, data: st.DataObject) -> None:
+    height, width = grid.region.shape
+    row, col = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    block = Window(
+        grid.region.row + row,
+        grid.region.col + col,
+        data.draw(st.integers(1, height - row)),
+        data.draw(st.integers(1, width - col)),
+    )
+    found = grid.touching(block)
+    assert found.region.contains(block)
+    everything = {window for window in grid.windows() if not _apart(window, block)}
+    assert set(found.windows()) == everything
+
+
+def _apart(one: Window, other: Window) -> bool:
+    return (
+        one.row_stop <= other.row
+        or other.row_stop <= one.row
+        or one.col_stop <= other.col
+        or other.col_stop <= one.col
+    )

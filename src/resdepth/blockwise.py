@@ -21,7 +21,7 @@ from resdepth.reference import Reference
 from resdepth.refinement import refine_tiles
 from resdepth.scene import Scene, ViewSet
 from resdepth.warping import fill_voids
-from resdepth.windows import TileGrid, Window, aligned, lattice_blocks, tile_grid
+from resdepth.windows import TileGrid, Window, aligned, even_blocks, tile_grid
 
 FILL_REACH_PX = 100
 """How far a void looks for heights; wider voids are seen as lying at the reference height."""
@@ -256,6 +256,12 @@ def block_side(work: Work, refiner: Refiner) -> int:
     return EXACT_BLOCK_PX if work.mode == "exact" else refiner.block_side()
 
 
+def blocks_of(work: Work, refiner: Refiner) -> Iterator[Window]:
+    """The blocks of a region, row by row; where they meet, the network's cells meet."""
+    step = 1 if work.mode == "exact" else 2**refiner.model.architecture.depth
+    return even_blocks(work.region, block_side(work, refiner), step, work.scene.grid.lattice_origin)
+
+
 def refined_blocks(
     work: Work, refiner: Refiner, windows: Iterable[Window], *, workers: int = 1
 ) -> Iterator[RefinedBlock]:
@@ -279,10 +285,8 @@ def refined_strips(work: Work, refiner: Refiner, *, workers: int = 1) -> Iterato
         refiner: the model, ready to run.
         workers: threads that read blocks ahead.
     """
-    side = block_side(work, refiner)
     row: list[RefinedBlock] = []
-    windows = lattice_blocks(work.region, side, work.scene.grid.lattice_origin)
-    for done in refined_blocks(work, refiner, windows, workers=workers):
+    for done in refined_blocks(work, refiner, blocks_of(work, refiner), workers=workers):
         row.append(done)
         if done.block.col_stop == work.region.col_stop:
             values = np.hstack([one.heights for one in row]).astype(np.float64)

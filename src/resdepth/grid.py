@@ -81,24 +81,28 @@ class Grid:
             ResDepthError: if the rectangle is empty or lies outside the raster.
         """
         xmin, ymin, xmax, ymax = bounds
+        inside = self._touched(bounds) if xmin < xmax and ymin < ymax else None
+        if inside is None:
+            west, south = self.map_position(self.height, 0)
+            east, north = self.map_position(0, self.width)
+            raise ResDepthError(
+                f"region {xmin:.10g} {ymin:.10g} {xmax:.10g} {ymax:.10g} (xmin ymin xmax ymax): no pixel of "
+                f"the DSM lies in it, which covers {west:.10g} {south:.10g} {east:.10g} {north:.10g}"
+            )
+        return inside
+
+    def _touched(self, bounds: Bounds) -> Window | None:
+        xmin, ymin, xmax, ymax = bounds
         a, b, c, d, e, f = self.transform
         determinant = a * e - b * d
         corners = [(x - c, y - f) for x in (xmin, xmax) for y in (ymin, ymax)]
-        cols = [(e * x - b * y) / determinant for x, y in corners]
         rows = [(a * y - d * x) / determinant for x, y in corners]
-        # What a corner misses of a pixel's edge by rounding is no pixel.
-        row, col = int(np.floor(min(rows) + 1e-6)), int(np.floor(min(cols) + 1e-6))
-        row_stop, col_stop = int(np.ceil(max(rows) - 1e-6)), int(np.ceil(max(cols) - 1e-6))
-        window = Window(max(row, 0), max(col, 0), 0, 0)
-        height, width = min(row_stop, self.height) - window.row, min(col_stop, self.width) - window.col
-        if xmin >= xmax or ymin >= ymax or height <= 0 or width <= 0:
-            x0, y0 = self.map_position(self.height, 0)
-            x1, y1 = self.map_position(0, self.width)
-            raise ResDepthError(
-                f"region {xmin:.10g} {ymin:.10g} {xmax:.10g} {ymax:.10g} (xmin ymin xmax ymax): no pixel of "
-                f"the DSM lies in it, which covers {x0:.10g} {y0:.10g} {x1:.10g} {y1:.10g}"
-            )
-        return Window(window.row, window.col, height, width)
+        cols = [(e * x - b * y) / determinant for x, y in corners]
+        # A corner that by rounding reaches a millionth into the next pixel does not touch it.
+        row, col = max(int(np.floor(min(rows) + 1e-6)), 0), max(int(np.floor(min(cols) + 1e-6)), 0)
+        height = min(int(np.ceil(max(rows) - 1e-6)), self.height) - row
+        width = min(int(np.ceil(max(cols) - 1e-6)), self.width) - col
+        return Window(row, col, height, width) if height > 0 and width > 0 else None
 
     def crop(self, window: Window) -> "Grid":
         """The grid of a part of this raster."""

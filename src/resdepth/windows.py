@@ -144,17 +144,27 @@ def aligned(window: Window, step: int) -> Window:
     return Window(row, col, height, width)
 
 
-def lattice_blocks(region: Window, side: int, origin: tuple[int, int]) -> Iterator[Window]:
-    """The parts of a region that lie in one cell each of a lattice, row by row; each pixel once.
+def even_blocks(region: Window, side: int, step: int, origin: tuple[int, int]) -> Iterator[Window]:
+    """Windows of about the same size that cover a region, each pixel once, row by row.
 
     Args:
         region: what is covered.
-        side: of the lattice's cells, in pixels.
+        side: of a block in pixels, at most, up to the rounding of its edges.
+        step: the edges between blocks lie on multiples of it in a lattice.
         origin: row and column, in the lattice's own pixels, of the pixel (0, 0).
     """
-    cells = aligned(region.moved(*origin), side).moved(-origin[0], -origin[1])
-    for cell in blocks(cells, side):
-        yield cell.grown(0, within=region)
+    rows = _even_edges(region.row, region.row_stop, side, step, origin[0])
+    cols = _even_edges(region.col, region.col_stop, side, step, origin[1])
+    for row, row_stop in pairwise(rows):
+        for col, col_stop in pairwise(cols):
+            yield Window(row, col, row_stop - row, col_stop - col)
+
+
+def _even_edges(start: int, stop: int, side: int, step: int, origin: int) -> list[int]:
+    count = -(-(stop - start) // side)
+    wished = (start + (stop - start) * number // count for number in range(1, count))
+    between = {round((edge + origin) / step) * step - origin for edge in wished}
+    return [start, *sorted(edge for edge in between if start < edge < stop), stop]
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,11 @@ from resdepth.cli.frame import guarded
 @click.option(
     "--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda", "mps"])
 )
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(1, 1024),
+    help="Processes on this machine.",
+)  # fmt: skip
+@click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster that sees the same files.")
 @click.option("--tile-size", type=int, help="[default: that of the model's training]")
 @click.option("--resume", is_flag=True, help="Let an output stand that this very job has finished.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
@@ -65,6 +70,8 @@ def refine(  # noqa: PLR0913, PLR0917 - options of a command
     fill: bool,
     compress: Literal["zstd", "deflate", "lzw", "none"],
     device: Literal["auto", "cpu", "cuda", "mps"],
+    workers: int,
+    scheduler: str | None,
     tile_size: int | None,
     resume: bool,
     overwrite: bool,
@@ -80,6 +87,7 @@ def refine(  # noqa: PLR0913, PLR0917 - options of a command
     Examples:
       resdepth refine dsm.tif ortho1.tif ortho2.tif
       resdepth refine dsm.tif ortho*.tif --pairs pairlist.txt --model zurich.safetensors -o city.tif
+      resdepth refine dsm.tif ortho1.tif ortho2.tif --workers 8 -o country.tif
       resdepth refine dsm.tif ortho1.tif ortho2.tif --region 465000 5246000 466000 5247000 -o part.tif
     """
     if resume and overwrite:
@@ -104,6 +112,8 @@ def refine(  # noqa: PLR0913, PLR0917 - options of a command
         fuse=None if fuse == "none" else fuse,
         tile_size=tile_size,
         compression=compress,
+        workers=workers,
+        scheduler=scheduler,
         existing="keep" if resume else "replace" if overwrite else "refuse",
     )
     for path in written:

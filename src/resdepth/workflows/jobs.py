@@ -4,15 +4,19 @@ import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from resdepth.atomic import write_json
-from resdepth.blockwise import RefinedBlock, Work, block_side, refined_blocks
-from resdepth.checkpoint import fingerprint
+from resdepth.blockwise import RefinedBlock, Work, block_side, blocks_of, refined_blocks
+from resdepth.checkpoint import fingerprint, load_safetensors, save_model
 from resdepth.engine import Refiner
 from resdepth.errors import Interrupted, ResDepthError
 from resdepth.interruption import stoppable
@@ -21,7 +25,8 @@ from resdepth.paths import read_text
 from resdepth.progress import progress_bar
 from resdepth.raster import read_tags
 from resdepth.release import __version__
-from resdepth.windows import Window, lattice_blocks
+from resdepth.scene import Scene
+from resdepth.windows import Window
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +36,7 @@ HEIGHTS = Layer(("height",), unit="metre")
 HEIGHTS_AND_SPREAD = Layer(("height", "spread"), unit="metre")
 PROVENANCE = Layer(("provenance",), dtype="uint8", nodata=0, overviews="nearest")
 JOB_TAG = "RESDEPTH_JOB"
+UNFINISHED, RECORD, MODEL = ".unfinished", "job.json", "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -57,27 +63,27 @@ class Job:
     @property
     def unfinished(self) -> Path:
         """The folder of the blocks, until they are put together."""
-        return self.output.with_name(f"{self.output.name}.unfinished")
+        return self.output.with_name(self.output.name + UNFINISHED)
 
     @property
     def record(self) -> Path:
         """What the blocks in the folder belong to."""
-        return self.unfinished / "job.json"
+        return self.unfinished / RECORD
+
+    @property
+    def model_path(self) -> Path:
+        """The model, for other processes."""
+        return self.unfinished / MODEL
 
     @property
     def layer(self) -> Layer:
         """What the output's bands are."""
         return HEIGHTS_AND_SPREAD if self.work.spreads else HEIGHTS
 
-    @property
-    def side(self) -> int:
-        """Side of the blocks in pixels."""
-        return block_side(self.work, self.refiner)
-
     @cached_property
     def blocks(self) -> tuple[Window, ...]:
         """The blocks, in the order of the work."""
-        return tuple(lattice_blocks(self.work.region, self.side, self.work.scene.grid.lattice_origin))
+        return tuple(blocks_of(self.work, self.refiner))
 
     def block_path(self, layer: Layer, block: Window) -> Path:
         """The file of a block."""
@@ -102,7 +108,7 @@ class Job:
             "region": [work.region.row, work.region.col, work.region.height, work.region.width],
             "mode": work.mode,
             "tile": work.tile,
-            "block": self.side,
+            "block": block_side(self.work, self.refiner),
             "precision": str(self.refiner.precision).removeprefix("torch."),
             "device": self.refiner.device.type,
             "fill": work.fill,
@@ -141,13 +147,18 @@ def _described(path: Path | None) -> dict[str, Any]:
     return {"path": str(path.resolve()), "bytes": state.st_size, "modified_ns": state.st_mtime_ns}
 
 
-def run_job(job: Job, *, existing: Existing = "refuse") -> Path:
+Compute = Callable[[Job, Sequence[Window]], Generator[Window]]
+"""Refines blocks of a job, writes them, and tells of each that is done."""
+
+
+def run_job(job: Job, *, existing: Existing = "refuse", compute: Compute | None = None) -> Path:
     """Make the output, or go on with it where an earlier try was stopped or killed.
 
     Args:
         job: what to make.
         existing: what happens to an output that is there: it is an error, or it counts as done if the same
             job made it, or it is made anew.
+        compute: who does the work; by default this process.
 
     Returns:
         The output.
@@ -167,7 +178,7 @@ def run_job(job: Job, *, existing: Existing = "refuse") -> Path:
         logger.info("%s: is there already", job.output)
         return job.output
     _begin(job, anew=existing == "replace")
-    _compute(job)
+    _compute(job, compute or compute_here)
     _assemble(job)
     return job.output
 
@@ -193,10 +204,33 @@ def _begin(job: Job, *, anew: bool) -> None:
         job.unfinished.mkdir()
     except OSError as error:
         raise ResDepthError(f"{job.unfinished}: cannot be made ({error})") from error
+    save_model(job.refiner.model, job.model_path)
     write_json(job.record, job.description)
 
 
-def _compute(job: Job) -> None:
+def load_job(folder: Path) -> Job:
+    """The job whose blocks a folder holds; other processes take part in it so.
+
+    Raises:
+        ResDepthError: if it cannot be read, or its inputs have changed since.
+    """
+    told = json.loads(read_text(folder / RECORD))
+    scene = Scene.open(told["dsm"]["path"], [image["path"] for image in told["images"]])
+    device = torch.device(told["device"])
+    model = load_safetensors(folder / MODEL)
+    refiner = Refiner(model, device=device, precision=getattr(torch, told["precision"]))
+    view_sets = tuple(tuple(view_set) for view_set in told["view_sets"])
+    work = Work(
+        scene, Window(*told["region"]), view_sets, told["mode"], told["tile"], told["fill"],
+        told["fuse"] or "median",
+    )  # fmt: skip
+    job = Job(work, refiner, folder.with_name(folder.name.removesuffix(UNFINISHED)), told["compression"])
+    if job.description != told:
+        raise ResDepthError(f"{folder}: the inputs of this job have changed, or this resdepth is another one")
+    return job
+
+
+def _compute(job: Job, compute: Compute) -> None:
     """Refine the blocks that are not finished."""
     todo = [block for block in job.blocks if not job.is_done(block)]
     pixels = sum(block.area for block in job.blocks) / 1e6
@@ -206,47 +240,36 @@ def _compute(job: Job) -> None:
     with (
         stoppable() as stop,
         progress_bar("refining", pixels, unit="Mpx", done=done) as progress,
-        _Writer(job) as writer,
+        closing(compute(job, todo)) as finished,
     ):
-        for finished, block in enumerate(refined_blocks(job.work, job.refiner, todo), 1):
-            writer.put(block)
-            progress.advance(block.block.area / 1e6)
-            if stop.asked and finished < len(todo):
+        for count, block in enumerate(finished, 1):
+            progress.advance(block.area / 1e6)
+            if stop.asked and count < len(todo):
                 raise Interrupted(
-                    f"stopped by {stop.name}: {len(job.blocks) - len(todo) + finished} of {len(job.blocks)} "
+                    f"stopped by {stop.name}: {len(job.blocks) - len(todo) + count} of {len(job.blocks)} "
                     "blocks are finished; the same command goes on"
                 )
 
 
-class _Writer:
-    """Writes a block while the next one is computed."""
-
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
-        self._pending: Future[None] | None = None
-
-    def __enter__(self) -> "_Writer":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        try:
-            self._finish()
-        finally:
-            self._thread.shutdown()
-
-    def put(self, block: RefinedBlock) -> None:
-        """Take a block; waits until the one before is written."""
-        self._finish()
-        self._pending = self._thread.submit(_write, self._job, block)
-
-    def _finish(self) -> None:
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
+def compute_here(job: Job, todo: Sequence[Window]) -> Generator[Window]:
+    """Refine blocks in this process; the next one is read and the last one written meanwhile."""
+    with ThreadPoolExecutor(1, thread_name_prefix="writer") as thread:
+        writing: Future[None] | None = None
+        for done in refined_blocks(job.work, job.refiner, todo):
+            if writing is not None:
+                writing.result()
+            writing = thread.submit(write_finished, job, done)
+            yield done.block
+        if writing is not None:
+            writing.result()
 
 
-def _write(job: Job, done: RefinedBlock) -> None:
+def write_finished(job: Job, done: RefinedBlock) -> None:
+    """Keep a block; the heights come last, as they say that it is finished.
+
+    Raises:
+        ResDepthError: if it cannot be written.
+    """
     grid = job.work.scene.grid.crop(done.block)
     write_block(job.block_path(PROVENANCE, done.block), grid, PROVENANCE, [done.provenance])
     bands = [done.heights] if done.spread is None else [done.heights, done.spread]

@@ -22,6 +22,7 @@ from resdepth.rules import smallest_tile
 from resdepth.scene import Scene, ViewSet
 from resdepth.suitability import misfits
 from resdepth.windows import Window
+from resdepth.workflows.cluster import on_cluster
 from resdepth.workflows.jobs import Existing, Job, run_job
 from resdepth.workflows.surfaces import Surface, scene_of
 
@@ -43,7 +44,8 @@ def refine(
     dsm: Surface, images: Sequence[Surface] = ..., model: Model | str | Path | None = ..., *,
     output: str | Path, pairs: Pairs | None = ..., region: Region | None = ..., mode: Mode = ...,
     precision: Precision = ..., device: Device = ..., fill: bool = ..., fuse: Fuse | None = ...,
-    tile_size: int | None = ..., compression: Compression = ..., existing: Existing = ...,
+    tile_size: int | None = ..., compression: Compression = ..., existing: Existing = ..., workers: int = ...,
+    scheduler: str | None = ...,
 ) -> list[Path]: ...  # fmt: skip
 
 
@@ -63,6 +65,8 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     tile_size: int | None = None,
     compression: Compression = "zstd",
     existing: Existing = "refuse",
+    workers: int = 1,
+    scheduler: str | None = None,
 ) -> Array | list[Path]:
     """Refine a DSM with a trained model: in memory, or from file to file at any size.
 
@@ -86,6 +90,8 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         compression: of the output: "zstd", "deflate", "lzw" or "none".
         existing: an output that is there is an error ("refuse"), counts as done if the same job made it
             ("keep"), or is made anew ("replace").
+        workers: processes that compute blocks, with `output`; more than one needs the extra `cluster`.
+        scheduler: address of a Dask scheduler, whose workers compute blocks instead; they see the same files.
 
     Returns:
         (H, W) float32, metres, NaN = void; with `output`, the files that were written.
@@ -115,7 +121,8 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         Job(work, refiner, _output_of(Path(output), work, refiner, several=len(works) > 1), compression)
         for work in works
     ]
-    return [run_job(job, existing=existing) for job in jobs]
+    compute = on_cluster(scheduler, workers) if scheduler is not None or workers > 1 else None
+    return [run_job(job, existing=existing, compute=compute) for job in jobs]
 
 
 def _view_sets(model: Model, scene: Scene, pairs: Pairs | None) -> tuple[ViewSet, ...]:

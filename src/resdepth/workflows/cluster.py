@@ -1,0 +1,143 @@
+"""Blocks computed by many processes: on this machine, or on any Dask cluster that sees the same files."""
+
+import logging
+import os
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from resdepth.blockwise import read_block, refine_block
+from resdepth.errors import InputProblems, ResDepthError
+from resdepth.windows import Window
+from resdepth.workflows.jobs import Compute, Job, load_job, write_finished
+
+logger = logging.getLogger(__name__)
+
+# Blocks that wait at each worker, so that none waits for the scheduler; its work does not grow with the area.
+BLOCKS_AHEAD = 2
+SECONDS_TO_CONNECT = 30
+
+
+def on_cluster(scheduler: str | None = None, workers: int = 1) -> Compute:
+    """A way to compute blocks.
+
+    Args:
+        scheduler: address of a Dask scheduler, "tcp://host:8786"; None starts workers on this machine.
+        workers: how many to start.
+
+    Raises:
+        ResDepthError: if Dask is not installed.
+    """
+    try:
+        import distributed  # noqa: F401
+    except ImportError as error:
+        raise ResDepthError(
+            "several workers need Dask, which is not installed: pip install 'resdepth[cluster]'"
+        ) from error
+
+    def compute(job: Job, todo: Sequence[Window]) -> Generator[Window]:
+        if todo:
+            with _client(scheduler, workers) as client:
+                yield from _compute(client, job, todo)
+
+    return compute
+
+
+@contextmanager
+def _client(scheduler: str | None, workers: int) -> Iterator[Any]:
+    """A connection to the cluster.
+
+    Raises:
+        ResDepthError: if the scheduler does not answer.
+    """
+    import dask
+    from distributed import Client, LocalCluster
+
+    with ExitStack() as stack:
+        address: Any = scheduler
+        if scheduler is None:
+            threads = max(1, len(os.sched_getaffinity(0)) // workers)
+            folder = stack.enter_context(TemporaryDirectory(prefix="resdepth-"))
+            stack.enter_context(dask.config.set({"temporary-directory": folder}))
+            address = stack.enter_context(
+                LocalCluster(
+                    n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None,
+                    memory_limit=0, env={"OMP_NUM_THREADS": str(threads)}, silence_logs=logging.ERROR,
+                )
+            )  # fmt: skip
+        try:
+            client = stack.enter_context(Client(address, timeout=SECONDS_TO_CONNECT, set_as_default=False))
+        except (OSError, ValueError) as error:
+            raise ResDepthError(f"{scheduler}: no Dask scheduler answers there ({error})") from error
+        yield client
+
+
+def _compute(client: Any, job: Job, todo: Sequence[Window]) -> Generator[Window]:
+    """Hand out blocks, a few ahead for each worker, and tell of each that is done.
+
+    Raises:
+        ResDepthError: if a block cannot be read or written, or takes down every worker that tries it.
+    """
+    from distributed import KilledWorker, as_completed
+    from distributed.scheduler import NoValidWorkerError
+
+    folder, number = str(job.unfinished.resolve()), job.number
+    waiting = iter(todo)
+
+    def submitted(count: int) -> dict[Any, Window]:
+        return {
+            client.submit(refine_here, folder, number, block, pure=False): block
+            for block in islice(waiting, count)
+        }
+
+    at_work = submitted(_slots(client))
+    finished = as_completed(list(at_work), loop=client.loop)
+    try:
+        for future in finished:
+            block = at_work.pop(future)
+            try:
+                future.result()
+            except (KilledWorker, NoValidWorkerError) as error:
+                raise ResDepthError(
+                    f"{block}: each worker that tried this block was lost; is there memory enough? ({error})"
+                ) from error
+            future.release()
+            # Workers may have come or gone.
+            more = submitted(max(_slots(client) - len(at_work), 1))
+            at_work |= more
+            finished.update(list(more))
+            yield block
+    finally:
+        client.cancel(list(at_work))
+
+
+def _slots(client: Any) -> int:
+    """How many blocks are worth having at work."""
+    threads: int = sum(client.nthreads().values())
+    return BLOCKS_AHEAD * max(threads, 1)
+
+
+def refine_here(folder: str, number: str, block: Window) -> None:
+    """What a worker does: refine one block and write it where all blocks of the job lie.
+
+    Raises:
+        ResDepthError: if the job cannot be loaded here, or the block cannot be read or written.
+    """
+    try:
+        job = _job_of(folder, number)
+        write_finished(job, refine_block(job.work, read_block(job.work, block, job.refiner), job.refiner))
+    except InputProblems as error:  # whose list does not travel
+        raise ResDepthError(str(error)) from error
+
+
+@lru_cache(maxsize=1)
+def _job_of(folder: str, number: str) -> Job:
+    """The job, once in each worker."""
+    job = load_job(Path(folder))
+    if job.number != number:
+        raise ResDepthError(f"{folder}: holds another job by now")
+    return job

@@ -1,0 +1,138 @@
+"""Blocks computed by several processes."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from distributed import LocalCluster
+
+from conftest import MadeScene, make_model, read_raster, write_raster
+from resdepth import refine, save_model
+from resdepth.cli import main
+from resdepth.errors import ResDepthError
+from resdepth.workflows import jobs
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of Dask and its web server; ours are seen elsewhere
+
+
+@pytest.fixture
+def made(scene: MadeScene) -> tuple[Path, Path]:
+    """A DSM of 1 x 6 blocks, and a model that sees nothing else."""
+    rng = np.random.default_rng(0)
+    heights = rng.normal(300, 3, (100, 2048 * 3)).astype(np.float32)
+    save_model(make_model("geom", 0), scene.folder / "m.safetensors")
+    return write_raster(scene.folder / "wide.tif", heights), scene.folder / "m.safetensors"
+
+
+def alone(dsm: Path, model: Path) -> bytes:
+    (path,) = refine(dsm, [], model, output=dsm.with_name("alone.tif"))
+    return path.read_bytes()
+
+
+def test_two_workers_write_what_one_process_writes(made: tuple[Path, Path]) -> None:
+    dsm, model = made
+    expected = alone(dsm, model)
+    done = CliRunner().invoke(
+        main,
+        ["refine", str(dsm), "--model", str(model), "-o", str(dsm.with_name("two.tif")), "--workers", "2"],
+    )
+    assert done.exit_code == 0, done.output
+    assert dsm.with_name("two.tif").read_bytes() == expected
+    one, two = (dsm.with_name(f"{name}_provenance.tif").read_bytes() for name in ("alone", "two"))
+    assert one == two
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
+    import dask
+
+    with (
+        dask.config.set({"temporary-directory": str(tmp_path)}),
+        LocalCluster(
+            n_workers=3, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0,
+            silence_logs=50,
+        ) as made,
+    ):  # fmt: skip
+        yield made
+
+
+def test_a_worker_that_is_killed_in_the_midst_of_the_work_does_not_matter(
+    made: tuple[Path, Path], cluster: LocalCluster
+) -> None:
+    dsm, model = made
+    expected = alone(dsm, model)
+    output = dsm.with_name("three.tif")
+    killed: list[int] = []
+
+    def kill() -> None:
+        unfinished = output.with_name("three.tif.unfinished")
+        until = time.monotonic() + 60
+        while not list(unfinished.glob("provenance_*.tif")) and time.monotonic() < until:
+            time.sleep(0.001)
+        worker = next(iter(cluster.workers.values()))
+        killed.append(worker.pid)
+        os.kill(worker.pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    refine(dsm, [], model, output=output, scheduler=cluster.scheduler_address)
+    killer.join()
+    assert killed
+    assert output.read_bytes() == expected
+
+
+def test_what_a_worker_cannot_read_is_told(made: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    dsm, model = made
+    begin = jobs._begin
+
+    def begin_and_spoil(job: Any, *, anew: bool) -> None:
+        begin(job, anew=anew)
+        dsm.unlink()
+
+    monkeypatch.setattr(jobs, "_begin", begin_and_spoil)
+    with pytest.raises(ResDepthError, match=r"wide\.tif"):
+        refine(dsm, [], model, output=dsm.with_name("x.tif"), workers=2)
+    assert not dsm.with_name("x.tif").exists()
+
+
+def test_inputs_that_change_while_workers_work_are_refused(
+    made: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dsm, model = made
+    begin = jobs._begin
+
+    def begin_and_touch(job: Any, *, anew: bool) -> None:
+        begin(job, anew=anew)
+        os.utime(dsm, ns=(1, 1))
+
+    monkeypatch.setattr(jobs, "_begin", begin_and_touch)
+    with pytest.raises(ResDepthError, match="inputs of this job have changed"):
+        refine(dsm, [], model, output=dsm.with_name("x.tif"), workers=2)
+
+
+def test_a_scheduler_that_does_not_answer_is_told(
+    made: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dsm, model = made
+    monkeypatch.setattr("resdepth.workflows.cluster.SECONDS_TO_CONNECT", 1)
+    for address in ("tcp://127.0.0.1:1", "nonsense"):
+        with pytest.raises(ResDepthError, match="no Dask scheduler answers there"):
+            refine(dsm, [], model, output=dsm.with_name("x.tif"), scheduler=address, existing="replace")
+
+
+def test_without_dask_the_way_to_install_it_is_told(
+    made: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dsm, model = made
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ResDepthError, match=r"pip install 'resdepth\[cluster\]'"):
+        refine(dsm, [], model, output=dsm.with_name("x.tif"), workers=2)
+    assert read_raster(dsm).shape == (100, 6144)

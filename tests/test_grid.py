@@ -1,0 +1,66 @@
+"""The lattice of the map, and parts of it."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resdepth.errors import ResDepthError
+from resdepth.grid import Grid
+from resdepth.windows import Window
+
+GSDS = [0.25, 0.3, 0.5, 1 / 3, 1.0, 2.4]
+
+
+@given(
+    gsd=st.sampled_from(GSDS),
+    phase=st.sampled_from([0.0, 0.25, 0.5, 0.75]),
+    row=st.integers(0, 5000),
+    col=st.integers(0, 5000),
+)
+def test_a_part_has_the_place_on_the_lattice_that_it_has_in_the_whole(
+    gsd: float, phase: float, row: int, col: int
+) -> None:
+    whole = Grid(9000, 9000, (gsd, 0, 465000 + phase * gsd, 0, -gsd, 5248000 + phase * gsd))
+    part = whole.crop(Window(row, col, 10, 10))
+    down, right = whole.lattice_origin
+    assert part.lattice_origin == (down + row, right + col)
+
+
+def test_a_turned_raster_has_a_lattice_too() -> None:
+    whole = Grid(50, 50, (0.3, 0.4, 100, 0.4, -0.3, 200))
+    down, right = whole.lattice_origin
+    assert whole.crop(Window(7, 9, 10, 10)).lattice_origin == (down + 7, right + 9)
+
+
+GRID = Grid(60, 80, (0.5, 0, 465000, 0, -0.5, 5248000))
+
+
+@given(st.integers(0, 59), st.integers(0, 79), st.data())
+def test_the_bounds_of_a_window_lead_back_to_it(row: int, col: int, data: st.DataObject) -> None:
+    window = Window(row, col, data.draw(st.integers(1, 60 - row)), data.draw(st.integers(1, 80 - col)))
+    (west, north), (east, south) = (
+        GRID.map_position(window.row, window.col),
+        GRID.map_position(window.row_stop, window.col_stop),
+    )
+    assert GRID.window_of((west, south, east, north)) == window
+
+
+def test_bounds_take_every_pixel_that_they_touch_and_none_outside() -> None:
+    assert GRID.window_of((465000.6, 5247999.1, 465001.1, 5247999.4)) == Window(1, 1, 1, 2)
+    assert GRID.window_of((0, 0, 1e7, 1e7)) == GRID.whole
+    assert GRID.window_of((464000, 5247970, 465000.5, 5247970.5)) == Window(59, 0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        (464000, 5247970, 465000, 5248000),  # touches the edge alone
+        (465001, 5247999, 465001, 5248000),  # without width
+        (465002, 5247990, 465001, 5248000),  # turned round
+        (np.nan, 0, 1, 1),
+    ],
+)
+def test_bounds_without_a_pixel_are_refused(bounds: tuple[float, float, float, float]) -> None:
+    with pytest.raises(ResDepthError, match="no pixel of the DSM lies in it"):
+        GRID.window_of(bounds)
