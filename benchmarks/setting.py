@@ -31,6 +31,8 @@ class Sizes:
         n_corners: random patches of `patch` pixels that are drawn from areas of the two `sides`.
         n_drawn: training samples that are read from files of those sides.
         narrow: width of the rasters that a small network refines, which have the two `heights`.
+        medium, huge: sides of the rasters that are refined from file to file.
+        wide: height and width of the raster that several workers refine.
     """
 
     rounds: int = 5
@@ -47,6 +49,9 @@ class Sizes:
     n_drawn: int = 1_000
     narrow: int = 512
     heights: tuple[int, int] = (4_096, 16_384)
+    medium: int = 4_000
+    huge: int = 20_000
+    wide: tuple[int, int] = (4_096, 6_144)
 
 
 FULL = Sizes()
@@ -62,6 +67,9 @@ QUICK = Sizes(
     n_drawn=20,
     narrow=256,
     heights=(256, 1024),
+    medium=256,
+    huge=512,
+    wide=(64, 128),
 )
 
 
@@ -87,14 +95,17 @@ class SceneFiles:
         return [self.folder / f"ortho{index}.tif" for index in range(VIEWS)]
 
 
-def write_scene(folder: Path, height: int, width: int, seed: int = 0) -> SceneFiles:
+def write_scene(
+    folder: Path, height: int, width: int, seed: int = 0, *, with_truth: bool = True
+) -> SceneFiles:
     """A scene of noisy steps on a slope: what is in it does not matter to the speed, only that it varies."""
     files = _new_files(folder, height, width)
     rng = np.random.default_rng(seed)
     for row in range(0, height, ROWS_AT_ONCE):
         rows = np.arange(row, min(row + ROWS_AT_ONCE, height))[:, None]
         truth = 400 + 0.02 * rows + 5.0 * ((rows // 24 + np.arange(width) // 24) % 3 == 0)
-        _write_rows(files.truth, row, truth.astype(np.float32))
+        if with_truth:
+            _write_rows(files.truth, row, truth.astype(np.float32))
         _write_rows(files.dsm, row, (truth + rng.normal(0, 1, truth.shape)).astype(np.float32))
         for view in files.views:
             grey = (IMAGE_MEAN + 20 * (truth - 400) + rng.normal(0, 30, truth.shape)).clip(1, 2047)

@@ -24,6 +24,7 @@ import rasterio
 import torch
 
 import resdepth
+from refining import GEMM_SIDE, made_network
 from resdepth.windows import Window, random_corners
 from setting import FULL, QUICK, VIEWS, Sizes, write_empty_scene, write_scene
 
@@ -32,11 +33,29 @@ Figures = dict[str, float]
 HERE = Path(__file__).resolve().parent
 PAGE_PATH = HERE.parent / "docs" / "performance.md"
 
-WAYS = ("published", "ours")
-SPEEDS = {
-    "refining": ("mpx_per_second", "refining, Mpx/s"),
-    "training": ("samples_per_second", "training, samples/s"),
+PUBLISHED = "published"
+WAYS = {
+    "refining": {
+        PUBLISHED: "published way",
+        "exact_fp32": "exact, fp32",
+        "exact_bf16": "exact, bf16",
+        "seamless_fp32": "seamless, fp32",
+        "seamless_bf16": "seamless, bf16",
+    },
+    "training": {PUBLISHED: "published way", "ours": "ours"},
 }
+FIGURES = {"refining": "mpx_per_second", "training": "samples_per_second"}
+UNITS = {"refining": "Mpx/s", "training": "samples/s"}
+LARGE_TASKS = (
+    "peak",
+    "network_alone",
+    "file_medium",
+    "file_huge",
+    "null_huge",
+    "start_up",
+    "workers_1",
+    "workers_2",
+)
 MEMORY_TASKS = (
     "drawing_small", "drawing_large", "memory_published_short", "memory_published_tall",
     "memory_ours_short", "memory_ours_tall",
@@ -51,47 +70,7 @@ PROCESSOR_FLAGS = {
     "amx_bf16": "AMX bf16",
 }
 
-PAGE = """# Speed and memory
-
-Measured by `make bench` in one run, each way of doing it in a process of its own, the two taking turns.
-Seconds depend on the machine; the ratios are what counts.
-
-## Against the published way
-
-{speed_table}
-
-Medians of {rounds} rounds after a warm-up; the ratio is that of each round's pair, in brackets its range.
-
-- **Refining**: {height} x {width} pixels with {views} views, from files to a surface in memory, stride
-  {half_tile}, so that most pixels are computed four times in both ways. Published: whole rasters, one tile
-  at a time, the network as PyTorch builds it. Ours: windowed reads, batches, BatchNorm folded into the
-  convolutions, channels last, an allocator that keeps freed memory. The two surfaces differ by at most
-  {difference:.0e} m.
-- **Training**: batches of {batch}, everything from cutting out the samples to the optimizer's step.
-  Published: samples prepared when asked for. Ours: prepared ahead, channels last, the same allocator.
-
-The network has depth {depth} and {start_kernel} filters on its first level ({parameters:,} parameters), tiles
-are {tile} x {tile} pixels, everything is computed in fp32.
-
-## Cost does not follow the area
-
-{area_table}
-
-The samples come from files of that size through windowed reads. The files' blocks do not exist on the disk,
-so this is the cost of our side alone. Memory is what the work adds to the process at its peak; up to 128 MB
-of it are blocks that GDAL keeps decoded, a limit that resdepth sets and that no area exceeds.
-
-{height_table}
-
-A small network (depth 2, 4 filters) refines rasters of {narrow} columns, from file to file.
-
-## How it was measured
-
-{machine}.
-{versions}.
-To repeat: `make bench` (some {minutes:.0f} minutes here). `benchmarks/published_way.py` is the published way,
-written anew from its description; `benchmarks/tasks.py` says what is timed.
-"""
+PAGE = HERE / "speed_page.md"
 
 
 def main() -> None:
@@ -113,18 +92,24 @@ def main() -> None:
         folder = Path(temporary)
         write_rasters(folder, sizes)
         speeds = measure_speeds(folder, rounds, quick=arguments.quick)
+        large = measure_large(folder, quick=arguments.quick)
         difference = largest_difference(folder)
         areas = {f"corners_{side}": corner_cost(side, sizes) for side in sizes.sides}
         areas |= measure_memory(folder, quick=arguments.quick)
     tables = {
-        "speed_table": speed_table(speeds),
+        "refining_table": speed_table(speeds, "refining"),
+        "large_table": large_table(large, sizes),
+        "limit_table": limit_table(large),
+        "workers_table": workers_table(large),
+        "training_table": speed_table(speeds, "training"),
         "area_table": area_table(areas, sizes),
         "height_table": height_table(areas, sizes),
     }
     print("\n\n".join(tables.values()))
     if output is not None:
         minutes = (time.perf_counter() - start) / 60
-        page = format_page(tables, sizes, rounds=rounds, difference=difference, minutes=minutes)
+        gflop = large["network_alone"]["gflop_per_mpx"]
+        page = format_page(tables, sizes, rounds=rounds, difference=difference, minutes=minutes, gflop=gflop)
         output.write_text(page, encoding="utf-8")
 
 
@@ -135,11 +120,18 @@ def write_rasters(folder: Path, sizes: Sizes) -> None:
         write_scene(folder / name, height, sizes.narrow)
     for name, side in zip(("small", "large"), sizes.sides, strict=True):
         write_empty_scene(folder / name, side)
+    for name, (height, width) in {
+        "tiny": (sizes.tile, sizes.tile),
+        "medium": (sizes.medium, sizes.medium),
+        "huge": (sizes.huge, sizes.huge),
+        "wide": sizes.wide,
+    }.items():
+        write_scene(folder / name, height, width, with_truth=False)
 
 
 def measure_speeds(folder: Path, rounds: int, *, quick: bool) -> dict[str, list[Figures]]:
     """The figures of each round by task, the two ways taking turns."""
-    tasks = [f"{work}_{way}" for work in SPEEDS for _ in range(rounds) for way in WAYS]
+    tasks = [f"{work}_{way}" for work, ways in WAYS.items() for _ in range(rounds) for way in ways]
     measured: dict[str, list[Figures]] = {task: [] for task in tasks}
     for task, figures in zip(tasks, run_tasks(tasks, folder, quick=quick), strict=True):
         measured[task].append(figures)
@@ -150,6 +142,11 @@ def measure_memory(folder: Path, *, quick: bool) -> dict[str, Figures]:
     """The figures of each task that is about memory."""
     results = run_tasks(MEMORY_TASKS, folder, quick=quick)
     return dict(zip(MEMORY_TASKS, results, strict=True))
+
+
+def measure_large(folder: Path, *, quick: bool) -> dict[str, Figures]:
+    """The figures of the tasks that are measured once: large rasters, limits, start-up, workers."""
+    return dict(zip(LARGE_TASKS, run_tasks(LARGE_TASKS, folder, quick=quick), strict=True))
 
 
 def run_tasks(tasks: Sequence[str], folder: Path, *, quick: bool, **environment: str) -> list[Figures]:
@@ -173,7 +170,7 @@ def run_tasks(tasks: Sequence[str], folder: Path, *, quick: bool, **environment:
 
 def largest_difference(folder: Path) -> float:
     """How far the surfaces of the two ways are apart, metres."""
-    ours, published = (np.load(folder / f"refined_{way}.npy") for way in ("ours", "published"))
+    ours, published = (np.load(folder / f"refined_{way}.npy") for way in ("exact_fp32", "published"))
     difference = float(np.abs(ours - published).max())
     if not difference <= LARGEST_DIFFERENCE_M:
         sys.exit(f"the two ways differ by {difference} m: one of them is wrong, and so is the comparison")
@@ -197,15 +194,52 @@ def corner_cost(side: int, sizes: Sizes) -> Figures:
     return {"seconds": seconds, "peak_mb": peak / 1e6}
 
 
-def speed_table(measured: dict[str, list[Figures]]) -> str:
-    """Both ways and their ratio."""
+def speed_table(measured: dict[str, list[Figures]], work: str) -> str:
+    """All ways of doing a thing, and their ratio to the published one."""
+    figure = FIGURES[work]
+    published = [one[figure] for one in measured[f"{work}_{PUBLISHED}"]]
     rows = []
-    for work, (figure, title) in SPEEDS.items():
-        published, ours = ([one[figure] for one in measured[f"{work}_{way}"]] for way in WAYS)
-        ratios = [after / before for before, after in zip(published, ours, strict=True)]
+    for way, title in WAYS[work].items():
+        found = [one[figure] for one in measured[f"{work}_{way}"]]
+        ratios = [after / before for before, after in zip(published, found, strict=True)]
         spread = f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        rows.append([title, f"{median(published):.3g}", f"{median(ours):.3g}", spread])
-    return markdown_table(["", "published way", "ours", "ratio"], rows)
+        rows.append([title, f"{median(found):.3g}", "1" if way == PUBLISHED else spread])
+    return markdown_table([work, UNITS[work], "ratio"], rows)
+
+
+def large_table(measured: dict[str, Figures], sizes: Sizes) -> str:
+    """Speed and memory from file to file."""
+    rows = [
+        [title, f"{measured[task]['mpx_per_second']:.3g}", f"{measured[task]['peak_mb']:,.0f}"]
+        for task, title in {
+            "file_medium": f"{sizes.medium:,} x {sizes.medium:,} pixels",
+            "file_huge": f"{sizes.huge:,} x {sizes.huge:,} pixels",
+            "null_huge": f"{sizes.huge:,} x {sizes.huge:,} pixels, null network",
+        }.items()
+    ]
+    table = markdown_table(["file to file", "Mpx/s", "memory, MB"], rows)
+    start = measured["start_up"]["seconds"]
+    return f"{table}\n\nOn a raster of one tile the command takes {start:.1f} s from the prompt to the file."
+
+
+def limit_table(measured: dict[str, Figures]) -> str:
+    """The machine's limit, and the shares of it."""
+    network, peak = measured["network_alone"], measured["peak"]
+    command = measured["file_huge"]["mpx_per_second"] * network["gflop_per_mpx"]
+    rows = [
+        ["matrix products, GFLOP/s", *(f"{peak[name]:.0f}" for name in ("fp32", "bf16"))],
+        ["the network on one block, GFLOP/s", *(f"{network[name]:.0f}" for name in ("fp32", "bf16"))],
+        ["share", *(f"{100 * network[name] / peak[name]:.0f} %" for name in ("fp32", "bf16"))],
+        ["the whole command, share", "", f"{100 * command / peak['bf16']:.0f} %"],
+    ]
+    return markdown_table(["", "fp32", "bf16"], rows)
+
+
+def workers_table(measured: dict[str, Figures]) -> str:
+    """One process and two."""
+    one, two = (measured[f"workers_{count}"]["mpx_per_second"] for count in (1, 2))
+    rows = [["1", f"{one:.3g}", "1"], ["2", f"{two:.3g}", f"{two / one:.2f}"]]
+    return markdown_table(["processes", "Mpx/s", "ratio"], rows)
 
 
 def area_table(measured: dict[str, Figures], sizes: Sizes) -> str:
@@ -238,16 +272,15 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def format_page(
-    tables: dict[str, str], sizes: Sizes, *, rounds: int, difference: float, minutes: float
+    tables: dict[str, str], sizes: Sizes, *, rounds: int, difference: float, minutes: float, gflop: float
 ) -> str:
     """The whole of docs/performance.md."""
-    from tasks import made_network
-
     parameters = sum(
         weights.numel() for weights in made_network(sizes.start_kernel, sizes.depth).parameters()
     )
-    return PAGE.format(
+    return PAGE.read_text(encoding="utf-8").format(
         **tables, **vars(sizes) | {"rounds": rounds}, views=VIEWS, half_tile=sizes.tile // 2,
+        gflop=gflop, gemm=GEMM_SIDE, wide_height=sizes.wide[0], wide_width=sizes.wide[1],
         difference=difference, parameters=parameters, minutes=max(minutes, 1),
         machine=describe_machine(), versions=describe_versions(),
     )  # fmt: skip

@@ -12,32 +12,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 import published_way
+from refining import INPUTS, NORMALIZATION, REFINING_TASKS, VIEW_SET, made_network, made_refiner, opened
 from resdepth.allocator import tune_allocator
-from resdepth.checkpoint import Architecture, Model
 from resdepth.config import OptimizerConfig, TrainGeneral
-from resdepth.engine import Refiner
 from resdepth.geotiff import new_geotiff
-from resdepth.inputs import Inputs
 from resdepth.losses import LOSSES
-from resdepth.networks import new_network
-from resdepth.normalization import Normalization
 from resdepth.optimization import new_optimizer
 from resdepth.patches import TrainingSamples, batches, draw_patches
-from resdepth.raster import Array
 from resdepth.refinement import refine_region
 from resdepth.scene import Scene, hold_in_memory
 from resdepth.training import Learner
-from resdepth.windows import Window
 from setting import (
     FULL,
     HEIGHT_SIGMA,
-    IMAGE_MEAN,
-    IMAGE_STD,
     QUICK,
-    VIEWS,
     SceneFiles,
     Sizes,
     peak_resident_mb,
@@ -46,74 +36,9 @@ from setting import (
 
 Figures = dict[str, float]
 
-NORMALIZATION = Normalization(HEIGHT_SIGMA, IMAGE_MEAN, IMAGE_STD)
-INPUTS = Inputs(uses_dsm=True, n_views=VIEWS)
-VIEW_SET = tuple(range(VIEWS))
 CPU = torch.device("cpu")
-SMALL_NETWORK = {"start_kernel": 4, "depth": 2}
+SMALL_KERNEL, SMALL_DEPTH = 4, 2
 SMALL_TILE = 128
-
-
-def _settings(start_kernel: int, depth: int) -> dict[str, object]:
-    return {
-        "n_input_channels": INPUTS.n_channels,
-        "start_kernel": start_kernel,
-        "depth": depth,
-        "bias_conv_layer": True,
-    }
-
-
-def made_network(start_kernel: int, depth: int) -> nn.Module:
-    """The same network at each call."""
-    torch.manual_seed(0)
-    return new_network("UNet", _settings(start_kernel, depth))
-
-
-def _refiner(start_kernel: int, depth: int) -> Refiner:
-    architecture = Architecture("UNet", "geom-stereo", _settings(start_kernel, depth))
-    weights = made_network(start_kernel, depth).state_dict()
-    return Refiner(Model(architecture, weights, NORMALIZATION), device=CPU)
-
-
-def _open(files: SceneFiles) -> Scene:
-    return Scene.open(files.dsm, files.views, truth=files.truth)
-
-
-def _refined(scene: Scene, region: Window, refiner: Refiner, tile: int) -> Array:
-    refined: Array = np.empty(region.shape, dtype=np.float32)
-    for strip in refine_region(scene, VIEW_SET, region, refiner, tile):
-        refined[strip.row : strip.row + len(strip.values)] = strip.values
-    return refined
-
-
-def refining_ours(folder: Path, sizes: Sizes) -> Figures:
-    """Refine a scene from its files."""
-    refiner = _refiner(sizes.start_kernel, sizes.depth)
-    files = SceneFiles(folder / "scene")
-    one_batch = sizes.tile // 2 * (refiner.batch_size(sizes.tile) + 1)
-    warm_up = Window(0, 0, sizes.tile, min(one_batch, sizes.width))
-    _refined(_open(files), warm_up, refiner, sizes.tile)
-    start = time.perf_counter()
-    scene = _open(files)
-    refined = _refined(scene, scene.grid.whole, refiner, sizes.tile)
-    seconds = time.perf_counter() - start
-    np.save(folder / "refined_ours.npy", refined)
-    return {"mpx_per_second": refined.size / 1e6 / seconds}
-
-
-def refining_published(folder: Path, sizes: Sizes) -> Figures:
-    """The same in the published way."""
-    network = made_network(sizes.start_kernel, sizes.depth).eval()
-    files = SceneFiles(folder / "scene")
-    rasters = published_way.read_rasters(files)
-    warm_up = (slice(0, sizes.tile), slice(0, sizes.tile * 3 // 2))
-    published_way.refine(rasters.dsm[warm_up], rasters.views[(slice(None), *warm_up)], network, sizes.tile)
-    start = time.perf_counter()
-    rasters = published_way.read_rasters(files)
-    refined = published_way.refine(rasters.dsm, rasters.views, network, sizes.tile)
-    seconds = time.perf_counter() - start
-    np.save(folder / "refined_published.npy", refined)
-    return {"mpx_per_second": refined.size / 1e6 / seconds}
 
 
 def _samples(scene: Scene, tile: int, n: int) -> TrainingSamples:
@@ -128,7 +53,7 @@ def training_ours(folder: Path, sizes: Sizes) -> Figures:
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = new_optimizer(OptimizerConfig(), network.parameters(), CPU)
     learner = Learner(network, optimizer, None, HEIGHT_SIGMA, LOSSES["L1"], CPU)
-    (scene,) = hold_in_memory([_open(SceneFiles(folder / "scene"))], TrainGeneral().memory_gb * 1e9)
+    (scene,) = hold_in_memory([opened(SceneFiles(folder / "scene"))], TrainGeneral().memory_gb * 1e9)
     samples = _samples(scene, sizes.tile, sizes.batch * sizes.steps)
 
     def train(steps: int, epoch: int) -> None:
@@ -166,7 +91,7 @@ def training_published(folder: Path, sizes: Sizes) -> Figures:
 def drawing(folder: Path, sizes: Sizes) -> Figures:
     """Training samples from files too large to be held, read by window."""
     before = resident_mb()
-    samples = _samples(_open(SceneFiles(folder)), sizes.patch, sizes.n_corners)
+    samples = _samples(opened(SceneFiles(folder)), sizes.patch, sizes.n_corners)
     start = time.perf_counter()
     for index in samples.order(0)[: sizes.n_drawn]:
         samples.sample(int(index), 0)
@@ -176,9 +101,9 @@ def drawing(folder: Path, sizes: Sizes) -> Figures:
 
 def memory_ours(folder: Path, _sizes: Sizes) -> Figures:
     """What refining a raster with a small network adds to the process, from file to file."""
-    refiner = _refiner(**SMALL_NETWORK)
+    refiner = made_refiner(SMALL_KERNEL, SMALL_DEPTH)
     before = resident_mb()
-    scene = _open(SceneFiles(folder))
+    scene = opened(SceneFiles(folder))
     with new_geotiff(folder / "refined.tif", scene.grid) as output:
         for strip in refine_region(scene, VIEW_SET, scene.grid.whole, refiner, SMALL_TILE):
             output.write(strip.row, strip.values)
@@ -187,18 +112,17 @@ def memory_ours(folder: Path, _sizes: Sizes) -> Figures:
 
 def memory_published(folder: Path, _sizes: Sizes) -> Figures:
     """The same in the published way."""
-    network = made_network(**SMALL_NETWORK).eval()
+    network = made_network(SMALL_KERNEL, SMALL_DEPTH).eval()
     before = resident_mb()
     rasters = published_way.read_rasters(SceneFiles(folder))
     refined = published_way.refine(rasters.dsm, rasters.views, network, SMALL_TILE)
-    with new_geotiff(folder / "refined.tif", _open(SceneFiles(folder)).grid) as output:
+    with new_geotiff(folder / "refined.tif", opened(SceneFiles(folder)).grid) as output:
         output.write(0, refined)
     return {"growth_mb": peak_resident_mb() - before}
 
 
 TASKS: dict[str, Callable[[Path, Sizes], Figures]] = {
-    "refining_ours": refining_ours,
-    "refining_published": refining_published,
+    **REFINING_TASKS,
     "training_ours": training_ours,
     "training_published": training_published,
     "drawing_small": lambda folder, sizes: drawing(folder / "small", sizes),

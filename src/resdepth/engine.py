@@ -126,7 +126,7 @@ class Refiner:
             normalize_patch(heights, images, self.model.normalization, self.inputs)
             for heights, images in zip(dsm, views, strict=True)
         ]
-        predicted = self._run(np.stack([patch.channels for patch in patches]))
+        predicted = self.run(np.stack([patch.channels for patch in patches]))
         centres = np.array([patch.centre for patch in patches])[:, None, None]
         refined: Array = (predicted * np.float64(self.model.normalization.height_sigma) + centres).astype(
             np.float32
@@ -149,7 +149,7 @@ class Refiner:
         channels = normalize(dsm, reference, views, self.model.normalization, self.inputs)
         (above, below), (left, right) = margin
         channels = np.pad(channels, ((0, 0), *margin), mode="symmetric")
-        predicted = self._run(channels[None])[0]  # (H + margins, W + margins)
+        predicted = self.run(channels[None])[0]  # (H + margins, W + margins)
         inside = predicted[above : predicted.shape[0] - below, left : predicted.shape[1] - right]
         refined: Array = (inside * np.float64(self.model.normalization.height_sigma) + reference).astype(
             np.float32
@@ -157,7 +157,7 @@ class Refiner:
         return refined
 
     @torch.inference_mode()
-    def _run(self, channels: Array) -> Array:
+    def run(self, channels: Array) -> Array:
         """What the network says, normalised: (B, C, H, W) to (B, H, W)."""
         given = torch.from_numpy(channels).to(self.device, memory_format=torch.channels_last)
         result: Tensor = self._network(given)

@@ -60,13 +60,13 @@ def _client(scheduler: str | None, workers: int) -> Iterator[Any]:
     with ExitStack() as stack:
         address: Any = scheduler
         if scheduler is None:
-            threads = max(1, len(os.sched_getaffinity(0)) // workers)
+            threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, _cores() // workers))
             folder = stack.enter_context(TemporaryDirectory(prefix="resdepth-"))
             stack.enter_context(dask.config.set({"temporary-directory": folder}))
             address = stack.enter_context(
                 LocalCluster(
                     n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None,
-                    memory_limit=0, env={"OMP_NUM_THREADS": str(threads)}, silence_logs=logging.ERROR,
+                    memory_limit=0, env={"OMP_NUM_THREADS": threads}, silence_logs=logging.ERROR,
                 )
             )  # fmt: skip
         try:
@@ -113,6 +113,11 @@ def _compute(client: Any, job: Job, todo: Sequence[Window]) -> Generator[Window]
             yield block
     finally:
         client.cancel(list(at_work))
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _slots(client: Any) -> int:

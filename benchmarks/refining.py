@@ -1,0 +1,234 @@
+"""Measurements of refinement: see tasks.py, which runs each in a process of its own."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+import published_way
+from resdepth.blockwise import Work, refined_strips
+from resdepth.checkpoint import Architecture, Model, save_model
+from resdepth.config import Mode
+from resdepth.engine import Refiner
+from resdepth.inputs import Inputs
+from resdepth.networks import new_network
+from resdepth.normalization import Normalization
+from resdepth.raster import Array
+from resdepth.refinement import refine_region
+from resdepth.scene import Scene
+from resdepth.windows import Window
+from resdepth.workflows.jobs import Job, run_job
+from setting import HEIGHT_SIGMA, IMAGE_MEAN, IMAGE_STD, VIEWS, SceneFiles, Sizes, peak_resident_mb
+
+Figures = dict[str, float]
+
+NORMALIZATION = Normalization(HEIGHT_SIGMA, IMAGE_MEAN, IMAGE_STD)
+INPUTS = Inputs(uses_dsm=True, n_views=VIEWS)
+VIEW_SET = tuple(range(VIEWS))
+CPU = torch.device("cpu")
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+GEMM_SIDE = 3072
+
+
+def _settings(start_kernel: int, depth: int) -> dict[str, object]:
+    return {
+        "n_input_channels": INPUTS.n_channels,
+        "start_kernel": start_kernel,
+        "depth": depth,
+        "bias_conv_layer": True,
+    }
+
+
+def made_network(start_kernel: int, depth: int) -> nn.Module:
+    """The same network at each call."""
+    torch.manual_seed(0)
+    return new_network("UNet", _settings(start_kernel, depth))
+
+
+def made_model(start_kernel: int, depth: int, tile: int = 256) -> Model:
+    """The same model at each call."""
+    architecture = Architecture("UNet", "geom-stereo", _settings(start_kernel, depth))
+    weights = made_network(start_kernel, depth).state_dict()
+    return Model(architecture, weights, NORMALIZATION, {"tile_size": tile})
+
+
+def made_refiner(start_kernel: int, depth: int, precision: str = "fp32") -> Refiner:
+    """The same model, ready to run."""
+    return Refiner(made_model(start_kernel, depth), device=CPU, precision=PRECISIONS[precision])
+
+
+def opened(files: SceneFiles) -> Scene:
+    """The scene of these files."""
+    return Scene.open(files.dsm, files.views, truth=files.truth)
+
+
+def _refined(scene: Scene, region: Window, refiner: Refiner, tile: int, mode: Mode) -> Array:
+    refined: Array = np.empty(region.shape, dtype=np.float32)
+    if mode == "exact":
+        strips = refine_region(scene, VIEW_SET, region, refiner, tile)
+    else:
+        strips = refined_strips(Work(scene, region, (VIEW_SET,), mode, tile), refiner)
+    for strip in strips:
+        refined[strip.row : strip.row + len(strip.values)] = strip.values
+    return refined
+
+
+def refining_ours(folder: Path, sizes: Sizes, *, mode: Mode, precision: str) -> Figures:
+    """Refine a scene from its files."""
+    refiner = made_refiner(sizes.start_kernel, sizes.depth, precision)
+    files = SceneFiles(folder / "scene")
+    one_batch = sizes.tile // 2 * (refiner.batch_size(sizes.tile) + 1)
+    warm_up = Window(0, 0, sizes.tile, min(one_batch, sizes.width))
+    _refined(opened(files), warm_up, refiner, sizes.tile, mode)
+    start = time.perf_counter()
+    scene = opened(files)
+    refined = _refined(scene, scene.grid.whole, refiner, sizes.tile, mode)
+    seconds = time.perf_counter() - start
+    np.save(folder / f"refined_{mode}_{precision}.npy", refined)
+    return {"mpx_per_second": refined.size / 1e6 / seconds}
+
+
+def refining_published(folder: Path, sizes: Sizes) -> Figures:
+    """The same in the published way."""
+    network = made_network(sizes.start_kernel, sizes.depth).eval()
+    files = SceneFiles(folder / "scene")
+    rasters = published_way.read_rasters(files)
+    warm_up = (slice(0, sizes.tile), slice(0, sizes.tile * 3 // 2))
+    published_way.refine(rasters.dsm[warm_up], rasters.views[(slice(None), *warm_up)], network, sizes.tile)
+    start = time.perf_counter()
+    rasters = published_way.read_rasters(files)
+    refined = published_way.refine(rasters.dsm, rasters.views, network, sizes.tile)
+    seconds = time.perf_counter() - start
+    np.save(folder / "refined_published.npy", refined)
+    return {"mpx_per_second": refined.size / 1e6 / seconds}
+
+
+def peak(_folder: Path, _sizes: Sizes) -> Figures:
+    """What the processor can do at most, in matrix products, GFLOP/s."""
+    figures = {}
+    for name, dtype in PRECISIONS.items():
+        one, other = (torch.randn(GEMM_SIDE, GEMM_SIDE).to(dtype) for _ in range(2))
+        seconds = min(_timed(partial(torch.mm, one, other)) for _ in range(7))
+        figures[name] = 2 * GEMM_SIDE**3 / 1e9 / seconds
+    return figures
+
+
+def _timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def network_alone(_folder: Path, sizes: Sizes) -> Figures:
+    """The network on one block as seamless refinement has it: GFLOP/s, and GFLOP for a million pixels."""
+    operations = gflop_per_mpx(made_network(sizes.start_kernel, sizes.depth))
+    figures = {"gflop_per_mpx": operations}
+    for precision in PRECISIONS:
+        refiner = made_refiner(sizes.start_kernel, sizes.depth, precision)
+        side = min(refiner.block_side(), sizes.width) + 2 * refiner.model.architecture.halo_px
+        side = side >> sizes.depth << sizes.depth
+        channels = np.random.default_rng(0).normal(size=(1, INPUTS.n_channels, side, side)).astype(np.float32)
+        seconds = min(_timed(partial(refiner.run, channels)) for _ in range(3))
+        figures[precision] = operations * side**2 / 1e6 / seconds
+    return figures
+
+
+def gflop_per_mpx(network: nn.Module) -> float:
+    """Multiplications and additions of the network's convolutions, as published, in 10^9 for 10^6 pixels."""
+    done = 0.0
+
+    def count(module: nn.Module, _given: object, result: torch.Tensor) -> None:
+        nonlocal done
+        if isinstance(module, nn.Conv2d):
+            done += 2 * result.numel() * module.in_channels * module.kernel_size[0] * module.kernel_size[1]
+        elif isinstance(module, nn.ConvTranspose2d):
+            done += 2 * result.numel() * module.in_channels
+
+    for module in network.modules():
+        module.register_forward_hook(count)
+    side = 256
+    with torch.inference_mode():
+        network.eval()(torch.zeros(1, INPUTS.n_channels, side, side))
+    return done / side**2 / 1e3
+
+
+class NullRefiner(Refiner):
+    """Gives the DSM back: what is left is reading, preparing and writing."""
+
+    def run(self, channels: Array) -> Array:
+        """The first channel."""
+        return channels[:, 0]
+
+
+def from_file_to_file(folder: Path, sizes: Sizes, *, name: str, null: bool) -> Figures:
+    """`resdepth refine` on a large raster: speed of the whole, and all memory that the process ever held."""
+    scene = opened(SceneFiles(folder / name))
+    model = made_model(sizes.start_kernel, sizes.depth, sizes.tile)
+    precision = torch.bfloat16
+    refiner = (NullRefiner if null else Refiner)(model, device=CPU, precision=precision)
+    work = Work(scene, scene.grid.whole, (VIEW_SET,), "seamless", sizes.tile)
+    start = time.perf_counter()
+    run_job(Job(work, refiner, folder / name / "refined.tif"), existing="replace")
+    seconds = time.perf_counter() - start
+    return {"mpx_per_second": scene.grid.whole.area / 1e6 / seconds, "peak_mb": peak_resident_mb()}
+
+
+def start_up(folder: Path, sizes: Sizes) -> Figures:
+    """`resdepth refine` on a raster that is nothing to compute, from the shell's prompt to the file."""
+    files = SceneFiles(folder / "tiny")
+    model = folder / "model.safetensors"
+    save_model(made_model(sizes.start_kernel, sizes.depth, sizes.tile), model)
+    command = [sys.executable, "-m", "resdepth", "refine", files.dsm, *files.views, "--model", model]
+    command += ["-o", folder / "tiny.tif", "--overwrite"]
+
+    def run() -> None:
+        subprocess.run([str(word) for word in command], check=True, capture_output=True)
+
+    return {"seconds": min(_timed(run) for _ in range(3))}
+
+
+def workers(folder: Path, sizes: Sizes, *, count: int) -> Figures:
+    """A Dask cluster on this machine, one thread for each worker, on a raster of many blocks."""
+    from distributed import LocalCluster
+
+    from resdepth.workflows.cluster import on_cluster
+
+    scene = opened(SceneFiles(folder / "wide"))
+    model = made_model(sizes.start_kernel, sizes.depth, sizes.tile)
+    refiner = Refiner(model, device=CPU, precision=torch.bfloat16)
+    environment = {"OMP_NUM_THREADS": "1"}
+    with LocalCluster(
+        n_workers=count, threads_per_worker=1, dashboard_address=None, memory_limit=0, env=environment
+    ) as cluster:
+        compute = on_cluster(cluster.scheduler_address)
+        figures: Figures = {}
+        for _ in range(2):  # the first loads the model
+            work = Work(scene, scene.grid.whole, (VIEW_SET,), "seamless", sizes.tile)
+            start = time.perf_counter()
+            run_job(Job(work, refiner, folder / "wide.tif"), existing="replace", compute=compute)
+            figures["mpx_per_second"] = scene.grid.whole.area / 1e6 / (time.perf_counter() - start)
+    return figures
+
+
+REFINING_TASKS: dict[str, Callable[[Path, Sizes], Figures]] = {
+    "refining_published": refining_published,
+    **{
+        f"refining_{mode}_{precision}": partial(refining_ours, mode=mode, precision=precision)
+        for mode in ("exact", "seamless")
+        for precision in PRECISIONS
+    },
+    "peak": peak,
+    "network_alone": network_alone,
+    "file_medium": partial(from_file_to_file, name="medium", null=False),
+    "file_huge": partial(from_file_to_file, name="huge", null=False),
+    "null_huge": partial(from_file_to_file, name="huge", null=True),
+    "start_up": start_up,
+    "workers_1": partial(workers, count=1),
+    "workers_2": partial(workers, count=2),
+}
