@@ -1,8 +1,9 @@
 """Blocks, each in a file of its own, become one Cloud-Optimised GeoTIFF."""
 
+import math
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,6 +68,8 @@ def write_block(path: Path, grid: Grid, layer: Layer, bands: Sequence[NDArray[An
         ):  # fmt: skip
             if (stored != layer.nodata).any():
                 dataset.write(stored.astype(layer.dtype))
+            for number, values in enumerate(stored, 1):
+                dataset.update_tags(number, **_moments_of(values[values != layer.nodata]).as_tags())
     except (RasterioError, OSError) as error:
         raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error
 
@@ -101,7 +104,6 @@ def write_cog(
         "bigtiff": "IF_SAFER",
         "num_threads": "ALL_CPUS",
         "overview_resampling": layer.overviews.upper(),
-        "statistics": "YES",
     }
     if compression != "none":
         options["predictor"] = "YES"
@@ -109,23 +111,92 @@ def write_cog(
         options["level"] = _LEVELS[compression]
     try:
         with atomic_path(path) as temporary, unreferenced_allowed():
-            rasterio.shutil.copy(_virtual(grid, layer, parts, tags), temporary, driver="COG", **options)
+            statistics = _statistics(layer, parts, grid.height * grid.width)
+            source = _virtual(grid, layer, parts, tags, statistics)
+            rasterio.shutil.copy(source, temporary, driver="COG", **options)
     except (RasterioError, OSError) as error:
         raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error
 
 
-def _virtual(grid: Grid, layer: Layer, parts: Mapping[Window, Path], tags: Mapping[str, str]) -> str:
+@dataclass(frozen=True)
+class _Moments:
+    """What statistics are made of, block by block.
+
+    Attributes:
+        count: of the pixels that are no voids.
+        mean: of their values.
+        squares: sum of the squared deviations from the mean.
+        low, high: the smallest and the largest.
+    """
+
+    count: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    low: float = math.inf
+    high: float = -math.inf
+
+    def __add__(self, other: "_Moments") -> "_Moments":
+        """Those of both together (Chan et al. 1983)."""
+        count = self.count + other.count
+        if not other.count:
+            return self
+        shift = other.mean - self.mean
+        mean = self.mean + shift * other.count / count
+        squares = self.squares + other.squares + shift**2 * self.count * other.count / count
+        return _Moments(count, mean, squares, min(self.low, other.low), max(self.high, other.high))
+
+    def as_tags(self) -> dict[str, str]:
+        return {name: repr(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_tags(cls, tags: Mapping[str, str]) -> "_Moments":
+        return cls(int(tags["count"]), *(float(tags[name]) for name in ("mean", "squares", "low", "high")))
+
+
+def _moments_of(values: NDArray[Any]) -> _Moments:
+    if not values.size:
+        return _Moments()
+    mean = float(values.mean(dtype=np.float64))
+    squares = float(np.square(values - mean, dtype=np.float64).sum())
+    return _Moments(values.size, mean, squares, float(values.min()), float(values.max()))
+
+
+def _statistics(layer: Layer, parts: Mapping[Window, Path], pixels: int) -> list[dict[str, str]]:
+    """GDAL's statistics of each band, from those of the blocks: nobody has to read the whole for them."""
+    totals = [_Moments() for _ in layer.names]
+    for path in parts.values():
+        with rasterio.open(path) as dataset:
+            totals = [
+                total + _Moments.from_tags(dataset.tags(number)) for number, total in enumerate(totals, 1)
+            ]
+    return [
+        {
+            "STATISTICS_MINIMUM": repr(total.low),
+            "STATISTICS_MAXIMUM": repr(total.high),
+            "STATISTICS_MEAN": repr(total.mean),
+            "STATISTICS_STDDEV": repr(math.sqrt(total.squares / total.count)),
+            "STATISTICS_VALID_PERCENT": f"{100 * total.count / pixels:.4g}",
+        }
+        if total.count
+        else {}
+        for total in totals
+    ]
+
+
+def _virtual(
+    grid: Grid, layer: Layer, parts: Mapping[Window, Path], tags: Mapping[str, str],
+    statistics: Sequence[Mapping[str, str]],
+) -> str:  # fmt: skip
     """GDAL's description of a raster that consists of others."""
     root = ET.Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
     if grid.crs:
         ET.SubElement(root, "SRS").text = grid.crs
     a, b, c, d, e, f = grid.transform
     ET.SubElement(root, "GeoTransform").text = ", ".join(repr(float(value)) for value in (c, a, b, f, d, e))
-    metadata = ET.SubElement(root, "Metadata")
-    for name, value in tags.items():
-        ET.SubElement(metadata, "MDI", key=name).text = value
+    _add_metadata(root, tags)
     for number, name in enumerate(layer.names, 1):
         band = ET.SubElement(root, "VRTRasterBand", dataType=_GDAL_TYPES[layer.dtype], band=str(number))
+        _add_metadata(band, statistics[number - 1])
         ET.SubElement(band, "Description").text = name
         ET.SubElement(band, "NoDataValue").text = repr(layer.nodata)
         if layer.unit:
@@ -133,6 +204,12 @@ def _virtual(grid: Grid, layer: Layer, parts: Mapping[Window, Path], tags: Mappi
         for window, path in parts.items():
             _add_source(band, number, layer, window, path)
     return ET.tostring(root, encoding="unicode")
+
+
+def _add_metadata(element: ET.Element, items: Mapping[str, str]) -> None:
+    metadata = ET.SubElement(element, "Metadata")
+    for name, value in items.items():
+        ET.SubElement(metadata, "MDI", key=name).text = value
 
 
 def _add_source(band: ET.Element, number: int, layer: Layer, window: Window, path: Path) -> None:

@@ -16,6 +16,7 @@ ERROR_MAP = "RdBu_r"
 VOID_GREY = 128
 # Grey values between these percentiles fill the range of a picture.
 STRETCH_PERCENT = (0.5, 99.5)
+BRIGHTENING = 0.65  # exponent: panchromatic images are dark, but for a few bright roofs
 
 
 def hillshade(height: Array, gsd_m: float) -> Colours:
@@ -48,10 +49,17 @@ def error_colours(errors: Array, limit_m: float) -> Colours:
 
 
 def grey(image: Array) -> Colours:
-    """An image, stretched to the range of a picture; (H, W) uint8."""
+    """An image, stretched to the range of a picture, of which its darker half takes more than half.
+
+    Args:
+        image: (H, W) grey values, NaN = void.
+
+    Returns:
+        (H, W) uint8.
+    """
     low, high = np.nanpercentile(image, STRETCH_PERCENT) if not np.isnan(image).all() else (0.0, 1.0)
-    scaled = (np.nan_to_num(image, nan=low) - low) * (255 / max(high - low, 1e-6))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    share = np.clip((np.nan_to_num(image, nan=low) - low) / max(high - low, 1e-6), 0, 1)
+    return np.rint(255 * share**BRIGHTENING).astype(np.uint8)
 
 
 def black_where(inside: Array) -> Colours:
