@@ -157,6 +157,17 @@ def test_without_fusion_each_pair_has_its_file(scene: MadeScene, model: Path) ->
     np.testing.assert_array_equal(read_raster(scene.folder / names[1]), expected)
 
 
+def test_a_report_shows_before_and_after_and_where_heights_come_from(scene: MadeScene, model: Path) -> None:
+    with_hole(scene)
+    done = command(scene, model, "--report", "--fill")
+    assert done.exit_code == 0, done.output
+    page = (scene.folder / "initial_refined.html").read_text(encoding="utf-8")
+    for text in ("Refined DSM minus initial DSM", "refined from a filled height", "Ortho-image ortho2.tif"):
+        assert text in page, text
+    assert f"<td>{10 * 20:,}</td>" in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
 # --- outputs that are there, and work that was stopped
 
 
@@ -319,6 +330,8 @@ def test_an_unreadable_block_is_named(scene: MadeScene, model: Path) -> None:
         ((), 1, "images: found 1; this model takes 2"),
         (("--region", 0, 0, 1, 1), 2, "no pixel of the DSM lies in it, which covers 465000"),
         (("-o", "x.png"), 2, "should end in .tif"),
+        (("-o", "initial.tif", "--overwrite"), 2, "initial.tif: is an input"),
+        (("-o", "./ortho2.tif", "--overwrite"), 2, "ortho2.tif: is an input"),
         (("-o", "absent/x.tif"), 2, "there is no folder absent"),
         (("--pairs", "absent.txt"), 2, "absent.txt"),
         (("--resume", "--overwrite"), 2, "not both"),
@@ -347,6 +360,24 @@ def test_a_model_far_from_the_rasters_is_warned_of(
     refine(scene.initial, [image * 50 for image in scene.images[:2]], model)
     assert "pixels of 1 m, the model was trained with 0.25 m" in caplog.text
     assert "image 1: grey values of" in caplog.text
+
+
+def test_rasters_without_a_georeference_are_refined_too(scene: MadeScene, model: Path) -> None:
+    names = []
+    for name, values in (("a", scene.initial), ("b", scene.images[0]), ("c", scene.images[1])):
+        with (
+            pytest.warns(rasterio.errors.NotGeoreferencedWarning),
+            rasterio.open(
+                scene.folder / f"{name}.tif", "w", driver="GTiff", width=160, height=64, count=1,
+                dtype=values.dtype,
+            ) as file,
+        ):  # fmt: skip
+            file.write(values, 1)
+        names.append(str(scene.folder / f"{name}.tif"))
+    done = CliRunner().invoke(main, ["refine", *names, "--model", str(model)])
+    assert done.exit_code == 0, done.output
+    expected = refine(names[0], names[1:], model)
+    np.testing.assert_array_equal(read_raster(scene.folder / "a_refined.tif"), expected)
 
 
 def test_arrays_cannot_go_to_a_file(scene: MadeScene) -> None:

@@ -187,5 +187,6 @@ def fill_voids(values: Array, reach_px: int) -> Array:
     """
     filled = values.copy()
     known = (~np.isnan(values)).astype(np.uint8)
-    fillnodata(filled, mask=known, max_search_distance=reach_px, smoothing_iterations=0)
+    with unreferenced_allowed():  # rasterio changes the warning filters within
+        fillnodata(filled, mask=known, max_search_distance=reach_px, smoothing_iterations=0)
     return filled

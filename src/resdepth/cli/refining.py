@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import rich_click as click
 
-from resdepth.cli.frame import guarded
+from resdepth.cli.frame import guarded, needs
 
 
 @click.command()
@@ -53,6 +53,7 @@ from resdepth.cli.frame import guarded
 )  # fmt: skip
 @click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster that sees the same files.")
 @click.option("--tile-size", type=int, help="[default: that of the model's training]")
+@click.option("--report", is_flag=True, help="Also write a page to look at: OUTPUT.html.")
 @click.option("--resume", is_flag=True, help="Let an output stand that this very job has finished.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @guarded
@@ -73,6 +74,7 @@ def refine(  # noqa: PLR0913, PLR0917 - options of a command
     workers: int,
     scheduler: str | None,
     tile_size: int | None,
+    report: bool,
     resume: bool,
     overwrite: bool,
 ) -> None:
@@ -95,6 +97,9 @@ def refine(  # noqa: PLR0913, PLR0917 - options of a command
     from resdepth.errors import ResDepthError
     from resdepth.workflows import refine as refine_surface
 
+    if report:
+        for module in ("matplotlib", "jinja2"):
+            needs(module, "report")
     output = output or dsm.with_name(f"{dsm.stem}_refined.tif")
     if output.suffix.lower() not in {".tif", ".tiff"}:
         raise ResDepthError(f"{output}: should end in .tif")
@@ -114,6 +119,7 @@ def refine(  # noqa: PLR0913, PLR0917 - options of a command
         compression=compress,
         workers=workers,
         scheduler=scheduler,
+        report=report,
         existing="keep" if resume else "replace" if overwrite else "refuse",
     )
     for path in written:

@@ -54,23 +54,26 @@ class _Figure:
 def write_scene_page(path: Path, content: PageContent) -> None:
     """Write a page that needs nothing beside it: pictures are inside.
 
-    Surfaces named "Truth" are what the others are compared with. All rasters lie on the truth's grid, or the
-    first surface's if there is no truth; parts of it are enough.
+    The other surfaces are compared with "Truth", or if there is none, with the first. All rasters lie on the
+    grid of that one, or cover a part of it.
 
     Raises:
         ResDepthError: if a raster cannot be read.
     """
-    first = content.surfaces.get("Truth", next(iter(content.surfaces.values())))
-    grid = read_header(first).grid
+    base = "Truth" if "Truth" in content.surfaces else next(iter(content.surfaces))
+    grid = read_header(content.surfaces[base]).grid
     whole, detail = _overview(grid), _detail(grid)
-    sections = [("Overview", _figures(content, whole))]
+    sections = [("Overview", _figures(content, base, whole))]
     if max(grid.height, grid.width) > 1.5 * DETAIL_PX:
         sections.append(
-            (f"Detail: {detail.width * grid.gsd:.0f} m wide, every pixel", _figures(content, detail))
+            (f"Detail: {detail.width * grid.gsd:.0f} m wide, every pixel", _figures(content, base, detail))
         )
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     html = environment.from_string(_TEMPLATE).render(
-        content=content, sections=sections, limit=f"{ERROR_LIMIT_M:.0f}"
+        content=content,
+        sections=sections,
+        limit=f"{ERROR_LIMIT_M:.0f}",
+        base=_within_a_sentence(base) if len(content.surfaces) > 1 else "",
     )
     write_text(path, html)
 
@@ -90,15 +93,18 @@ def _detail(grid: Grid) -> Grid:
     return grid.crop(Window((grid.height - height) // 2, (grid.width - width) // 2, height, width))
 
 
-def _figures(content: PageContent, grid: Grid) -> list[_Figure]:
+def _within_a_sentence(name: str) -> str:
+    return name[0].lower() + name[1:]
+
+
+def _figures(content: PageContent, base: str, grid: Grid) -> list[_Figure]:
     heights = {name: read_resampled(path, grid, "average") for name, path in content.surfaces.items()}
     figures = [_Figure(name, _embedded(png(hillshade(z, grid.gsd)))) for name, z in heights.items()]
-    truth = heights.get("Truth")
-    if truth is not None:
-        for name, height in heights.items():
-            if name != "Truth":
-                colours = error_colours(height - truth, ERROR_LIMIT_M)
-                figures.append(_Figure(f"{name} minus truth", _embedded(png(colours))))
+    for name, height in heights.items():
+        if name != base:
+            colours = error_colours(height - heights[base], ERROR_LIMIT_M)
+            caption = f"{name} minus {_within_a_sentence(base)}"
+            figures.append(_Figure(caption, _embedded(png(colours))))
     for name, path in content.images.items():
         figures.append(_Figure(name, _embedded(png(grey(read_resampled(path, grid, "average"))))))
     for name, path in content.masks.items():
@@ -165,8 +171,8 @@ dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 {% endfor %}
 </div>
 {% endfor %}
-{% if "Truth" in content.surfaces %}
-<div class="legend"><span>&minus;{{ limit }} m, below the truth</span><i></i>
+{% if base %}
+<div class="legend"><span>&minus;{{ limit }} m, below the {{ base }}</span><i></i>
 <span>+{{ limit }} m, above</span></div>
 {% endif %}
 <h2>How it was made</h2>

@@ -61,6 +61,11 @@ class Job:
         return self.output.with_name(f"{self.output.stem}_provenance{self.output.suffix}")
 
     @property
+    def report(self) -> Path:
+        """The page that shows it."""
+        return self.output.with_suffix(".html")
+
+    @property
     def unfinished(self) -> Path:
         """The folder of the blocks, until they are put together."""
         return self.output.with_name(self.output.name + UNFINISHED)
@@ -168,6 +173,9 @@ def run_job(job: Job, *, existing: Existing = "refuse", compute: Compute | None 
         ResDepthError: if the output is there, or unfinished blocks of another job; or something cannot be
             read or written.
     """
+    inputs = {Path(one["path"]) for one in (job.description["dsm"], *job.description["images"])}
+    if taken := inputs & {job.output.resolve(), job.provenance.resolve()}:
+        raise ResDepthError(f"{taken.pop()}: is an input; choose another name for the output")
     if job.output.exists() and existing != "replace":
         ours = read_tags(job.output).get(JOB_TAG) == job.number
         # Killed after the last block was put in its place: what is left to do is to tidy up.
@@ -278,7 +286,7 @@ def write_finished(job: Job, done: RefinedBlock) -> None:
 
 def _assemble(job: Job) -> None:
     """Put the blocks together, the output last, and remove them."""
-    logger.info("putting %d blocks together", len(job.blocks))
+    logger.info("putting the blocks together")
     grid = job.work.scene.grid.crop(job.work.region)
     for layer, path in ((PROVENANCE, job.provenance), (job.layer, job.output)):
         parts = {block.relative_to(job.work.region): job.block_path(layer, block) for block in job.blocks}

@@ -45,7 +45,7 @@ def refine(
     output: str | Path, pairs: Pairs | None = ..., region: Region | None = ..., mode: Mode = ...,
     precision: Precision = ..., device: Device = ..., fill: bool = ..., fuse: Fuse | None = ...,
     tile_size: int | None = ..., compression: Compression = ..., existing: Existing = ..., workers: int = ...,
-    scheduler: str | None = ...,
+    scheduler: str | None = ..., report: bool = ...,
 ) -> list[Path]: ...  # fmt: skip
 
 
@@ -67,6 +67,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     existing: Existing = "refuse",
     workers: int = 1,
     scheduler: str | None = None,
+    report: bool = False,
 ) -> Array | list[Path]:
     """Refine a DSM with a trained model: in memory, or from file to file at any size.
 
@@ -92,6 +93,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
             ("keep"), or is made anew ("replace").
         workers: processes that compute blocks, with `output`; more than one needs the extra `cluster`.
         scheduler: address of a Dask scheduler, whose workers compute blocks instead; they see the same files.
+        report: also write a page to look at (OUTPUT.html); needs the extra `report`.
 
     Returns:
         (H, W) float32, metres, NaN = void; with `output`, the files that were written.
@@ -122,7 +124,23 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         for work in works
     ]
     compute = on_cluster(scheduler, workers) if scheduler is not None or workers > 1 else None
-    return [run_job(job, existing=existing, compute=compute) for job in jobs]
+    for job in jobs:
+        run_job(job, existing=existing, compute=compute)
+        if report:
+            _write_report(job)
+    return [job.output for job in jobs]
+
+
+def _write_report(job: Job) -> None:
+    from resdepth.report.refined_page import refined_content
+    from resdepth.report.scene_page import write_scene_page
+
+    scene, shown = job.work.scene, job.work.view_sets[0]
+    assert scene.dsm_path is not None, "a job refines files"
+    images = [scene.image_paths[index] for index in shown]
+    content = refined_content(scene.dsm_path, job.output, job.provenance, images)
+    write_scene_page(job.report, content)
+    logger.info("to look at: %s", job.report)
 
 
 def _view_sets(model: Model, scene: Scene, pairs: Pairs | None) -> tuple[ViewSet, ...]:

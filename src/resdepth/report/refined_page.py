@@ -1,0 +1,66 @@
+"""What a page about a refined DSM shows."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from resdepth.blockwise import Provenance
+from resdepth.raster import FileBand, read_tags
+from resdepth.report.scene_page import PageContent
+from resdepth.windows import blocks
+
+SHOWN_IMAGES = 2
+BLOCK_PX = 4096
+KINDS = {
+    Provenance.REFINED: "refined",
+    Provenance.FILLED: "refined from a filled height",
+    Provenance.WITHOUT_IMAGE: "refined where an image shows nothing",
+    Provenance.VOID: "void",
+}
+
+
+def refined_content(initial: Path, refined: Path, provenance: Path, images: Sequence[Path]) -> PageContent:
+    """Before and after, what changed, what the network saw, and where the heights come from.
+
+    Raises:
+        ResDepthError: if a raster cannot be read.
+    """
+    counts = _counts(provenance)
+    pixels = max(sum(counts.values()), 1)
+    rows = [["Heights", "pixels", "share"]]
+    rows += [
+        [label, f"{counts[kind]:,}", f"{100 * counts[kind] / pixels:.2f} %"]
+        for kind, label in KINDS.items()
+        if counts[kind]
+    ]
+    tags = read_tags(refined)
+    told = {
+        "Initial DSM": str(initial),
+        "Refined DSM": str(refined),
+        "Images": tags.get("RESDEPTH_IMAGES", ""),
+        "Model": f"{tags.get('RESDEPTH_MODEL')} (SHA-256 {tags.get('RESDEPTH_MODEL_SHA256', '')[:16]}...)",
+        "Mode": f"{tags.get('RESDEPTH_MODE')}, {tags.get('RESDEPTH_PRECISION')}",
+        "Fused": tags.get("RESDEPTH_FUSED", ""),
+        "Software": tags.get("TIFFTAG_SOFTWARE", ""),
+    }
+    return PageContent(
+        title=f"Refined: {initial.name}",
+        lead="Before and after refinement, and what has changed. Without a truth nobody can say what is "
+        "better: look at the edges of roofs, and at the ground between them.",
+        surfaces={"Initial DSM": initial, "Refined DSM": refined},
+        images={f"Ortho-image {path.name}": path for path in images[:SHOWN_IMAGES]},
+        masks={},
+        table=rows,
+        facts={name: value for name, value in told.items() if value},
+    )
+
+
+def _counts(provenance: Path) -> dict[Provenance, int]:
+    """How many pixels there are of each kind."""
+    band = FileBand(provenance)
+    found = np.zeros(len(Provenance), dtype=np.int64)
+    for window in blocks(band.grid.whole, BLOCK_PX):
+        codes = np.nan_to_num(band.read(window)).astype(np.uint8)
+        found += np.bincount(codes.ravel(), minlength=len(Provenance))
+    return {kind: int(found[kind]) for kind in Provenance}
