@@ -1,6 +1,6 @@
 """Train the model that the package ships, on simulated towns that nobody else can get by a seed of their own.
 
-python scripts/train_demo_model.py --work FOLDER [--towns 5] [--epochs 40]
+python scripts/train_demo_model.py --work FOLDER [--towns 11] [--epochs 24]
 
 FOLDER receives the towns (they are used again), the runs, and what the model reaches on towns of other seeds.
 About an hour on two cores. Copy the model into src/resdepth/pretrained/ if it is better.
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from resdepth.simulate.dataset import Role, as_dataset
-from resdepth.simulate.settings import SimulateConfig, TownSettings
+from resdepth.simulate.settings import SensorSettings, SimulateConfig, TownSettings
 from resdepth.simulate.simulation import simulate
 from resdepth.simulate.town import STYLES
 from resdepth.workflows import train
@@ -25,8 +25,10 @@ from resdepth.workflows import train
 FIRST_SEED = 2**40
 SIZE_PX = 1024
 VALIDATION_TOWNS = 1
-SAMPLES_PER_TOWN = 60
+SAMPLES_PER_TOWN = 80
 TILE_PX = 256
+# A little more than users will have, so that the model does not rely on heights being right on the whole.
+POINTING_PX = 0.08
 
 
 def towns(work: Path, first: int, count: int) -> list[Path]:
@@ -36,8 +38,12 @@ def towns(work: Path, first: int, count: int) -> list[Path]:
         for index, style in enumerate(sorted(STYLES)):
             folder = work / f"{style}_{number}"
             if not (folder / "scene.json").exists():
-                settings = TownSettings(style=style, size_px=SIZE_PX)
-                simulate("town", folder, SimulateConfig(seed=FIRST_SEED + 10 * number + index, town=settings))
+                config = SimulateConfig(
+                    seed=FIRST_SEED + 10 * number + index,
+                    town=TownSettings(style=style, size_px=SIZE_PX),
+                    sensor=SensorSettings(pointing_px=POINTING_PX),
+                )
+                simulate("town", folder, config)
                 print(f"{folder}", flush=True)
             found.append(folder)
     return found
@@ -52,7 +58,7 @@ def configuration(work: Path, training: list[Path], validation: list[Path], epoc
     """The training: a small ResDepth-stereo, generalised over pairs, dates and styles."""
     return {
         "datasets": [dataset(one, "train") for one in training] + [dataset(one, "val") for one in validation],
-        "model": {"input_channels": "geom-stereo", "depth": 5, "start_kernel": 16},
+        "model": {"input_channels": "geom-stereo", "depth": 4, "start_kernel": 32},
         "stereopair_settings": {"use_all_stereo_pairs": False, "permute_images_within_pair": True},
         "training_settings": {
             "tile_size": TILE_PX,
@@ -71,8 +77,8 @@ def main() -> None:
     """Simulate what is missing, train, and say where the model lies."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for towns and runs")
-    parser.add_argument("--towns", type=int, default=5, help="training towns of each style")
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--towns", type=int, default=11, help="training towns of each style")
+    parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--only-simulate", action="store_true", help="stop before the training")
     parser.add_argument(
         "--bf16", action="store_true", help="train in bfloat16, where the processor is fast at it"
