@@ -1,13 +1,17 @@
 """How a network runs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from conftest import make_model
-from resdepth.checkpoint import Model
-from resdepth.engine import Refiner, choose_device
+from resdepth.checkpoint import Architecture, Model
+from resdepth.engine import Refiner, choose_device, choose_precision
 from resdepth.errors import ResDepthError
+from resdepth.networks import new_network
+from resdepth.normalization import Normalization
 
 CPU = torch.device("cpu")
 
@@ -85,3 +89,63 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
 def test_auto_prefers_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device("auto").type == "cuda"
+
+
+def test_fp32_is_fp32_and_bf16_is_bf16_whatever_the_machine(caplog: pytest.LogCaptureFixture) -> None:
+    assert choose_precision("fp32", CPU) == torch.float32
+    assert choose_precision("bf16", CPU) == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("can", "expected"),
+    [
+        ({}, torch.float32),
+        ({"avx512_bf16": False}, torch.float32),
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"bf16": True}, torch.bfloat16),
+    ],
+    ids=str,
+)
+def test_auto_takes_bfloat16_where_the_processor_has_instructions_for_it(
+    can: dict[str, bool],
+    expected: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can)
+    assert choose_precision("auto", CPU) == expected
+    choose_precision("bf16", CPU)
+    assert ("fp32 may be faster" in caplog.text) == (expected == torch.float32)
+
+
+def test_apple_graphics_stay_in_fp32() -> None:
+    assert choose_precision("auto", torch.device("mps")) == torch.float32
+
+
+@pytest.mark.parametrize("depth", [1, 3, 5, 8])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_blocks_consist_of_whole_cells_and_fit_into_memory(depth: int, precision: torch.dtype) -> None:
+    model = make_model("geom", 0)
+    settings = {**model.architecture.settings, "depth": depth, "start_kernel": 4}
+    architecture = replace(model.architecture, settings=settings)
+    torch.manual_seed(0)
+    weights = new_network("UNet", settings).state_dict()
+    refiner = Refiner(
+        replace(model, architecture=architecture, weights=weights), device=CPU, precision=precision
+    )
+    side = refiner.block_side()
+    assert side % 2**depth == 0
+    assert side % 64 == 0
+    assert 64 <= side <= 2048
+
+
+def test_wider_networks_take_smaller_blocks() -> None:
+    sides = []
+    for start_kernel in (16, 64, 128):
+        settings = {"n_input_channels": 1, "depth": 2, "start_kernel": start_kernel}
+        weights = new_network("UNet", settings).state_dict()
+        model = Model(Architecture("UNet", "geom", settings), weights, Normalization(1.0))
+        sides.append(Refiner(model, device=CPU).block_side())
+    assert sides == sorted(sides, reverse=True)
+    assert sides[0] > sides[-1]

@@ -48,17 +48,13 @@ def choose_device(name: Device) -> torch.device:
 
 
 def choose_precision(name: Precision, device: torch.device) -> torch.dtype:
-    """What to compute in; "auto" takes bfloat16 where the processor has instructions for it.
-
-    Raises:
-        ResDepthError: if bfloat16 is asked for and PyTorch cannot do it on the device.
-    """
+    """What to compute in; "auto" takes bfloat16 where the device has instructions for it."""
     if name == "fp32":
         return torch.float32
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     elif device.type == "cpu":
-        can = torch.cpu.get_capabilities()
+        can: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch cannot tell
         native = bool(can.get("avx512_bf16") or can.get("amx_bf16") or can.get("bf16"))
     else:
         native = False
