@@ -54,7 +54,7 @@ def choose_precision(name: Precision, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     elif device.type == "cpu":
-        can: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch cannot tell
+        can: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # since 2.6
         native = bool(can.get("avx512_bf16") or can.get("amx_bf16") or can.get("bf16"))
     else:
         native = False
