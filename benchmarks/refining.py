@@ -23,7 +23,7 @@ from resdepth.raster import Array
 from resdepth.refinement import refine_region
 from resdepth.scene import Scene
 from resdepth.windows import Window
-from resdepth.workflows.jobs import Job, run_job
+from resdepth.workflows.jobs import Job, run_jobs
 from setting import HEIGHT_SIGMA, IMAGE_MEAN, IMAGE_STD, VIEWS, SceneFiles, Sizes, peak_resident_mb
 
 Figures = dict[str, float]
@@ -174,7 +174,7 @@ def from_file_to_file(folder: Path, sizes: Sizes, *, name: str, null: bool) -> F
     refiner = (NullRefiner if null else Refiner)(model, device=CPU, precision=precision)
     work = Work(scene, scene.grid.whole, (VIEW_SET,), "seamless", sizes.tile)
     start = time.perf_counter()
-    run_job(Job(work, refiner, folder / name / "refined.tif"), existing="replace")
+    run_jobs([Job(work, refiner, folder / name / "refined.tif")], existing="replace")
     seconds = time.perf_counter() - start
     return {"mpx_per_second": scene.grid.whole.area / 1e6 / seconds, "peak_mb": peak_resident_mb()}
 
@@ -211,7 +211,7 @@ def workers(folder: Path, sizes: Sizes, *, count: int) -> Figures:
         for _ in range(2):  # the first loads the model
             work = Work(scene, scene.grid.whole, (VIEW_SET,), "seamless", sizes.tile)
             start = time.perf_counter()
-            run_job(Job(work, refiner, folder / "wide.tif"), existing="replace", compute=compute)
+            run_jobs([Job(work, refiner, folder / "wide.tif")], existing="replace", compute=compute)
             figures["mpx_per_second"] = scene.grid.whole.area / 1e6 / (time.perf_counter() - start)
     return figures
 

@@ -19,6 +19,7 @@ TILE = 32
 HEIGHT, WIDTH = 150, 170
 PAIR: ViewSet = (0, 1)
 CENTIMETRE = 0.01
+SETS = ((0, 1), (1, 2), (0, 2))
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +148,8 @@ def test_voids_wider_than_the_reach_stay_even_if_asked_to_be_filled(
     assert (done.provenance[:, 75:] == Provenance.VOID).all()
 
 
-def test_filling_does_not_depend_on_the_blocks(refiner: Refiner) -> None:
+def test_filling_does_not_depend_on_the_blocks(refiner: Refiner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resdepth.blockwise.FILL_REACH_PX", 12)
     scene = scene_at(0, 0)
     dsm = scene.dsm.read(scene.grid.whole)
     rng = np.random.default_rng(3)
@@ -157,7 +159,35 @@ def test_filling_does_not_depend_on_the_blocks(refiner: Refiner) -> None:
     np.testing.assert_allclose(
         all_blocks(work, refiner, 32).heights, all_blocks(work, refiner, 512).heights, atol=1e-4
     )
-    assert FILL_REACH_PX > 40
+
+
+@pytest.mark.parametrize("mode", ["exact", "seamless"])
+def test_a_void_deeper_than_the_reference_is_filled_as_far_as_heights_reach(
+    refiner: Refiner, mode: str
+) -> None:
+    scene = scene_at(0, 0)
+    dsm = scene.dsm.read(scene.grid.whole)
+    dsm[:, 30:130] = np.nan  # the middle is 50 pixels from any height, beyond all windows of 32 pixels
+    done = all_blocks(work_on(with_dsm(scene, dsm), mode=mode, fill=True), refiner, 64)
+    assert FILL_REACH_PX >= 50
+    assert np.isfinite(done.heights).all()
+    assert (done.provenance[:, 30:130] == Provenance.FILLED).all()
+
+
+def test_fusing_is_silent_where_there_is_nothing_to_fuse(refiner: Refiner) -> None:
+    scene = scene_at(0, 0)
+    dsm = scene.dsm.read(scene.grid.whole)
+    dsm[:, 60:] = np.nan
+    for fuse in ("median", "mean"):
+        done = all_blocks(work_on(with_dsm(scene, dsm), view_sets=SETS, fuse=fuse), refiner, 64)
+        assert np.isfinite(done.heights[:, :60]).all()
+        assert np.isnan(done.heights[:, 60:]).all()
+
+
+def test_blocks_do_not_matter_in_bfloat16_either() -> None:
+    refiner = Refiner(make_model(), device=torch.device("cpu"), precision=torch.bfloat16)
+    whole, parts = (all_blocks(work_on(scene_at(0, 0)), refiner, side).heights for side in (512, 52))
+    np.testing.assert_allclose(parts, whole, atol=CENTIMETRE)
 
 
 def test_a_raster_without_any_height_gives_none(refiner: Refiner) -> None:
@@ -179,9 +209,6 @@ def test_where_an_image_shows_nothing_heights_are_refined_and_marked(refiner: Re
     assert np.isfinite(done.heights).all()
     assert (done.provenance[:, 100:] == Provenance.WITHOUT_IMAGE).all()
     assert (done.provenance[:, :100] == Provenance.REFINED).all()
-
-
-SETS = ((0, 1), (1, 2), (0, 2))
 
 
 def test_several_pairs_are_fused_by_median_or_mean_with_their_spread(refiner: Refiner) -> None:

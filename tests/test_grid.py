@@ -9,19 +9,19 @@ from resdepth.errors import ResDepthError
 from resdepth.grid import Grid
 from resdepth.windows import Window
 
-GSDS = [0.25, 0.3, 0.5, 1 / 3, 1.0, 2.4]
+GSDS = [0.1, 0.2, 0.25, 0.3, 0.5, 1 / 3, 1.0, 2.4]
 
 
 @given(
     gsd=st.sampled_from(GSDS),
-    phase=st.sampled_from([0.0, 0.25, 0.5, 0.75]),
+    millimetres=st.integers(0, 3000),
     row=st.integers(0, 5000),
     col=st.integers(0, 5000),
 )
 def test_a_part_has_the_place_on_the_lattice_that_it_has_in_the_whole(
-    gsd: float, phase: float, row: int, col: int
+    gsd: float, millimetres: int, row: int, col: int
 ) -> None:
-    whole = Grid(9000, 9000, (gsd, 0, 465000 + phase * gsd, 0, -gsd, 5248000 + phase * gsd))
+    whole = Grid(9000, 9000, (gsd, 0, 465000 + millimetres / 1000, 0, -gsd, 5248000 + millimetres / 1000))
     part = whole.crop(Window(row, col, 10, 10))
     down, right = whole.lattice_origin
     assert part.lattice_origin == (down + row, right + col)
@@ -59,8 +59,18 @@ def test_bounds_take_every_pixel_that_they_touch_and_none_outside() -> None:
         (465001, 5247999, 465001, 5248000),  # without width
         (465002, 5247990, 465001, 5248000),  # turned round
         (np.nan, 0, 1, 1),
+        (-np.inf, -np.inf, np.inf, np.inf),
     ],
 )
 def test_bounds_without_a_pixel_are_refused(bounds: tuple[float, float, float, float]) -> None:
     with pytest.raises(ResDepthError, match="no pixel of the DSM lies in it"):
         GRID.window_of(bounds)
+
+
+def test_pixels_without_area_are_refused() -> None:
+    with pytest.raises(ResDepthError, match="gives pixels no area"):
+        Grid(5, 5, (0.0, 0, 0, 0, 0.0, 0)).lattice_origin  # noqa: B018 - raises
+
+
+def test_the_bounds_of_a_turned_raster_hold_all_its_corners() -> None:
+    assert Grid(10, 20, (0.0, 1.0, 100, -1.0, 0.0, 50)).bounds == (100, 30, 110, 50)

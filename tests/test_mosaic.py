@@ -51,10 +51,12 @@ def test_the_whole_is_what_its_blocks_are(tmp_path: Path) -> None:
             assert told["statistics_valid_percent"] == pytest.approx(share, abs=0.01)
 
 
-def test_the_order_of_the_blocks_files_does_not_change_a_byte(tmp_path: Path) -> None:
+def test_the_order_of_the_blocks_does_not_change_a_byte(tmp_path: Path) -> None:
     values = surface()
     for number in (1, 2):
         parts = parts_of(values, tmp_path / "blocks", HEIGHTS)
+        if number == 2:
+            parts = dict(sorted(parts.items(), key=lambda part: part[0].col, reverse=True))
         write_cog(tmp_path / f"{number}.tif", GRID, HEIGHTS, parts, compression="deflate", tags={})
     assert (tmp_path / "1.tif").read_bytes() == (tmp_path / "2.tif").read_bytes()
 

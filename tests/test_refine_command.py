@@ -1,5 +1,6 @@
 """`resdepth refine`: from rasters to a refined raster, block by block."""
 
+import fcntl
 import json
 import os
 import signal
@@ -187,7 +188,13 @@ def test_an_output_is_never_replaced_silently(scene: MadeScene, model: Path) -> 
     assert output(scene).read_bytes() != before
 
 
-def interrupted(scene: MadeScene, model: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+def interrupted(
+    scene: MadeScene,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    after: int,
+    existing: jobs.Existing = "refuse",
+) -> None:
     """Stop a job as kill -9 does: nothing is tidied up."""
     write, written = jobs.write_finished, []
 
@@ -200,7 +207,7 @@ def interrupted(scene: MadeScene, model: Path, monkeypatch: pytest.MonkeyPatch, 
     with monkeypatch.context() as patch:
         patch.setattr(jobs, "write_finished", limited)
         with pytest.raises(KeyboardInterrupt):
-            refine(scene.path("initial.tif"), paths(scene), model, output=output(scene))
+            refine(scene.path("initial.tif"), paths(scene), model, output=output(scene), existing=existing)
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])
@@ -267,17 +274,89 @@ def test_killed_at_any_moment_the_same_command_ends_byte_identical(scene: MadeSc
     arguments = ["refine", scene.path("initial.tif"), *paths(scene), "--model", str(model)]
     run = [sys.executable, "-c", script, *arguments]
     subprocess.run(run, check=True, capture_output=True)
-    undisturbed = output(scene).read_bytes()
+    provenance = scene.folder / "initial_refined_provenance.tif"
+    undisturbed = output(scene).read_bytes(), provenance.read_bytes()
     output(scene).unlink()
+    provenance.unlink()
     unfinished = scene.folder / "initial_refined.tif.unfinished"
-    for wanted in (1, 2):
+    for sign in ("height_*_0_*.tif", "whole_*provenance.tif"):  # amid the blocks, amid putting them together
         process = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        while process.poll() is None and len(list(unfinished.glob("height_*.tif"))) < wanted:
-            time.sleep(0.002)
+        while process.poll() is None and not list(unfinished.glob(sign)) and not provenance.exists():
+            time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    subprocess.run([*run, "--resume"], check=True, capture_output=True)
-    assert output(scene).read_bytes() == undisturbed
+        assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
+    subprocess.run(run, check=True, capture_output=True)
+    assert (output(scene).read_bytes(), provenance.read_bytes()) == undisturbed
+    assert not unfinished.exists()
+
+
+def test_a_command_that_writes_several_files_goes_on_after_the_first(
+    scene: MadeScene, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--pairs", scene.path("pairs.txt"), "--fuse", "none")
+    first, second = (scene.folder / f"initial_refined_Stereopair_{pair}.tif" for pair in ("0_1", "1_2"))
+    write, written = jobs.write_finished, []
+
+    def limited(job: jobs.Job, done: Any) -> None:
+        if len(written) == 4:  # of 3 blocks each
+            raise KeyboardInterrupt
+        written.append(done)
+        write(job, done)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "write_finished", limited)
+        assert command(scene, model, *options, images=3).exit_code == 130
+    assert first.exists()
+    assert not second.exists()
+    before = first.stat().st_mtime_ns
+    assert command(scene, model, *options, images=3).exit_code == 0
+    assert first.stat().st_mtime_ns == before
+    assert second.exists()
+    assert "exists already" in command(scene, model, *options, images=3).stderr
+
+
+def test_files_beside_the_output_are_not_replaced_silently_either(scene: MadeScene, model: Path) -> None:
+    for name in ("initial_refined_provenance.tif", "initial_refined.html"):
+        foreign = scene.folder / name
+        foreign.write_text("mine")
+        refused = command(scene, model, "--report")
+        assert refused.exit_code == 2
+        assert f"{name}: exists already" in refused.stderr
+        assert foreign.read_text() == "mine"
+        foreign.unlink()
+    assert command(scene, model, "--report").exit_code == 0
+
+
+def test_two_processes_do_not_work_on_one_output(scene: MadeScene, model: Path) -> None:
+    unfinished = scene.folder / "initial_refined.tif.unfinished"
+    unfinished.mkdir()
+    with (unfinished / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused = command(scene, model)
+        assert refused.exit_code == 2
+        assert "another process is at work on it" in refused.stderr
+        assert command(scene, model, "--overwrite").exit_code == 2
+    assert command(scene, model).exit_code == 0
+
+
+def test_overwriting_leaves_the_unfinished_blocks_of_another_job_alone_until_it_begins(
+    scene: MadeScene, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command(scene, model, "--fill")
+    interrupted(scene, model, monkeypatch, 1, existing="replace")
+    assert command(scene, model, "--fill", "--resume").exit_code == 0  # its output stands
+    assert len(list(scene.folder.glob("*.unfinished/height_*.tif"))) == 1
+    assert command(scene, model, "--overwrite").exit_code == 0
+
+
+def test_images_of_one_name_are_refused(scene: MadeScene, model: Path) -> None:
+    (scene.folder / "other").mkdir()
+    same = write_raster(scene.folder / "other" / "ortho1.tif", scene.images[0])
+    arguments = ["refine", scene.path("initial.tif"), *paths(scene, 2), str(same), "--model", str(model)]
+    done = CliRunner().invoke(main, [*arguments, "--pairs", scene.path("pairs.txt")])
+    assert done.exit_code == 2
+    assert "ortho1.tif occurs twice" in done.stderr
 
 
 def test_ctrl_c_says_how_to_go_on(scene: MadeScene, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,18 +373,33 @@ def test_ctrl_c_says_how_to_go_on(scene: MadeScene, model: Path, monkeypatch: py
         refine(scene.path("initial.tif"), paths(scene), model, output=output(scene))
 
 
+@pytest.mark.parametrize("step", ["write_block", "write_cog"])
+@pytest.mark.parametrize("limit", [100, 8000, 20000])
 def test_a_full_disk_is_told_and_leaves_no_half_file(
-    scene: MadeScene, model: Path, monkeypatch: pytest.MonkeyPatch
+    scene: MadeScene, model: Path, step: str, limit: int
 ) -> None:
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("resdepth.mosaic.rasterio.shutil.copy", full)
-    done = command(scene, model)
-    assert done.exit_code == 2
+    script = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "limit = int(sys.argv.pop(1))\n"
+        "from resdepth.cli import main\n"
+        "import resdepth.engine as engine, resdepth.workflows.jobs as jobs\n"
+        "engine._LARGEST_BLOCK_PX = 64\n"
+        f"write = jobs.{step}\n"
+        "def limited(*args, **named):\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))\n"
+        "    write(*args, **named)\n"
+        f"jobs.{step} = limited\n"
+        "main(sys.argv[1:])"
+    )
+    arguments = ["refine", scene.path("initial.tif"), *paths(scene), "--model", str(model)]
+    run = [sys.executable, "-c", script, str(limit), *arguments]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
     assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
     assert not output(scene).exists()
-    assert not list(scene.folder.glob(".initial_refined*"))
+    assert command(scene, model).exit_code == 0
 
 
 def test_an_unreadable_block_is_named(scene: MadeScene, model: Path) -> None:
@@ -336,6 +430,8 @@ def test_an_unreadable_block_is_named(scene: MadeScene, model: Path) -> None:
         (("--pairs", "absent.txt"), 2, "absent.txt"),
         (("--resume", "--overwrite"), 2, "not both"),
         (("--tile-size", "20"), 2, "must be a power of two"),
+        (("--tile-size", "4194304"), 2, "must be a power of two"),
+        (("--region", "-inf", "-inf", "inf", "inf"), 2, "no pixel of the DSM lies in it"),
         (("--mode", "exact", "--tile-size", "128"), 2, "smaller than a tile"),
     ],
     ids=str,

@@ -148,7 +148,8 @@ def refine_block(work: Work, given: Given, refiner: Refiner) -> RefinedBlock:
         return RefinedBlock(given.block, nothing, spread, np.zeros(given.block.shape, dtype=np.uint8))
     results = [_MODES[work.mode].refine(work, given, view_set, refiner) for view_set in work.view_sets]
     seen = [_all_seen(given, view_set) for view_set in work.view_sets]
-    heights, spread = (results[0], None) if len(results) == 1 else _fused(results, seen, work.fuse)
+    heights, spread = (results[0], None) if len(results) == 1 else _fused(results, seen, kept, work.fuse)
+    kept &= np.isfinite(heights)
     provenance = np.where(void, Provenance.FILLED, Provenance.REFINED).astype(np.uint8)
     provenance[~void & ~np.any(seen, axis=0)] = Provenance.WITHOUT_IMAGE
     provenance[~kept] = Provenance.VOID
@@ -167,16 +168,21 @@ def _all_seen(given: Given, view_set: ViewSet) -> NDArray[np.bool_]:
     return seen
 
 
-def _fused(results: list[Array], seen: list[NDArray[np.bool_]], fuse: Fuse) -> tuple[Array, Array]:
+def _fused(
+    results: list[Array], seen: list[NDArray[np.bool_]], kept: NDArray[np.bool_], fuse: Fuse
+) -> tuple[Array, Array]:
     """One height from several, and their spread; where some views see nothing, the others decide."""
-    stack = np.stack(results)
-    seeing = np.stack(seen)
+    stack, seeing = np.stack(results)[:, kept], np.stack(seen)[:, kept]  # (sets, pixels)
     stack[~seeing & seeing.any(axis=0)] = np.nan
     if fuse == "mean":
-        return np.nanmean(stack, axis=0), np.nanstd(stack, axis=0)
-    heights: Array = np.nanmedian(stack, axis=0)
-    spread = NORMAL_MAD * np.nanmedian(np.abs(stack - heights), axis=0)
-    return heights, spread.astype(np.float32)
+        middle = np.nanmean(stack, axis=0, dtype=np.float64)
+        deviation = np.nanstd(stack, axis=0, dtype=np.float64)
+    else:
+        middle = np.nanmedian(stack, axis=0)
+        deviation = NORMAL_MAD * np.nanmedian(np.abs(stack - middle), axis=0)
+    heights, spread = (np.full(kept.shape, np.nan, dtype=np.float32) for _ in range(2))
+    heights[kept], spread[kept] = middle, deviation
+    return heights, spread
 
 
 def _tiles(work: Work, block: Window) -> TileGrid:
@@ -226,6 +232,8 @@ def _refine_seamlessly(work: Work, given: Given, view_set: ViewSet, refiner: Ref
         (near.col - seen.col, seen.col_stop - near.col_stop),
     )
     heights = given.filled[near.relative_to(given.around).slices]
+    # In the midst of a wide void no mean is near: there the filled heights are their own reference.
+    reference = np.where(np.isnan(reference), heights, reference)
     shape = (len(view_set), *near.shape)
     views = np.stack([given.views[index] for index in view_set]) if view_set else np.empty(shape, np.float32)
     refined = refiner.refine_above(reference, heights, views, margin)
@@ -253,7 +261,7 @@ _MODES: dict[Mode, _Way] = {
 
 def block_side(work: Work, refiner: Refiner) -> int:
     """Side in pixels of the blocks to work with."""
-    return EXACT_BLOCK_PX if work.mode == "exact" else refiner.block_side()
+    return max(EXACT_BLOCK_PX, 4 * work.tile) if work.mode == "exact" else refiner.block_side()
 
 
 def blocks_of(work: Work, refiner: Refiner) -> Iterator[Window]:

@@ -12,9 +12,9 @@ from resdepth.windows import Window
 
 # Two grids are the same if their corners agree within this share of a pixel.
 CORNER_TOLERANCE_PX = 0.01
-# Rounds an origin between two pixels of the map's lattice: a share that no grid in use has (halves and
-# quarters are common), or rounding errors would decide.
-_BETWEEN_PX = 0.41
+# Rounds an origin between two pixels of the map's lattice: an irrational share, which no grid in use
+# has, or rounding errors would decide.
+_BETWEEN_PX = 0.41421356237
 
 
 Bounds = tuple[float, float, float, float]
@@ -60,6 +60,21 @@ class Grid:
         return (a * col + b * row + c, d * col + e * row + f)
 
     @property
+    def _determinant(self) -> float:
+        a, b, _, d, e, _ = self.transform
+        determinant = a * e - b * d
+        if not np.isfinite(determinant) or determinant == 0:
+            raise ResDepthError(f"the transform {self.transform} gives pixels no area; mend the georeference")
+        return determinant
+
+    @property
+    def bounds(self) -> Bounds:
+        """The rectangle of the map that the pixels touch."""
+        corners = [self.map_position(row, col) for row in (0, self.height) for col in (0, self.width)]
+        x, y = zip(*corners, strict=True)
+        return min(x), min(y), max(x), max(y)
+
+    @property
     def lattice_origin(self) -> tuple[int, int]:
         """Row and column of the first pixel in the lattice of pixels that covers the whole map.
 
@@ -67,7 +82,7 @@ class Grid:
         pixel-aligned have one lattice.
         """
         a, b, c, d, e, f = self.transform
-        determinant = a * e - b * d
+        determinant = self._determinant
         col, row = (e * c - b * f) / determinant, (a * f - d * c) / determinant
         return int(np.floor(row + _BETWEEN_PX)), int(np.floor(col + _BETWEEN_PX))
 
@@ -81,10 +96,10 @@ class Grid:
             ResDepthError: if the rectangle is empty or lies outside the raster.
         """
         xmin, ymin, xmax, ymax = bounds
-        inside = self._touched(bounds) if xmin < xmax and ymin < ymax else None
+        sound = bool(np.isfinite(bounds).all()) and xmin < xmax and ymin < ymax
+        inside = self._touched(bounds) if sound else None
         if inside is None:
-            west, south = self.map_position(self.height, 0)
-            east, north = self.map_position(0, self.width)
+            west, south, east, north = self.bounds
             raise ResDepthError(
                 f"region {xmin:.10g} {ymin:.10g} {xmax:.10g} {ymax:.10g} (xmin ymin xmax ymax): no pixel of "
                 f"the DSM lies in it, which covers {west:.10g} {south:.10g} {east:.10g} {north:.10g}"
@@ -94,7 +109,7 @@ class Grid:
     def _touched(self, bounds: Bounds) -> Window | None:
         xmin, ymin, xmax, ymax = bounds
         a, b, c, d, e, f = self.transform
-        determinant = a * e - b * d
+        determinant = self._determinant
         corners = [(x - c, y - f) for x in (xmin, xmax) for y in (ymin, ymax)]
         rows = [(a * y - d * x) / determinant for x, y in corners]
         cols = [(e * x - b * y) / determinant for x, y in corners]

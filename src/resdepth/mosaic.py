@@ -11,9 +11,10 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
-from resdepth.atomic import atomic_path
+from resdepth.atomic import atomic_path, write_text
 from resdepth.errors import ResDepthError
 from resdepth.geotiff import NODATA
 from resdepth.grid import Grid
@@ -57,20 +58,18 @@ def write_block(path: Path, grid: Grid, layer: Layer, bands: Sequence[NDArray[An
     if layer.dtype == "float32":
         stored = np.where(np.isnan(stored), np.float32(layer.nodata), stored)
     try:
-        with (
-            atomic_path(path) as temporary,
-            unreferenced_allowed(),
-            rasterio.open(
+        with atomic_path(path) as temporary, unreferenced_allowed():
+            with rasterio.open(
                 temporary, "w", driver="GTiff", height=grid.height, width=grid.width, count=len(bands),
                 dtype=layer.dtype, nodata=layer.nodata, tiled=True, blockxsize=TILE_PX, blockysize=TILE_PX,
                 sparse_ok=True, crs=grid.crs or None, transform=rasterio.Affine(*grid.transform),
-            ) as dataset,
-        ):  # fmt: skip
-            if (stored != layer.nodata).any():
-                dataset.write(stored.astype(layer.dtype))
-            for number, values in enumerate(stored, 1):
-                dataset.update_tags(number, **_moments_of(values[values != layer.nodata]).as_tags())
-    except (RasterioError, OSError) as error:
+            ) as dataset:  # fmt: skip
+                if (stored != layer.nodata).any():
+                    dataset.write(stored.astype(layer.dtype))
+                for number, values in enumerate(stored, 1):
+                    dataset.update_tags(number, **_moments_of(values[values != layer.nodata]).as_tags())
+            _demand_complete(temporary)
+    except (RasterioError, CPLE_BaseError, OSError) as error:
         raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error
 
 
@@ -111,10 +110,14 @@ def write_cog(
         options["level"] = _LEVELS[compression]
     try:
         with atomic_path(path) as temporary, unreferenced_allowed():
-            statistics = _statistics(layer, parts, grid.height * grid.width)
-            source = _virtual(grid, layer, parts, tags, statistics)
+            in_order = dict(sorted(parts.items()))
+            statistics = _statistics(layer, in_order, grid.height * grid.width)
+            rows = _write_rows(grid, layer, in_order)
+            source = _virtual(grid, layer, rows, tags, statistics)
             rasterio.shutil.copy(source, temporary, driver="COG", **options)
-    except (RasterioError, OSError) as error:
+            _demand_complete(temporary)
+    # A copy that breaks off raises GDAL's own errors, which rasterio names nowhere else.
+    except (RasterioError, CPLE_BaseError, OSError) as error:
         raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error
 
 
@@ -183,9 +186,41 @@ def _statistics(layer: Layer, parts: Mapping[Window, Path], pixels: int) -> list
     ]
 
 
+def _demand_complete(path: Path) -> None:
+    """See whether all tiles lie within the file: GDAL does not tell of every write that failed.
+
+    Raises:
+        OSError: if not.
+    """
+    size = path.stat().st_size
+    with rasterio.open(path) as dataset:
+        for band in dataset.indexes:
+            for (row, col), _ in dataset.block_windows(band):
+                start, length = (
+                    int(dataset.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", bidx=band) or 0)
+                    for what in ("OFFSET", "SIZE")
+                )
+                if start + length > size:
+                    raise OSError("the disk did not take all of it")
+
+
+def _write_rows(grid: Grid, layer: Layer, parts: Mapping[Window, Path]) -> dict[Window, Path]:
+    """A virtual raster for each row of blocks, beside them: GDAL looks through all sources for each tile."""
+    rows: dict[Window, dict[Window, Path]] = {}
+    for window, path in parts.items():
+        row = Window(window.row, 0, window.height, grid.width)
+        rows.setdefault(row, {})[window.relative_to(row)] = path
+    written = {}
+    for row, blocks in rows.items():
+        path = next(iter(blocks.values())).parent / f"{layer.names[0]}_row_{row.row}.vrt"
+        write_text(path, _virtual(grid.crop(row), layer, blocks))
+        written[row] = path
+    return written
+
+
 def _virtual(
-    grid: Grid, layer: Layer, parts: Mapping[Window, Path], tags: Mapping[str, str],
-    statistics: Sequence[Mapping[str, str]],
+    grid: Grid, layer: Layer, parts: Mapping[Window, Path], tags: Mapping[str, str] | None = None,
+    statistics: Sequence[Mapping[str, str]] = (),
 ) -> str:  # fmt: skip
     """GDAL's description of a raster that consists of others."""
     root = ET.Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
@@ -193,10 +228,10 @@ def _virtual(
         ET.SubElement(root, "SRS").text = grid.crs
     a, b, c, d, e, f = grid.transform
     ET.SubElement(root, "GeoTransform").text = ", ".join(repr(float(value)) for value in (c, a, b, f, d, e))
-    _add_metadata(root, tags)
+    _add_metadata(root, tags or {})
     for number, name in enumerate(layer.names, 1):
         band = ET.SubElement(root, "VRTRasterBand", dataType=_GDAL_TYPES[layer.dtype], band=str(number))
-        _add_metadata(band, statistics[number - 1])
+        _add_metadata(band, statistics[number - 1] if statistics else {})
         ET.SubElement(band, "Description").text = name
         ET.SubElement(band, "NoDataValue").text = repr(layer.nodata)
         if layer.unit:

@@ -1,5 +1,6 @@
 """One data set: initial DSM, truth, views and masks on ONE grid."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +13,8 @@ from resdepth.grid import Grid
 from resdepth.paths import NO_SUCH_FILE, is_there
 from resdepth.raster import Array, ArrayBand, Band, FileBand, hold
 from resdepth.windows import Window
+
+logger = logging.getLogger(__name__)
 
 ViewSet = tuple[int, ...]
 
@@ -76,6 +79,8 @@ class Scene:
         scene, problems = open_scene(files)
         if scene is None or has_errors(problems):
             raise InputProblems(problems)
+        for problem in problems:
+            logger.warning("%s", problem)
         return scene
 
     @classmethod

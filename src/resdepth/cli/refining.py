@@ -95,11 +95,14 @@ def refine(  # noqa: PLR0913, PLR0917 - options of a command
     if resume and overwrite:
         raise click.UsageError("give --resume or --overwrite, not both")
     from resdepth.errors import ResDepthError
+    from resdepth.paths import why_no_file
     from resdepth.workflows import refine as refine_surface
 
     if report:
         for module in ("matplotlib", "jinja2"):
             needs(module, "report")
+    if not dsm.is_file():
+        raise ResDepthError(f"{dsm}: {why_no_file(dsm)}")
     output = output or dsm.with_name(f"{dsm.stem}_refined.tif")
     if output.suffix.lower() not in {".tif", ".tiff"}:
         raise ResDepthError(f"{output}: should end in .tif")

@@ -65,8 +65,7 @@ def about_raster(path: Path) -> Facts:
     """What a raster is; only its header is read."""
     header = read_header(path)
     grid = header.grid
-    west, south = grid.map_position(grid.height, 0)
-    east, north = grid.map_position(0, grid.width)
+    west, south, east, north = grid.bounds
     facts: Facts = {
         "what": "raster",
         "size": f"{grid.height} x {grid.width} px, {grid.height * grid.width / 1e6:.4g} Mpx",
@@ -74,7 +73,7 @@ def about_raster(path: Path) -> Facts:
         "CRS": grid.crs_name,
         "covers": f"{west:.10g} {south:.10g} {east:.10g} {north:.10g} (xmin ymin xmax ymax)",
         "values": f"{header.dtype}, {header.bands} band{'s' if header.bands > 1 else ''}",
-        "nodata": "none" if header.nodata is None else header.nodata,
+        "nodata": "none" if header.nodata is None else f"{header.nodata:.10g}",
     }
     ours = {name: value for name, value in read_tags(path).items() if name.startswith(OUR_TAG)}
     for name, value in ours.items():

@@ -42,6 +42,7 @@ def refined_content(initial: Path, refined: Path, provenance: Path, images: Sequ
         "Model": f"{tags.get('RESDEPTH_MODEL')} (SHA-256 {tags.get('RESDEPTH_MODEL_SHA256', '')[:16]}...)",
         "Mode": f"{tags.get('RESDEPTH_MODE')}, {tags.get('RESDEPTH_PRECISION')}",
         "Fused": tags.get("RESDEPTH_FUSED", ""),
+        "Job": tags.get("RESDEPTH_JOB", ""),
         "Software": tags.get("TIFFTAG_SOFTWARE", ""),
     }
     return PageContent(

@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 # Blocks that wait at each worker, so that none waits for the scheduler; its work does not grow with the area.
 BLOCKS_AHEAD = 2
 SECONDS_TO_CONNECT = 30
+THREADS = "OMP_NUM_THREADS"
+# A terminal sends Ctrl-C to all its processes; this one alone decides what it means.
+IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 
 def on_cluster(scheduler: str | None = None, workers: int = 1) -> Compute:
@@ -58,22 +61,47 @@ def _client(scheduler: str | None, workers: int) -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
     with ExitStack() as stack:
+        stack.enter_context(_quiet())
         address: Any = scheduler
         if scheduler is None:
-            threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, _cores() // workers))
+            threads = os.environ.get(THREADS) or str(max(1, _cores() // workers))
+            stack.callback(_restore, os.environ.get(THREADS))  # Dask leaves it changed
             folder = stack.enter_context(TemporaryDirectory(prefix="resdepth-"))
             stack.enter_context(dask.config.set({"temporary-directory": folder}))
             address = stack.enter_context(
                 LocalCluster(
                     n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None,
-                    memory_limit=0, env={"OMP_NUM_THREADS": threads}, silence_logs=logging.ERROR,
+                    memory_limit=0, env={THREADS: threads}, silence_logs=logging.ERROR,
+                    preload=[IGNORE_CTRL_C],
                 )
             )  # fmt: skip
         try:
             client = stack.enter_context(Client(address, timeout=SECONDS_TO_CONNECT, set_as_default=False))
         except (OSError, ValueError) as error:
             raise ResDepthError(f"{scheduler}: no Dask scheduler answers there ({error})") from error
+        try:
+            client.wait_for_workers(1, timeout=SECONDS_TO_CONNECT)
+        except TimeoutError as error:
+            raise ResDepthError(f"{scheduler or 'this machine'}: no Dask worker is there to work") from error
         yield client
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Dask tells of every process that comes and goes."""
+    dask_logger = logging.getLogger("distributed")
+    before = dask_logger.level
+    dask_logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        dask_logger.setLevel(before)
+
+
+def _restore(threads: str | None) -> None:
+    os.environ.pop(THREADS, None)
+    if threads is not None:
+        os.environ[THREADS] = threads
 
 
 def _compute(client: Any, job: Job, todo: Sequence[Window]) -> Generator[Window]:
@@ -101,10 +129,14 @@ def _compute(client: Any, job: Job, todo: Sequence[Window]) -> Generator[Window]
             block = at_work.pop(future)
             try:
                 future.result()
+            except ResDepthError:
+                raise
             except (KilledWorker, NoValidWorkerError) as error:
                 raise ResDepthError(
                     f"{block}: each worker that tried this block was lost; is there memory enough? ({error})"
                 ) from error
+            except Exception as error:
+                raise ResDepthError(f"{block}: a worker failed ({error!r})") from error
             future.release()
             # Workers may have come or gone.
             more = submitted(max(_slots(client) - len(at_work), 1))

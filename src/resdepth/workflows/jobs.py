@@ -4,15 +4,20 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 from resdepth.atomic import write_json
 from resdepth.blockwise import RefinedBlock, Work, block_side, blocks_of, refined_blocks
@@ -36,7 +41,7 @@ HEIGHTS = Layer(("height",), unit="metre")
 HEIGHTS_AND_SPREAD = Layer(("height", "spread"), unit="metre")
 PROVENANCE = Layer(("provenance",), dtype="uint8", nodata=0, overviews="nearest")
 JOB_TAG = "RESDEPTH_JOB"
-UNFINISHED, RECORD, MODEL = ".unfinished", "job.json", "model.safetensors"
+UNFINISHED, RECORD, MODEL, LOCK = ".unfinished", "job.json", "model.safetensors", "lock"
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,8 @@ class Job:
     def block_path(self, layer: Layer, block: Window) -> Path:
         """The file of a block."""
         place = block.relative_to(self.work.region)
-        return self.unfinished / f"{layer.names[0]}_{place.row}_{place.col}.tif"
+        # The job's number keeps apart what a process of an earlier job might still write here.
+        return self.unfinished / f"{layer.names[0]}_{self.number[:8]}_{place.row}_{place.col}.tif"
 
     def is_done(self, block: Window) -> bool:
         """Whether a block is finished: its heights are written last."""
@@ -156,64 +162,133 @@ Compute = Callable[[Job, Sequence[Window]], Generator[Window]]
 """Refines blocks of a job, writes them, and tells of each that is done."""
 
 
-def run_job(job: Job, *, existing: Existing = "refuse", compute: Compute | None = None) -> Path:
-    """Make the output, or go on with it where an earlier try was stopped or killed.
+def run_jobs(jobs: Sequence[Job], *, existing: Existing = "refuse", compute: Compute | None = None) -> None:
+    """Make the outputs of one command, or go on with them where an earlier try was stopped or killed.
 
     Args:
-        job: what to make.
-        existing: what happens to an output that is there: it is an error, or it counts as done if the same
-            job made it, or it is made anew.
+        jobs: what to make.
+        existing: what happens to outputs that are there: they are an error, or they count as done if the same
+            jobs made them, or they are made anew.
         compute: who does the work; by default this process.
-
-    Returns:
-        The output.
 
     Raises:
         Interrupted: by Ctrl-C or SIGTERM; finished blocks stay.
-        ResDepthError: if the output is there, or unfinished blocks of another job; or something cannot be
-            read or written.
+        ResDepthError: if an output is there, or unfinished blocks of another job; or something cannot be
+            read or written; or another process is at work on the same output.
     """
+    for job in jobs:
+        _refuse_inputs_as_outputs(job)
+    # What these jobs have left tells that a command is given again; what is finished is its own then.
+    going_on = any(_was_stopped(job) for job in jobs)
+    if existing != "replace":
+        _refuse_foreign(jobs)
+    if existing == "refuse" and not going_on and all(_is_made(job) for job in jobs):
+        raise ResDepthError(f"{jobs[0].output}: exists already; add --overwrite, or choose another name")
+    for job in jobs:
+        done = _is_made(job) and (going_on or existing != "replace")
+        if done and not _was_stopped(job):
+            logger.info("%s: is there already", job.output)
+            continue
+        with _alone(job):
+            if not done:
+                _begin(job, anew=existing == "replace")
+                _compute(job, compute or compute_here)
+                _assemble(job)
+            _tidy_up(job)
+
+
+def _refuse_inputs_as_outputs(job: Job) -> None:
     inputs = {Path(one["path"]) for one in (job.description["dsm"], *job.description["images"])}
     if taken := inputs & {job.output.resolve(), job.provenance.resolve()}:
         raise ResDepthError(f"{taken.pop()}: is an input; choose another name for the output")
-    if job.output.exists() and existing != "replace":
-        ours = read_tags(job.output).get(JOB_TAG) == job.number
-        # Killed after the last block was put in its place: what is left to do is to tidy up.
-        if not ours or (existing == "refuse" and not job.unfinished.exists()):
-            why = "exists already" if ours else "exists already, made from other inputs or with other options"
-            raise ResDepthError(f"{job.output}: {why}; add --overwrite, or choose another name")
-        shutil.rmtree(job.unfinished, ignore_errors=True)
-        logger.info("%s: is there already", job.output)
-        return job.output
-    _begin(job, anew=existing == "replace")
-    _compute(job, compute or compute_here)
-    _assemble(job)
-    return job.output
+
+
+def _refuse_foreign(jobs: Sequence[Job]) -> None:
+    """Refuse to touch files that these jobs have not made."""
+    for job in jobs:
+        for path in (job.output, job.provenance):
+            if path.exists() and not _is_own(job, path):
+                raise ResDepthError(
+                    f"{path}: exists already, made from other inputs or with other options; add --overwrite, "
+                    "or choose another name"
+                )
+
+
+def _is_own(job: Job, path: Path) -> bool:
+    """Whether this very job has made a raster."""
+    try:
+        return read_tags(path).get(JOB_TAG) == job.number
+    except ResDepthError:
+        return False
+
+
+def _is_made(job: Job) -> bool:
+    return all(path.exists() and _is_own(job, path) for path in (job.provenance, job.output))
+
+
+def _was_stopped(job: Job) -> bool:
+    """Whether an earlier try of this job has left its folder, be it in the midst of tidying up."""
+    return _holds_own_blocks(job) or (job.unfinished.exists() and not job.record.exists() and _is_made(job))
+
+
+def _holds_own_blocks(job: Job) -> bool:
+    """Whether the blocks in the folder are those of this job."""
+    try:
+        return bool(json.loads(read_text(job.record)) == job.description)
+    except (ResDepthError, ValueError):
+        return False
+
+
+@contextmanager
+def _alone(job: Job) -> Iterator[None]:
+    """The folder for the blocks, held against other processes until the work is done.
+
+    Raises:
+        ResDepthError: if it cannot be made, or another process is at work in it.
+    """
+    if not job.output.parent.is_dir():
+        raise ResDepthError(f"{job.output}: there is no folder {job.output.parent}")
+    try:
+        job.unfinished.mkdir(exist_ok=True)
+        lock = (job.unfinished / LOCK).open("w")
+    except OSError as error:
+        raise ResDepthError(f"{job.unfinished}: cannot be made or written ({error})") from error
+    with lock:
+        try:
+            if fcntl is not None:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ResDepthError(
+                f"{job.output}: another process is at work on it; wait, or stop it"
+            ) from error
+        yield
 
 
 def _begin(job: Job, *, anew: bool) -> None:
-    """A folder for the blocks: a new one, or that of the same job."""
-    if not job.output.parent.is_dir():
-        raise ResDepthError(f"{job.output}: there is no folder {job.output.parent}")
-    if job.unfinished.exists():
-        try:
-            same = json.loads(read_text(job.record)) == job.description
-        except (ResDepthError, ValueError):  # stopped before anything was done
-            same = False
-        if same:
-            return
-        if not anew and any(job.unfinished.glob("*.tif")):
-            raise ResDepthError(
-                f"{job.unfinished}: holds blocks of another job (other inputs, model or options); add "
-                "--overwrite to start anew, or remove the folder"
-            )
-        shutil.rmtree(job.unfinished)
+    """The model and the record of the job, beside blocks of no other."""
+    same = _holds_own_blocks(job)
+    others = [path for path in job.unfinished.iterdir() if path.name != LOCK]
+    if not same and not anew and any(path.suffix == ".tif" for path in others):
+        raise ResDepthError(
+            f"{job.unfinished}: holds blocks of another job (other inputs, model or options); add "
+            "--overwrite to start anew, or remove the folder"
+        )
+    if not same:
+        for path in others:
+            path.unlink()
+    if not job.model_path.exists():
+        save_model(job.refiner.model, job.model_path)
+    if not same:
+        write_json(job.record, job.description)
+
+
+def _tidy_up(job: Job) -> None:
+    """Remove the blocks; the record first, which says that there is something to go on with."""
     try:
-        job.unfinished.mkdir()
+        job.record.unlink(missing_ok=True)
+        shutil.rmtree(job.unfinished)
     except OSError as error:
-        raise ResDepthError(f"{job.unfinished}: cannot be made ({error})") from error
-    save_model(job.refiner.model, job.model_path)
-    write_json(job.record, job.description)
+        logger.warning("%s: cannot be removed (%s); it is not needed any more", job.unfinished, error)
 
 
 def load_job(folder: Path) -> Job:
@@ -290,5 +365,7 @@ def _assemble(job: Job) -> None:
     grid = job.work.scene.grid.crop(job.work.region)
     for layer, path in ((PROVENANCE, job.provenance), (job.layer, job.output)):
         parts = {block.relative_to(job.work.region): job.block_path(layer, block) for block in job.blocks}
-        write_cog(path, grid, layer, parts, compression=job.compression, tags=job.tags)
-    shutil.rmtree(job.unfinished)
+        # Made in the folder of the blocks, where whatever a kill leaves behind is removed with them.
+        whole = job.unfinished / f"whole_{path.name}"
+        write_cog(whole, grid, layer, parts, compression=job.compression, tags=job.tags)
+        whole.replace(path)

@@ -1,9 +1,10 @@
 """Refining a surface from Python: arrays or files in, an array or a file out."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, get_args, overload
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from resdepth.errors import InputProblems, ResDepthError, has_errors
 from resdepth.grid import Bounds
 from resdepth.lists import read_pair_list
 from resdepth.mosaic import Compression
+from resdepth.paths import read_text
 from resdepth.pretrained import TOWN_STEREO
 from resdepth.published import load_model
 from resdepth.raster import Array
@@ -23,13 +25,17 @@ from resdepth.scene import Scene, ViewSet
 from resdepth.suitability import misfits
 from resdepth.windows import Window
 from resdepth.workflows.cluster import on_cluster
-from resdepth.workflows.jobs import Existing, Job, run_job
+from resdepth.workflows.jobs import Existing, Job, run_jobs
 from resdepth.workflows.surfaces import Surface, scene_of
 
 logger = logging.getLogger(__name__)
 
 Pairs = Sequence[Sequence[int]] | str | Path
 Region = Bounds | Window
+
+LARGEST_TILE = 2048
+# Seamless refinement computes the surroundings of a block with it: beyond this factor tiles are faster.
+WASTEFUL = 4.0
 
 
 @overload
@@ -110,6 +116,17 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     view_sets = _view_sets(trained, scene, pairs)
     window = _window(scene, region)
     tile = _checked_tile(trained, tile_size, window, mode)
+    _known("mode", mode, Mode)
+    _known("fuse", fuse, Fuse | None)
+    _known("compression", compression, Compression)
+    if mode == "seamless":
+        side = refiner.block_side()
+        factor = ((side + 2 * trained.architecture.halo_px) / side) ** 2
+        if factor > WASTEFUL:
+            logger.warning(
+                "this network is so deep that seamless refinement computes each pixel %.0f times; the mode "
+                "exact (--mode exact) is faster", factor,
+            )  # fmt: skip
     for misfit in misfits(trained, scene):
         logger.warning("%s", misfit)
     fused = fuse is not None or output is None
@@ -124,11 +141,18 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         for work in works
     ]
     compute = on_cluster(scheduler, workers) if scheduler is not None or workers > 1 else None
-    for job in jobs:
-        run_job(job, existing=existing, compute=compute)
-        if report:
-            _write_report(job)
+    if report and existing != "replace":
+        _refuse_foreign_reports(jobs)
+    run_jobs(jobs, existing=existing, compute=compute)
+    for job in jobs if report else []:
+        _write_report(job)
     return [job.output for job in jobs]
+
+
+def _refuse_foreign_reports(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        if job.report.exists() and job.number not in read_text(job.report):
+            raise ResDepthError(f"{job.report}: exists already; add --overwrite, or choose another name")
 
 
 def _write_report(job: Job) -> None:
@@ -141,6 +165,14 @@ def _write_report(job: Job) -> None:
     content = refined_content(scene.dsm_path, job.output, job.provenance, images)
     write_scene_page(job.report, content)
     logger.info("to look at: %s", job.report)
+
+
+def _known(name: str, value: object, kind: Any) -> None:
+    """Refuse a value that a parameter does not have; type checkers are not always asked."""
+    known = [one for part in (get_args(kind) or ()) for one in (get_args(part) or (part,))]
+    if value not in known and not (value is None and type(None) in known):
+        choices = ", ".join(repr(one) for one in known if isinstance(one, str))
+        raise ResDepthError(f"{name}: found {value!r}; known: {choices}")
 
 
 def _view_sets(model: Model, scene: Scene, pairs: Pairs | None) -> tuple[ViewSet, ...]:
@@ -156,12 +188,9 @@ def _view_sets(model: Model, scene: Scene, pairs: Pairs | None) -> tuple[ViewSet
             raise ResDepthError(f"images: found {n_images}; this model takes {n_views}{more}")
         return (tuple(range(n_images)),)
     if isinstance(pairs, str | Path):
-        if not scene.image_paths:
-            raise ResDepthError("pairs: a list names image files; give the images as paths, or indices here")
-        found, problems = read_pair_list(Path(pairs), scene.image_paths, n_views)
-        if has_errors(problems):
-            raise InputProblems(problems)
-        return found
+        return _listed_view_sets(Path(pairs), scene, n_views)
+    if not all(isinstance(one, Sequence) for one in pairs):
+        raise ResDepthError(f"pairs: found {pairs!r}; give sets of indices, [(0, 1), (1, 2)]")
     sets = tuple(tuple(one) for one in pairs)
     for one in sets:
         if len(one) != n_views or len(set(one)) < len(one) or not set(one) <= set(range(n_images)):
@@ -171,6 +200,20 @@ def _view_sets(model: Model, scene: Scene, pairs: Pairs | None) -> tuple[ViewSet
     if not sets:
         raise ResDepthError("pairs: there is none; name the images to use")
     return sets
+
+
+def _listed_view_sets(pairs: Path, scene: Scene, n_views: int) -> tuple[ViewSet, ...]:
+    names = Counter(path.name for path in scene.image_paths)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise ResDepthError(f"images: {', '.join(twice)} occurs twice; pair lists need unique file names")
+    if not scene.image_paths:
+        raise ResDepthError("pairs: a list names image files; give the images as paths, or indices here")
+    found, problems = read_pair_list(pairs, scene.image_paths, n_views)
+    if has_errors(problems):
+        raise InputProblems(problems)
+    for problem in problems:
+        logger.warning("%s", problem)
+    return found
 
 
 def _window(scene: Scene, region: Region | None) -> Window:
@@ -186,7 +229,7 @@ def _window(scene: Scene, region: Region | None) -> Window:
 def _checked_tile(model: Model, tile_size: int | None, window: Window, mode: Mode) -> int:
     tile = _tile_of(model) if tile_size is None else tile_size
     smallest = smallest_tile(model.architecture.depth)
-    if tile & (tile - 1) or tile < smallest:
+    if tile & (tile - 1) or not smallest <= tile <= max(LARGEST_TILE, smallest):
         raise ResDepthError(f"tile_size: found {tile}; must be a power of two and at least {smallest}")
     if mode == "exact" and min(window.shape) < tile:
         raise ResDepthError(
@@ -216,4 +259,9 @@ def _tile_of(model: Model) -> int:
         logger.warning(
             "%s does not tell the tile size of its training; taking %d", model.source, DEFAULT_TILE_SIZE
         )
-    return int(model.provenance.get("tile_size", DEFAULT_TILE_SIZE))
+    tile = model.provenance.get("tile_size", DEFAULT_TILE_SIZE)
+    if not isinstance(tile, int):
+        raise ResDepthError(
+            f"{model.source}: its tile_size is {tile!r}; give one with tile_size (--tile-size)"
+        )
+    return tile
