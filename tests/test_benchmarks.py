@@ -17,8 +17,17 @@ def test_the_speed_benchmark_measures_everything_and_writes_its_page(tmp_path: P
     text = page.read_text(encoding="utf-8")
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     titles = [
-        "refining, Mpx/s",
-        "training, samples/s",
+        "exact, fp32",
+        "exact, bf16",
+        "seamless, fp32",
+        "seamless, bf16",
+        "ours",
+        "256 x 256 pixels",
+        "512 x 512 pixels",
+        "512 x 512 pixels, null network",
+        "matrix products, GFLOP/s",
+        "the network on one block, GFLOP/s",
+        "2",
         "20,000 random patches: peak memory, MB",
         "drawing 20 samples from files: memory, MB",
         "published way: memory, MB",
