@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from conftest import GSD, ORIGIN, MadeScene, make_model, read_raster, write_rast
 from resdepth import refine, save_model
 from resdepth.cli import main
 from resdepth.errors import Interrupted, ResDepthError
+from resdepth.networks import new_network
 from resdepth.workflows import jobs
 
 
@@ -456,6 +458,43 @@ def test_a_model_far_from_the_rasters_is_warned_of(
     refine(scene.initial, [image * 50 for image in scene.images[:2]], model)
     assert "pixels of 1 m, the model was trained with 0.25 m" in caplog.text
     assert "image 1: grey values of" in caplog.text
+
+
+def test_a_network_that_is_too_deep_for_seamless_blocks_is_warned_of(
+    scene: MadeScene, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = make_model("geom", 0)
+    settings = {**model.architecture.settings, "depth": 7}
+    weights = new_network("UNet", settings).state_dict()
+    deep = replace(model, architecture=replace(model.architecture, settings=settings), weights=weights)
+    refine(scene.initial, [], deep, tile_size=512)
+    assert "computes each pixel" in caplog.text
+
+
+def test_heights_that_must_be_voids_are_warned_of(scene: MadeScene, caplog: pytest.LogCaptureFixture) -> None:
+    dsm = scene.initial.copy()
+    dsm[3, 4] = -9999
+    refine(dsm, scene.images[:2], make_model())
+    assert "heights of -9999 m: are these voids" in caplog.text
+
+
+def test_degrees_are_warned_of(scene: MadeScene, caplog: pytest.LogCaptureFixture) -> None:
+    paths = [
+        write_raster(
+            scene.folder / f"degrees{index}.tif", values, crs="EPSG:4326", gsd=1e-5, origin=(7.0, 50.0)
+        )
+        for index, values in enumerate([scene.initial, *scene.images[:2]])
+    ]
+    refine(paths[0], paths[1:], make_model())
+    assert "EPSG:4326 counts in degrees" in caplog.text
+
+
+def test_a_raster_of_several_bands_is_warned_of(
+    scene: MadeScene, model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_raster(Path(scene.path("ortho2.tif")), np.stack([scene.images[1]] * 3))
+    assert command(scene, model).exit_code == 0
+    assert "has 3 bands; only the first is used" in caplog.text
 
 
 def test_rasters_without_a_georeference_are_refined_too(scene: MadeScene, model: Path) -> None:

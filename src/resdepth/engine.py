@@ -105,7 +105,7 @@ class Refiner:
         first_level = int(architecture.settings.get("start_kernel", 64))
         bytes_per_pixel = first_level * self.precision.itemsize * _MAPS_AT_ONCE
         side = int((_BLOCK_BYTES[self.device.type] / bytes_per_pixel) ** 0.5) - 2 * architecture.halo_px
-        largest = _LARGEST_BLOCK_PX // unit
+        largest = max(_LARGEST_BLOCK_PX // unit, 1)
         return int(unit * min(max(side // unit, 1), largest))
 
     def refine(self, dsm: Array, views: Array) -> Array:

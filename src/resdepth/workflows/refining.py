@@ -107,6 +107,16 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     Raises:
         ResDepthError: if the images do not fit the model or the DSM, or something cannot be read or written.
     """
+    wishes: dict[str, tuple[object, Any]] = {
+        "mode": (mode, Mode),
+        "precision": (precision, Precision),
+        "device": (device, Device),
+        "fuse": (fuse, Fuse | None),
+        "compression": (compression, Compression),
+        "existing": (existing, Existing),
+    }
+    for name, (value, kind) in wishes.items():
+        _refuse_unknown(name, value, kind)
     trained = model if isinstance(model, Model) else load_model(TOWN_STEREO if model is None else model)
     on = choose_device(device)
     refiner = Refiner(trained, device=on, precision=choose_precision(precision, on))
@@ -116,23 +126,11 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     view_sets = _view_sets(trained, scene, pairs)
     window = _window(scene, region)
     tile = _checked_tile(trained, tile_size, window, mode)
-    _known("mode", mode, Mode)
-    _known("fuse", fuse, Fuse | None)
-    _known("compression", compression, Compression)
-    if mode == "seamless":
-        side = refiner.block_side()
-        factor = ((side + 2 * trained.architecture.halo_px) / side) ** 2
-        if factor > WASTEFUL:
-            logger.warning(
-                "this network is so deep that seamless refinement computes each pixel %.0f times; the mode "
-                "exact (--mode exact) is faster", factor,
-            )  # fmt: skip
-    for misfit in misfits(trained, scene):
-        logger.warning("%s", misfit)
+    _warn(refiner, scene, mode)
     fused = fuse is not None or output is None
     works = [
-        Work(scene, window, chosen, mode, tile, fill, fuse or "median")
-        for chosen in ([view_sets] if fused else [(one,) for one in view_sets])
+        Work(scene, window, sets, mode, tile, fill, fuse or "median")
+        for sets in ([view_sets] if fused else [(one,) for one in view_sets])
     ]
     if output is None:
         return _in_memory(works[0], refiner)
@@ -167,12 +165,25 @@ def _write_report(job: Job) -> None:
     logger.info("to look at: %s", job.report)
 
 
-def _known(name: str, value: object, kind: Any) -> None:
+def _refuse_unknown(name: str, value: object, kind: Any) -> None:
     """Refuse a value that a parameter does not have; type checkers are not always asked."""
-    known = [one for part in (get_args(kind) or ()) for one in (get_args(part) or (part,))]
+    known = [one for part in get_args(kind) for one in (get_args(part) or (part,))]
     if value not in known and not (value is None and type(None) in known):
         choices = ", ".join(repr(one) for one in known if isinstance(one, str))
         raise ResDepthError(f"{name}: found {value!r}; known: {choices}")
+
+
+def _warn(refiner: Refiner, scene: Scene, mode: Mode) -> None:
+    """Log what may make the result worse, or slower, than need be."""
+    side, halo = refiner.block_side(), refiner.model.architecture.halo_px
+    factor = ((side + 2 * halo) / side) ** 2
+    if mode == "seamless" and factor > WASTEFUL:
+        logger.warning(
+            "this network is so deep that seamless refinement computes each pixel %.0f times; the mode exact "
+            "(--mode exact) is faster", factor,
+        )  # fmt: skip
+    for misfit in misfits(refiner.model, scene):
+        logger.warning("%s", misfit)
 
 
 def _view_sets(model: Model, scene: Scene, pairs: Pairs | None) -> tuple[ViewSet, ...]:
