@@ -91,7 +91,7 @@ def test_a_sub_window_is_refined_as_within_the_whole(refiner: Refiner, region: W
 
 def test_overlapping_rasters_meet_within_a_centimetre(refiner: Refiner) -> None:
     """Each knows what the network and the reference look at beyond the common border."""
-    context = refiner.model.architecture.halo_px + TILE
+    context = refiner.model.architecture.halo_px + 3 * TILE // 2
     border = 85
     left = scene_at(0, 0, width=border + context)
     right = scene_at(0, border - context, width=WIDTH - border + context)
@@ -103,7 +103,7 @@ def test_overlapping_rasters_meet_within_a_centimetre(refiner: Refiner) -> None:
 
 def test_a_raster_cut_at_any_pixel_has_the_same_heights_inside(refiner: Refiner) -> None:
     whole = all_blocks(work_on(scene_at(0, 0)), refiner, 64).heights
-    inner = refiner.model.architecture.halo_px + TILE
+    inner = refiner.model.architecture.halo_px + 3 * TILE // 2
     for row, col in ((1, 0), (3, 5), (7, 2)):
         part = all_blocks(work_on(scene_at(row, col, HEIGHT - row, WIDTH - col)), refiner, 64).heights
         np.testing.assert_allclose(part[inner:, inner:], whole[row + inner :, col + inner :], atol=CENTIMETRE)
@@ -167,7 +167,7 @@ def test_a_void_deeper_than_the_reference_is_filled_as_far_as_heights_reach(
 ) -> None:
     scene = scene_at(0, 0)
     dsm = scene.dsm.read(scene.grid.whole)
-    dsm[:, 30:130] = np.nan  # the middle is 50 pixels from any height, beyond all windows of 32 pixels
+    dsm[:, 30:130] = np.nan  # the middle is 50 pixels from any height, beyond all windows of 64 pixels
     done = all_blocks(work_on(with_dsm(scene, dsm), mode=mode, fill=True), refiner, 64)
     assert FILL_REACH_PX >= 50
     assert np.isfinite(done.heights).all()

@@ -63,6 +63,11 @@ class Work:
     fuse: Fuse = "median"
 
     @property
+    def reference(self) -> Reference:
+        """What seamless heights are measured from; docs/refine.md tells why twice the tile."""
+        return Reference(2 * self.tile)
+
+    @property
     def spreads(self) -> bool:
         """Whether there are several results for each pixel."""
         return len(self.view_sets) > 1
@@ -117,8 +122,8 @@ def read_block(work: Work, block: Window, refiner: Refiner) -> Given:
     needed = near
     if work.mode == "seamless":
         down, right = work.scene.grid.lattice_origin
-        reference = Reference(work.tile).needs(near.moved(down, right)).moved(-down, -right)
-        needed = reference.grown(0, within=whole)
+        counting = work.reference.needs(near.moved(down, right)).moved(-down, -right)
+        needed = counting.grown(0, within=whole)
     around = _union(near.grown(FILL_REACH_PX, within=whole), needed)
     measured = work.scene.dsm.read(around)
     filled = measured
@@ -224,9 +229,7 @@ def _refine_seamlessly(work: Work, given: Given, view_set: ViewSet, refiner: Ref
     """The block at once, with all that the network looks at, above a reference that the place decides."""
     seen, near = _seen_by_network(work, given.block, refiner), given.near
     down, right = work.scene.grid.lattice_origin
-    reference = Reference(work.tile).over(
-        near.moved(down, right), given.measured, given.around.moved(down, right)
-    )
+    reference = work.reference.over(near.moved(down, right), given.measured, given.around.moved(down, right))
     margin = (
         (near.row - seen.row, seen.row_stop - near.row_stop),
         (near.col - seen.col, seen.col_stop - near.col_stop),

@@ -1,7 +1,7 @@
 """What heights are measured from in seamless refinement: a smooth surface, a function of the place alone.
 
 The published method subtracts from each tile its own mean height, so a pixel's result depends on the tile it
-lies in. Here the mean over a window as wide as a tile of the training is taken around the nodes of a lattice,
+lies in. Here the mean over a window twice as wide as these tiles is taken around the nodes of a lattice,
 which is fixed on the map, and between the nodes it is interpolated: no tile, no raster's origin and no order
 of work matters. docs/refine.md tells what was measured about it.
 """
@@ -23,7 +23,7 @@ class Reference:
     """The lattice of a model.
 
     Attributes:
-        span: side of the window of a node's mean, in pixels: the tiles of the training; a multiple of 8.
+        span: side of the window of a node's mean, in pixels; a multiple of 8.
     """
 
     span: int
