@@ -34,7 +34,7 @@ from resdepth.cli.frame import guarded, needs
 )  # fmt: skip
 @click.option(
     "--mode", default="seamless", show_default=True, type=click.Choice(["seamless", "exact"]),
-    help="exact: in tiles as published, four times slower.",
+    help="exact: in overlapping tiles, as published; slower.",
 )  # fmt: skip
 @click.option(
     "--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16"]),
