@@ -83,8 +83,8 @@ def refining_ours(folder: Path, sizes: Sizes, *, mode: Mode, precision: str) -> 
     """Refine a scene from its files."""
     refiner = made_refiner(sizes.start_kernel, sizes.depth, precision)
     files = SceneFiles(folder / "scene")
-    one_batch = sizes.tile // 2 * (refiner.batch_size(sizes.tile) + 1)
-    warm_up = Window(0, 0, sizes.tile, min(one_batch, sizes.width))
+    # Large enough for all memory to be taken.
+    warm_up = Window(0, 0, sizes.height // 2, sizes.width // 2)
     _refined(opened(files), warm_up, refiner, sizes.tile, mode)
     start = time.perf_counter()
     scene = opened(files)
@@ -126,16 +126,15 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def network_alone(_folder: Path, sizes: Sizes) -> Figures:
-    """The network on one block as seamless refinement has it: GFLOP/s, and GFLOP for a million pixels."""
+    """The network on one image: GFLOP/s, and GFLOP for a million pixels."""
     operations = gflop_per_mpx(made_network(sizes.start_kernel, sizes.depth))
     figures = {"gflop_per_mpx": operations}
+    shape = (1, INPUTS.n_channels, sizes.image, sizes.image)
+    channels = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     for precision in PRECISIONS:
         refiner = made_refiner(sizes.start_kernel, sizes.depth, precision)
-        side = min(refiner.block_side(), sizes.width) + 2 * refiner.model.architecture.halo_px
-        side = side >> sizes.depth << sizes.depth
-        channels = np.random.default_rng(0).normal(size=(1, INPUTS.n_channels, side, side)).astype(np.float32)
-        seconds = min(_timed(partial(refiner.run, channels)) for _ in range(3))
-        figures[precision] = operations * side**2 / 1e6 / seconds
+        seconds = min(_timed(partial(refiner.run, channels)) for _ in range(5))
+        figures[precision] = operations * sizes.image**2 / 1e6 / seconds
     return figures
 
 
@@ -161,17 +160,19 @@ def gflop_per_mpx(network: nn.Module) -> float:
 class NullRefiner(Refiner):
     """Gives the DSM back: what is left is reading, preparing and writing."""
 
-    def run(self, channels: Array) -> Array:
-        """The first channel."""
-        return channels[:, 0]
+    def run_inside(self, channels: Array) -> Array:
+        """The first channel, without the halo."""
+        halo = self.model.architecture.halo_px
+        return channels[:, 0, halo:-halo, halo:-halo]
 
 
-def from_file_to_file(folder: Path, sizes: Sizes, *, name: str, null: bool) -> Figures:
+def from_file_to_file(
+    folder: Path, sizes: Sizes, *, name: str, precision: str = "bf16", null: bool = False
+) -> Figures:
     """`resdepth refine` on a large raster: speed of the whole, and all memory that the process ever held."""
     scene = opened(SceneFiles(folder / name))
     model = made_model(sizes.start_kernel, sizes.depth, sizes.tile)
-    precision = torch.bfloat16
-    refiner = (NullRefiner if null else Refiner)(model, device=CPU, precision=precision)
+    refiner = (NullRefiner if null else Refiner)(model, device=CPU, precision=PRECISIONS[precision])
     work = Work(scene, scene.grid.whole, (VIEW_SET,), "seamless", sizes.tile)
     start = time.perf_counter()
     run_jobs([Job(work, refiner, folder / name / "refined.tif")], existing="replace")
@@ -225,8 +226,9 @@ REFINING_TASKS: dict[str, Callable[[Path, Sizes], Figures]] = {
     },
     "peak": peak,
     "network_alone": network_alone,
-    "file_medium": partial(from_file_to_file, name="medium", null=False),
-    "file_huge": partial(from_file_to_file, name="huge", null=False),
+    "file_medium_fp32": partial(from_file_to_file, name="medium", precision="fp32"),
+    "file_medium": partial(from_file_to_file, name="medium"),
+    "file_huge": partial(from_file_to_file, name="huge"),
     "null_huge": partial(from_file_to_file, name="huge", null=True),
     "start_up": start_up,
     "workers_1": partial(workers, count=1),

@@ -31,16 +31,17 @@ class Sizes:
         n_corners: random patches of `patch` pixels that are drawn from areas of the two `sides`.
         n_drawn: training samples that are read from files of those sides.
         narrow: width of the rasters that a small network refines, which have the two `heights`.
+        image: side of the image that the network alone runs on.
         medium, huge: sides of the rasters that are refined from file to file.
         wide: height and width of the raster that several workers refine.
     """
 
-    rounds: int = 5
+    rounds: int = 3
     start_kernel: int = 64
     depth: int = 5
     tile: int = 256
-    height: int = 1024
-    width: int = 1536
+    height: int = 2048
+    width: int = 2560
     batch: int = 8
     steps: int = 3
     n_corners: int = 20_000
@@ -49,6 +50,7 @@ class Sizes:
     n_drawn: int = 1_000
     narrow: int = 512
     heights: tuple[int, int] = (4_096, 16_384)
+    image: int = 1_024
     medium: int = 4_000
     huge: int = 20_000
     wide: tuple[int, int] = (4_096, 6_144)
@@ -67,6 +69,7 @@ QUICK = Sizes(
     n_drawn=20,
     narrow=256,
     heights=(256, 1024),
+    image=64,
     medium=256,
     huge=512,
     wide=(64, 128),

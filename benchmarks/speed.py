@@ -49,6 +49,7 @@ UNITS = {"refining": "Mpx/s", "training": "samples/s"}
 LARGE_TASKS = (
     "peak",
     "network_alone",
+    "file_medium_fp32",
     "file_medium",
     "file_huge",
     "null_huge",
@@ -212,8 +213,9 @@ def large_table(measured: dict[str, Figures], sizes: Sizes) -> str:
     rows = [
         [title, f"{measured[task]['mpx_per_second']:.3g}", f"{measured[task]['peak_mb']:,.0f}"]
         for task, title in {
-            "file_medium": f"{sizes.medium:,} x {sizes.medium:,} pixels",
-            "file_huge": f"{sizes.huge:,} x {sizes.huge:,} pixels",
+            "file_medium_fp32": f"{sizes.medium:,} x {sizes.medium:,} pixels, fp32",
+            "file_medium": f"{sizes.medium:,} x {sizes.medium:,} pixels, bf16",
+            "file_huge": f"{sizes.huge:,} x {sizes.huge:,} pixels, bf16",
             "null_huge": f"{sizes.huge:,} x {sizes.huge:,} pixels, null network",
         }.items()
     ]
@@ -225,12 +227,15 @@ def large_table(measured: dict[str, Figures], sizes: Sizes) -> str:
 def limit_table(measured: dict[str, Figures]) -> str:
     """The machine's limit, and the shares of it."""
     network, peak = measured["network_alone"], measured["peak"]
-    command = measured["file_huge"]["mpx_per_second"] * network["gflop_per_mpx"]
+    commands = {"fp32": measured["file_medium_fp32"], "bf16": measured["file_huge"]}
+    shares = {
+        name: one["mpx_per_second"] * network["gflop_per_mpx"] / peak[name] for name, one in commands.items()
+    }
     rows = [
         ["matrix products, GFLOP/s", *(f"{peak[name]:.0f}" for name in ("fp32", "bf16"))],
-        ["the network on one block, GFLOP/s", *(f"{network[name]:.0f}" for name in ("fp32", "bf16"))],
+        ["the network on one image, GFLOP/s", *(f"{network[name]:.0f}" for name in ("fp32", "bf16"))],
         ["share", *(f"{100 * network[name] / peak[name]:.0f} %" for name in ("fp32", "bf16"))],
-        ["the whole command, share", "", f"{100 * command / peak['bf16']:.0f} %"],
+        ["the whole command, share", *(f"{100 * share:.0f} %" for share in shares.values())],
     ]
     return markdown_table(["", "fp32", "bf16"], rows)
 

@@ -53,7 +53,8 @@ def work_on(scene: Scene, **settings: object) -> Work:
 def all_blocks(work: Work, refiner: Refiner, side: int) -> RefinedBlock:
     heights = np.full(work.scene.grid.whole.shape, np.nan, np.float32)
     spread, provenance = heights.copy(), np.full(heights.shape, 255, np.uint8)
-    for block in even_blocks(work.region, side, 4, work.scene.grid.lattice_origin):
+    counts = (-(-work.region.height // side), -(-work.region.width // side))
+    for block in even_blocks(work.region, counts, 4, work.scene.grid.lattice_origin):
         done = refine_block(work, read_block(work, block, refiner), refiner)
         heights[block.slices], provenance[block.slices] = done.heights, done.provenance
         if done.spread is not None:

@@ -70,6 +70,34 @@ def test_a_deployed_network_gives_what_the_network_gives_up_to_its_edges(
         torch.testing.assert_close(deployed(network)(x), network(x), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("settings", [*OPTIONS, *ACTIVATIONS], ids=str)
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_inside_its_halo_a_network_gives_what_it_gives_in_the_midst_of_a_larger_image(
+    settings: dict[str, object], depth: int
+) -> None:
+    network = trained(**settings, depth=depth).eval()
+    cell, halo = 2**depth, halo_px(depth, str(settings.get("up_mode", "transpose")))
+    far, around = halo + 2 * cell, 2 * cell
+    image = torch.randn(2, 3, 2 * far + 3 * cell, 2 * far + cell)
+    seen = image[:, :, around:-around, around:-around]
+    with torch.inference_mode():
+        expected = network(image)[:, :, far:-far, far:-far]
+        torch.testing.assert_close(deployed(network).inside(seen), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("up_mode", ["transpose", "bilinear"])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("height", [1, 5])
+def test_bands_do_not_show(up_mode: str, depth: int, height: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = deployed(trained(up_mode=up_mode, depth=depth).eval())
+    around = 2 * halo_px(depth, up_mode)
+    x = torch.randn(2, 3, around + height * 2**depth, around + 2**depth)
+    with torch.inference_mode():
+        expected = network(x), network.inside(x)
+        monkeypatch.setattr("resdepth.networks.deployed._BAND_BYTES", {"cpu": 1})
+        torch.testing.assert_close((network(x), network.inside(x)), expected, atol=1e-5, rtol=0)
+
+
 def test_in_bfloat16_the_outer_skip_stays_exact() -> None:
     network = trained().eval()
     nn.init.zeros_(network.last_layer.weight)

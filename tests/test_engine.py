@@ -1,7 +1,5 @@
 """How a network runs."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -123,29 +121,12 @@ def test_apple_graphics_stay_in_fp32() -> None:
     assert choose_precision("auto", torch.device("mps")) == torch.float32
 
 
-@pytest.mark.parametrize("depth", [1, 3, 5, 8])
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-def test_blocks_consist_of_whole_cells_and_fit_into_memory(depth: int, precision: torch.dtype) -> None:
-    model = make_model("geom", 0)
-    settings = {**model.architecture.settings, "depth": depth, "start_kernel": 4}
-    architecture = replace(model.architecture, settings=settings)
-    torch.manual_seed(0)
-    weights = new_network("UNet", settings).state_dict()
-    refiner = Refiner(
-        replace(model, architecture=architecture, weights=weights), device=CPU, precision=precision
-    )
-    side = refiner.block_side()
-    assert side % 2**depth == 0
-    assert side % 64 == 0
-    assert 64 <= side <= 2048
-
-
 def test_wider_networks_take_smaller_blocks() -> None:
-    sides = []
+    areas = []
     for start_kernel in (16, 64, 128):
         settings = {"n_input_channels": 1, "depth": 2, "start_kernel": start_kernel}
         weights = new_network("UNet", settings).state_dict()
         model = Model(Architecture("UNet", "geom", settings), weights, Normalization(1.0))
-        sides.append(Refiner(model, device=CPU).block_side())
-    assert sides == sorted(sides, reverse=True)
-    assert sides[0] > sides[-1]
+        areas.append(Refiner(model, device=CPU).block_area())
+    assert areas == sorted(areas, reverse=True)
+    assert areas[0] > areas[-1] > 900**2

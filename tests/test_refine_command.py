@@ -33,7 +33,7 @@ def model(scene: MadeScene) -> Path:
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resdepth.engine._LARGEST_BLOCK_PX", 64)
+    monkeypatch.setattr("resdepth.blockwise.LARGEST_SIDE_PX", 64)
 
 
 def paths(scene: MadeScene, count: int = 2) -> list[str]:
@@ -270,7 +270,7 @@ def test_a_job_killed_while_it_tidied_up_is_complete(
 
 def test_killed_at_any_moment_the_same_command_ends_byte_identical(scene: MadeScene, model: Path) -> None:
     script = (
-        "import sys, resdepth.engine as engine; engine._LARGEST_BLOCK_PX = 64\n"
+        "import sys, resdepth.blockwise as blockwise; blockwise.LARGEST_SIDE_PX = 64\n"
         "from resdepth.cli import main; main(sys.argv[1:])"
     )
     arguments = ["refine", scene.path("initial.tif"), *paths(scene), "--model", str(model)]
@@ -385,8 +385,8 @@ def test_a_full_disk_is_told_and_leaves_no_half_file(
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "limit = int(sys.argv.pop(1))\n"
         "from resdepth.cli import main\n"
-        "import resdepth.engine as engine, resdepth.workflows.jobs as jobs\n"
-        "engine._LARGEST_BLOCK_PX = 64\n"
+        "import resdepth.blockwise as blockwise, resdepth.workflows.jobs as jobs\n"
+        "blockwise.LARGEST_SIDE_PX = 64\n"
         f"write = jobs.{step}\n"
         "def limited(*args, **named):\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))\n"
@@ -464,7 +464,7 @@ def test_a_network_that_is_too_deep_for_seamless_blocks_is_warned_of(
     scene: MadeScene, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = make_model("geom", 0)
-    settings = {**model.architecture.settings, "depth": 7}
+    settings = {**model.architecture.settings, "depth": 8}
     weights = new_network("UNet", settings).state_dict()
     deep = replace(model, architecture=replace(model.architecture, settings=settings), weights=weights)
     refine(scene.initial, [], deep, tile_size=512)

@@ -1,5 +1,6 @@
 """Windows, stripes, tiles, and random corners."""
 
+import math
 import tracemalloc
 
 import numpy as np
@@ -14,6 +15,7 @@ from resdepth.windows import (
     Window,
     aligned,
     axis_tiles,
+    block_counts,
     corner_count,
     even_blocks,
     random_corners,
@@ -274,7 +276,8 @@ regions = st.builds(Window, st.integers(0, 30), st.integers(0, 30), st.integers(
 def test_even_blocks_cover_each_pixel_once_and_meet_on_the_lattice(
     region: Window, side: int, step: int, row: int, col: int
 ) -> None:
-    blocks = list(even_blocks(region, side, step, (row, col)))
+    counts = (-(-region.height // side), -(-region.width // side))
+    blocks = list(even_blocks(region, counts, step, (row, col)))
     seen = np.zeros((region.row_stop, region.col_stop), int)
     for block in blocks:
         seen[block.slices] += 1
@@ -283,6 +286,27 @@ def test_even_blocks_cover_each_pixel_once_and_meet_on_the_lattice(
         assert block.col == region.col or (block.col + col) % step == 0
     assert (seen[region.slices] == 1).all()
     assert seen.sum() == region.area
+
+
+@given(
+    shape=st.tuples(st.integers(1, 5000), st.integers(1, 5000)),
+    halo=st.integers(0, 200),
+    area=st.integers(1, 4_000_000),
+    side=st.integers(1, 4096),
+)
+def test_blocks_with_their_halos_fit_into_an_area_and_no_square_ones_waste_less(
+    shape: tuple[int, int], halo: int, area: int, side: int
+) -> None:
+    def waste(rows: int, cols: int) -> int:
+        return (shape[0] + 2 * halo * rows) * (shape[1] + 2 * halo * cols)
+
+    area = max(area, (2 * halo + 1) ** 2)
+    rows, cols = block_counts(shape, halo=halo, area=area, side=side)
+    tall, wide = -(-shape[0] // rows), -(-shape[1] // cols)
+    square = min(math.isqrt(area) - 2 * halo, side)
+    assert max(tall, wide) <= side
+    assert (tall + 2 * halo) * (wide + 2 * halo) <= area
+    assert waste(rows, cols) <= waste(-(-shape[0] // square), -(-shape[1] // square))
 
 
 @given(window=regions, step=st.integers(1, 20))

@@ -25,3 +25,13 @@ def tune_allocator() -> None:
     mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)
     if not mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES):
         mallopt(_M_MMAP_MAX, 0)  # older versions of glibc refuse thresholds above 32 MiB
+
+
+def return_unused_memory() -> None:
+    """Give the kernel what glibc keeps of freed memory, for instance after a network was made ready."""
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        return

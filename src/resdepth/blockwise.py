@@ -21,12 +21,14 @@ from resdepth.reference import Reference
 from resdepth.refinement import refine_tiles
 from resdepth.scene import Scene, ViewSet
 from resdepth.warping import fill_voids
-from resdepth.windows import TileGrid, Window, aligned, even_blocks, tile_grid
+from resdepth.windows import TileGrid, Window, aligned, block_counts, even_blocks, tile_grid
 
 FILL_REACH_PX = 100
 """How far a void looks for heights; wider voids are seen as lying at the reference height."""
 EXACT_BLOCK_PX = 1024
 """Tiles at the rims of blocks are computed twice; with such blocks few are."""
+LARGEST_SIDE_PX = 4096
+"""Of a block in seamless refinement, whose area is a matter of memory."""
 NORMAL_MAD = 1.4826
 """Makes the median absolute deviation of normally distributed heights their standard deviation."""
 
@@ -239,8 +241,7 @@ def _refine_seamlessly(work: Work, given: Given, view_set: ViewSet, refiner: Ref
     reference = np.where(np.isnan(reference), heights, reference)
     shape = (len(view_set), *near.shape)
     views = np.stack([given.views[index] for index in view_set]) if view_set else np.empty(shape, np.float32)
-    refined = refiner.refine_above(reference, heights, views, margin)
-    return refined[given.block.relative_to(near).slices].copy()
+    return refiner.refine_above(reference, heights, views, given.block.relative_to(near), margin)
 
 
 @dataclass(frozen=True)
@@ -262,15 +263,23 @@ _MODES: dict[Mode, _Way] = {
 }
 
 
-def block_side(work: Work, refiner: Refiner) -> int:
-    """Side in pixels of the blocks to work with."""
-    return max(EXACT_BLOCK_PX, 4 * work.tile) if work.mode == "exact" else refiner.block_side()
+def block_counts_of(work: Work, refiner: Refiner) -> tuple[int, int]:
+    """Into how many rows and columns of blocks a region is cut."""
+    if work.mode == "exact":
+        side = max(EXACT_BLOCK_PX, 4 * work.tile)
+        return -(-work.region.height // side), -(-work.region.width // side)
+    cell = 2**refiner.model.architecture.depth
+    # Edges lie on the network's cells, so blocks may become larger by a cell, and see one more.
+    halo = refiner.model.architecture.halo_px + cell
+    area = max(refiner.block_area(), (cell + 2 * halo) ** 2)
+    return block_counts(work.region.shape, halo=halo, area=area, side=LARGEST_SIDE_PX)
 
 
 def blocks_of(work: Work, refiner: Refiner) -> Iterator[Window]:
     """The blocks of a region, row by row; where they meet, the network's cells meet."""
     step = 1 if work.mode == "exact" else 2**refiner.model.architecture.depth
-    return even_blocks(work.region, block_side(work, refiner), step, work.scene.grid.lattice_origin)
+    counts = block_counts_of(work, refiner)
+    return even_blocks(work.region, counts, step, work.scene.grid.lattice_origin)
 
 
 def refined_blocks(

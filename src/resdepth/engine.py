@@ -1,18 +1,20 @@
 """How a network runs: on which device, with which weights, how many tiles at once."""
 
 import logging
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resdepth.allocator import tune_allocator
+from resdepth.allocator import return_unused_memory, tune_allocator
 from resdepth.checkpoint import Model
 from resdepth.config import Device, Precision
 from resdepth.errors import ResDepthError
-from resdepth.networks.deployed import deployed
+from resdepth.networks.deployed import DeployedUNet, deployed
 from resdepth.normalization import normalize, normalize_patch
+from resdepth.windows import Window
 
 Array = NDArray[np.float32]
 Margin = tuple[tuple[int, int], tuple[int, int]]
@@ -22,10 +24,11 @@ logger = logging.getLogger(__name__)
 
 # Pixels per step. A larger batch gains nothing on a CPU and costs memory.
 _BATCH_PIXELS = {"cpu": 1 << 18, "mps": 1 << 20, "cuda": 1 << 21}
-# What the network's maps may take in seamless refinement, and how many of the first level are there at once.
-_BLOCK_BYTES = {"cpu": 1 << 30, "mps": 1 << 30, "cuda": 1 << 33}
-_MAPS_AT_ONCE = 2.5
-_BLOCK_UNIT_PX, _LARGEST_BLOCK_PX = 64, 2048
+# What the network may take for a block of seamless refinement, and what it takes, in maps of its first level.
+# Larger blocks waste less on their surroundings.
+_BLOCK_BYTES = {"cpu": 900 << 20, "mps": 900 << 20, "cuda": 1 << 33}
+_MAPS_AT_ONCE = {torch.float32: 1.8, torch.bfloat16: 2.4}
+_LARGEST_BLOCK_PX = 1 << 22
 
 
 def choose_device(name: Device) -> torch.device:
@@ -89,24 +92,18 @@ class Refiner:
         self._asked_batch_size = batch_size
         tune_allocator()
         network = deployed(model.network(), precision)
-        self._network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload] # torch types no memory format
+        self._network: DeployedUNet = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload] # torch types no memory format
+        return_unused_memory()
 
     def batch_size(self, tile: int) -> int:
         """How many tiles of this size to give at once."""
         return self._asked_batch_size or max(1, _BATCH_PIXELS[self.device.type] // tile**2)
 
-    def block_side(self) -> int:
-        """Side in pixels of the blocks that seamless refinement computes at once, as memory allows.
-
-        Larger blocks waste less on their surroundings. It is a multiple of 64, and of the network's cells.
-        """
-        architecture = self.model.architecture
-        unit = max(_BLOCK_UNIT_PX, 2**architecture.depth)
-        first_level = int(architecture.settings.get("start_kernel", 64))
-        bytes_per_pixel = first_level * self.precision.itemsize * _MAPS_AT_ONCE
-        side = int((_BLOCK_BYTES[self.device.type] / bytes_per_pixel) ** 0.5) - 2 * architecture.halo_px
-        largest = max(_LARGEST_BLOCK_PX // unit, 1)
-        return int(unit * min(max(side // unit, 1), largest))
+    def block_area(self) -> int:
+        """Pixels of the largest block, halo included, that seamless refinement computes at once."""
+        first_level = int(self.model.architecture.settings.get("start_kernel", 64))
+        bytes_per_pixel = first_level * self.precision.itemsize * _MAPS_AT_ONCE[self.precision]
+        return int(min(_BLOCK_BYTES[self.device.type] / bytes_per_pixel, _LARGEST_BLOCK_PX))
 
     def refine(self, dsm: Array, views: Array) -> Array:
         """Refined heights of several tiles, each with its own mean height as reference.
@@ -129,33 +126,43 @@ class Refiner:
         )
         return refined
 
-    def refine_above(self, reference: NDArray[np.float64], dsm: Array, views: Array, margin: Margin) -> Array:
-        """Refined heights of an area with a reference height for each pixel.
+    def refine_above(
+        self, reference: NDArray[np.float64], dsm: Array, views: Array, inside: Window, margin: Margin
+    ) -> Array:
+        """Refined heights of a part of an area, with a reference height for each pixel.
 
         Args:
             reference: (H, W) metres; NaN where there is none.
             dsm: (H, W) float32, metres, NaN = void, seen as a height at the reference.
             views: (V, H, W) float32 grey values, NaN = void.
+            inside: the part, (h, w) pixels, with the model's halo around it within area and margin.
             margin: how far to continue the area by reflection, so that its sides become multiples of
                 2^depth.
 
         Returns:
-            (H, W) float32, metres; NaN where there is no reference.
+            (h, w) float32, metres; NaN where there is no reference.
         """
         channels = normalize(dsm, reference, views, self.model.normalization, self.inputs)
-        (above, below), (left, right) = margin
-        channels = np.pad(channels, ((0, 0), *margin), mode="symmetric")
-        predicted = self.run(channels[None])[0]  # (H + margins, W + margins)
-        inside = predicted[above : predicted.shape[0] - below, left : predicted.shape[1] - right]
-        refined: Array = (inside * np.float64(self.model.normalization.height_sigma) + reference).astype(
-            np.float32
-        )
+        (above, _), (left, _) = margin
+        if any(map(any, margin)):
+            channels = np.pad(channels, ((0, 0), *margin), mode="symmetric")
+        halo = self.model.architecture.halo_px
+        predicted = self.run_inside(channels[None])[0]  # (H + margins - 2 halo, W + margins - 2 halo)
+        normalized = predicted[inside.moved(above - halo, left - halo).slices]
+        sigma = np.float64(self.model.normalization.height_sigma)
+        refined: Array = (normalized * sigma + reference[inside.slices]).astype(np.float32)
         return refined
 
-    @torch.inference_mode()
     def run(self, channels: Array) -> Array:
-        """What the network says, normalised: (B, C, H, W) to (B, H, W)."""
+        """What the network says of tiles, normalised: (B, C, H, W) to (B, H, W)."""
+        return self._said(self._network, channels)
+
+    def run_inside(self, channels: Array) -> Array:
+        """What it says inside its halo, normalised: (B, C, H, W) to (B, H - 2 halo, W - 2 halo)."""
+        return self._said(self._network.inside, channels)
+
+    @torch.inference_mode()
+    def _said(self, network: Callable[[Tensor], Tensor], channels: Array) -> Array:
         given = torch.from_numpy(channels).to(self.device, memory_format=torch.channels_last)
-        result: Tensor = self._network(given)
-        said: Array = result.float().cpu().numpy()[:, 0]
+        said: Array = network(given).float().cpu().numpy()[:, 0]
         return said

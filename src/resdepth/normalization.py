@@ -80,14 +80,14 @@ def normalize(
     channels = np.empty((inputs.n_channels, *dsm.shape), dtype=np.float32)
     first_view = int(inputs.uses_dsm)
     if inputs.uses_dsm:
-        channels[0] = (dsm - reference) / normalization.height_sigma
+        np.subtract(dsm, reference, out=channels[0])
+        channels[0] /= np.float32(normalization.height_sigma)
     if inputs.n_views:
         if normalization.image_mean is None or normalization.image_std is None:
             raise ValueError("a network with images needs image_mean and image_std")
-        channels[first_view:] = (views - np.float32(normalization.image_mean)) / np.float32(
-            normalization.image_std
-        )
-    np.nan_to_num(channels, copy=False, nan=0.0)
+        np.subtract(views, np.float32(normalization.image_mean), out=channels[first_view:])
+        channels[first_view:] /= np.float32(normalization.image_std)
+    np.copyto(channels, 0, where=np.isnan(channels))
     return channels
 
 

@@ -75,24 +75,31 @@ def _sums(
     dsm: Array, known: Window, wanted: Window, step: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Sum and number of the heights in each cell of `wanted`, which lies on multiples of `step`."""
-    filled = np.zeros(wanted.shape, dtype=np.float32)
-    there = np.zeros(wanted.shape, dtype=np.float32)
+    heights = np.zeros(wanted.shape, dtype=np.float32)
     common = known.grown(0, within=wanted)
-    dsm = dsm[common.relative_to(known).slices]
-    valid = ~np.isnan(dsm)
-    inside = common.relative_to(wanted).slices
+    dsm, inside = dsm[common.relative_to(known).slices], common.relative_to(wanted).slices
+    void = np.isnan(dsm)
     # Subtracted, so that a sum of float32 stays exact to a millimetre at any height; it is added again below.
-    offset = np.float32(dsm[valid][0]) if valid.any() else np.float32(0)
-    filled[inside] = np.where(valid, dsm - offset, 0)
-    there[inside] = valid
-    counts = _cell_sums(there, step)
-    return _cell_sums(filled, step) + counts * np.float64(offset), counts
+    offset = np.float32(0) if void.all() else dsm.flat[np.argmin(void)]
+    np.subtract(dsm, offset, out=heights[inside])
+    if void.any():
+        there = np.zeros(wanted.shape, dtype=np.float32)
+        there[inside] = ~void
+        np.copyto(heights[inside], 0, where=void)
+        counts = _cell_sums(there, step)
+    else:
+        rows, cols = (np.zeros(length) for length in wanted.shape)
+        rows[inside[0]] = cols[inside[1]] = 1
+        counts = np.outer(rows.reshape(-1, step).sum(axis=1), cols.reshape(-1, step).sum(axis=1))
+    return _cell_sums(heights, step) + counts * np.float64(offset), counts
 
 
 def _cell_sums(values: Array, step: int) -> NDArray[np.float64]:
     height, width = values.shape
-    along_rows = values.reshape(height, width // step, step).sum(axis=2, dtype=np.float64)
-    cells: NDArray[np.float64] = along_rows.reshape(height // step, step, width // step).sum(axis=1)
+    along_rows = values.reshape(height, width // step, step).sum(axis=2)
+    cells: NDArray[np.float64] = along_rows.reshape(height // step, step, width // step).sum(
+        axis=1, dtype=np.float64
+    )
     return cells
 
 

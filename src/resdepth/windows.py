@@ -144,24 +144,46 @@ def aligned(window: Window, step: int) -> Window:
     return Window(row, col, height, width)
 
 
-def even_blocks(region: Window, side: int, step: int, origin: tuple[int, int]) -> Iterator[Window]:
+def block_counts(shape: tuple[int, int], *, halo: int, area: int, side: int) -> tuple[int, int]:
+    """Into how many rows and columns of blocks to cut an area so that least is computed for their halos.
+
+    Args:
+        shape: height and width of the area.
+        halo: pixels around each block that must be computed, too.
+        area: pixels that a block may have with its halo, at least (2 halo + 1)^2.
+        side: pixels that each side of a block may have.
+    """
+    height, width = shape
+
+    def options() -> Iterator[tuple[int, int, int]]:
+        for tall in range(min(side, height), 0, -1):
+            wide = min(area // (tall + 2 * halo) - 2 * halo, side)
+            if wide > 0:
+                rows, cols = -(-height // tall), -(-width // wide)
+                yield (height + 2 * halo * rows) * (width + 2 * halo * cols), rows, cols
+
+    return min(options())[1:]
+
+
+def even_blocks(
+    region: Window, counts: tuple[int, int], step: int, origin: tuple[int, int]
+) -> Iterator[Window]:
     """Windows of about the same size that cover a region, each pixel once, row by row.
 
     Args:
         region: what is covered.
-        side: of a block in pixels, at most, up to the rounding of its edges.
+        counts: rows and columns of blocks, or fewer where these would be smaller than a step.
         step: the edges between blocks lie on multiples of it in a lattice.
         origin: row and column, in the lattice's own pixels, of the pixel (0, 0).
     """
-    rows = _even_edges(region.row, region.row_stop, side, step, origin[0])
-    cols = _even_edges(region.col, region.col_stop, side, step, origin[1])
+    rows = _even_edges(region.row, region.row_stop, counts[0], step, origin[0])
+    cols = _even_edges(region.col, region.col_stop, counts[1], step, origin[1])
     for row, row_stop in pairwise(rows):
         for col, col_stop in pairwise(cols):
             yield Window(row, col, row_stop - row, col_stop - col)
 
 
-def _even_edges(start: int, stop: int, side: int, step: int, origin: int) -> list[int]:
-    count = -(-(stop - start) // side)
+def _even_edges(start: int, stop: int, count: int, step: int, origin: int) -> list[int]:
     wished = (start + (stop - start) * number // count for number in range(1, count))
     between = {round((edge + origin) / step) * step - origin for edge in wished}
     return [start, *sorted(edge for edge in between if start < edge < stop), stop]

@@ -1,12 +1,18 @@
-"""The same network, cheaper to run: what training needs is folded away.
+"""The same network, cheaper to run: what training needs is folded away, what is large is never kept.
 
-Two exact rewritings (up to rounding). Each BatchNorm is a fixed affine map once training is over, and goes
-into the convolution before it. And the last block of the U-Net (up-convolution, plus skip, 3x3 convolution to
-one channel) is linear: its path through the up-convolution becomes one 3x3 convolution at half the resolution
-to four channels, one for each pixel of a 2x2 cell.
+Exact rewritings, up to rounding:
+
+- Each BatchNorm is a fixed affine map once training is over, and goes into the convolution before it.
+- The last block of the U-Net (up-convolution, plus skip, 3x3 convolution to one channel) is linear. It
+  becomes two convolutions that give the pixels of a whole cell at once: one of the map at half the
+  resolution, one of the skip.
+- The maps of the first level are as large as all others together, and cheap to compute. They are computed in
+  bands of a few rows, pooled, thrown away, and computed again for the last block.
+- Of a halo that is only looked at, each convolution computes no more than the next one needs.
 """
 
 import copy
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -15,21 +21,23 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from resdepth.networks.unet import UNet
 
+# A band of the first level: on a CPU, about what its caches hold.
+_BAND_BYTES = {"cpu": 1 << 24, "mps": 1 << 26, "cuda": 1 << 29}
 
-def deployed(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """A copy of a network for inference: maps (B, C, H, W) float32 to (B, 1, H, W) float32.
+
+def deployed(network: nn.Module, dtype: torch.dtype = torch.float32) -> "DeployedUNet":
+    """A copy of a network for inference.
 
     Args:
         network: a trained network.
-        dtype: what it computes in; what it takes and gives stays float32, and so does its outer skip.
+        dtype: what it computes in; what it takes and gives stays float32, and so do its first level and its
+            outer skip.
     """
-    folded = fold_batch_norm(network)
-    if not isinstance(folded, UNet):
-        return folded.to(dtype=dtype)
-    return _DeployedUNet(folded, dtype).eval()
+    assert isinstance(network, UNet), "there is no other network"
+    return DeployedUNet(fold_batch_norm(network), dtype).eval()
 
 
-def fold_batch_norm(network: nn.Module) -> nn.Module:
+def fold_batch_norm(network: UNet) -> UNet:
     """A copy of a network in evaluation mode, each BatchNorm merged into the convolution before it."""
     folded = copy.deepcopy(network).eval()
     for module in list(folded.modules()):
@@ -43,44 +51,158 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
     return folded
 
 
-class _DeployedUNet(nn.Module):
+class DeployedUNet(nn.Module):
     """A U-Net with its BatchNorm folded, its last block rewritten, and float32 at both ends."""
 
     def __init__(self, unet: UNet, dtype: torch.dtype) -> None:
         super().__init__()
-        *levels, last_up = unet.decoder
-        self._encoder = unet.encoder.to(dtype)
+        first, *encoder = unet.encoder
+        *decoder, last_up = unet.decoder
         # Heights of many metres, rounded to bfloat16, would be centimetres off before anything is computed.
-        self._encoder[0].float()
-        self._pool = unet.pool
-        self._bottleneck = unet.bottleneck.to(dtype)
-        self._levels = nn.ModuleList(levels).to(dtype)
-        self._last: nn.Module
+        self._first = _Step(first, dtype=torch.float32)
+        self._encoder = nn.ModuleList(_Step(block, dtype=dtype) for block in encoder)
+        self._bottleneck = _Step(unet.bottleneck, dtype=dtype)
+        levels = [tuple(level.children()) for level in decoder]
+        self._ups = nn.ModuleList(up for up, _ in levels).to(dtype)
+        self._decoder = nn.ModuleList(_Step(block, dtype=dtype) for _, block in levels)
+        self._last: _LinearEnd | _PlainEnd
         if isinstance(last_up, nn.ConvTranspose2d):
-            self._last = _LinearEnd(last_up, unet.last_layer, dtype)
+            self._last = _LinearEnd(last_up, unet.last_layer, dtype, cell=2 ** min(len(unet.encoder), 2))
         else:
             self._last = _PlainEnd(last_up, unet.last_layer, dtype)
+        # How many pixels around its area each level of the decoder must know, for the next to know as many:
+        # its convolution takes one, and the interpolation between two levels another one.
+        self._rim = 1 if isinstance(last_up, nn.ConvTranspose2d) or not decoder else 2
         self._outer_skip = unet.outer_skip
         self._outer_norm = unet.layer_outer_skip
         self._dtype = dtype
 
     def forward(self, x: Tensor) -> Tensor:
-        skip = x[:, :1]
+        """Refined heights, normalised; beyond the edges the network sees zeros, as published.
+
+        Args:
+            x: (B, C, H, W) float32 normalised channels; H and W are multiples of 2^depth.
+
+        Returns:
+            (B, 1, H, W) float32.
+        """
         skips: list[Tensor] = []
-        for block in self._encoder:
-            x = block(x).to(self._dtype)
-            skips.append(x)
-            x = self._pool(x)
-        x = self._bottleneck(x)
-        for level in self._levels:
-            up, convs = level.children()
-            x = convs(up(x).add_(skips.pop()))
-        x = self._last(x, skips.pop())
+        coarse = self._first_pooled(functional.pad(x, (1, 1, 1, 1)))
+        for step in self._encoder:
+            coarse = step(coarse, 1)  # (B, width, H / 2^level, W / 2^level)
+            skips.append(coarse)
+            coarse = functional.max_pool2d(coarse, 2)
+        coarse = self._bottleneck(coarse, 1)
+        for up, step in zip(self._ups, self._decoder, strict=True):
+            coarse = step(_sum(up(coarse), skips.pop()), 1)
+        images = zip(torch.split(coarse, 1), torch.split(x, 1), strict=True)
+        refined = torch.cat([self._last(below, self._first(image, 1), 1) for below, image in images])
+        return self._with_outer_skip(refined, x[:, :1])
+
+    def inside(self, x: Tensor) -> Tensor:
+        """Refined heights, normalised, of an area in the midst of others: what lies beyond x does not matter.
+
+        Args:
+            x: (B, C, H, W) float32 normalised channels: the area and its halo (`halo_px`) on each side; H and
+                W are multiples of 2^depth.
+
+        Returns:
+            (B, 1, H - 2 halo, W - 2 halo) float32.
+        """
+        depth, rim = len(self._encoder) + 1, self._rim
+        # Without zeros at its edges, each convolution takes a pixel from each side: in all, the halo but one.
+        # Wherever the resolution is halved, the number of pixels left is even.
+        halo = (rim + 2) << depth
+        skips: list[Tensor] = []
+        coarse = self._first_pooled(_without(x, 1))
+        for level, step in enumerate(self._encoder, 1):
+            coarse = step(coarse, 0)
+            skips.append(_without(coarse, (halo >> level) - 2 - rim - 1))
+            coarse = functional.max_pool2d(coarse, 2)
+        coarse = self._bottleneck(coarse, 0)
+        for up, step in zip(self._ups, self._decoder, strict=True):
+            rise = _without(up(coarse), rim - 1)  # what was interpolated beyond its edges
+            coarse = step(_sum(rise, skips.pop()), 0)
+        refined = self._last_in_bands(_without(coarse, rim - 1), _without(x, halo - 2))
+        return self._with_outer_skip(refined, _without(x[:, :1], halo))
+
+    def _with_outer_skip(self, refined: Tensor, skip: Tensor) -> Tensor:
         if not self._outer_skip:
-            return x
+            return refined
         for layer in self._outer_norm:
             skip = layer(skip)
-        return x + skip
+        return refined.add_(skip)
+
+    def _first_pooled(self, x: Tensor) -> Tensor:
+        """The first level at half its resolution, (B, C, H + 2, W + 2) to (B, width, H / 2, W / 2)."""
+        batch, _, height, width = x.shape
+        pooled = torch.empty(
+            (batch, self._first.width, height // 2 - 1, width // 2 - 1), dtype=self._dtype, device=x.device,
+            memory_format=torch.channels_last,
+        )  # fmt: skip
+        for item, start, stop in self._bands(x[:, :, 2:]):
+            band = self._first(x[item, :, start : stop + 2], padding=0)
+            pooled[item, :, start // 2 : stop // 2] = functional.max_pool2d(band, 2)
+        return pooled
+
+    def _last_in_bands(self, coarse: Tensor, x: Tensor) -> Tensor:
+        """The last block: (B, width, H / 2 + 2, W / 2 + 2) and (B, C, H + 4, W + 4) to (B, 1, H, W)."""
+        batch, _, height, width = x.shape
+        refined = torch.empty((batch, 1, height - 4, width - 4), device=x.device)
+        for item, start, stop in self._bands(x[:, :, 4:]):
+            skip = self._first(x[item, :, start : stop + 4], padding=0)
+            below = coarse[item, :, start // 2 : stop // 2 + 2]
+            refined[item, :, start:stop] = self._last(below, skip, padding=0)
+        return refined
+
+    def _bands(self, x: Tensor) -> Iterator[tuple[slice, int, int]]:
+        """Image, first row and row behind the last of bands; heights are multiples of four if they can be."""
+        batch, _, height, width = x.shape
+        rows = max(_BAND_BYTES[x.device.type] // (4 * self._first.width * width) // 4 * 4, 4)
+        for item in range(batch):
+            for start in range(0, height, rows):
+                yield slice(item, item + 1), start, min(start + rows, height)
+
+
+def _without(x: Tensor, frame: int) -> Tensor:
+    """An image without so many rows and columns on each side."""
+    return x[:, :, frame : x.shape[2] - frame, frame : x.shape[3] - frame]
+
+
+def _sum(rise: Tensor, skip: Tensor) -> Tensor:
+    # PyTorch adds bfloat16 slowly in place.
+    return rise.add_(skip) if rise.dtype == torch.float32 else rise + skip
+
+
+class _Step(nn.Module):
+    """A convolution and its activation."""
+
+    def __init__(self, block: nn.Module, *, dtype: torch.dtype) -> None:
+        super().__init__()
+        convolution, *_, activation = _layers(block)
+        assert isinstance(convolution, nn.Conv2d), "each block begins with its convolution"
+        self._convolution, self._activation = convolution.to(dtype), activation.to(dtype)
+        self.width = convolution.out_channels
+        if dtype == torch.bfloat16 and isinstance(activation, nn.ReLU):
+            self._activation = _BrainReLU()
+
+    def forward(self, x: Tensor, padding: int) -> Tensor:
+        convolution = self._convolution
+        x = functional.conv2d(x, convolution.weight, convolution.bias, padding=padding)
+        activated: Tensor = self._activation(x)
+        return activated
+
+
+class _BrainReLU(nn.Module):
+    """ReLU of bfloat16 in place; PyTorch's own takes ten times as long."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x.view(torch.int16).clamp_min_(0)  # whose sign is the same bit
+        return x
+
+
+def _layers(block: nn.Module) -> list[nn.Module]:
+    return [layer for layer in block.modules() if not isinstance(layer, nn.Sequential)]
 
 
 class _PlainEnd(nn.Module):
@@ -90,60 +212,77 @@ class _PlainEnd(nn.Module):
         super().__init__()
         self._up, self._convolution = up.to(dtype), convolution.to(dtype)
 
-    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        last: Tensor = self._convolution(self._up(x).add_(skip))
-        return last.float()
+    def forward(self, x: Tensor, skip: Tensor, padding: int) -> Tensor:
+        rise = self._up(x)
+        rise = _without(rise, (rise.shape[2] - skip.shape[2]) // 2)
+        weight, bias = self._convolution.weight, self._convolution.bias
+        return functional.conv2d(rise.add_(skip), weight, bias, padding=padding).float()
 
 
 class _LinearEnd(nn.Module):
-    """The last block with an up-convolution: convolution(skip) + shuffled(convolution at half resolution)."""
+    """The last block with an up-convolution, as two convolutions to all pixels of a cell."""
 
     _up_bias: Tensor
-    _kernel: Tensor
 
-    def __init__(self, up: nn.ConvTranspose2d, convolution: nn.Conv2d, dtype: torch.dtype) -> None:
+    def __init__(
+        self, up: nn.ConvTranspose2d, convolution: nn.Conv2d, dtype: torch.dtype, *, cell: int
+    ) -> None:
+        """Compose the kernels.
+
+        Args:
+            up: doubles the resolution.
+            convolution: 3x3, to one channel.
+            dtype: what to compute in.
+            cell: side of a cell in pixels, a power of two. Vector units are better used by the 16 pixels of
+                a cell than by one.
+        """
         super().__init__()
         assert up.bias is not None, "the network builds it with a bias"
-        self._at_half = _composed(up, convolution).to(dtype)
-        # The up-convolution's bias, seen through the convolution: less of it where that looks over the edge.
+        kernel = convolution.weight.detach().double()[0]  # (width, 3, 3)
+        rise = up.weight.detach().double()  # (in, width, 2, 2)
+        self._of_skip = _spread(kernel, cell, convolution.bias).to(dtype)
+        self._of_rise = _composed(rise, kernel, cell).to(dtype)
         self.register_buffer("_up_bias", up.bias.detach().clone().reshape(1, -1, 1, 1))
-        self.register_buffer("_kernel", convolution.weight.detach().clone())
-        self._convolution = copy.deepcopy(convolution).to(dtype)
+        self._cell = cell
 
-    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        through_skip: Tensor = self._convolution(skip)
-        through_up: Tensor = self._at_half(x)
-        shuffled = functional.pixel_shuffle(through_up.float(), 2)
-        return shuffled.add_(through_skip).add_(self._bias(skip.shape[-2], skip.shape[-1]))
-
-    def _bias(self, height: int, width: int) -> Tensor:
-        plane = self._up_bias.expand(1, -1, min(height, 3), min(width, 3))
-        small = functional.conv2d(plane, self._kernel, padding=1)  # corners, edges and the middle
-        rows, cols = (_thirds(length, small.device) for length in (height, width))
-        return small[:, :, rows][:, :, :, cols]
+    def forward(self, x: Tensor, skip: Tensor, padding: int) -> Tensor:
+        # The bias of the up-convolution counts as far as the skip does: not beyond the edges.
+        skip = skip.add_(self._up_bias).to(x.dtype)
+        stride, of_skip, of_rise = self._cell, self._of_skip, self._of_rise
+        cells = functional.conv2d(skip, of_skip.weight, of_skip.bias, stride=stride, padding=padding).float()
+        cells += functional.conv2d(x, of_rise.weight, stride=stride // 2, padding=padding)
+        return functional.pixel_shuffle(cells, self._cell)
 
 
-def _thirds(length: int, device: torch.device) -> Tensor:
-    """For each pixel along an axis, which of (first, middle, last) it is."""
-    index = torch.ones(length, dtype=torch.long, device=device)
-    index[0], index[-1] = 0, min(length, 3) - 1
-    return index
+def _spread(kernel: Tensor, cell: int, bias: Tensor | None) -> nn.Conv2d:
+    """A 3x3 kernel (width, 3, 3) as a convolution that gives, for each cell, its pixels (row by row)."""
+    spread = nn.Conv2d(len(kernel), cell**2, cell + 2, stride=cell, bias=bias is not None)
+    weight = torch.zeros(cell**2, len(kernel), cell + 2, cell + 2, dtype=torch.float64)
+    for pixel in range(cell**2):
+        p, q = divmod(pixel, cell)
+        weight[pixel, :, p : p + 3, q : q + 3] = kernel
+    spread.weight = nn.Parameter(weight.float(), requires_grad=False)
+    if bias is not None:
+        spread.bias = nn.Parameter(bias.detach().repeat(cell**2), requires_grad=False)
+    return spread
 
 
-def _composed(up: nn.ConvTranspose2d, convolution: nn.Conv2d) -> nn.Conv2d:
-    """The 3x3 convolution at half resolution that gives, for each cell, its four pixels (row by row).
+def _composed(rise: Tensor, kernel: Tensor, cell: int) -> nn.Conv2d:
+    """The convolution at half resolution that gives, for each cell, its pixels (row by row).
 
     The pixel (p, q) of a cell sees, through the 3x3 kernel, the pixels (p + i - 1, q + j - 1), which the
-    up-convolution makes from the cell (floor((p + i - 1) / 2), floor((q + j - 1) / 2)) beside it.
+    up-convolution makes from the pixel (floor((p + i - 1) / 2), floor((q + j - 1) / 2)) below it.
+
+    Args:
+        rise: (in, width, 2, 2), the weights of the up-convolution.
+        kernel: (width, 3, 3), those of the convolution.
+        cell: side of a cell in pixels.
     """
-    width = convolution.in_channels
-    composed = nn.Conv2d(up.in_channels, 4, 3, padding=1, bias=False)
-    kernel = convolution.weight.detach().double()[0]  # (width, 3, 3)
-    rise = up.weight.detach().double()  # (in, width, 2, 2)
-    assert rise.shape[1] == width, "the up-convolution keeps the width"
-    weight = torch.zeros(4, up.in_channels, 3, 3, dtype=torch.float64)
-    for pixel in range(4):
-        p, q = divmod(pixel, 2)
+    size = cell // 2 + 2
+    composed = nn.Conv2d(len(rise), cell**2, size, stride=cell // 2, bias=False)
+    weight = torch.zeros(cell**2, len(rise), size, size, dtype=torch.float64)
+    for pixel in range(cell**2):
+        p, q = divmod(pixel, cell)
         for i in range(3):
             for j in range(3):
                 row, col = p + i - 1, q + j - 1

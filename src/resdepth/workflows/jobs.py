@@ -20,7 +20,7 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 from resdepth.atomic import write_json
-from resdepth.blockwise import RefinedBlock, Work, block_side, blocks_of, refined_blocks
+from resdepth.blockwise import RefinedBlock, Work, block_counts_of, blocks_of, refined_blocks
 from resdepth.checkpoint import fingerprint, load_safetensors, save_model
 from resdepth.engine import Refiner
 from resdepth.errors import Interrupted, ResDepthError
@@ -119,7 +119,7 @@ class Job:
             "region": [work.region.row, work.region.col, work.region.height, work.region.width],
             "mode": work.mode,
             "tile": work.tile,
-            "block": block_side(self.work, self.refiner),
+            "blocks": list(block_counts_of(self.work, self.refiner)),
             "precision": str(self.refiner.precision).removeprefix("torch."),
             "device": self.refiner.device.type,
             "fill": work.fill,

@@ -1,6 +1,7 @@
 """Refining a surface from Python: arrays or files in, an array or a file out."""
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -175,8 +176,8 @@ def _refuse_unknown(name: str, value: object, kind: Any) -> None:
 
 def _warn(refiner: Refiner, scene: Scene, mode: Mode) -> None:
     """Log what may make the result worse, or slower, than need be."""
-    side, halo = refiner.block_side(), refiner.model.architecture.halo_px
-    factor = ((side + 2 * halo) / side) ** 2
+    seen, halo = math.sqrt(refiner.block_area()), refiner.model.architecture.halo_px
+    factor = (seen / max(seen - 2 * halo, 1)) ** 2
     if mode == "seamless" and factor > WASTEFUL:
         logger.warning(
             "this network is so deep that seamless refinement computes each pixel %.0f times; the mode exact "
