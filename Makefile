@@ -8,7 +8,7 @@ STYLE ?= any
 DATA ?= ../shared/data
 REFERENCE ?= ../shared/reference
 
-.PHONY: help setup test lint types layers unit demo real bench simulation accuracy docs clean
+.PHONY: help setup test lint types layers unit demo real bench scaling simulation accuracy docs clean
 
 help:  ## show what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -44,6 +44,9 @@ real: setup  ## train and test on real satellite data (DATA=folder) and write do
 
 bench: setup  ## speed against the published way, in one run
 	$(BIN)/python benchmarks/speed.py
+
+scaling: setup  ## what 100,000 blocks cost a cluster besides computing; writes docs/scaling.md
+	$(BIN)/python benchmarks/scaling.py
 
 simulation: setup  ## simulated scenes beside real ones (DATA=folder); writes docs/simulation.md
 	$(BIN)/python benchmarks/simulation.py $(DATA)

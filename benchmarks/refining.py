@@ -23,7 +23,8 @@ from resdepth.raster import Array
 from resdepth.refinement import refine_region
 from resdepth.scene import Scene
 from resdepth.windows import Window
-from resdepth.workflows.jobs import Job, run_jobs
+from resdepth.workflows.jobs import Job
+from resdepth.workflows.making import run_jobs
 from setting import HEIGHT_SIGMA, IMAGE_MEAN, IMAGE_STD, VIEWS, SceneFiles, Sizes, peak_resident_mb
 
 Figures = dict[str, float]

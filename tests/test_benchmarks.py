@@ -43,6 +43,17 @@ def test_the_speed_benchmark_measures_everything_and_writes_its_page(tmp_path: P
     assert float(row.strip("|").split("|")[2]) < 50
 
 
+def test_the_scaling_benchmark_refines_many_blocks_and_writes_its_page(tmp_path: Path) -> None:
+    page = tmp_path / "scaling.md"
+    command = [sys.executable, str(BENCHMARKS / "scaling.py"), "--blocks", "36", "--output", str(page)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["blocks"] == 36
+    text = page.read_text(encoding="utf-8")
+    assert "36 blocks of 64 x 64 pixels" in text
+    assert "nan" not in text
+
+
 def test_the_accuracy_protocol_trains_and_judges_on_unseen_towns(tmp_path: Path) -> None:
     """`make accuracy`, on towns and a network of the smallest size."""
     page = tmp_path / "accuracy.md"

@@ -11,14 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from distributed import LocalCluster
 
 from conftest import MadeScene, make_model, read_raster, write_raster
 from resdepth import refine, save_model
 from resdepth.cli import main
+from resdepth.config import Device
 from resdepth.errors import ResDepthError
-from resdepth.workflows import jobs
+from resdepth.workflows import making
+from resdepth.workflows.cluster import chosen_by_worker
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Dask and its web server; ours are seen elsewhere
 
@@ -27,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of Dask and its web server;
 def made(scene: MadeScene) -> tuple[Path, Path]:
     """A DSM of 1 x 6 blocks, and a model that sees nothing else."""
     rng = np.random.default_rng(0)
-    heights = rng.normal(300, 3, (100, 2048 * 3)).astype(np.float32)
+    heights = rng.normal(300, 3, (100, 2048 * 6)).astype(np.float32)
     save_model(make_model("geom", 0), scene.folder / "m.safetensors")
     return write_raster(scene.folder / "wide.tif", heights), scene.folder / "m.safetensors"
 
@@ -91,13 +94,13 @@ def test_a_worker_that_is_killed_in_the_midst_of_the_work_does_not_matter(
 
 def test_what_a_worker_cannot_read_is_told(made: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     dsm, model = made
-    begin = jobs._begin
+    begin = making._begin
 
     def begin_and_spoil(job: Any, *, anew: bool) -> None:
         begin(job, anew=anew)
         dsm.unlink()
 
-    monkeypatch.setattr(jobs, "_begin", begin_and_spoil)
+    monkeypatch.setattr(making, "_begin", begin_and_spoil)
     with pytest.raises(ResDepthError, match=r"wide\.tif"):
         refine(dsm, [], model, output=dsm.with_name("x.tif"), workers=2)
     assert not dsm.with_name("x.tif").exists()
@@ -107,15 +110,23 @@ def test_inputs_that_change_while_workers_work_are_refused(
     made: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dsm, model = made
-    begin = jobs._begin
+    begin = making._begin
 
     def begin_and_touch(job: Any, *, anew: bool) -> None:
         begin(job, anew=anew)
         os.utime(dsm, ns=(1, 1))
 
-    monkeypatch.setattr(jobs, "_begin", begin_and_touch)
+    monkeypatch.setattr(making, "_begin", begin_and_touch)
     with pytest.raises(ResDepthError, match="inputs of this job have changed"):
         refine(dsm, [], model, output=dsm.with_name("x.tif"), workers=2)
+
+
+def test_workers_tell_what_they_compute_on(cluster: LocalCluster) -> None:
+    device, precision = chosen_by_worker(cluster.scheduler_address, "cpu", "bf16")
+    assert (device.type, precision) == ("cpu", torch.bfloat16)
+    missing: Device = "mps" if torch.cuda.is_available() else "cuda"
+    with pytest.raises(ResDepthError, match="is not available here; available: cpu"):
+        chosen_by_worker(cluster.scheduler_address, missing, "auto")
 
 
 def test_a_scheduler_that_does_not_answer_is_told(
@@ -135,4 +146,4 @@ def test_without_dask_the_way_to_install_it_is_told(
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ResDepthError, match=r"pip install 'resdepth\[cluster\]'"):
         refine(dsm, [], model, output=dsm.with_name("x.tif"), workers=2)
-    assert read_raster(dsm).shape == (100, 6144)
+    assert read_raster(dsm).shape == (100, 12288)

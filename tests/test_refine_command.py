@@ -21,7 +21,8 @@ from resdepth import refine, save_model
 from resdepth.cli import main
 from resdepth.errors import Interrupted, ResDepthError
 from resdepth.networks import new_network
-from resdepth.workflows import jobs
+from resdepth.workflows import making
+from resdepth.workflows.jobs import Job
 
 
 @pytest.fixture
@@ -195,19 +196,19 @@ def interrupted(
     model: Path,
     monkeypatch: pytest.MonkeyPatch,
     after: int,
-    existing: jobs.Existing = "refuse",
+    existing: making.Existing = "refuse",
 ) -> None:
     """Stop a job as kill -9 does: nothing is tidied up."""
-    write, written = jobs.write_finished, []
+    write, written = making.write_finished, []
 
-    def limited(job: jobs.Job, done: Any) -> None:
+    def limited(job: Job, done: Any) -> None:
         if len(written) == after:
             raise KeyboardInterrupt
         written.append(done)
         write(job, done)
 
     with monkeypatch.context() as patch:
-        patch.setattr(jobs, "write_finished", limited)
+        patch.setattr(making, "write_finished", limited)
         with pytest.raises(KeyboardInterrupt):
             refine(scene.path("initial.tif"), paths(scene), model, output=output(scene), existing=existing)
 
@@ -228,13 +229,13 @@ def test_a_stopped_job_goes_on_and_ends_the_same(
     assert not output(scene).exists()
     assert len(list(scene.folder.glob("*.unfinished/height_*.tif"))) == after
     done_again: list[Any] = []
-    refine_blocks = jobs.refined_blocks
+    refine_blocks = making.refined_blocks
 
     def counted(work: Any, refiner: Any, windows: list[Any]) -> Any:
         done_again.extend(windows)
         return refine_blocks(work, refiner, windows)
 
-    monkeypatch.setattr(jobs, "refined_blocks", counted)
+    monkeypatch.setattr(making, "refined_blocks", counted)
     done = command(scene, model)
     assert done.exit_code == 0, done.output
     assert output(scene).read_bytes() == undisturbed
@@ -259,7 +260,7 @@ def test_a_job_killed_while_it_tidied_up_is_complete(
     scene: MadeScene, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(jobs.shutil, "rmtree", lambda *_args, **_named: None)
+        patch.setattr(making.shutil, "rmtree", lambda *_args, **_named: None)
         command(scene, model)
     assert list(scene.folder.glob("*.unfinished"))
     before = output(scene).read_bytes()
@@ -298,16 +299,16 @@ def test_a_command_that_writes_several_files_goes_on_after_the_first(
 ) -> None:
     options = ("--pairs", scene.path("pairs.txt"), "--fuse", "none")
     first, second = (scene.folder / f"initial_refined_Stereopair_{pair}.tif" for pair in ("0_1", "1_2"))
-    write, written = jobs.write_finished, []
+    write, written = making.write_finished, []
 
-    def limited(job: jobs.Job, done: Any) -> None:
+    def limited(job: Job, done: Any) -> None:
         if len(written) == 4:  # of 3 blocks each
             raise KeyboardInterrupt
         written.append(done)
         write(job, done)
 
     with monkeypatch.context() as patch:
-        patch.setattr(jobs, "write_finished", limited)
+        patch.setattr(making, "write_finished", limited)
         assert command(scene, model, *options, images=3).exit_code == 130
     assert first.exists()
     assert not second.exists()
@@ -362,7 +363,7 @@ def test_images_of_one_name_are_refused(scene: MadeScene, model: Path) -> None:
 
 
 def test_ctrl_c_says_how_to_go_on(scene: MadeScene, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    refine_blocks = jobs.refined_blocks
+    refine_blocks = making.refined_blocks
 
     def with_ctrl_c(*given: Any) -> Any:
         for number, block in enumerate(refine_blocks(*given)):
@@ -370,12 +371,12 @@ def test_ctrl_c_says_how_to_go_on(scene: MadeScene, model: Path, monkeypatch: py
                 os.kill(os.getpid(), signal.SIGINT)
             yield block
 
-    monkeypatch.setattr(jobs, "refined_blocks", with_ctrl_c)
+    monkeypatch.setattr(making, "refined_blocks", with_ctrl_c)
     with pytest.raises(Interrupted, match=r"stopped by Ctrl-C: 1 of 3 blocks are finished; the same command"):
         refine(scene.path("initial.tif"), paths(scene), model, output=output(scene))
 
 
-@pytest.mark.parametrize("step", ["write_block", "write_cog"])
+@pytest.mark.parametrize("step", ["jobs.write_block", "making.write_cog"])
 @pytest.mark.parametrize("limit", [100, 8000, 20000])
 def test_a_full_disk_is_told_and_leaves_no_half_file(
     scene: MadeScene, model: Path, step: str, limit: int
@@ -385,13 +386,14 @@ def test_a_full_disk_is_told_and_leaves_no_half_file(
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "limit = int(sys.argv.pop(1))\n"
         "from resdepth.cli import main\n"
-        "import resdepth.blockwise as blockwise, resdepth.workflows.jobs as jobs\n"
+        "import resdepth.blockwise as blockwise\n"
+        "from resdepth.workflows import jobs, making\n"
         "blockwise.LARGEST_SIDE_PX = 64\n"
-        f"write = jobs.{step}\n"
+        f"write = {step}\n"
         "def limited(*args, **named):\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))\n"
         "    write(*args, **named)\n"
-        f"jobs.{step} = limited\n"
+        f"{step} = limited\n"
         "main(sys.argv[1:])"
     )
     arguments = ["refine", scene.path("initial.tif"), *paths(scene), "--model", str(model)]
@@ -467,7 +469,7 @@ def test_a_network_that_is_too_deep_for_seamless_blocks_is_warned_of(
     settings = {**model.architecture.settings, "depth": 8}
     weights = new_network("UNet", settings).state_dict()
     deep = replace(model, architecture=replace(model.architecture, settings=settings), weights=weights)
-    refine(scene.initial, [], deep, tile_size=512)
+    refine(scene.initial, [], deep, tile_size=1024)
     assert "computes each pixel" in caplog.text
 
 

@@ -27,7 +27,7 @@ FILL_REACH_PX = 100
 """How far a void looks for heights; wider voids are seen as lying at the reference height."""
 EXACT_BLOCK_PX = 1024
 """Tiles at the rims of blocks are computed twice; with such blocks few are."""
-LARGEST_SIDE_PX = 4096
+LARGEST_SIDE_PX = 2048
 """Of a block in seamless refinement, whose area is a matter of memory."""
 NORMAL_MAD = 1.4826
 """Makes the median absolute deviation of normally distributed heights their standard deviation."""

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from resdepth.allocator import return_unused_memory, tune_allocator
-from resdepth.checkpoint import Model
+from resdepth.checkpoint import Model, check_weights
 from resdepth.config import Device, Precision
 from resdepth.errors import ResDepthError
 from resdepth.networks.deployed import DeployedUNet, deployed
@@ -27,7 +28,7 @@ _BATCH_PIXELS = {"cpu": 1 << 18, "mps": 1 << 20, "cuda": 1 << 21}
 # What the network may take for a block of seamless refinement, and what it takes, in maps of its first level.
 # Larger blocks waste less on their surroundings.
 _BLOCK_BYTES = {"cpu": 900 << 20, "mps": 900 << 20, "cuda": 1 << 33}
-_MAPS_AT_ONCE = {torch.float32: 1.8, torch.bfloat16: 2.4}
+_MAPS_AT_ONCE = {torch.float32: 2.2, torch.bfloat16: 3.6}
 _LARGEST_BLOCK_PX = 1 << 22
 
 
@@ -69,7 +70,7 @@ def choose_precision(name: Precision, device: torch.device) -> torch.dtype:
 
 
 class Refiner:
-    """A model made ready to refine tiles on one device."""
+    """A model that refines tiles on one device; its network is built when it is first asked."""
 
     def __init__(
         self,
@@ -79,21 +80,28 @@ class Refiner:
         batch_size: int | None = None,
         precision: torch.dtype = torch.float32,
     ) -> None:
-        """Prepare the network.
+        """Choose how to run.
 
         Args:
             model: the trained model.
             device: where it runs.
             batch_size: tiles per step; by default what suits the device.
             precision: what the network computes in; heights stay float32.
+
+        Raises:
+            ResDepthError: if the model's weights do not fit its architecture.
         """
+        check_weights(model.architecture, model.weights)
         self.model, self.device, self.inputs = model, device, model.architecture.inputs
         self.precision = precision
         self._asked_batch_size = batch_size
+
+    @cached_property
+    def _network(self) -> DeployedUNet:
         tune_allocator()
-        network = deployed(model.network(), precision)
-        self._network: DeployedUNet = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload] # torch types no memory format
+        network = deployed(self.model.network(), self.precision, self.device)
         return_unused_memory()
+        return network
 
     def batch_size(self, tile: int) -> int:
         """How many tiles of this size to give at once."""

@@ -8,6 +8,7 @@ Exact rewritings, up to rounding:
   resolution, one of the skip.
 - The maps of the first level are as large as all others together, and cheap to compute. They are computed in
   bands of a few rows, pooled, thrown away, and computed again for the last block.
+- Convolutions with many channels take Winograd's way in float32 (winograd.py).
 - Of a halo that is only looked at, each convolution computes no more than the next one needs.
 """
 
@@ -20,21 +21,28 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from resdepth.networks.unet import UNet
+from resdepth.networks.winograd import WinogradConvolution, pays
+
+CPU = torch.device("cpu")
 
 # A band of the first level: on a CPU, about what its caches hold.
 _BAND_BYTES = {"cpu": 1 << 24, "mps": 1 << 26, "cuda": 1 << 29}
 
 
-def deployed(network: nn.Module, dtype: torch.dtype = torch.float32) -> "DeployedUNet":
+def deployed(
+    network: nn.Module, dtype: torch.dtype = torch.float32, device: torch.device = CPU
+) -> "DeployedUNet":
     """A copy of a network for inference.
 
     Args:
         network: a trained network.
         dtype: what it computes in; what it takes and gives stays float32, and so do its first level and its
             outer skip.
+        device: where it runs.
     """
     assert isinstance(network, UNet), "there is no other network"
-    return DeployedUNet(fold_batch_norm(network), dtype).eval()
+    made = DeployedUNet(fold_batch_norm(network), dtype, winograd=device.type == "cpu")
+    return made.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return] # torch types no memory format
 
 
 def fold_batch_norm(network: UNet) -> UNet:
@@ -54,17 +62,24 @@ def fold_batch_norm(network: UNet) -> UNet:
 class DeployedUNet(nn.Module):
     """A U-Net with its BatchNorm folded, its last block rewritten, and float32 at both ends."""
 
-    def __init__(self, unet: UNet, dtype: torch.dtype) -> None:
+    def __init__(self, unet: UNet, dtype: torch.dtype, *, winograd: bool) -> None:
+        """Take a network apart.
+
+        Args:
+            unet: its BatchNorms folded.
+            dtype: what to compute in.
+            winograd: whether to save multiplications where it pays; GPUs do so by themselves.
+        """
         super().__init__()
         first, *encoder = unet.encoder
         *decoder, last_up = unet.decoder
         # Heights of many metres, rounded to bfloat16, would be centimetres off before anything is computed.
-        self._first = _Step(first, dtype=torch.float32)
-        self._encoder = nn.ModuleList(_Step(block, dtype=dtype) for block in encoder)
-        self._bottleneck = _Step(unet.bottleneck, dtype=dtype)
+        self._first = _Step(first, torch.float32, winograd=False)
+        self._encoder = nn.ModuleList(_Step(block, dtype, winograd=winograd) for block in encoder)
+        self._bottleneck = _Step(unet.bottleneck, dtype, winograd=winograd)
         levels = [tuple(level.children()) for level in decoder]
         self._ups = nn.ModuleList(up for up, _ in levels).to(dtype)
-        self._decoder = nn.ModuleList(_Step(block, dtype=dtype) for _, block in levels)
+        self._decoder = nn.ModuleList(_Step(block, dtype, winograd=winograd) for _, block in levels)
         self._last: _LinearEnd | _PlainEnd
         if isinstance(last_up, nn.ConvTranspose2d):
             self._last = _LinearEnd(last_up, unet.last_layer, dtype, cell=2 ** min(len(unet.encoder), 2))
@@ -177,20 +192,32 @@ def _sum(rise: Tensor, skip: Tensor) -> Tensor:
 class _Step(nn.Module):
     """A convolution and its activation."""
 
-    def __init__(self, block: nn.Module, *, dtype: torch.dtype) -> None:
+    def __init__(self, block: nn.Module, dtype: torch.dtype, *, winograd: bool) -> None:
         super().__init__()
         convolution, *_, activation = _layers(block)
         assert isinstance(convolution, nn.Conv2d), "each block begins with its convolution"
-        self._convolution, self._activation = convolution.to(dtype), activation.to(dtype)
         self.width = convolution.out_channels
-        if dtype == torch.bfloat16 and isinstance(activation, nn.ReLU):
-            self._activation = _BrainReLU()
+        convolution = convolution.to(dtype)
+        self._convolve = (
+            WinogradConvolution(convolution) if winograd and pays(convolution) else _Convolution(convolution)
+        )
+        brain = dtype == torch.bfloat16 and isinstance(activation, nn.ReLU)
+        self._activation = _BrainReLU() if brain else activation.to(dtype)
 
     def forward(self, x: Tensor, padding: int) -> Tensor:
-        convolution = self._convolution
-        x = functional.conv2d(x, convolution.weight, convolution.bias, padding=padding)
-        activated: Tensor = self._activation(x)
+        activated: Tensor = self._activation(self._convolve(x, padding))
         return activated
+
+
+class _Convolution(nn.Module):
+    """A convolution whose padding is chosen when it runs."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self._weight, self._bias = convolution.weight, convolution.bias
+
+    def forward(self, x: Tensor, padding: int) -> Tensor:
+        return functional.conv2d(x, self._weight, self._bias, padding=padding)
 
 
 class _BrainReLU(nn.Module):

@@ -10,10 +10,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+
 from resdepth.blockwise import read_block, refine_block
+from resdepth.config import Device, Precision
+from resdepth.engine import choose_device, choose_precision
 from resdepth.errors import InputProblems, ResDepthError
 from resdepth.windows import Window
-from resdepth.workflows.jobs import Compute, Job, load_job, write_finished
+from resdepth.workflows.jobs import Job, load_job, write_finished
+from resdepth.workflows.making import Compute
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +40,7 @@ def on_cluster(scheduler: str | None = None, workers: int = 1) -> Compute:
     Raises:
         ResDepthError: if Dask is not installed.
     """
-    try:
-        import distributed  # noqa: F401
-    except ImportError as error:
-        raise ResDepthError(
-            "several workers need Dask, which is not installed: pip install 'resdepth[cluster]'"
-        ) from error
+    _demand_dask()
 
     def compute(job: Job, todo: Sequence[Window]) -> Generator[Window]:
         if todo:
@@ -48,6 +48,34 @@ def on_cluster(scheduler: str | None = None, workers: int = 1) -> Compute:
                 yield from _compute(client, job, todo)
 
     return compute
+
+
+def chosen_by_worker(
+    scheduler: str, device: Device, precision: Precision
+) -> tuple[torch.device, torch.dtype]:
+    """On what a cluster's workers compute, and in which precision, as one of them finds.
+
+    Raises:
+        ResDepthError: if Dask is not installed, the scheduler does not answer, or the device is not there.
+    """
+    _demand_dask()
+    with _client(scheduler, 1) as client:
+        name, dtype = client.submit(_chosen_here, device, precision, pure=False).result()
+    return torch.device(name), getattr(torch, dtype)
+
+
+def _chosen_here(device: Device, precision: Precision) -> tuple[str, str]:
+    chosen = choose_device(device)
+    return chosen.type, str(choose_precision(precision, chosen)).removeprefix("torch.")
+
+
+def _demand_dask() -> None:
+    try:
+        import distributed  # noqa: F401
+    except ImportError as error:
+        raise ResDepthError(
+            "several workers need Dask, which is not installed: pip install 'resdepth[cluster]'"
+        ) from error
 
 
 @contextmanager

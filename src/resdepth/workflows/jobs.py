@@ -1,41 +1,23 @@
-"""From rasters of any size to a refined DSM in a file: block by block, so that a stopped job goes on."""
+"""A raster to be made: all that its result depends on, and the files that it is made of."""
 
 import hashlib
 import json
-import logging
-import shutil
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
-
-from resdepth.atomic import write_json
-from resdepth.blockwise import RefinedBlock, Work, block_counts_of, blocks_of, refined_blocks
-from resdepth.checkpoint import fingerprint, load_safetensors, save_model
+from resdepth.blockwise import RefinedBlock, Work, block_counts_of, blocks_of
+from resdepth.checkpoint import fingerprint, load_safetensors
 from resdepth.engine import Refiner
-from resdepth.errors import Interrupted, ResDepthError
-from resdepth.interruption import stoppable
-from resdepth.mosaic import Compression, Layer, write_block, write_cog
+from resdepth.errors import ResDepthError
+from resdepth.mosaic import Compression, Layer, write_block
 from resdepth.paths import read_text
-from resdepth.progress import progress_bar
-from resdepth.raster import read_tags
 from resdepth.release import __version__
 from resdepth.scene import Scene
 from resdepth.windows import Window
-
-logger = logging.getLogger(__name__)
-
-Existing = Literal["refuse", "keep", "replace"]
 
 HEIGHTS = Layer(("height",), unit="metre")
 HEIGHTS_AND_SPREAD = Layer(("height", "spread"), unit="metre")
@@ -158,139 +140,6 @@ def _described(path: Path | None) -> dict[str, Any]:
     return {"path": str(path.resolve()), "bytes": state.st_size, "modified_ns": state.st_mtime_ns}
 
 
-Compute = Callable[[Job, Sequence[Window]], Generator[Window]]
-"""Refines blocks of a job, writes them, and tells of each that is done."""
-
-
-def run_jobs(jobs: Sequence[Job], *, existing: Existing = "refuse", compute: Compute | None = None) -> None:
-    """Make the outputs of one command, or go on with them where an earlier try was stopped or killed.
-
-    Args:
-        jobs: what to make.
-        existing: what happens to outputs that are there: they are an error, or they count as done if the same
-            jobs made them, or they are made anew.
-        compute: who does the work; by default this process.
-
-    Raises:
-        Interrupted: by Ctrl-C or SIGTERM; finished blocks stay.
-        ResDepthError: if an output is there, or unfinished blocks of another job; or something cannot be
-            read or written; or another process is at work on the same output.
-    """
-    for job in jobs:
-        _refuse_inputs_as_outputs(job)
-    # What these jobs have left tells that a command is given again; what is finished is its own then.
-    going_on = any(_was_stopped(job) for job in jobs)
-    if existing != "replace":
-        _refuse_foreign(jobs)
-    if existing == "refuse" and not going_on and all(_is_made(job) for job in jobs):
-        raise ResDepthError(f"{jobs[0].output}: exists already; add --overwrite, or choose another name")
-    for job in jobs:
-        done = _is_made(job) and (going_on or existing != "replace")
-        if done and not _was_stopped(job):
-            logger.info("%s: is there already", job.output)
-            continue
-        with _alone(job):
-            if not done:
-                _begin(job, anew=existing == "replace")
-                _compute(job, compute or compute_here)
-                _assemble(job)
-            _tidy_up(job)
-
-
-def _refuse_inputs_as_outputs(job: Job) -> None:
-    inputs = {Path(one["path"]) for one in (job.description["dsm"], *job.description["images"])}
-    if taken := inputs & {job.output.resolve(), job.provenance.resolve()}:
-        raise ResDepthError(f"{taken.pop()}: is an input; choose another name for the output")
-
-
-def _refuse_foreign(jobs: Sequence[Job]) -> None:
-    """Refuse to touch files that these jobs have not made."""
-    for job in jobs:
-        for path in (job.output, job.provenance):
-            if path.exists() and not _is_own(job, path):
-                raise ResDepthError(
-                    f"{path}: exists already, made from other inputs or with other options; add --overwrite, "
-                    "or choose another name"
-                )
-
-
-def _is_own(job: Job, path: Path) -> bool:
-    """Whether this very job has made a raster."""
-    try:
-        return read_tags(path).get(JOB_TAG) == job.number
-    except ResDepthError:
-        return False
-
-
-def _is_made(job: Job) -> bool:
-    return all(path.exists() and _is_own(job, path) for path in (job.provenance, job.output))
-
-
-def _was_stopped(job: Job) -> bool:
-    """Whether an earlier try of this job has left its folder, be it in the midst of tidying up."""
-    return _holds_own_blocks(job) or (job.unfinished.exists() and not job.record.exists() and _is_made(job))
-
-
-def _holds_own_blocks(job: Job) -> bool:
-    """Whether the blocks in the folder are those of this job."""
-    try:
-        return bool(json.loads(read_text(job.record)) == job.description)
-    except (ResDepthError, ValueError):
-        return False
-
-
-@contextmanager
-def _alone(job: Job) -> Iterator[None]:
-    """The folder for the blocks, held against other processes until the work is done.
-
-    Raises:
-        ResDepthError: if it cannot be made, or another process is at work in it.
-    """
-    if not job.output.parent.is_dir():
-        raise ResDepthError(f"{job.output}: there is no folder {job.output.parent}")
-    try:
-        job.unfinished.mkdir(exist_ok=True)
-        lock = (job.unfinished / LOCK).open("w")
-    except OSError as error:
-        raise ResDepthError(f"{job.unfinished}: cannot be made or written ({error})") from error
-    with lock:
-        try:
-            if fcntl is not None:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ResDepthError(
-                f"{job.output}: another process is at work on it; wait, or stop it"
-            ) from error
-        yield
-
-
-def _begin(job: Job, *, anew: bool) -> None:
-    """The model and the record of the job, beside blocks of no other."""
-    same = _holds_own_blocks(job)
-    others = [path for path in job.unfinished.iterdir() if path.name != LOCK]
-    if not same and not anew and any(path.suffix == ".tif" for path in others):
-        raise ResDepthError(
-            f"{job.unfinished}: holds blocks of another job (other inputs, model or options); add "
-            "--overwrite to start anew, or remove the folder"
-        )
-    if not same:
-        for path in others:
-            path.unlink()
-    if not job.model_path.exists():
-        save_model(job.refiner.model, job.model_path)
-    if not same:
-        write_json(job.record, job.description)
-
-
-def _tidy_up(job: Job) -> None:
-    """Remove the blocks; the record first, which says that there is something to go on with."""
-    try:
-        job.record.unlink(missing_ok=True)
-        shutil.rmtree(job.unfinished)
-    except OSError as error:
-        logger.warning("%s: cannot be removed (%s); it is not needed any more", job.unfinished, error)
-
-
 def load_job(folder: Path) -> Job:
     """The job whose blocks a folder holds; other processes take part in it so.
 
@@ -313,40 +162,6 @@ def load_job(folder: Path) -> Job:
     return job
 
 
-def _compute(job: Job, compute: Compute) -> None:
-    """Refine the blocks that are not finished."""
-    todo = [block for block in job.blocks if not job.is_done(block)]
-    pixels = sum(block.area for block in job.blocks) / 1e6
-    done = pixels - sum(block.area for block in todo) / 1e6
-    if done:
-        logger.info("going on: %d of %d blocks are finished", len(job.blocks) - len(todo), len(job.blocks))
-    with (
-        stoppable() as stop,
-        progress_bar("refining", pixels, unit="Mpx", done=done) as progress,
-        closing(compute(job, todo)) as finished,
-    ):
-        for count, block in enumerate(finished, 1):
-            progress.advance(block.area / 1e6)
-            if stop.asked and count < len(todo):
-                raise Interrupted(
-                    f"stopped by {stop.name}: {len(job.blocks) - len(todo) + count} of {len(job.blocks)} "
-                    "blocks are finished; the same command goes on"
-                )
-
-
-def compute_here(job: Job, todo: Sequence[Window]) -> Generator[Window]:
-    """Refine blocks in this process; the next one is read and the last one written meanwhile."""
-    with ThreadPoolExecutor(1, thread_name_prefix="writer") as thread:
-        writing: Future[None] | None = None
-        for done in refined_blocks(job.work, job.refiner, todo):
-            if writing is not None:
-                writing.result()
-            writing = thread.submit(write_finished, job, done)
-            yield done.block
-        if writing is not None:
-            writing.result()
-
-
 def write_finished(job: Job, done: RefinedBlock) -> None:
     """Keep a block; the heights come last, as they say that it is finished.
 
@@ -357,15 +172,3 @@ def write_finished(job: Job, done: RefinedBlock) -> None:
     write_block(job.block_path(PROVENANCE, done.block), grid, PROVENANCE, [done.provenance])
     bands = [done.heights] if done.spread is None else [done.heights, done.spread]
     write_block(job.block_path(job.layer, done.block), grid, job.layer, bands)
-
-
-def _assemble(job: Job) -> None:
-    """Put the blocks together, the output last, and remove them."""
-    logger.info("putting the blocks together")
-    grid = job.work.scene.grid.crop(job.work.region)
-    for layer, path in ((PROVENANCE, job.provenance), (job.layer, job.output)):
-        parts = {block.relative_to(job.work.region): job.block_path(layer, block) for block in job.blocks}
-        # Made in the folder of the blocks, where whatever a kill leaves behind is removed with them.
-        whole = job.unfinished / f"whole_{path.name}"
-        write_cog(whole, grid, layer, parts, compression=job.compression, tags=job.tags)
-        whole.replace(path)

@@ -25,8 +25,9 @@ from resdepth.rules import smallest_tile
 from resdepth.scene import Scene, ViewSet
 from resdepth.suitability import misfits
 from resdepth.windows import Window
-from resdepth.workflows.cluster import on_cluster
-from resdepth.workflows.jobs import Existing, Job, run_jobs
+from resdepth.workflows.cluster import chosen_by_worker, on_cluster
+from resdepth.workflows.jobs import Job
+from resdepth.workflows.making import Existing, run_jobs
 from resdepth.workflows.surfaces import Surface, scene_of
 
 logger = logging.getLogger(__name__)
@@ -108,25 +109,18 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     Raises:
         ResDepthError: if the images do not fit the model or the DSM, or something cannot be read or written.
     """
-    wishes: dict[str, tuple[object, Any]] = {
-        "mode": (mode, Mode),
-        "precision": (precision, Precision),
-        "device": (device, Device),
-        "fuse": (fuse, Fuse | None),
-        "compression": (compression, Compression),
-        "existing": (existing, Existing),
-    }
-    for name, (value, kind) in wishes.items():
-        _refuse_unknown(name, value, kind)
+    _refuse_unknown(
+        mode=(mode, Mode), precision=(precision, Precision), device=(device, Device),
+        fuse=(fuse, Fuse | None), compression=(compression, Compression), existing=(existing, Existing),
+    )  # fmt: skip
     trained = model if isinstance(model, Model) else load_model(TOWN_STEREO if model is None else model)
-    on = choose_device(device)
-    refiner = Refiner(trained, device=on, precision=choose_precision(precision, on))
     scene = scene_of(dsm, images)
     if output is not None and scene.dsm_path is None:
         raise ResDepthError("output: needs a path as dsm, from which the georeference is taken")
     view_sets = _view_sets(trained, scene, pairs)
     window = _window(scene, region)
     tile = _checked_tile(trained, tile_size, window, mode)
+    refiner = _refiner(trained, device, precision, scheduler)
     _warn(refiner, scene, mode)
     fused = fuse is not None or output is None
     works = [
@@ -148,6 +142,16 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     return [job.output for job in jobs]
 
 
+def _refiner(model: Model, device: Device, precision: Precision, scheduler: str | None) -> Refiner:
+    """The model, for the device of those who compute."""
+    if scheduler is not None:
+        there, dtype = chosen_by_worker(scheduler, device, precision)
+    else:
+        there = choose_device(device)
+        dtype = choose_precision(precision, there)
+    return Refiner(model, device=there, precision=dtype)
+
+
 def _refuse_foreign_reports(jobs: Sequence[Job]) -> None:
     for job in jobs:
         if job.report.exists() and job.number not in read_text(job.report):
@@ -166,12 +170,13 @@ def _write_report(job: Job) -> None:
     logger.info("to look at: %s", job.report)
 
 
-def _refuse_unknown(name: str, value: object, kind: Any) -> None:
-    """Refuse a value that a parameter does not have; type checkers are not always asked."""
-    known = [one for part in get_args(kind) for one in (get_args(part) or (part,))]
-    if value not in known and not (value is None and type(None) in known):
-        choices = ", ".join(repr(one) for one in known if isinstance(one, str))
-        raise ResDepthError(f"{name}: found {value!r}; known: {choices}")
+def _refuse_unknown(**choices: tuple[object, Any]) -> None:
+    """Refuse values that a parameter does not have; type checkers are not always asked."""
+    for name, (value, kind) in choices.items():
+        known = [one for part in get_args(kind) for one in (get_args(part) or (part,))]
+        if value not in known and not (value is None and type(None) in known):
+            told = ", ".join(repr(one) for one in known if isinstance(one, str))
+            raise ResDepthError(f"{name}: found {value!r}; known: {told}")
 
 
 def _warn(refiner: Refiner, scene: Scene, mode: Mode) -> None:

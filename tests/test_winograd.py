@@ -1,0 +1,56 @@
+"""Convolutions with fewer multiplications."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from resdepth.networks.deployed import deployed
+from resdepth.networks.unet import UNet
+from resdepth.networks.winograd import WinogradConvolution, pays
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("shape", [(6, 6), (7, 9), (3, 4), (34, 66), (20, 301)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_result_is_that_of_a_convolution(
+    padding: int, shape: tuple[int, int], bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(5, 7, 3, bias=bias)
+    fast = WinogradConvolution(convolution)
+    x = torch.randn(2, 5, *shape).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        parameters = (one if one is None else one.double() for one in (convolution.weight, convolution.bias))
+        expected = functional.conv2d(x.double(), *parameters, padding=padding).float()
+        torch.testing.assert_close(fast(x, padding), expected, atol=1e-5, rtol=1e-5)
+        monkeypatch.setattr("resdepth.networks.winograd._CHUNK_BYTES", 1)
+        torch.testing.assert_close(fast(x, padding), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_part_of_an_image_and_any_order_of_its_numbers_will_do() -> None:
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(4, 4, 3)
+    image = torch.randn(1, 4, 20, 30)
+    for given in (image, image.contiguous(memory_format=torch.channels_last)):
+        part = given[:, :, 3:17, 5:25]
+        with torch.inference_mode():
+            found = WinogradConvolution(convolution)(part, 0)
+            torch.testing.assert_close(found, convolution(part), atol=1e-5, rtol=1e-5)
+
+
+def test_it_is_taken_where_there_are_many_channels_in_float32() -> None:
+    assert pays(nn.Conv2d(64, 128, 3))
+    assert not pays(nn.Conv2d(32, 128, 3))
+    assert not pays(nn.Conv2d(64, 64, 1))
+    assert not pays(nn.Conv2d(64, 64, 3).bfloat16())
+
+
+def test_a_wide_network_gives_what_it_gave() -> None:
+    torch.manual_seed(0)
+    network = UNet(n_input_channels=3, start_kernel=64, depth=3).eval()
+    x = torch.randn(1, 3, 72, 40)
+    fast = deployed(network)
+    assert any(isinstance(module, WinogradConvolution) for module in fast.modules())
+    with torch.inference_mode():
+        torch.testing.assert_close(fast(x), network(x), atol=1e-4, rtol=0)
