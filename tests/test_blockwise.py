@@ -7,13 +7,22 @@ import pytest
 import torch
 
 from conftest import make_heights, make_model
-from resdepth.blockwise import FILL_REACH_PX, Provenance, RefinedBlock, Work, read_block, refine_block
+from resdepth.blockwise import (
+    FILL_REACH_PX,
+    Provenance,
+    RefinedBlock,
+    Work,
+    blocks_of,
+    read_block,
+    refine_block,
+)
 from resdepth.engine import Refiner
 from resdepth.grid import Grid
+from resdepth.networks import new_network
 from resdepth.raster import ArrayBand
 from resdepth.refinement import refine_region
 from resdepth.scene import Scene, ViewSet
-from resdepth.windows import Window, even_blocks
+from resdepth.windows import Window, aligned, even_blocks
 
 TILE = 32
 HEIGHT, WIDTH = 150, 170
@@ -234,3 +243,23 @@ def test_pairs_that_see_nothing_leave_the_word_to_those_that_do(refiner: Refiner
     np.testing.assert_array_equal(fused.heights[:50], alone.heights[:50])
     assert (fused.spread[:50] == 0).all()
     assert (fused.provenance == Provenance.REFINED).all()
+
+
+@pytest.mark.parametrize("depth", [1, 5, 8])
+@pytest.mark.parametrize("shift", [0, 13])
+def test_blocks_and_what_they_see_fit_into_memory(depth: int, shift: int) -> None:
+    model = make_model("geom", 0)
+    settings = {**model.architecture.settings, "depth": depth, "start_kernel": 4}
+    architecture = replace(model.architecture, settings=settings)
+    weights = new_network("UNet", settings).state_dict()
+    refiner = Refiner(replace(model, architecture=architecture, weights=weights), device=torch.device("cpu"))
+    grid = Grid(5000, 7001, (0.5, 0, 0.5 * shift, 0, -0.5, 0))
+    scene = Scene("large", grid, ArrayBand(np.zeros((1, 1), np.float32), grid))
+    work = Work(scene, grid.whole, ((),), "seamless", 256)
+    halo, cell = architecture.halo_px, 2**depth
+    largest = max(refiner.block_area(), (3 * cell + 2 * halo) ** 2)
+    blocks = list(blocks_of(work, refiner))
+    assert sum(block.area for block in blocks) == grid.whole.area
+    for block in blocks:
+        seen = aligned(block.moved(*grid.lattice_origin), cell)
+        assert (seen.height + 2 * halo) * (seen.width + 2 * halo) <= largest

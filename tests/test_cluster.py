@@ -21,7 +21,7 @@ from resdepth.cli import main
 from resdepth.config import Device
 from resdepth.errors import ResDepthError
 from resdepth.workflows import making
-from resdepth.workflows.cluster import chosen_by_worker
+from resdepth.workflows.cluster import chosen_by_workers
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Dask and its web server; ours are seen elsewhere
 
@@ -122,11 +122,30 @@ def test_inputs_that_change_while_workers_work_are_refused(
 
 
 def test_workers_tell_what_they_compute_on(cluster: LocalCluster) -> None:
-    device, precision = chosen_by_worker(cluster.scheduler_address, "cpu", "bf16")
+    device, precision = chosen_by_workers(cluster.scheduler_address, "cpu", "bf16")
     assert (device.type, precision) == ("cpu", torch.bfloat16)
     missing: Device = "mps" if torch.cuda.is_available() else "cuda"
     with pytest.raises(ResDepthError, match="is not available here; available: cpu"):
-        chosen_by_worker(cluster.scheduler_address, missing, "auto")
+        chosen_by_workers(cluster.scheduler_address, missing, "auto")
+
+
+def test_workers_that_would_compute_differently_are_refused(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resdepth.workflows.cluster._chosen_here", chosen_by_chance)
+    with pytest.raises(ResDepthError, match="would compute differently"):
+        chosen_by_workers(cluster.scheduler_address, "auto", "auto")
+    monkeypatch.setattr("resdepth.workflows.cluster._chosen_here", failing)
+    with pytest.raises(ResDepthError, match=r"its workers cannot compute.*as expected"):
+        chosen_by_workers(cluster.scheduler_address, "auto", "auto")
+
+
+def chosen_by_chance(_device: str, _precision: str) -> tuple[str, str]:
+    return str(os.getpid()), "float32"
+
+
+def failing(_device: str, _precision: str) -> tuple[str, str]:
+    raise ValueError("as expected")
 
 
 def test_a_scheduler_that_does_not_answer_is_told(

@@ -130,3 +130,18 @@ def test_wider_networks_take_smaller_blocks() -> None:
         areas.append(Refiner(model, device=CPU).block_area())
     assert areas == sorted(areas, reverse=True)
     assert areas[0] > areas[-1] > 900**2
+
+
+def test_float32_is_not_rounded_whatever_the_program_around_has_chosen() -> None:
+    torch.manual_seed(0)
+    settings = {"n_input_channels": 1, "depth": 2, "start_kernel": 64}
+    weights = new_network("UNet", settings).state_dict()
+    refiner = Refiner(Model(Architecture("UNet", "geom", settings), weights, Normalization(1.0)), device=CPU)
+    channels = np.random.default_rng(0).normal(size=(1, 1, 64, 64)).astype(np.float32)
+    expected, before = refiner.run(channels), torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        np.testing.assert_array_equal(refiner.run(channels), expected)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)

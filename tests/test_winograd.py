@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from resdepth.networks.deployed import deployed
-from resdepth.networks.unet import UNet
+from resdepth.networks.unet import UNet, halo_px
 from resdepth.networks.winograd import WinogradConvolution, pays
 
 
@@ -46,11 +46,35 @@ def test_it_is_taken_where_there_are_many_channels_in_float32() -> None:
     assert not pays(nn.Conv2d(64, 64, 3).bfloat16())
 
 
-def test_a_wide_network_gives_what_it_gave() -> None:
+@pytest.mark.parametrize("up_mode", ["transpose", "bilinear"])
+def test_a_wide_network_gives_what_it_gave(up_mode: str) -> None:
     torch.manual_seed(0)
-    network = UNet(n_input_channels=3, start_kernel=64, depth=3).eval()
-    x = torch.randn(1, 3, 72, 40)
+    network = UNet(n_input_channels=3, start_kernel=64, depth=3, up_mode=up_mode).eval()
+    halo = halo_px(3, up_mode)
+    x = torch.randn(1, 3, 4 * halo + 24, 4 * halo + 16)
     fast = deployed(network)
     assert any(isinstance(module, WinogradConvolution) for module in fast.modules())
     with torch.inference_mode():
-        torch.testing.assert_close(fast(x), network(x), atol=1e-4, rtol=0)
+        expected = network(x)
+        torch.testing.assert_close(fast(x), expected, atol=1e-4, rtol=0)
+        inside = fast.inside(x[:, :, halo:-halo, halo:-halo])
+        torch.testing.assert_close(
+            inside, expected[:, :, 2 * halo : -2 * halo, 2 * halo : -2 * halo], atol=1e-4, rtol=0
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_number_of_threads_changes_no_bit(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    fast = deployed(UNet(n_input_channels=3, start_kernel=64, depth=3).eval(), dtype)
+    x = torch.randn(1, 3, 200, 168)
+    threads, results = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            with torch.inference_mode():
+                results.append(fast.inside(x))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])

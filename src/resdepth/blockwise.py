@@ -4,6 +4,7 @@ A block's result depends on nothing but the place: not on the other blocks, nor 
 be computed by anybody at any time.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -268,11 +269,22 @@ def block_counts_of(work: Work, refiner: Refiner) -> tuple[int, int]:
     if work.mode == "exact":
         side = max(EXACT_BLOCK_PX, 4 * work.tile)
         return -(-work.region.height // side), -(-work.region.width // side)
-    cell = 2**refiner.model.architecture.depth
     # Edges lie on the network's cells, so blocks may become larger by a cell, and see one more.
-    halo = refiner.model.architecture.halo_px + cell
-    area = max(refiner.block_area(), (cell + 2 * halo) ** 2)
-    return block_counts(work.region.shape, halo=halo, area=area, side=LARGEST_SIDE_PX)
+    halo = refiner.model.architecture.halo_px + 2**refiner.model.architecture.depth
+    return block_counts(work.region.shape, halo=halo, area=_block_area(refiner), side=LARGEST_SIDE_PX)
+
+
+def _block_area(refiner: Refiner) -> int:
+    """Pixels of the largest blocks, with what lies around them: at least one of the network's cells."""
+    cell: int = 2**refiner.model.architecture.depth
+    return max(refiner.block_area(), (3 * cell + 2 * refiner.model.architecture.halo_px) ** 2)
+
+
+def computed_times(refiner: Refiner) -> float:
+    """How often seamless refinement computes a pixel of a large raster, for its block and for others."""
+    cell, halo = 2**refiner.model.architecture.depth, refiner.model.architecture.halo_px
+    side = math.sqrt(_block_area(refiner)) - 2 * (halo + cell)
+    return float((side + 2 * halo) / side) ** 2
 
 
 def blocks_of(work: Work, refiner: Refiner) -> Iterator[Window]:
@@ -289,7 +301,7 @@ def refined_blocks(
 
     Args:
         work: what to do.
-        refiner: the model, ready to run.
+        refiner: the model, and how it runs.
         windows: the blocks.
         workers: threads that read blocks ahead; 0 reads when the network waits.
     """
@@ -302,7 +314,7 @@ def refined_strips(work: Work, refiner: Refiner, *, workers: int = 1) -> Iterato
 
     Args:
         work: what to do.
-        refiner: the model, ready to run.
+        refiner: the model, and how it runs.
         workers: threads that read blocks ahead.
     """
     row: list[RefinedBlock] = []

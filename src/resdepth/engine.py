@@ -1,13 +1,15 @@
 """How a network runs: on which device, with which weights, how many tiles at once."""
 
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from resdepth.allocator import return_unused_memory, tune_allocator
 from resdepth.checkpoint import Model, check_weights
@@ -108,7 +110,10 @@ class Refiner:
         return self._asked_batch_size or max(1, _BATCH_PIXELS[self.device.type] // tile**2)
 
     def block_area(self) -> int:
-        """Pixels of the largest block, halo included, that seamless refinement computes at once."""
+        """Pixels of the largest block that seamless refinement should compute at once, halo included.
+
+        A block of a single cell may be larger, if the network is very deep.
+        """
         first_level = int(self.model.architecture.settings.get("start_kernel", 64))
         bytes_per_pixel = first_level * self.precision.itemsize * _MAPS_AT_ONCE[self.precision]
         return int(min(_BLOCK_BYTES[self.device.type] / bytes_per_pixel, _LARGEST_BLOCK_PX))
@@ -163,14 +168,34 @@ class Refiner:
 
     def run(self, channels: Array) -> Array:
         """What the network says of tiles, normalised: (B, C, H, W) to (B, H, W)."""
-        return self._said(self._network, channels)
+        return self._said("forward", channels)
 
     def run_inside(self, channels: Array) -> Array:
         """What it says inside its halo, normalised: (B, C, H, W) to (B, H - 2 halo, W - 2 halo)."""
-        return self._said(self._network.inside, channels)
+        return self._said("inside", channels)
 
-    @torch.inference_mode()
-    def _said(self, network: Callable[[Tensor], Tensor], channels: Array) -> Array:
-        given = torch.from_numpy(channels).to(self.device, memory_format=torch.channels_last)
-        said: Array = network(given).float().cpu().numpy()[:, 0]
-        return said
+    def _said(self, way: Literal["forward", "inside"], channels: Array) -> Array:
+        with _ONE_AT_A_TIME, torch.inference_mode(), _unrounded_float32(self.device):
+            given = torch.from_numpy(channels).to(self.device, memory_format=torch.channels_last)
+            said: Array = getattr(self._network, way)(given).float().cpu().numpy()[:, 0]
+            return said
+
+
+# Threads that run networks side by side would share what one of them has, and take twice the memory; and how
+# float32 is computed is one setting for all.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@contextmanager
+def _unrounded_float32(device: torch.device) -> Iterator[None]:
+    """Let float32 be float32, whatever the program around chose to have faster."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        if device.type == "cuda":  # where convolutions are rounded unless told otherwise
+            with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+                yield
+        else:
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -33,7 +33,7 @@ def refine_region(
         scene: DSM and views; the DSM has no voids in the region.
         view_set: the views to show the network.
         region: at least tile x tile pixels.
-        refiner: the model, ready to run.
+        refiner: the model, and how it runs.
         tile: side of a tile in pixels.
         workers: threads that read tiles ahead; 0 reads when the network waits.
 

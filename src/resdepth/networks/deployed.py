@@ -36,8 +36,8 @@ def deployed(
 
     Args:
         network: a trained network.
-        dtype: what it computes in; what it takes and gives stays float32, and so do its first level and its
-            outer skip.
+        dtype: what it computes in; what it takes and gives stays float32, and so do its first level, its last
+            block (of a network with up-convolutions) and its outer skip.
         device: where it runs.
     """
     assert isinstance(network, UNet), "there is no other network"
@@ -82,7 +82,7 @@ class DeployedUNet(nn.Module):
         self._decoder = nn.ModuleList(_Step(block, dtype, winograd=winograd) for _, block in levels)
         self._last: _LinearEnd | _PlainEnd
         if isinstance(last_up, nn.ConvTranspose2d):
-            self._last = _LinearEnd(last_up, unet.last_layer, dtype, cell=2 ** min(len(unet.encoder), 2))
+            self._last = _LinearEnd(last_up, unet.last_layer, cell=2 ** min(len(unet.encoder), 2))
         else:
             self._last = _PlainEnd(last_up, unet.last_layer, dtype)
         # How many pixels around its area each level of the decoder must know, for the next to know as many:
@@ -136,8 +136,8 @@ class DeployedUNet(nn.Module):
             coarse = functional.max_pool2d(coarse, 2)
         coarse = self._bottleneck(coarse, 0)
         for up, step in zip(self._ups, self._decoder, strict=True):
-            rise = _without(up(coarse), rim - 1)  # what was interpolated beyond its edges
-            coarse = step(_sum(rise, skips.pop()), 0)
+            # Without what was interpolated beyond its edges.
+            coarse = step(_sum(_without(up(coarse), rim - 1), skips.pop()), 0)
         refined = self._last_in_bands(_without(coarse, rim - 1), _without(x, halo - 2))
         return self._with_outer_skip(refined, _without(x[:, :1], halo))
 
@@ -173,7 +173,8 @@ class DeployedUNet(nn.Module):
     def _bands(self, x: Tensor) -> Iterator[tuple[slice, int, int]]:
         """Image, first row and row behind the last of bands; heights are multiples of four if they can be."""
         batch, _, height, width = x.shape
-        rows = max(_BAND_BYTES[x.device.type] // (4 * self._first.width * width) // 4 * 4, 4)
+        most = max(_BAND_BYTES[x.device.type] // (4 * self._first.width * width) // 4 * 4, 4)
+        rows = -(-height // -(-height // most) // 4) * 4  # of about the same size
         for item in range(batch):
             for start in range(0, height, rows):
                 yield slice(item, item + 1), start, min(start + rows, height)
@@ -221,7 +222,7 @@ class _Convolution(nn.Module):
 
 
 class _BrainReLU(nn.Module):
-    """ReLU of bfloat16 in place; PyTorch's own takes ten times as long."""
+    """ReLU of bfloat16 in place; PyTorch's own takes ten times as long. It makes a negative NaN 0."""
 
     def forward(self, x: Tensor) -> Tensor:
         x.view(torch.int16).clamp_min_(0)  # whose sign is the same bit
@@ -247,19 +248,19 @@ class _PlainEnd(nn.Module):
 
 
 class _LinearEnd(nn.Module):
-    """The last block with an up-convolution, as two convolutions to all pixels of a cell."""
+    """The last block with an up-convolution, as two convolutions to all pixels of a cell, in float32.
+
+    A correction of some metres, rounded to bfloat16, would be a centimetre off.
+    """
 
     _up_bias: Tensor
 
-    def __init__(
-        self, up: nn.ConvTranspose2d, convolution: nn.Conv2d, dtype: torch.dtype, *, cell: int
-    ) -> None:
+    def __init__(self, up: nn.ConvTranspose2d, convolution: nn.Conv2d, *, cell: int) -> None:
         """Compose the kernels.
 
         Args:
             up: doubles the resolution.
             convolution: 3x3, to one channel.
-            dtype: what to compute in.
             cell: side of a cell in pixels, a power of two. Vector units are better used by the 16 pixels of
                 a cell than by one.
         """
@@ -267,17 +268,16 @@ class _LinearEnd(nn.Module):
         assert up.bias is not None, "the network builds it with a bias"
         kernel = convolution.weight.detach().double()[0]  # (width, 3, 3)
         rise = up.weight.detach().double()  # (in, width, 2, 2)
-        self._of_skip = _spread(kernel, cell, convolution.bias).to(dtype)
-        self._of_rise = _composed(rise, kernel, cell).to(dtype)
+        self._of_skip = _spread(kernel, cell, convolution.bias)
+        self._of_rise = _composed(rise, kernel, cell)
         self.register_buffer("_up_bias", up.bias.detach().clone().reshape(1, -1, 1, 1))
         self._cell = cell
 
     def forward(self, x: Tensor, skip: Tensor, padding: int) -> Tensor:
         # The bias of the up-convolution counts as far as the skip does: not beyond the edges.
-        skip = skip.add_(self._up_bias).to(x.dtype)
-        stride, of_skip, of_rise = self._cell, self._of_skip, self._of_rise
-        cells = functional.conv2d(skip, of_skip.weight, of_skip.bias, stride=stride, padding=padding).float()
-        cells += functional.conv2d(x, of_rise.weight, stride=stride // 2, padding=padding)
+        skip, of_skip, of_rise = skip.add_(self._up_bias), self._of_skip, self._of_rise
+        cells = functional.conv2d(skip, of_skip.weight, of_skip.bias, stride=self._cell, padding=padding)
+        cells += functional.conv2d(x.float(), of_rise.weight, stride=self._cell // 2, padding=padding)
         return functional.pixel_shuffle(cells, self._cell)
 
 

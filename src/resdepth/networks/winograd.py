@@ -2,7 +2,7 @@
 
 Each 6x6 patch of the input gives 4x4 pixels of the result. Transformed, a patch is 36 numbers per channel,
 and the convolution a product of matrices for each of the 36. In float32 the result is right to five digits
-instead of six. This is for processors that have no instructions for bfloat16.
+instead of six.
 """
 
 from itertools import pairwise

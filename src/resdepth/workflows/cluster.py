@@ -50,17 +50,32 @@ def on_cluster(scheduler: str | None = None, workers: int = 1) -> Compute:
     return compute
 
 
-def chosen_by_worker(
+def chosen_by_workers(
     scheduler: str, device: Device, precision: Precision
 ) -> tuple[torch.device, torch.dtype]:
-    """On what a cluster's workers compute, and in which precision, as one of them finds.
+    """On what a cluster's workers compute, and in which precision: all the same, or blocks would differ.
 
     Raises:
-        ResDepthError: if Dask is not installed, the scheduler does not answer, or the device is not there.
+        ResDepthError: if Dask is not installed, the scheduler does not answer, the device is not there, or
+            the workers do not have the same.
     """
     _demand_dask()
     with _client(scheduler, 1) as client:
-        name, dtype = client.submit(_chosen_here, device, precision, pure=False).result()
+        try:
+            chosen: dict[str, tuple[str, str]] = client.run(_chosen_here, device, precision)
+        except ResDepthError:
+            raise
+        except Exception as error:
+            raise ResDepthError(
+                f"{scheduler}: its workers cannot compute ({error!r}); have they the same resdepth?"
+            ) from error
+    if len(set(chosen.values())) > 1:
+        found = "; ".join(f"{worker}: {name}, {dtype}" for worker, (name, dtype) in sorted(chosen.items()))
+        raise ResDepthError(
+            f"{scheduler}: its workers would compute differently ({found}); choose device and precision "
+            "(--device, --precision), or leave some of them out"
+        )
+    name, dtype = next(iter(chosen.values()))
     return torch.device(name), getattr(torch, dtype)
 
 

@@ -32,7 +32,7 @@ class Job:
 
     Attributes:
         work: what is done with each block.
-        refiner: the model, ready to run.
+        refiner: the model, and how it runs.
         output: the refined DSM.
         compression: of the file.
     """

@@ -1,7 +1,6 @@
 """Refining a surface from Python: arrays or files in, an array or a file out."""
 
 import logging
-import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, get_args, overload
 
 import numpy as np
 
-from resdepth.blockwise import Work, refined_strips
+from resdepth.blockwise import Work, computed_times, refined_strips
 from resdepth.checkpoint import Model
 from resdepth.config import DEFAULT_TILE_SIZE, Device, Fuse, Mode, Precision
 from resdepth.engine import Refiner, choose_device, choose_precision
@@ -25,7 +24,7 @@ from resdepth.rules import smallest_tile
 from resdepth.scene import Scene, ViewSet
 from resdepth.suitability import misfits
 from resdepth.windows import Window
-from resdepth.workflows.cluster import chosen_by_worker, on_cluster
+from resdepth.workflows.cluster import chosen_by_workers, on_cluster
 from resdepth.workflows.jobs import Job
 from resdepth.workflows.making import Existing, run_jobs
 from resdepth.workflows.surfaces import Surface, scene_of
@@ -117,6 +116,8 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     scene = scene_of(dsm, images)
     if output is not None and scene.dsm_path is None:
         raise ResDepthError("output: needs a path as dsm, from which the georeference is taken")
+    if output is None and (scheduler is not None or workers > 1):
+        raise ResDepthError("scheduler, workers: need an output, which other processes can help to make")
     view_sets = _view_sets(trained, scene, pairs)
     window = _window(scene, region)
     tile = _checked_tile(trained, tile_size, window, mode)
@@ -145,7 +146,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
 def _refiner(model: Model, device: Device, precision: Precision, scheduler: str | None) -> Refiner:
     """The model, for the device of those who compute."""
     if scheduler is not None:
-        there, dtype = chosen_by_worker(scheduler, device, precision)
+        there, dtype = chosen_by_workers(scheduler, device, precision)
     else:
         there = choose_device(device)
         dtype = choose_precision(precision, there)
@@ -181,12 +182,10 @@ def _refuse_unknown(**choices: tuple[object, Any]) -> None:
 
 def _warn(refiner: Refiner, scene: Scene, mode: Mode) -> None:
     """Log what may make the result worse, or slower, than need be."""
-    seen, halo = math.sqrt(refiner.block_area()), refiner.model.architecture.halo_px
-    factor = (seen / max(seen - 2 * halo, 1)) ** 2
-    if mode == "seamless" and factor > WASTEFUL:
+    if mode == "seamless" and computed_times(refiner) > WASTEFUL:
         logger.warning(
             "this network is so deep that seamless refinement computes each pixel %.0f times; the mode exact "
-            "(--mode exact) is faster", factor,
+            "(--mode exact) is faster", computed_times(refiner),
         )  # fmt: skip
     for misfit in misfits(refiner.model, scene):
         logger.warning("%s", misfit)
