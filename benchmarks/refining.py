@@ -1,9 +1,11 @@
 """Measurements of refinement: see tasks.py, which runs each in a process of its own."""
 
+import math
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from resdepth.refinement import refine_region
 from resdepth.scene import Scene
 from resdepth.windows import Window
 from resdepth.workflows.jobs import Job
-from resdepth.workflows.making import run_jobs
+from resdepth.workflows.making import Compute, compute_here, run_jobs
 from setting import HEIGHT_SIGMA, IMAGE_MEAN, IMAGE_STD, VIEWS, SceneFiles, Sizes, peak_resident_mb
 
 Figures = dict[str, float]
@@ -35,6 +37,7 @@ VIEW_SET = tuple(range(VIEWS))
 CPU = torch.device("cpu")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 GEMM_SIDE = 3072
+PROCESS_IO = Path("/proc/self/io")
 
 
 def _settings(start_kernel: int, depth: int) -> dict[str, object]:
@@ -167,6 +170,34 @@ class NullRefiner(Refiner):
         return channels[:, 0, halo:-halo, halo:-halo]
 
 
+@dataclass
+class Timed:
+    """A way to compute blocks that notes when it has finished, and how much it has read and written."""
+
+    compute: Compute
+    seconds: float = math.nan
+    cpu_seconds: float = math.nan
+    read: float = math.nan
+    written: float = math.nan
+
+    def __call__(self, job: Job, todo: Sequence[Window]) -> Generator[Window]:
+        """Compute."""
+        start, cpu, (read, written) = time.perf_counter(), time.process_time(), bytes_so_far()
+        yield from self.compute(job, todo)
+        self.seconds, self.cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
+        self.read, self.written = (
+            after - before for after, before in zip(bytes_so_far(), (read, written), strict=True)
+        )
+
+
+def bytes_so_far() -> tuple[float, float]:
+    """Bytes that this process has read from files and written to them so far."""
+    if not PROCESS_IO.is_file():
+        return math.nan, math.nan
+    told = dict(line.split(": ") for line in PROCESS_IO.read_text(encoding="ascii").splitlines())
+    return float(told["rchar"]), float(told["wchar"])
+
+
 def from_file_to_file(
     folder: Path, sizes: Sizes, *, name: str, precision: str = "bf16", null: bool = False
 ) -> Figures:
@@ -175,10 +206,15 @@ def from_file_to_file(
     model = made_model(sizes.start_kernel, sizes.depth, sizes.tile)
     refiner = (NullRefiner if null else Refiner)(model, device=CPU, precision=PRECISIONS[precision])
     work = Work(scene, scene.grid.whole, (VIEW_SET,), "seamless", sizes.tile)
-    start = time.perf_counter()
-    run_jobs([Job(work, refiner, folder / name / "refined.tif")], existing="replace")
-    seconds = time.perf_counter() - start
-    return {"mpx_per_second": scene.grid.whole.area / 1e6 / seconds, "peak_mb": peak_resident_mb()}
+    compute, start = Timed(compute_here), time.perf_counter()
+    run_jobs([Job(work, refiner, folder / name / "refined.tif")], existing="replace", compute=compute)
+    return _speeds(scene, compute, time.perf_counter() - start) | {"peak_mb": peak_resident_mb()}
+
+
+def _speeds(scene: Scene, compute: Timed, seconds: float) -> Figures:
+    """Mpx/s of the whole, and of the blocks alone."""
+    mpx = scene.grid.whole.area / 1e6
+    return {"mpx_per_second": mpx / seconds, "blocks_per_second": mpx / compute.seconds}
 
 
 def start_up(folder: Path, sizes: Sizes) -> Figures:
@@ -197,24 +233,27 @@ def start_up(folder: Path, sizes: Sizes) -> Figures:
 
 def workers(folder: Path, sizes: Sizes, *, count: int) -> Figures:
     """A Dask cluster on this machine, one thread for each worker, on a raster of many blocks."""
+    import dask
     from distributed import LocalCluster
 
-    from resdepth.workflows.cluster import on_cluster
+    from resdepth.workflows.cluster import ONE_ARENA, on_cluster
 
     scene = opened(SceneFiles(folder / "wide"))
     model = made_model(sizes.start_kernel, sizes.depth, sizes.tile)
     refiner = Refiner(model, device=CPU, precision=torch.bfloat16)
-    environment = {"OMP_NUM_THREADS": "1"}
-    with LocalCluster(
-        n_workers=count, threads_per_worker=1, dashboard_address=None, memory_limit=0, env=environment
-    ) as cluster:
-        compute = on_cluster(cluster.scheduler_address)
+    with (
+        dask.config.set({ONE_ARENA: 1}),
+        LocalCluster(
+            n_workers=count, threads_per_worker=1, dashboard_address=None, memory_limit=0,
+            env={"OMP_NUM_THREADS": "1"},
+        ) as cluster,
+    ):  # fmt: skip
         figures: Figures = {}
         for _ in range(2):  # the first loads the model
             work = Work(scene, scene.grid.whole, (VIEW_SET,), "seamless", sizes.tile)
-            start = time.perf_counter()
+            compute, start = Timed(on_cluster(cluster.scheduler_address)), time.perf_counter()
             run_jobs([Job(work, refiner, folder / "wide.tif")], existing="replace", compute=compute)
-            figures["mpx_per_second"] = scene.grid.whole.area / 1e6 / (time.perf_counter() - start)
+            figures = _speeds(scene, compute, time.perf_counter() - start)
     return figures
 
 

@@ -12,22 +12,19 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from distributed import Client, LocalCluster
 
-from refining import CPU, VIEW_SET, NullRefiner, made_model, opened
+from refining import CPU, VIEW_SET, NullRefiner, Timed, bytes_so_far, made_model, opened
 from resdepth.blockwise import Work
 from resdepth.engine import Refiner, choose_precision
 from resdepth.scene import Scene
-from resdepth.windows import Window
 from resdepth.workflows import jobs
 from resdepth.workflows.cluster import on_cluster
 from resdepth.workflows.jobs import Job
-from resdepth.workflows.making import Compute, compute_here, run_jobs
+from resdepth.workflows.making import compute_here, run_jobs
 from setting import FULL, peak_resident_mb, write_empty_scene, write_scene
 from speed import describe_machine, describe_versions, markdown_table
 
@@ -40,7 +37,6 @@ BLOCK_PX = 64
 BLOCKS = 100_489  # 317 rows of 317
 WORKERS = 2
 TINY_DEPTH, TINY_TILE = 2, 16
-PROCESS_IO = Path("/proc/self/io")
 # A country, and who works on it.
 AREA_KM2, GSD_M, GPUS = 40_000, 0.5, 64
 
@@ -53,34 +49,6 @@ class SmallBlocks(NullRefiner):
         around = self.model.architecture.halo_px + 2**TINY_DEPTH
         side: int = BLOCK_PX + 2 * around
         return side**2
-
-
-@dataclass
-class Timed:
-    """A way to compute blocks that notes when it has finished, and how much it has read and written."""
-
-    compute: Compute
-    seconds: float = math.nan
-    cpu_seconds: float = math.nan
-    read: float = math.nan
-    written: float = math.nan
-
-    def __call__(self, job: Job, todo: Sequence[Window]) -> Generator[Window]:
-        """Compute."""
-        start, cpu, (read, written) = time.perf_counter(), time.process_time(), _io()
-        yield from self.compute(job, todo)
-        self.seconds, self.cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
-        self.read, self.written = (
-            after - before for after, before in zip(_io(), (read, written), strict=True)
-        )
-
-
-def _io() -> tuple[float, float]:
-    """Bytes that this process has read from files and written to them so far."""
-    if not PROCESS_IO.is_file():
-        return math.nan, math.nan
-    told = dict(line.split(": ") for line in PROCESS_IO.read_text(encoding="ascii").splitlines())
-    return float(told["rchar"]), float(told["wchar"])
 
 
 def without_network() -> None:
@@ -125,10 +93,10 @@ def real_blocks(folder: Path, side: int) -> Figures:
     refiner = Refiner(model, device=CPU, precision=choose_precision("auto", CPU))
     job = Job(_work(scene, FULL.tile), refiner, folder / "real.tif")
     timed = Timed(compute_here)
-    before, start = _io()[0], time.perf_counter()
+    before, start = bytes_so_far()[0], time.perf_counter()
     run_jobs([job], compute=timed)
     total = time.perf_counter() - start
-    read = _io()[0] - before
+    read = bytes_so_far()[0] - before
     mpx = scene.grid.whole.area / 1e6
     inputs = sum(path.stat().st_size for path in (folder / "real").iterdir())
     return {
