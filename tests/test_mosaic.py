@@ -91,3 +91,9 @@ def test_a_block_that_is_gone_or_broken_is_told(tmp_path: Path) -> None:
         with pytest.raises(ResDepthError, match=r"x\.tif: cannot be written"):
             write_cog(tmp_path / "x.tif", GRID, HEIGHTS, parts, compression="zstd", tags={})
         assert not (tmp_path / "x.tif").exists()
+
+
+def test_a_small_block_takes_little_more_space_than_its_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "block.tif"
+    write_block(path, GRID.crop(Window(0, 0, 64, 40)), HEIGHTS, [np.ones((64, 40), np.float32)] * 2)
+    assert path.stat().st_size < 2 * 4 * 64 * 48 + 4096

@@ -61,8 +61,9 @@ def write_block(path: Path, grid: Grid, layer: Layer, bands: Sequence[NDArray[An
         with atomic_path(path) as temporary, unreferenced_allowed():
             with rasterio.open(
                 temporary, "w", driver="GTiff", height=grid.height, width=grid.width, count=len(bands),
-                dtype=layer.dtype, nodata=layer.nodata, tiled=True, blockxsize=TILE_PX, blockysize=TILE_PX,
-                sparse_ok=True, crs=grid.crs or None, transform=rasterio.Affine(*grid.transform),
+                dtype=layer.dtype, nodata=layer.nodata, tiled=True, sparse_ok=True,
+                blockxsize=_tile_side(grid.width), blockysize=_tile_side(grid.height),
+                crs=grid.crs or None, transform=rasterio.Affine(*grid.transform),
             ) as dataset:  # fmt: skip
                 if (stored != layer.nodata).any():
                     dataset.write(stored.astype(layer.dtype))
@@ -71,6 +72,12 @@ def write_block(path: Path, grid: Grid, layer: Layer, bands: Sequence[NDArray[An
             _demand_complete(temporary)
     except (RasterioError, CPLE_BaseError, OSError) as error:
         raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error
+
+
+def _tile_side(length: int) -> int:
+    """Of tiles of at most TILE_PX that cover a length with little beyond its end: those are stored whole."""
+    count = -(-length // TILE_PX)
+    return -(-length // (16 * count)) * 16
 
 
 def write_cog(
