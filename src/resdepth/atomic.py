@@ -11,10 +11,11 @@ from typing import Any
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`; renamed to `path` if the block succeeds, removed if it does not."""
+    """A name beside `path`, of no file yet; renamed to `path` if the block succeeds, removed if it does not."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
+    temporary.unlink()  # GDAL lists the whole folder around a file that it is to replace
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
