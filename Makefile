@@ -8,7 +8,7 @@ STYLE ?= any
 DATA ?= ../shared/data
 REFERENCE ?= ../shared/reference
 
-.PHONY: help setup test lint types layers unit demo real bench scaling simulation accuracy docs clean
+.PHONY: help setup test lint types layers unit browser demo real bench scaling simulation accuracy docs clean
 
 help:  ## show what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -33,8 +33,22 @@ types: setup  ## mypy --strict
 layers: setup  ## who may import whom
 	$(BIN)/lint-imports
 
-unit: setup  ## the tests
+unit: setup browser  ## the tests
 	RESDEPTH_REFERENCE=$(REFERENCE) $(BIN)/pytest -n 2
+
+# Of Debian and its kin; elsewhere any Chromium that is called chromium or google-chrome will do.
+browser:  ## a Chromium for the tests of pages, if there is none and apt-get may install it
+	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null; then :; \
+	elif ! command -v apt-get >/dev/null || [ "$$(id -u)" -ne 0 ]; then \
+		echo "There is no chromium, so the tests that look at pages with a browser are skipped."; \
+		echo "To run them, install it (Debian: sudo apt-get install chromium)."; \
+	else \
+		echo "installing chromium, with which tests look at pages"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+			--no-install-recommends chromium fonts-dejavu-core; } >browser.log 2>&1 \
+			&& rm browser.log \
+			|| echo "chromium could not be installed; browser.log tells why"; \
+	fi
 
 demo: setup  ## see it work on a simulated town (SEED=7 for another, STYLE=suburb)
 	$(BIN)/resdepth demo --to demo --seed $(SEED) --style $(STYLE) --overwrite

@@ -27,7 +27,8 @@ from scipy import ndimage
 import resdepth
 from resdepth.atomic import write_json
 from resdepth.errors import ResDepthError
-from resdepth.evaluation import object_classes, statistics
+from resdepth.judge.classes import object_classes
+from resdepth.judge.figures import statistics
 from resdepth.raster import FileBand
 from resdepth.simulate.dataset import Role, as_dataset
 from resdepth.simulate.settings import SimulateConfig, TownSettings, TruthSettings

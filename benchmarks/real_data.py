@@ -24,7 +24,8 @@ import resdepth
 from resdepth.atomic import write_json
 from resdepth.checkpoint import torch_version
 from resdepth.errors import ResDepthError
-from resdepth.evaluation import OVERALL, Evaluation
+from resdepth.evaluation import Evaluation
+from resdepth.judge.judgement import OVERALL
 from resdepth.raster import FileBand
 from resdepth.report.table import summary_table
 from resdepth.workflows import PairResult, test, train

@@ -119,18 +119,20 @@ def country_table(figures: Figures) -> str:
     rates = {"as fast as this machine": figures["mpx_per_second"]} | {
         f"{n} Mpx/s each": n for n in (20, 50, 100)
     }
+    scheduler = blocks * figures["scheduler_ms"] / 1e3
     rows = []
     for name, rate in rates.items():
-        hours = mpx / rate / GPUS / 3600
+        seconds = mpx / rate / GPUS
         disk = GPUS * rate * (figures["read_mb"] + figures["written_mb"])
-        busy = GPUS * rate / figures["block_mpx"] * figures["scheduler_ms"] / 1e3
-        rows.append([f"{GPUS} workers, {name}", f"{hours:.1f}", f"{disk:,.0f}", f"{100 * busy:.0f} %"])
+        rows.append(
+            [f"{GPUS} workers, {name}", f"{seconds / 60:.0f}", f"{scheduler / 60:.0f}", f"{disk:,.0f}"]
+        )
     together = blocks * figures["assembling_ms"] / 1e3 + mpx / figures["assembling_mpx_per_second"]
     told = (
         f"{mpx / 1e3:,.0f} Gpx in {blocks:,.0f} blocks of {figures['block_mpx']:.2f} Mpx; in the end "
         f"{together / 3600:.1f} hours of one process for putting them together."
     )
-    head = ["", "hours of computing", "MB/s from and to the disks", "the scheduler is busy"]
+    head = ["", "minutes of computing", "minutes of the scheduler", "MB/s from and to the disks"]
     return f"{told}\n\n{markdown_table(head, rows)}"
 
 

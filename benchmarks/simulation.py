@@ -23,13 +23,14 @@ from scipy import ndimage
 
 from resdepth.errors import ResDepthError
 from resdepth.grid import Grid
+from resdepth.judge.figures import Tally
 from resdepth.raster import FileBand
 from resdepth.report.pictures import error_colours, grey, hillshade
+from resdepth.simulate.errors import told_figures
 from resdepth.simulate.fusion import filled, rasterized
 from resdepth.simulate.matching import MatcherSettings, matched
 from resdepth.simulate.settings import SimulateConfig, TownSettings, TruthSettings
 from resdepth.simulate.stages import RawImage
-from resdepth.simulate.tally import Tally
 from resdepth.simulate.town import Style
 from resdepth.workflows.simulating import simulate_scene
 
@@ -189,7 +190,7 @@ def error_rows(cases: list[Case]) -> list[list[str]]:
         errors = case.surface - case.truth
         tally = Tally()
         tally.add(errors[~np.isnan(errors)])
-        figures = tally.figures()
+        figures = told_figures(tally)
         rows.append(
             [
                 case.name,

@@ -123,7 +123,7 @@ class MadeScene:
             ],
             "model": model,
             "general": {"tile_size": 16, "device": "cpu"},
-            "output": {"directory": str(self.folder / "results")},
+            "output": {"directory": str(self.folder / "results"), "report": False},
         }
         return merged(config, sections)
 

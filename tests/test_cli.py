@@ -20,7 +20,8 @@ from resdepth.published import load_model
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 COMMANDS = (
-    "refine", "train", "test", "check", "schema", "info", "simulate", "convert-model", "download", "demo",
+    "refine", "train", "test", "check", "evaluate", "compare", "schema", "info", "simulate", "convert-model",
+    "download", "demo",
 )  # fmt: skip
 
 

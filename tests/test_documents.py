@@ -42,7 +42,6 @@ NOT_RUN = {
     "gdalwarp": "of GDAL, which need not be there",
     "gdal_translate": "of GDAL, which need not be there",
     "gdal_fillnodata.py": "of GDAL, which need not be there",
-    "gdal_rasterize": "of GDAL, which need not be there",
 }
 
 RUN = "logs/2026-03-01_09-30"  # the run folder in the documents

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from resdepth.evaluation import Evaluation, object_classes, statistics, statistics_per_class
+from resdepth.evaluation import Evaluation
+from resdepth.judge.classes import object_classes
+from resdepth.judge.figures import statistics
 
 residuals = arrays.arrays(np.float32, st.integers(1, 60), elements=st.floats(-50, 50, width=32))
 
@@ -158,14 +160,14 @@ def test_terrain_is_told_apart_from_water_and_forest(names: list[str], expected:
 def test_each_class_has_its_own_figures() -> None:
     errors = np.array([[1, 1, 1, 5, 5, np.nan]], np.float32)
     classes = object_classes((1, 6), {"building": mask("#.....")})
-    found = statistics_per_class(errors, classes)
+    found = {name: statistics(errors[inside]) for name, inside in classes.items()}
     assert {name: figures.mae for name, figures in found.items()} == {
         "overall": 2.6,
         "building": 1,
         "terrain": 5,
     }
     assert [figures.count for figures in found.values()] == [5, 3, 2]
-    assert statistics_per_class(errors, classes, threshold=2)["terrain"].count == 0
+    assert statistics(errors[classes["terrain"]], threshold=2).count == 0
 
 
 def test_an_evaluation_knows_its_area() -> None:

@@ -208,8 +208,10 @@ def test_the_results_have_the_published_names(stereo: Stereo) -> None:
         for folder in (stereo.ours, stereo.theirs)
     )
     assert theirs <= ours
-    # What we add: the figures of each statistics file as JSON.
-    assert ours - theirs == {name.replace(".txt", ".json") for name in theirs if name.endswith(".txt")}
+    # What we add: the figures of each statistics file as JSON, all figures and a page, and styles for QGIS.
+    added = {name.replace(".txt", ".json") for name in theirs if name.endswith(".txt")}
+    added |= {name.replace(".tif", ".qml") for name in theirs if name.endswith(".tif")}
+    assert ours - theirs == added | {"evaluation.json", "evaluation.html"}
 
 
 @pytest.mark.parametrize("pair", PAIRS)
@@ -270,6 +272,7 @@ def test_the_complete_configuration_is_the_published_one_and_names_what_is_ours(
     ours = json.loads((stereo.ours / "config.json").read_text())
     theirs = json.loads(localized(stereo.theirs / "config.json", reference, stereo.config.parent))
     theirs["general"] |= {"device": "auto", "mode": "exact", "precision": "fp32"}  # ours alone
+    theirs["output"] |= {"report": True}
     assert ours == theirs
 
 

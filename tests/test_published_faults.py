@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from conftest import GSD, MadeScene, make_model, make_scene, read_raster, write_published_run, write_raster
 from resdepth.errors import InputProblems
-from resdepth.evaluation import statistics
+from resdepth.judge.figures import statistics
 from resdepth.loading import load_train_config
 from resdepth.published import load_run_folder, read_checkpoint, read_moments, write_checkpoint, write_moments
 from resdepth.runs import new_run_folder

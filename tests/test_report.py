@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resdepth.evaluation import Evaluation, Statistics, statistics
+from resdepth.evaluation import Evaluation
+from resdepth.judge.figures import Statistics, statistics
 from resdepth.report.table import summary_table
 from resdepth.report.text import format_overall_statistics, format_statistics, write_statistics
 

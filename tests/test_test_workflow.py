@@ -135,8 +135,9 @@ def test_every_variant_writes_the_published_files(input_channels: str, scene: Ma
     results = test(config_of(scene, input_channels))
     folders = list(VARIANTS[input_channels][2])
     names = ["prediction.tif", "residuals.tif", "prediction_statistics.txt", "prediction_statistics.json"]
+    names += ["prediction.qml", "residuals.qml"]  # styles for QGIS
     expected = {str(Path(folder) / f"initial_{name}") for folder in folders for name in names}
-    expected |= {"config.json", "config.json.orig"}
+    expected |= {"config.json", "config.json.orig", "evaluation.json"}
     if len(folders) > 1:
         expected |= {f"{OVER_ALL}.txt", f"{OVER_ALL}.json"}
     assert files_in(results_of(scene)) == expected
@@ -181,7 +182,7 @@ def test_without_truth_only_the_predictions_are_written(scene: MadeScene, with_m
     masks = {"mask_building": scene.path("mask_building.tif")} if with_masks else {}
     results = test(config_of(scene, datasets={"raster_gt": None, **masks}))
     pairs = ("Stereopair_0_1", "Stereopair_1_2")
-    expected = {f"{pair}/initial_prediction.tif" for pair in pairs}
+    expected = {f"{pair}/initial_prediction.{suffix}" for pair in pairs for suffix in ("tif", "qml")}
     assert files_in(results_of(scene)) == expected | {"config.json", "config.json.orig"}
     assert [result.evaluation for result in results] == [None, None]
 
@@ -202,7 +203,12 @@ def test_training_stripes_that_lie_apart_give_two_numbered_regions(tmp_path: Pat
     results = test(config_of(scene, datasets={"area_type": "train"}))
     folder = results_of(scene) / "Stereopair_0_1"
     assert {path.name for path in folder.iterdir()} == {
-        *(f"initial_{name}_{region}.tif" for name in ("prediction", "residuals") for region in (0, 1)),
+        *(
+            f"initial_{name}_{region}.{suffix}"
+            for name in ("prediction", "residuals")
+            for region in (0, 1)
+            for suffix in ("tif", "qml")
+        ),
         "initial_prediction_statistics.txt",
         "initial_prediction_statistics.json",
     }

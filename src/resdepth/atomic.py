@@ -11,7 +11,7 @@ from typing import Any
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A name beside `path`, of no file yet; renamed to `path` if the block succeeds, removed if it does not."""
+    """A name beside `path`, of no file; renamed to `path` if the block succeeds, removed if it does not."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)

@@ -43,6 +43,14 @@ class Provenance(IntEnum):
     WITHOUT_IMAGE = 3
 
 
+PROVENANCE_TITLES = {
+    Provenance.VOID: "void",
+    Provenance.REFINED: "refined",
+    Provenance.FILLED: "refined from a filled height",
+    Provenance.WITHOUT_IMAGE: "refined where an image shows nothing",
+}
+
+
 @dataclass(frozen=True)
 class Work:
     """What is done with each block of a raster.

@@ -307,6 +307,8 @@ class TestOutput(Section):
 
     directory: FilePath
     """A folder per data set appears in here."""
+    report: bool = True
+    """(new) Where there is a truth: a page to look at (evaluation.html) for each data set."""
 
 
 class TestConfig(Section):

@@ -13,12 +13,13 @@ from typing import Any
 
 from resdepth.atomic import write_json
 from resdepth.errors import InputProblems, Problem, ResDepthError
-from resdepth.evaluation import OVERALL, Evaluation
+from resdepth.evaluation import Evaluation
+from resdepth.judge.judgement import OVERALL
 from resdepth.lists import read_image_list
 from resdepth.paths import read_text
 from resdepth.pretrained import TOWN_STEREO
 from resdepth.raster import read_header
-from resdepth.report.scene_page import PageContent, write_scene_page
+from resdepth.report.page import PageContent, Table, reading, write_page
 from resdepth.simulate.dataset import MODEL, largest_tile
 from resdepth.simulate.settings import AnyStyle, SimulateConfig, TownSettings
 from resdepth.simulate.simulation import simulate
@@ -101,7 +102,7 @@ def run_demo(
     shutil.rmtree(expected, ignore_errors=True)
     shutil.copytree(folder / "results", expected)
     page = folder / PAGE
-    write_scene_page(page, _page(found, results[0], folder))
+    write_page(page, _page(found, results[0], folder))
     return Demonstration(page, results)
 
 
@@ -212,14 +213,17 @@ def _page(found: _OwnData, result: PairResult, folder: Path) -> PageContent:
     record = folder / "scene.json"
     if record.exists():
         facts |= scene_facts(json.loads(read_text(record)))
+    table = _table(result.evaluation)
     return PageContent(
         title="A surface model, refined",
         lead=headline(result.evaluation),
-        surfaces=surfaces,
-        images={f"Ortho-image {name}": by_name[name] for name in pair},
-        masks={},
-        table=_table(result.evaluation),
+        grid=read_header(found.initial).grid,
+        surfaces={name: reading(path, "average") for name, path in surfaces.items()},
+        reference="Initial DSM" if found.truth is None else "Truth",
+        images={f"Ortho-image {name}": reading(by_name[name], "average") for name in pair},
+        tables=[Table("Errors before and after", table)] if table else [],
         facts=facts,
+        difference="change" if found.truth is None else "error",
     )
 
 

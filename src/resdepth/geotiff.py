@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
@@ -16,6 +17,7 @@ from resdepth.errors import ResDepthError
 from resdepth.grid import Grid
 
 NODATA = -9999.0
+SMALLEST_OVERVIEW_PX = 256
 
 
 class GeoTiffWriter:
@@ -34,7 +36,7 @@ class GeoTiffWriter:
 
 @contextmanager
 def new_geotiff(
-    path: Path, grid: Grid, *, dtype: str = "float32", tile: int | None = None
+    path: Path, grid: Grid, *, dtype: str = "float32", tile: int | None = None, overviews: bool = False
 ) -> Iterator[GeoTiffWriter]:
     """Write a one-band GeoTIFF (LZW, nodata -9999); it appears under its name only once it is complete.
 
@@ -43,6 +45,7 @@ def new_geotiff(
         grid: size and georeference.
         dtype: float32 or float64; or an integer type, which has no nodata value.
         tile: side of the file's tiles in pixels, a multiple of 16; None: it is stored row by row.
+        overviews: add averaged ones, so that large rasters open at once.
 
     Raises:
         ResDepthError: if it cannot be written (disk full, no permission).
@@ -50,9 +53,8 @@ def new_geotiff(
     floats = np.dtype(dtype).kind == "f"
     layout = {"tiled": True, "blockxsize": tile, "blockysize": tile} if tile else {}
     try:
-        with (
-            atomic_path(path) as temporary,
-            rasterio.open(
+        with atomic_path(path) as temporary:
+            with rasterio.open(
                 temporary,
                 "w",
                 driver="GTiff",
@@ -67,8 +69,19 @@ def new_geotiff(
                 predictor=3 if floats else 2,
                 BIGTIFF="IF_SAFER",
                 **layout,
-            ) as dataset,
-        ):
-            yield GeoTiffWriter(dataset, dtype)
+            ) as dataset:
+                yield GeoTiffWriter(dataset, dtype)
+            if overviews:
+                _add_overviews(temporary, grid)
     except (RasterioError, OSError) as error:
         raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error
+
+
+def _add_overviews(path: Path, grid: Grid) -> None:
+    """Each half as large as the one before, down to the size of a picture."""
+    factors = [
+        2**power for power in range(1, 16) if max(grid.height, grid.width) >> power >= SMALLEST_OVERVIEW_PX
+    ]
+    if factors:
+        with rasterio.open(path, "r+") as dataset:
+            dataset.build_overviews(factors, Resampling.average)

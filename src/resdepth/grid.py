@@ -125,6 +125,20 @@ class Grid:
         x, y = self.map_position(window.row, window.col)
         return Grid(window.height, window.width, (a, b, x, d, e, y), self.crs, self.crs_name)
 
+    def pixel_offset_of(self, other: "Grid") -> tuple[int, int] | None:
+        """Row and column, in this raster, of the other's first pixel; None if the pixels do not coincide."""
+        a, b, c, d, e, f = self.transform
+        x, y = other.map_position(0, 0)
+        determinant = self._determinant
+        col = round((e * (x - c) - b * (y - f)) / determinant)
+        row = round((a * (y - f) - d * (x - c)) / determinant)
+        there = self.crop(Window(row, col, other.height, other.width))
+        return (row, col) if there._corner_shift_px(other) <= CORNER_TOLERANCE_PX else None
+
+    def may_share_crs(self, other: "Grid") -> bool:
+        """Whether both CRSs place pixels alike; an unknown one might."""
+        return _same_horizontally(self.crs, other.crs)
+
     def differences(self, other: "Grid") -> list[str]:
         """In words, what keeps the two grids from being pixel-aligned; empty if they are the same."""
         found = []

@@ -192,6 +192,17 @@ class ValidationSamples(_Patches):
         counted[fresh] = read.truth[fresh]
         return read._replace(truth=counted)
 
+    def initial(self, index: int) -> Array:
+        """The initial heights of sample `index`, (T, T) float32, metres above its centre."""
+        part, patch, view_set = self._locate(index)
+        row, col = part.corners[patch]
+        dsm = part.scene.dsm.read(Window(int(row), int(col), self._tile, self._tile))
+        return (dsm - np.float64(self._read(part, patch, view_set).centre)).astype(np.float32)
+
+    def gsd(self, index: int) -> float:
+        """The side of a pixel of sample `index`, metres."""
+        return self._locate(index)[0].scene.grid.gsd
+
 
 class Batch(NamedTuple):
     """Samples side by side.

@@ -33,8 +33,8 @@ _WARNINGS = threading.Lock()
 # By default GDAL keeps up to 5 % of the machine's memory in decoded blocks, whatever we promise of ours.
 if "GDAL_CACHEMAX" not in os.environ:
     set_gdal_config("GDAL_CACHEMAX", 128 * 2**20)
-# And it lists the whole folder of each file that it opens, which takes long beside 100,000 blocks; TRUE makes it
-# ask for the few names that matter (masks, overviews, statistics) instead.
+# And it lists the whole folder of each file that it opens, which takes long beside 100,000 blocks; TRUE makes
+# it ask for the few names that matter (masks, overviews, statistics) instead.
 if "GDAL_DISABLE_READDIR_ON_OPEN" not in os.environ:
     set_gdal_config("GDAL_DISABLE_READDIR_ON_OPEN", "TRUE")
 

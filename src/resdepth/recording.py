@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,7 +13,9 @@ from torch.utils.tensorboard.summary import hparams
 from resdepth.checkpoint import Architecture, Model
 from resdepth.normalization import Normalization
 from resdepth.published import write_checkpoint
+from resdepth.report.pictures import patch_picture
 from resdepth.runs import TRAINING_LOG, RunFolder, log_epoch, write_best
+from resdepth.showcase import Patch
 from resdepth.training import Standing
 
 logger = logging.getLogger(__name__)
@@ -63,6 +65,19 @@ class RunRecorder:
     def scalar(self, name: str, value: float, step: int) -> None:
         """A figure for TensorBoard."""
         self._to_events(lambda events: events.add_scalar(name, value, step))
+
+    def patches(self, shown: Sequence[Patch], step: int) -> None:
+        """Pictures of patches: initial, refined, truth; and the errors before and after."""
+        pictures = {
+            f"val/patch_{number}": patch_picture(patch.initial, patch.refined, patch.truth, patch.gsd_m)
+            for number, patch in enumerate(shown, 1)
+        }
+
+        def write(events: SummaryWriter) -> None:
+            for name, picture in pictures.items():
+                events.add_image(name, picture, step, dataformats="HWC")
+
+        self._to_events(write)
 
     def hyper_parameters(self, values: Mapping[str, bool | int | float | str], best_loss: float) -> None:
         """The run's settings and result, once, in the run's own folder."""

@@ -3,7 +3,7 @@
 import logging
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
@@ -19,6 +19,7 @@ from resdepth.losses import Loss
 from resdepth.optimization import restore_optimizer
 from resdepth.patches import Batch, TrainingSamples, ValidationSamples, batches
 from resdepth.progress import Progress, progress_bar
+from resdepth.showcase import Patch, Showcase
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,9 @@ class Recorder(Protocol):
 
     def scalar(self, name: str, value: float, step: int) -> None:
         """A figure for TensorBoard."""
+
+    def patches(self, shown: Sequence[Patch], step: int) -> None:
+        """Validation patches for TensorBoard."""
 
     def epoch_done(self, standing: Standing, *, improved: bool, learning_rate: float) -> None:
         """An epoch is over; called before its checkpoint is written."""
@@ -166,10 +170,14 @@ def fit(
     recorder.save("last", checkpoint_of(learner, standing))
     total = (standing.end - standing.epoch) * len(train)
     done = standing.iteration * schedule.batch_size
+    showcase = Showcase(val)
     with stoppable() as stop, progress_bar("training", total, unit="samples", done=done) as progress:
         while standing.epoch < standing.end:
             _train_epoch(learner, train, standing, schedule, recorder, progress, stop)
             _finish_epoch(learner, val, standing, schedule, recorder, stop)
+            if showcase.is_due(standing.epoch, standing.end):
+                shown = showcase.refined_by(learner.network, learner.height_sigma, learner.device)
+                recorder.patches(shown, standing.step - 1)
     return standing
 
 

@@ -137,6 +137,13 @@ def blocks(region: Window, side: int) -> Iterator[Window]:
             yield Window(row, col, height, width)
 
 
+def bounding(windows: Sequence[Window]) -> Window:
+    """The smallest window that contains all of these."""
+    row, col = min(one.row for one in windows), min(one.col for one in windows)
+    row_stop, col_stop = max(one.row_stop for one in windows), max(one.col_stop for one in windows)
+    return Window(row, col, row_stop - row, col_stop - col)
+
+
 def aligned(window: Window, step: int) -> Window:
     """The smallest window with sides on multiples of `step` that contains another."""
     row, col = window.row // step * step, window.col // step * step

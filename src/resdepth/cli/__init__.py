@@ -6,6 +6,7 @@ from typing import Any
 import rich_click as click
 
 from resdepth import __version__
+from resdepth.cli.judging import compare, evaluate
 from resdepth.cli.learning import check, schema, test, train
 from resdepth.cli.making import convert_model, demo, download, simulate
 from resdepth.cli.refining import info, refine
@@ -15,6 +16,7 @@ click.rich_click.TEXT_PARAGRAPH_LINEBREAKS = "\n\n"
 click.rich_click.COMMAND_GROUPS = {
     "resdepth": [
         {"name": "Refine", "commands": ["refine", "train", "test", "check"]},
+        {"name": "Judge", "commands": ["evaluate", "compare"]},
         {"name": "Models and data", "commands": ["info", "simulate", "demo", "convert-model", "download"]},
         {"name": "Configuration", "commands": ["schema"]},
     ]
@@ -34,10 +36,24 @@ def main() -> None:
       resdepth check config_train.json       find every mistake in a configuration
       resdepth train config_train.json       learn from your data
       resdepth test config_test.json         refine, and compare with a truth
+      resdepth evaluate a.tif --truth t.tif -o judged    judge any DSM, and look at a page
     """
 
 
-for command in (refine, train, test, check, info, simulate, demo, convert_model, download, schema):
+for command in (
+    refine,
+    train,
+    test,
+    check,
+    evaluate,
+    compare,
+    info,
+    simulate,
+    demo,
+    convert_model,
+    download,
+    schema,
+):
     main.add_command(command)
 
 

@@ -92,9 +92,9 @@ def simulate(  # noqa: PLR0913, PLR0917 - options of a command
 
     given = {"seed": seed, "town.style": style, "town.size_px": size, "truth.gsd_m": gsd}
     settings = wished(config, {key: value for key, value in given.items() if value is not None})
-    for module in ("cv2", "matplotlib", "jinja2"):
+    for module in ("cv2", "jinja2", "plotly"):
         needs(module, "simulate")
-    from resdepth.simulate.tally import told
+    from resdepth.simulate.errors import told
     from resdepth.workflows.simulating import simulate_scene
 
     scene = simulate_scene(truth, output, settings, workers=workers)
@@ -163,7 +163,7 @@ def demo(
       resdepth demo --seed 7
       resdepth demo --to my_demo --data my_scene
     """
-    for module in ("cv2", "matplotlib", "jinja2"):
+    for module in ("cv2", "jinja2", "plotly"):
         needs(module, "simulate")
     from resdepth.demo import headline, run_demo
     from resdepth.report.table import summary_table

@@ -99,7 +99,7 @@ def refine(  # noqa: PLR0913, PLR0917 - options of a command
     from resdepth.workflows import refine as refine_surface
 
     if report:
-        for module in ("matplotlib", "jinja2"):
+        for module in ("jinja2", "plotly"):
             needs(module, "report")
     if not dsm.is_file():
         raise ResDepthError(f"{dsm}: {why_no_file(dsm)}")

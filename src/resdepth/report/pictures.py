@@ -2,9 +2,7 @@
 
 import io
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.colors import LightSource
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -12,8 +10,13 @@ Array = NDArray[np.float32]
 Colours = NDArray[np.uint8]
 
 SUN_AZIMUTH_DEG, SUN_ELEVATION_DEG = 315.0, 45.0
-ERROR_MAP = "RdBu_r"
+# Red and blue of ColorBrewer (Brewer 2003), as matplotlib's RdBu_r has them at eleven places.
+ERROR_COLOURS = (
+    "#053061", "#2166ac", "#4393c3", "#92c5de", "#d1e5f0", "#f7f7f7", "#fddbc7", "#f4a582", "#d6604d",
+    "#b2182b", "#67001f",
+)  # fmt: skip
 VOID_GREY = 128
+PATCH_LIMIT_M, GAP_PX = 4.0, 4
 # Grey values between these percentiles fill the range of a picture.
 STRETCH_PERCENT = (0.5, 99.5)
 BRIGHTENING = 0.65  # exponent: panchromatic images are dark, but for a few bright roofs
@@ -31,21 +34,50 @@ def hillshade(height: Array, gsd_m: float) -> Colours:
     """
     void = np.isnan(height)
     flat = np.where(void, np.nanmedian(height) if not void.all() else 0, height)
-    sun = LightSource(SUN_AZIMUTH_DEG, SUN_ELEVATION_DEG)
-    # matplotlib stretches each picture to its own contrast; a fixed one lets surfaces be compared.
+    azimuth, elevation = np.radians(SUN_AZIMUTH_DEG), np.radians(SUN_ELEVATION_DEG)
+    sun = [np.sin(azimuth) * np.cos(elevation), np.cos(azimuth) * np.cos(elevation), np.sin(elevation)]
     slope_row, slope_col = np.gradient(flat, gsd_m)
     normal = np.stack([-slope_col, slope_row, np.ones_like(flat)], axis=-1)
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
-    bright = np.clip(normal @ sun.direction, 0, 1)
+    bright = np.clip(
+        normal @ np.array(sun, np.float32), 0, 1
+    )  # one contrast, so that surfaces can be compared
     return np.where(void, VOID_GREY, np.rint(255 * bright)).astype(np.uint8)
 
 
 def error_colours(errors: Array, limit_m: float) -> Colours:
     """Errors in colours: blue below the truth, red above it, white none, grey void; (H, W, 3) uint8."""
     scaled = np.clip(np.nan_to_num(errors) / (2 * limit_m) + 0.5, 0, 1)
-    colours = np.rint(255 * mpl.colormaps[ERROR_MAP](scaled)[..., :3]).astype(np.uint8)
+    places = np.linspace(0, 1, len(ERROR_COLOURS))
+    channels = np.array([tuple(bytes.fromhex(colour[1:])) for colour in ERROR_COLOURS]).T
+    colours = np.rint(np.stack([np.interp(scaled, places, one) for one in channels], axis=-1)).astype(
+        np.uint8
+    )
     colours[np.isnan(errors)] = VOID_GREY
     return np.asarray(colours)
+
+
+def patch_picture(initial: Array, refined: Array | None, truth: Array, gsd_m: float) -> Colours:
+    """Five pictures of a patch side by side: initial, refined and true relief, errors before and after.
+
+    Args:
+        initial: (H, W) heights, metres, NaN = void; the others the same.
+        refined: None: as void as can be.
+        truth: of the same zero.
+        gsd_m: side of a pixel.
+
+    Returns:
+        (H, 5 W + 4 gaps, 3) uint8. The strongest colours are 4 m below (blue) and above (red) the truth.
+    """
+    if refined is None:
+        refined = np.full_like(initial, np.nan)
+    reliefs = [
+        np.repeat(hillshade(height, gsd_m)[..., None], 3, axis=2) for height in (initial, refined, truth)
+    ]
+    errors = [error_colours(height - truth, PATCH_LIMIT_M) for height in (initial, refined)]
+    gap = np.full((len(initial), GAP_PX, 3), 255, np.uint8)
+    parts = [part for picture in [*reliefs, *errors] for part in (picture, gap)]
+    return np.concatenate(parts[:-1], axis=1)
 
 
 def grey(image: Array) -> Colours:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from resdepth.blockwise import Provenance
-from resdepth.raster import FileBand, read_tags
-from resdepth.report.scene_page import PageContent
+from resdepth.raster import FileBand, read_header, read_tags
+from resdepth.report.page import PageContent, Table, reading
 from resdepth.windows import blocks
 
 SHOWN_IMAGES = 2
@@ -49,11 +49,13 @@ def refined_content(initial: Path, refined: Path, provenance: Path, images: Sequ
         title=f"Refined: {initial.name}",
         lead="Before and after refinement, and what has changed. Without a truth nobody can say what is "
         "better: look at the edges of roofs, and at the ground between them.",
-        surfaces={"Initial DSM": initial, "Refined DSM": refined},
-        images={f"Ortho-image {path.name}": path for path in images[:SHOWN_IMAGES]},
-        masks={},
-        table=rows,
+        grid=read_header(refined).grid,
+        surfaces={"Initial DSM": reading(initial, "average"), "Refined DSM": reading(refined, "average")},
+        reference="Initial DSM",
+        images={f"Ortho-image {path.name}": reading(path, "average") for path in images[:SHOWN_IMAGES]},
+        tables=[Table("Where heights come from", rows)],
         facts={name: value for name, value in told.items() if value},
+        difference="change",
     )
 
 

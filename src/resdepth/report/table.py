@@ -1,8 +1,9 @@
-"""The figures that matter most, before and after, as a table for the terminal and for Markdown."""
+"""Tables for the terminal and for Markdown; of the figures that matter most, before and after."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from resdepth.evaluation import Evaluation, Statistics
+from resdepth.evaluation import Evaluation
+from resdepth.judge.figures import Statistics
 
 COLUMNS = (
     ("MAE", "mae"),
@@ -21,20 +22,21 @@ def summary_table(evaluations: Mapping[str, Evaluation]) -> str:
             if evaluation.initial is not None:
                 rows.append([name, label, "initial", *_figures(evaluation.initial[label])])
             rows.append([name, label, "refined", *_figures(refined)])
+    return markdown(rows, text_columns=3)
+
+
+def markdown(rows: Sequence[Sequence[str]], *, text_columns: int = 1) -> str:
+    """A table whose columns line up; all but the first ones are aligned to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    text_columns = 3
 
-    def line(row: list[str]) -> str:
-        cells = [
+    def line(cells: Sequence[str]) -> str:
+        placed = [
             cell.ljust(width) if column < text_columns else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
         ]
-        return "| " + " | ".join(cells) + " |"
+        return "| " + " | ".join(placed) + " |"
 
-    rule = [
-        "-" * width if column < text_columns else "-" * (width - 1) + ":"
-        for column, width in enumerate(widths)
-    ]
+    rule = ["-" * width if n < text_columns else "-" * (width - 1) + ":" for n, width in enumerate(widths)]
     return "\n".join([line(rows[0]), line(rule), *(line(row) for row in rows[1:])])
 
 

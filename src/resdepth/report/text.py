@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 from resdepth.atomic import atomic_path
-from resdepth.evaluation import OVERALL, Evaluation, Statistics
+from resdepth.evaluation import Evaluation
+from resdepth.judge.figures import Statistics
+from resdepth.judge.judgement import OVERALL
 
 # Label and the number of tabs that brings the figures into one column.
 _LINES = (

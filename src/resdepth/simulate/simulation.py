@@ -20,6 +20,7 @@ from resdepth.progress import Progress, progress_bar
 from resdepth.raster import FileBand, read_header, read_resampled
 from resdepth.release import __version__
 from resdepth.simulate.dataset import SceneFolder, write_configs, write_lists
+from resdepth.simulate.errors import error_figures
 from resdepth.simulate.light import Look
 from resdepth.simulate.matching import MatcherSettings
 from resdepth.simulate.plan import Pair, days, find_misfits, ranked_pairs, shots
@@ -37,7 +38,6 @@ from resdepth.simulate.stages import (
     write_shadows,
     write_truth,
 )
-from resdepth.simulate.tally import error_figures
 from resdepth.windows import Window
 
 logger = logging.getLogger(__name__)

@@ -115,9 +115,10 @@ def _client(scheduler: str | None, workers: int) -> Iterator[Any]:
             stack.enter_context(dask.config.set({"temporary-directory": folder, ONE_ARENA: 1}))
             address = stack.enter_context(
                 LocalCluster(
-                    n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None,
-                    memory_limit=0, env={THREADS: threads}, silence_logs=logging.ERROR,
-                    preload=[IGNORE_CTRL_C],
+                    n_workers=workers, threads_per_worker=1, processes=True, memory_limit=0,
+                    # Without an address it takes port 8787 of all networks, and warns where that is taken.
+                    dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": False},
+                    env={THREADS: threads}, silence_logs=logging.ERROR, preload=[IGNORE_CTRL_C],
                 )
             )  # fmt: skip
         try:

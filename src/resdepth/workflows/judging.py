@@ -1,13 +1,237 @@
-"""Judging single surfaces from Python: arrays or files in, figures out."""
+"""Judging surfaces: arrays or files in, figures out."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
 from resdepth.errors import ResDepthError
-from resdepth.evaluation import Evaluation, object_classes, statistics_per_class
-from resdepth.scene import MASKS
-from resdepth.workflows.surfaces import Surface, scene_of
+from resdepth.evaluation import Evaluation, evaluation_of
+from resdepth.geotiff import new_geotiff
+from resdepth.grid import Bounds, Grid
+from resdepth.judge.coregistration import estimate_shift
+from resdepth.judge.judgement import Judgement, Shift
+from resdepth.judge.judging import Case, Sink, demand_pixels, judge
+from resdepth.judge.regions import Area, find_area
+from resdepth.judge.surfaces import Candidate, Move, OnGrid, open_candidate, refuse_foreign_values, sha256_of
+from resdepth.paths import why_no_file
+from resdepth.progress import progress_bar
+from resdepth.raster import Array, Band, FileBand, read_tags
+from resdepth.release import __version__
+from resdepth.scene import MASKS, Scene
+from resdepth.vectors import is_vector, open_vector_mask
+from resdepth.windows import Window, bounding
+from resdepth.workflows.surfaces import Surface
+
+logger = logging.getLogger(__name__)
+
+INITIAL, REFINED = "initial", "refined"
+PARTS = Path | Sequence[Path]
+TILE_PX = 256  # of rasters of errors
+RESAMPLED = {
+    "none": "on the truth's pixels",
+    "average": "finer than the truth: averaged over its pixels",
+    "bilinear": "interpolated bilinearly at the truth's pixels",
+}
+# What refine and test write into their rasters.
+ORIGINS = {"RESDEPTH_MODEL": "Model", "RESDEPTH_MODEL_SHA256": "Model's SHA-256", "RESDEPTH_JOB": "Job"}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be judged, as files.
+
+    Attributes:
+        surfaces: by name: a file, or files that lie side by side.
+        truth: heights; its grid is the one of all figures.
+        initial: the DSM before refinement; judged as well.
+        masks: rasters, 1 = inside, or vector files: ground_truth (where the truth counts), building, water,
+            forest, or any other name.
+        ground: a model of the bare ground (DTM).
+        region: see `judge.regions.find_area`.
+        windows: of the truth's grid, instead of a region.
+        threshold: errors above it in absolute value are left out; metres.
+        align: move the surfaces onto the truth first (Nuth & Kaab 2011).
+        together: name of one more result, over all surfaces but the initial one; "" for none.
+        lenient: masks may mark by other numbers than 1, and there may be nothing to judge.
+    """
+
+    surfaces: Mapping[str, PARTS]
+    truth: Path
+    initial: Path | None = None
+    masks: Mapping[str, Path] = field(default_factory=dict)
+    ground: Path | None = None
+    region: str | Path | Bounds | None = None
+    windows: tuple[Window, ...] = ()
+    threshold: float | None = None
+    align: bool = False
+    together: str = ""
+    lenient: bool = False
+
+
+def judge_files(wish: Wish, errors: Mapping[str, Path] | None = None) -> tuple[Case, Judgement]:
+    """Judge rasters of any size, on any grids of one CRS.
+
+    Args:
+        wish: what is judged.
+        errors: by the name of a surface, the file that receives its errors; those of a single region.
+
+    Returns:
+        What was judged, opened, and what was found.
+
+    Raises:
+        ResDepthError: if a file cannot be read, names are not unique, CRSs differ, masks mark by other
+            numbers than 1, or a surface has no pixel in common with the truth.
+    """
+    case, told = _opened(wish)
+    pixels = sum(region.area for region in case.regions)
+    with (
+        progress_bar("judging", pixels / 1e6, unit="Mpx") as progress,
+        _error_files(case, errors or {}) as sink,
+    ):
+        judgement = judge(
+            case,
+            facts=_facts(wish, case, told),
+            sink=sink,
+            progress=lambda done: progress.advance(done / 1e6),
+        )
+        if not wish.lenient:
+            demand_pixels(judgement, wish.threshold)  # or rasters of nothing would appear
+    return case, judgement
+
+
+def _opened(wish: Wish) -> tuple[Case, str]:
+    named: dict[str, PARTS] = {} if wish.initial is None else {INITIAL: wish.initial}
+    if wish.initial is not None and INITIAL in wish.surfaces:
+        raise ResDepthError(f"a surface is called {INITIAL!r}, as the initial DSM; give it another name")
+    named |= wish.surfaces
+    for path in (wish.truth, *(part for parts in named.values() for part in _parts(parts))):
+        if not path.is_file():
+            raise ResDepthError(f"{path}: {why_no_file(path)}")
+    truth = FileBand(wish.truth)
+    grid = truth.grid
+    area = Area(wish.windows, told="given windows") if wish.windows else find_area(wish.region, grid)
+    masks = {name: _open_mask(path, grid) for name, path in wish.masks.items()}
+    if not wish.lenient:
+        refuse_foreign_values({name: band for name, band in masks.items() if isinstance(band, OnGrid)})
+    ground = None if wish.ground is None else OnGrid([wish.ground], grid)
+    surfaces = [open_candidate(name, _parts(parts), grid) for name, parts in named.items()]
+    case = Case(
+        truth=truth,
+        surfaces=surfaces,
+        regions=area.windows,
+        initial=None if wish.initial is None else INITIAL,
+        masks=masks,
+        ground=ground,
+        inside=area.inside,
+        threshold=wish.threshold,
+        together=wish.together,
+    )
+    shifts = {one.name: _shift_of(one, case) for one in surfaces}
+    if wish.align:
+        moved = [_moved(one, _parts(named[one.name]), grid, shifts[one.name]) for one in surfaces]
+        shifts = {name: replace(shift, applied=shift.pixels > 0) for name, shift in shifts.items()}
+        case = replace(case, surfaces=moved)
+    return replace(case, shifts=shifts), area.told
+
+
+def _parts(parts: PARTS) -> list[Path]:
+    return [parts] if isinstance(parts, Path) else list(parts)
+
+
+def _open_mask(path: Path, grid: Grid) -> Band:
+    if is_vector(path):
+        return open_vector_mask(path, grid)
+    if not path.is_file():
+        raise ResDepthError(f"{path}: {why_no_file(path)}")
+    return OnGrid([path], grid, is_mask=True)
+
+
+def _shift_of(surface: Candidate, case: Case) -> Shift:
+    """How far a surface lies beside the truth, within the regions."""
+    around = bounding(case.regions)
+    row, col = around.row, around.col
+
+    def truth(window: Window) -> Array:
+        there = window.moved(row, col)
+        heights = case.truth.read(there)
+        for mask in filter(None, (case.inside, case.masks.get("ground_truth"))):
+            heights[mask.read(there) != 1] = np.nan
+        return heights
+
+    return estimate_shift(
+        lambda window: surface.band.read(window.moved(row, col)), truth, case.truth.grid.crop(around)
+    )
+
+
+def _moved(surface: Candidate, paths: Sequence[Path], grid: Grid, shift: Shift) -> Candidate:
+    """The surface where the truth is; left where it is if nobody knows."""
+    if not shift.pixels:
+        logger.warning("%s: it could not be found how to align it with the truth; it stays", surface.name)
+        return surface
+    move = Move(*(0.0 if np.isnan(one) else one for one in (shift.dx_m, shift.dy_m, shift.dz_m)))
+    band = OnGrid(paths, grid, move=move)
+    return replace(surface, band=band, resampling=band.resampling)
+
+
+@contextmanager
+def _error_files(case: Case, paths: Mapping[str, Path]) -> Iterator[Sink | None]:
+    """Rasters of errors, filled while surfaces are judged; they appear once all are complete."""
+    if not paths:
+        yield None
+        return
+    (region,) = case.regions
+    grid = case.truth.grid.crop(region)
+    with ExitStack() as stack:
+        writers = {
+            name: stack.enter_context(new_geotiff(path, grid, tile=TILE_PX, overviews=True))
+            for name, path in paths.items()
+        }
+
+        def write(name: str, window: Window, errors: Array) -> None:
+            if name in writers:
+                writers[name].write(window.row - region.row, errors, col=window.col - region.col)
+
+        yield write
+
+
+def _facts(wish: Wish, case: Case, told_area: str) -> dict[str, str]:
+    """What was judged by which rules."""
+    grid = case.truth.grid
+    facts = {
+        "Truth": f"{wish.truth}, {grid.height} x {grid.width} px of {grid.gsd:.4g} m, {grid.crs_name}, "
+        f"SHA-256 {sha256_of(wish.truth)}",
+        "Region": told_area,
+    }
+    for surface in case.surfaces:
+        facts[f"Surface {surface.name}"] = (
+            f"{surface.source}{_checksum(surface)}; {RESAMPLED[surface.resampling]}"
+        )
+        facts |= {f"{label} of {surface.name}": value for label, value in _origin(wish, surface).items()}
+    for name, path in wish.masks.items():
+        facts[f"Mask {name}"] = str(path)
+    if wish.ground is not None:
+        facts["Ground model"] = str(wish.ground)
+    facts["Errors"] = "surface minus truth, in metres, where both are known" + (
+        "" if wish.threshold is None else f"; those above {wish.threshold:g} m are left out"
+    )
+    facts["Alignment"] = "moved onto the truth (Nuth & Kääb 2011)" if wish.align else "as they are"
+    facts["Software"] = f"resdepth {__version__}"
+    return facts
+
+
+def _checksum(surface: Candidate) -> str:
+    return f", SHA-256 {surface.sha256}" if surface.sha256 else ""
+
+
+def _origin(wish: Wish, surface: Candidate) -> dict[str, str]:
+    """What a refined DSM says of its model."""
+    parts = _parts(wish.surfaces[surface.name]) if surface.name in wish.surfaces else []
+    tags = read_tags(parts[0]) if parts else {}
+    return {label: tags[tag] for tag, label in ORIGINS.items() if tag in tags}
 
 
 def evaluate(
@@ -18,37 +242,68 @@ def evaluate(
     masks: Mapping[str, Surface] | None = None,
     gsd: float = 1.0,
     threshold: float | None = None,
+    region: str | Path | Bounds | None = None,
 ) -> Evaluation:
     """Judge a surface against the truth.
 
     Args:
         refined: the surface: (H, W) array in metres, NaN = void, or a path.
-        truth: the true surface on the same grid.
+        truth: the true surface; an array of the same shape, or a file on any grid of the same CRS. The
+            figures are those of its pixels.
         initial: the surface before refinement, judged as well.
-        masks: by name (ground_truth, building, water, forest); the value 1 sets a mask.
+        masks: by name (ground_truth, building, water, forest); the value 1 sets a mask. Vector files may be
+            masks of files.
         gsd: side of a pixel in metres, for arrays; files know it.
         threshold: leave out residuals above this many metres.
+        region: of files: "vertical:3", (xmin, ymin, xmax, ymax), or a file with polygons.
 
     Returns:
         Figures per class of objects.
 
     Raises:
-        ResDepthError: if the surfaces lie on different grids.
+        ResDepthError: if arrays differ in shape, files cannot be read or have nothing in common.
     """
     given = dict(masks or {})
     unknown = sorted(set(given) - set(MASKS))
     if unknown:
         raise ResDepthError(f"masks: unknown name {', '.join(unknown)}; known: {', '.join(MASKS)}")
-    scene = scene_of(refined, [] if initial is None else [initial], truth=truth, masks=given, gsd=gsd)
-    window = scene.grid.whole
+    surfaces = [refined, truth, *given.values(), *([] if initial is None else [initial])]
+    are_paths = {isinstance(one, str | Path) for one in surfaces}
+    if len(are_paths) > 1:
+        raise ResDepthError("give either arrays or paths, not a mixture: arrays have no georeference")
+    if are_paths == {True}:
+        wish = Wish(
+            {REFINED: Path(refined)},  # type: ignore[arg-type] # all are paths
+            Path(truth),  # type: ignore[arg-type]
+            initial=None if initial is None else Path(initial),  # type: ignore[arg-type]
+            masks={name: Path(one) for name, one in given.items()},  # type: ignore[arg-type]
+            region=region,
+            threshold=threshold,
+        )
+        return evaluation_of(judge_files(wish)[1], REFINED)
+    if region is not None:
+        raise ResDepthError("region: cut arrays themselves; only files have a place on the map")
+    return evaluation_of(judge(_case_of_arrays(refined, truth, initial, given, gsd, threshold)), REFINED)  # type: ignore[arg-type]
+
+
+def _case_of_arrays(
+    refined: Array,
+    truth: Array,
+    initial: Array | None,
+    masks: Mapping[str, Array],
+    gsd: float,
+    threshold: float | None,
+) -> Case:
+    scene = Scene.of_arrays(refined, [] if initial is None else [initial], truth=truth, masks=masks, gsd=gsd)
     assert scene.truth is not None, "given above"
-    known = scene.truth.read(window)
-    read = {name: scene.read_mask(name, window) for name in given}
-    if "ground_truth" in read:
-        known[~read.pop("ground_truth")[0]] = np.nan
-    classes = object_classes(window.shape, read)
-    before = None
+    surfaces = [Candidate(REFINED, scene.dsm)]
     if initial is not None:
-        before = statistics_per_class(scene.views[0].read(window) - known, classes, threshold)
-    after = statistics_per_class(scene.dsm.read(window) - known, classes, threshold)
-    return Evaluation(after, before, scene.grid.pixel_area)
+        surfaces.insert(0, Candidate(INITIAL, scene.views[0]))
+    return Case(
+        truth=scene.truth,
+        surfaces=surfaces,
+        regions=(scene.grid.whole,),
+        initial=None if initial is None else INITIAL,
+        masks=scene.masks,
+        threshold=threshold,
+    )

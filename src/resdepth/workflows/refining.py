@@ -25,6 +25,7 @@ from resdepth.scene import Scene, ViewSet
 from resdepth.suitability import misfits
 from resdepth.windows import Window
 from resdepth.workflows.cluster import chosen_by_workers, on_cluster
+from resdepth.workflows.evaluating import add_styles
 from resdepth.workflows.jobs import Job
 from resdepth.workflows.making import Existing, run_jobs
 from resdepth.workflows.surfaces import Surface, scene_of
@@ -138,6 +139,8 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     if report and existing != "replace":
         _refuse_foreign_reports(jobs)
     run_jobs(jobs, existing=existing, compute=compute)
+    for job in jobs:
+        add_styles({job.output: "height", job.provenance: "provenance"})
     for job in jobs if report else []:
         _write_report(job)
     return [job.output for job in jobs]
@@ -160,14 +163,14 @@ def _refuse_foreign_reports(jobs: Sequence[Job]) -> None:
 
 
 def _write_report(job: Job) -> None:
+    from resdepth.report.page import write_page
     from resdepth.report.refined_page import refined_content
-    from resdepth.report.scene_page import write_scene_page
 
     scene, shown = job.work.scene, job.work.view_sets[0]
     assert scene.dsm_path is not None, "a job refines files"
     images = [scene.image_paths[index] for index in shown]
     content = refined_content(scene.dsm_path, job.output, job.provenance, images)
-    write_scene_page(job.report, content)
+    write_page(job.report, content)
     logger.info("to look at: %s", job.report)
 
 

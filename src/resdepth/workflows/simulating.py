@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from resdepth.report.scene_page import PageContent, write_scene_page
+from resdepth.raster import read_header
+from resdepth.report.page import PageContent, Table, reading, write_page
 from resdepth.simulate.loading import wished
 from resdepth.simulate.settings import SimulateConfig
 from resdepth.simulate.simulation import SimulatedScene, simulate
@@ -35,29 +36,33 @@ def simulate_scene(
     if not isinstance(config, SimulateConfig):
         config = wished(Path(config) if isinstance(config, str) else config, {})
     scene = simulate(source, Path(folder), config, workers=workers)
-    write_scene_page(scene.folder / PAGE, scene_content(scene.folder, scene.record))
+    write_page(scene.folder / PAGE, scene_content(scene.folder, scene.record))
     return scene
 
 
 def scene_content(folder: Path, record: Mapping[str, Any]) -> PageContent:
     """What there is to show of a simulated scene."""
     data = folder / "data"
+    truth, initial = data / "dsm" / "truth.tif", data / "dsm" / "initial.tif"
     views = record["views"][:2] + record["views"][-1:]
     dates = {view["name"]: f"date {view['date'] + 1}" for view in views}
     images = {
-        f"Ortho-image {name} ({dates[name]})": data / "satellite_views" / f"{name}.tif" for name in dates
+        f"Ortho-image {name} ({dates[name]})": reading(data / "satellite_views" / f"{name}.tif", "average")
+        for name in dates
     }
     masks = {
-        f"Shadows on date {date['number'] + 1}": data / "mask" / f"shadow_date{date['number'] + 1}.tif"
-        for date in record["dates"]
+        f"Shadows on date {number}": reading(data / "mask" / f"shadow_date{number}.tif", "nearest")
+        for number in (date["number"] + 1 for date in record["dates"])
     }
     return PageContent(
         title=f"Simulated scene {folder.resolve().name}",
         lead="A true surface, photographed from space, and what stereo matching makes of the images.",
-        surfaces={"Truth": data / "dsm" / "truth.tif", "Initial DSM": data / "dsm" / "initial.tif"},
+        grid=read_header(truth).grid,
+        surfaces={"Initial DSM": reading(initial, "average"), "Truth": reading(truth, "average")},
+        reference="Truth",
         images=images,
         masks=masks,
-        table=error_table(record["errors_of_the_initial_dsm"]),
+        tables=[Table("Errors of the initial DSM", error_table(record["errors_of_the_initial_dsm"]))],
         facts=scene_facts(record),
     )
 

@@ -2,9 +2,9 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +17,24 @@ from resdepth.checking import TestArea, TestPlan, plan_test
 from resdepth.config import TestGeneral
 from resdepth.engine import Refiner, choose_device, choose_precision
 from resdepth.errors import ResDepthError
-from resdepth.evaluation import (
-    BUILDING_DILATION_PX,
-    Evaluation,
-    Mask,
-    Statistics,
-    object_classes,
-    statistics,
-)
+from resdepth.evaluation import Evaluation, evaluation_of
 from resdepth.geotiff import new_geotiff
 from resdepth.progress import Progress, progress_bar
 from resdepth.published import CONFIG_FILE
-from resdepth.raster import Array
+from resdepth.raster import Array, Band, FileBand
 from resdepth.refinement import refine_region
 from resdepth.report.text import format_overall_statistics, format_statistics, write_statistics
 from resdepth.runs import ORIGINAL_CONFIG_FILE
 from resdepth.scene import MASKS, Scene, ViewSet
 from resdepth.windows import Window
 from resdepth.workflows.descriptions import complete_config, extents, warn
+from resdepth.workflows.evaluating import JSON, PAGE, add_styles, report_possible, write_judged_page
+from resdepth.workflows.judging import REFINED, Wish, judge_files
 
 logger = logging.getLogger(__name__)
 
-ROWS_AT_ONCE = 256
+SHOWN_IMAGES = 2
+ALL_PAIRS = "all pairs"
 OVER_ALL_PAIRS = "_prediction_performance_statistics_mean_over_all_stereopairs.txt"
 
 
@@ -57,21 +53,6 @@ class PairResult:
     views: str
     predictions: tuple[Path, ...]
     evaluation: Evaluation | None
-
-
-@dataclass(frozen=True)
-class _Reference:
-    """What the results of one region are judged by; the same for all view sets.
-
-    Attributes:
-        truth: (H, W) float32, metres, NaN where nothing is judged.
-        before: (H, W) float32, the initial DSM minus the truth.
-        classes: (H, W) bool each, by the classes of objects.
-    """
-
-    truth: Array
-    before: Array
-    classes: dict[str, Mask]
 
 
 def test(config: str | Path) -> list[PairResult]:
@@ -116,30 +97,59 @@ def _test_area(
     write_json(folder / CONFIG_FILE, _complete_test_config(plan))
     with atomic_path(folder / ORIGINAL_CONFIG_FILE) as temporary:
         temporary.write_bytes(plan.original)
-    weights = plan.config.model.weights or plan.config.model.path or ""
-    name = plan.model.architecture.name
-    stem = Path(plan.config.datasets[index].raster_in).stem
-    references = [_reference(area.scene, region) for region in area.regions] if area.scene.truth else []
-    results: list[PairResult] = []
-    all_residuals: list[Array] = []
+    dsm = Path(plan.config.datasets[index].raster_in)
+    predictions: dict[str, tuple[Path, ...]] = {}
     for view_set in area.view_sets:
         views = refiner.inputs.folder_name(view_set)
         (folder / views).mkdir(exist_ok=True)
         job = _Job(area.scene, view_set, refiner, plan.config.general, progress)
-        predictions, residuals = _refine_area(job, area.regions, references, folder / views / stem)
-        evaluation = None
-        if references:
-            evaluation = _evaluation(residuals, references, area.scene, with_initial=True)
-            text = format_statistics(evaluation, name, weights)
-            write_statistics(folder / views / f"{stem}_prediction_statistics.txt", text, evaluation)
-            all_residuals += residuals
-        results.append(PairResult(area.name, views, predictions, evaluation))
-    if len(area.view_sets) > 1 and references:
-        evaluation = _evaluation(all_residuals, references, area.scene, with_initial=False)
-        text = format_overall_statistics(evaluation, name, weights)
-        write_statistics(folder / f"{stem}{OVER_ALL_PAIRS}", text, evaluation)
-        results.append(PairResult(area.name, "all", (), evaluation))
-    return results
+        predictions[views] = _refine_area(job, area.regions, folder / views / dsm.stem)
+    judged = _judged(plan, area, folder, dsm, predictions)
+    return [
+        PairResult(area.name, views, predictions.get(views, ()), judged.get(views))
+        for views in [*predictions, *(views for views in judged if views not in predictions)]
+    ]
+
+
+def _judged(
+    plan: TestPlan, area: TestArea, folder: Path, dsm: Path, predictions: Mapping[str, tuple[Path, ...]]
+) -> dict[str, Evaluation]:
+    """Statistics of each view set, and of all together where there are several; and a page to look at."""
+    truth = area.scene.truth
+    if truth is None:
+        return {}
+    wish = Wish(
+        surfaces={views or REFINED: files for views, files in predictions.items()},
+        truth=_path_of(truth),
+        initial=dsm,
+        masks={name: _path_of(area.scene.masks[name]) for name in MASKS if name in area.scene.masks},
+        windows=tuple(area.regions),
+        together=ALL_PAIRS if len(predictions) > 1 else "",
+        lenient=True,
+    )
+    case, judgement = judge_files(wish)
+    weights = plan.config.model.weights or plan.config.model.path or ""
+    name = plan.model.architecture.name
+    judged = {}
+    for views in predictions:
+        judged[views] = evaluation_of(judgement, views or REFINED)
+        text = format_statistics(judged[views], name, weights)
+        write_statistics(folder / views / f"{dsm.stem}_prediction_statistics.txt", text, judged[views])
+    if wish.together:
+        judged["all"] = evaluation_of(judgement, wish.together, with_initial=False)
+        text = format_overall_statistics(judged["all"], name, weights)
+        write_statistics(folder / f"{dsm.stem}{OVER_ALL_PAIRS}", text, judged["all"])
+    write_json(folder / JSON, judgement.as_json())
+    if plan.config.output.report and report_possible():
+        images = {path.name: path for path in area.scene.image_paths[:SHOWN_IMAGES]}
+        logger.info("to look at: %s", folder / PAGE)
+        write_judged_page(folder / PAGE, wish, case, judgement, title=f"{area.name}, refined", images=images)
+    return judged
+
+
+def _path_of(band: Band) -> Path:
+    assert isinstance(band, FileBand), "test opens files"
+    return band.header.path
 
 
 @dataclass(frozen=True)
@@ -168,79 +178,53 @@ class _Job:
             yield strip
 
 
-def _refine_area(
-    job: _Job, regions: Sequence[Window], references: Sequence[_Reference], stem: Path
-) -> tuple[tuple[Path, ...], list[Array]]:
-    """Write the refined DSM and, with references, the residuals of each region.
+def _refine_area(job: _Job, regions: Sequence[Window], stem: Path) -> tuple[Path, ...]:
+    """Write the refined DSM of each region and, where there is a truth, its residuals.
 
     Args:
         job: what to refine.
         regions: where.
-        references: of each region; empty if nothing is known of the truth.
         stem: the beginning of the results' names.
 
     Returns:
-        The refined DSMs' paths, and the residuals of each region.
+        The refined DSMs' paths.
     """
-    predictions, residuals = [], []
+    predictions = []
     scene = job.scene
     for number, region in enumerate(regions):
         suffix = f"_{number}" if len(regions) > 1 else ""
         path = stem.with_name(f"{stem.name}_prediction{suffix}.tif")
-        after = np.empty(region.shape, dtype=np.float32) if references else None
-        with new_geotiff(path, scene.grid.crop(region), dtype=_height_type(scene)) as output:
+        residuals = stem.with_name(f"{stem.name}_residuals{suffix}.tif")
+        grid, dtype = scene.grid.crop(region), _height_type(scene)
+        with ExitStack() as stack:
+            refined = stack.enter_context(new_geotiff(path, grid, dtype=dtype))
+            errors = stack.enter_context(new_geotiff(residuals, grid, dtype=dtype)) if scene.truth else None
             for strip in job.strips(region):
-                output.write(strip.row, strip.values)
-                if after is not None:
-                    rows = slice(strip.row, strip.row + len(strip.values))
-                    after[rows] = strip.values - references[number].truth[rows]
+                heights = strip.values.astype(dtype)  # the residuals are those of the heights in the file
+                refined.write(strip.row, heights)
+                if errors is not None:
+                    rows = Window(region.row + strip.row, region.col, *heights.shape)
+                    errors.write(strip.row, heights - _judged_truth(scene, rows))
+        add_styles({path: "height"})
+        if scene.truth is not None:
+            add_styles({residuals: "error"})
         predictions.append(path)
-        if after is None:
-            continue
-        residuals.append(after)
-        path = stem.with_name(f"{stem.name}_residuals{suffix}.tif")
-        with new_geotiff(path, scene.grid.crop(region), dtype=_height_type(scene)) as output:
-            for row in range(0, region.height, ROWS_AT_ONCE):
-                output.write(row, after[row : row + ROWS_AT_ONCE])
-    return tuple(predictions), residuals
+    return tuple(predictions)
+
+
+def _judged_truth(scene: Scene, window: Window) -> Array:
+    """The truth where it counts, else NaN."""
+    assert scene.truth is not None, "only scenes with a truth are judged"
+    truth = scene.truth.read(window)
+    if "ground_truth" in scene.masks:
+        truth[~scene.read_mask("ground_truth", window)[0]] = np.nan
+    return truth
 
 
 def _height_type(scene: Scene) -> str:
     """The type of the initial DSM; float32 where that would round heights (tests/test_test_workflow.py)."""
     header = getattr(scene.dsm, "header", None)
     return header.dtype if header is not None and header.dtype in ("float32", "float64") else "float32"
-
-
-def _reference(scene: Scene, region: Window) -> _Reference:
-    assert scene.truth is not None, "only scenes with a truth are judged"
-    truth = scene.truth.read(region)
-    # Buildings beside the region grow into it.
-    around = region.grown(BUILDING_DILATION_PX, scene.grid.whole)
-    inside = region.relative_to(around).slices
-    masks = {name: scene.read_mask(name, around) for name in MASKS if name in scene.masks}
-    if "ground_truth" in masks:
-        truth[~masks.pop("ground_truth")[0][inside]] = np.nan
-    classes = {name: pixels[inside] for name, pixels in object_classes(around.shape, masks).items()}
-    return _Reference(truth, scene.dsm.read(region) - truth, classes)
-
-
-def _evaluation(
-    residuals: Sequence[Array], references: Sequence[_Reference], scene: Scene, *, with_initial: bool
-) -> Evaluation:
-    """Figures over residuals of all regions, of one view set or of several one after the other."""
-
-    def figures(values: Sequence[Array]) -> dict[str, Statistics]:
-        judged = list(zip(values, cycle(references), strict=False))
-        return {
-            name: statistics(np.concatenate([part[reference.classes[name]] for part, reference in judged]))
-            for name in references[0].classes
-        }
-
-    return Evaluation(
-        refined=figures(residuals),
-        initial=figures([reference.before for reference in references]) if with_initial else None,
-        pixel_area_m2=scene.grid.pixel_area,
-    )
 
 
 def _complete_test_config(plan: TestPlan) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """True surfaces from city models: terrain, what covers it, and what stands on it."""
 
 import math
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resdepth.cityjson import BUILDINGS, GROUND_SURFACE, CityModel, CitySurface, read_city_model
 from resdepth.errors import ResDepthError
 from resdepth.grid import Grid
 from resdepth.simulate.surface import SurfaceClass
-from resdepth.simulate.truths.cityjson import CityModel, CitySurface, read_city_model
 from resdepth.simulate.truths.facets import Facets, Floats, paint, plan_facets
 from resdepth.simulate.truths.options import TruthOptions
 from resdepth.simulate.truths.placing import (
@@ -25,7 +24,6 @@ from resdepth.simulate.truths.placing import (
 from resdepth.simulate.truths.sketch import Guessing, Sketch
 from resdepth.windows import Window
 
-BUILDINGS = ("Building", "BuildingPart", "BuildingInstallation", "BuildingUnit", "OtherConstruction")
 STRUCTURES = {"Bridge": SurfaceClass.ASPHALT, "BridgePart": SurfaceClass.ASPHALT}
 COVERS = {
     "LandUse": SurfaceClass.GROUND,
@@ -38,7 +36,7 @@ COVERS = {
 }
 TERRAIN = "TINRelief"
 # Surfaces of a building that are beneath it or inside it.
-UNSEEN = ("GroundSurface", "FloorSurface", "CeilingSurface", "InteriorWallSurface", "ClosureSurface")
+UNSEEN = (GROUND_SURFACE, "FloorSurface", "CeilingSurface", "InteriorWallSurface", "ClosureSurface")
 PITCHED_SLOPE = math.tan(math.radians(5.0))
 
 
@@ -90,7 +88,7 @@ class CitySource:
 
     def __init__(self, path: Path, options: TruthOptions) -> None:
         model = read_city_model(path)
-        crs = chosen_crs(path, _crs_code(model.crs), options)
+        crs = chosen_crs(path, model.crs_code or None, options)
         gsd = self.detail_m = chosen_gsd(path, DEFAULT_GSD_M, options)
         vertices = model.vertices
         buildings = [one for one in model.surfaces if one.object_type in BUILDINGS]
@@ -136,14 +134,6 @@ class CitySource:
             height[seen], classes[seen] = painting.height[seen], layer.classes[tags]
             objects[seen] = layer.objects[tags]
         return Sketch(height.astype(np.float32), np.isfinite(height), classes, objects)
-
-
-def _crs_code(text: str) -> str | None:
-    """EPSG:7415 of a URN (urn:ogc:def:crs:EPSG::7415) or URL (.../def/crs/EPSG/0/7415)."""
-    if not text:
-        return None
-    found = re.search(r"EPSG(?:[:/]+[\d.]*)?[:/](\d+)$", text.strip(), re.IGNORECASE)
-    return f"EPSG:{found.group(1)}" if found else text
 
 
 def _seen(buildings: list[CitySurface]) -> list[CitySurface]:

@@ -1,6 +1,7 @@
 """Reading CityJSON files: https://www.cityjson.org/specs/2.0.1/ and its elder versions 1.0 and 1.1."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ VERSIONS = ("1.0", "1.1", "2.0")
 # How many lists there are around a surface, which itself is a list of rings.
 DEPTHS = {"MultiSurface": 1, "CompositeSurface": 1, "Solid": 2, "MultiSolid": 3, "CompositeSolid": 3}
 MAX_FAMILY_DEPTH = 32
+BUILDINGS = ("Building", "BuildingPart", "BuildingInstallation", "BuildingUnit", "OtherConstruction")
+GROUND_SURFACE = "GroundSurface"
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,18 @@ class CityModel:
     crs: str
     vertices: NDArray[np.float64]
     surfaces: list[CitySurface]
+
+    @property
+    def crs_code(self) -> str:
+        """EPSG:7415 of a URN (urn:ogc:def:crs:EPSG::7415) or URL (.../def/crs/EPSG/0/7415); "" if unknown."""
+        found = re.search(r"EPSG(?:[:/]+[\d.]*)?[:/](\d+)$", self.crs.strip(), re.IGNORECASE)
+        return f"EPSG:{found.group(1)}" if found else self.crs
+
+    def footprints(self) -> list[CitySurface]:
+        """What the buildings cover: where one tells its ground surfaces, these, else all its surfaces."""
+        surfaces = [one for one in self.surfaces if one.object_type in BUILDINGS]
+        grounded = {one.family for one in surfaces if one.semantics == GROUND_SURFACE}
+        return [one for one in surfaces if one.semantics == GROUND_SURFACE or one.family not in grounded]
 
 
 def read_city_model(path: Path) -> CityModel:

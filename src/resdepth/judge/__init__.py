@@ -1,0 +1,1 @@
+"""Judging surfaces against a truth: rasters of any size in, figures that people trust out."""

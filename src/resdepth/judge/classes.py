@@ -1,0 +1,131 @@
+"""Which pixels are judged together: objects, edges, slopes, heights above the ground."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from resdepth.judge.judgement import OVERALL
+
+Array = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+MaskPixels = tuple[Mask, Mask]
+"""Where a mask is set, and where it is known."""
+
+BUILDING_DILATION_PX = 2
+EDGE_M = 2.0
+SLOPES_DEG = (0, 5, 15, 30, 60, 90)
+ABOVE_GROUND_M = (-np.inf, 0.5, 3, 6, 12, 25, np.inf)
+
+
+def object_classes(shape: tuple[int, int], masks: Mapping[str, MaskPixels]) -> dict[str, Mask]:
+    """Which pixels belong to which class of objects.
+
+    The building mask is dilated by two pixels (4-neighbours, so that walls do not count as terrain); terrain
+    is what is no building. Water and forest count only beside a building mask. Nodata cells of the building
+    mask are in neither class, unless the dilation reaches them.
+
+    Args:
+        shape: of the region.
+        masks: name (building, water, forest) to (set, known), both (H, W) bool. Buildings beside a region
+            grow into it: give it with a margin of BUILDING_DILATION_PX pixels, and cut that off.
+
+    Returns:
+        Class name to (H, W) bool; always `overall`, then what the masks allow.
+    """
+    classes = {OVERALL: np.ones(shape, dtype=bool)}
+    if "building" not in masks:
+        return classes
+    building, known = masks["building"]
+    building = _dilated(building)
+    terrain = known & ~building
+    classes |= {"building": building, "terrain": terrain}
+    excluded: list[str] = []
+    for name in ("water", "forest"):
+        if name in masks:
+            excluded.append(name)
+            terrain = terrain & ~masks[name][0]
+            classes[f"terrain_without_{'_'.join(excluded)}"] = terrain
+    return classes
+
+
+def _dilated(mask: Mask) -> Mask:
+    """Grown by BUILDING_DILATION_PX steps to the four neighbours."""
+    for _ in range(BUILDING_DILATION_PX):
+        grown = mask.copy()
+        grown[1:] |= mask[:-1]
+        grown[:-1] |= mask[1:]
+        grown[:, 1:] |= mask[:, :-1]
+        grown[:, :-1] |= mask[:, 1:]
+        mask = grown
+    return mask
+
+
+def edge_band(building: Mask, reach_px: int) -> Mask:
+    """Pixels with both building and no building within so many pixels along rows and columns."""
+    side = 2 * reach_px + 1
+    pixels = building.view(np.uint8)
+    near = ndimage.maximum_filter(pixels, side, mode="nearest")
+    inside = ndimage.minimum_filter(pixels, side, mode="nearest")
+    return np.asarray(near > inside)
+
+
+def slope_classes(slope: Array) -> dict[str, Mask]:
+    """By the slope of the truth.
+
+    Args:
+        slope: (H, W) float32, metres per metre, NaN = unknown.
+    """
+    return _binned("slope", slope, [*np.tan(np.radians(SLOPES_DEG[:-1])), np.inf])
+
+
+def above_ground_classes(above: Array) -> dict[str, Mask]:
+    """By the height of the truth above the ground.
+
+    Args:
+        above: (H, W) float32, metres, NaN = unknown.
+    """
+    return _binned("above_ground", above, ABOVE_GROUND_M)
+
+
+def _binned(name: str, values: Array, edges: Sequence[float]) -> dict[str, Mask]:
+    """Low <= value < high each; NaN is in none."""
+    below = [values < np.float32(edge) for edge in edges]
+    known = ~np.isnan(values)
+    return {f"{name}_{number}": ~low & high & known for number, (low, high) in enumerate(pairwise(below), 1)}
+
+
+def titles_of(masks: Sequence[str], *, with_ground: bool) -> dict[str, str]:
+    """The names of all classes that these masks allow, in the order of reports, and what people call them."""
+    titles = {OVERALL: "all"}
+    known = {"building", "water", "forest"}
+    if "building" in masks:
+        titles |= {"building": "buildings", "terrain": "terrain"}
+        excluded: list[str] = []
+        for name in ("water", "forest"):
+            if name in masks:
+                excluded.append(name)
+                titles[f"terrain_without_{'_'.join(excluded)}"] = f"terrain without {' and '.join(excluded)}"
+        titles["edge"] = f"within {EDGE_M:g} m of outlines"
+    titles |= {name: name for name in ("water", "forest") if name in masks}
+    titles |= {name: name for name in masks if name not in known}
+    titles |= {
+        f"slope_{number}": f"slope {low} to {high}°"
+        for number, (low, high) in enumerate(pairwise(SLOPES_DEG), 1)
+    }
+    if with_ground:
+        titles |= {
+            f"above_ground_{number}": _between(low, high)
+            for number, (low, high) in enumerate(pairwise(ABOVE_GROUND_M), 1)
+        }
+    return titles
+
+
+def _between(low: float, high: float) -> str:
+    if np.isinf(low):
+        return f"below {high:g} m above ground"
+    if np.isinf(high):
+        return f"over {low:g} m above ground"
+    return f"{low:g} to {high:g} m above ground"

@@ -1,0 +1,68 @@
+"""Where surfaces are judged: everywhere, in a stripe, a rectangle of the map, or polygons."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from resdepth.errors import ResDepthError
+from resdepth.grid import Bounds, Grid
+from resdepth.raster import Band
+from resdepth.vectors import bounds_on, is_vector, open_vector_mask
+from resdepth.windows import N_STRIPES, Strategy, Window, split_regions
+
+
+@dataclass(frozen=True)
+class Area:
+    """The pixels that count.
+
+    Attributes:
+        windows: of the truth's grid; they do not overlap.
+        inside: where it is 1 within them; None: everywhere.
+        told: for people.
+    """
+
+    windows: tuple[Window, ...]
+    inside: Band | None = None
+    told: str = "everywhere"
+
+
+def find_area(region: str | Path | Bounds | None, grid: Grid) -> Area:
+    """The pixels of a region.
+
+    Args:
+        region: None: all; "vertical:3" or "horizontal:0": one of five stripes, counted from 0, as the
+            configurations cut them; four numbers or "xmin,ymin,xmax,ymax": a rectangle of the map; a vector
+            file: its polygons.
+        grid: of the truth.
+
+    Raises:
+        ResDepthError: if there is no such region, or no pixel of the grid lies in it.
+    """
+    if region is None:
+        return Area((grid.whole,))
+    if isinstance(region, tuple):
+        return Area((grid.window_of(region),), told=" ".join(f"{value:.10g}" for value in region))
+    text = str(region)
+    kind, _, number = text.partition(":")
+    if kind in ("vertical", "horizontal"):
+        return Area((_stripe(kind, number, grid),), told=f"stripe {text} of {N_STRIPES}")
+    if is_vector(Path(text)):
+        window = grid.window_of(bounds_on(Path(text), grid))
+        return Area((window,), open_vector_mask(Path(text), grid), told=f"polygons of {text}")
+    try:
+        xmin, ymin, xmax, ymax = (float(value) for value in text.replace(",", " ").split())
+    except ValueError:
+        raise ResDepthError(
+            f"region: found {text!r}; give xmin,ymin,xmax,ymax, or vertical:0 to vertical:4 (or horizontal) "
+            "for a stripe, or a file with polygons (GeoPackage, GeoJSON)"
+        ) from None
+    return find_area((xmin, ymin, xmax, ymax), grid)
+
+
+def _stripe(kind: str, number: str, grid: Grid) -> Window:
+    if number not in {str(one) for one in range(N_STRIPES)}:
+        raise ResDepthError(
+            f"region: found {kind}:{number}; the stripes are {kind}:0 to {kind}:{N_STRIPES - 1}"
+        )
+    strategy: Strategy = "5-crossval_vertical" if kind == "vertical" else "5-crossval_horizontal"
+    regions = split_regions(grid.height, grid.width, strategy, test_stripe=int(number))
+    return regions.test[0]

@@ -1,0 +1,74 @@
+"""Judgements that were stored as JSON, read again."""
+
+import json
+import types
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from resdepth.errors import ResDepthError
+from resdepth.judge.judgement import FORMAT, Judgement
+from resdepth.paths import why_no_file
+
+
+def read_judgement(path: Path) -> Judgement:
+    """A judgement from its JSON file.
+
+    Raises:
+        ResDepthError: if the file is none; the message says which value is not as it should be.
+    """
+    if not path.is_file():
+        raise ResDepthError(f"{path}: {why_no_file(path)}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ResDepthError(f"{path}: is not valid JSON ({error}); is the file complete?") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ResDepthError(
+            f"{path}: is no judgement of this version ({FORMAT!r}); resdepth evaluate and test "
+            "write evaluation.json"
+        )
+    content.pop("format")
+    built = _built(Judgement, content, str(path))
+    assert isinstance(built, Judgement), "asked for"
+    _demand_classes(built, path)
+    return built
+
+
+def _demand_classes(judgement: Judgement, path: Path) -> None:
+    """Every surface has every class, as they were written."""
+    for surface in judgement.surfaces.values():
+        if set(surface.classes) != set(judgement.titles):
+            raise ResDepthError(f"{path}: the classes of {surface.name!r} are not those of the titles")
+    if judgement.initial is not None and judgement.initial not in judgement.surfaces:
+        raise ResDepthError(f"{path}: the initial surface {judgement.initial!r} is not there")
+
+
+def _built(kind: Any, value: Any, where: str) -> Any:
+    """A value of a type from what JSON has of it; None where a number is expected is NaN."""
+    if is_dataclass(kind) and isinstance(kind, type):
+        return _built_dataclass(kind, value, where)
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is types.UnionType:
+        chosen = next(one for one in inner if one is not type(None))
+        return None if value is None else _built(chosen, value, where)
+    if origin is Mapping and isinstance(value, dict):
+        return {key: _built(inner[1], one, f"{where}: {key}") for key, one in value.items()}
+    if origin is tuple and isinstance(value, list):
+        if inner[-1] is not Ellipsis and len(value) != len(inner):
+            raise ResDepthError(f"{where}: expected {len(inner)} values, found {len(value)}")
+        return tuple(_built(inner[0], one, f"{where}: {number}") for number, one in enumerate(value))
+    if kind is float and (value is None or (isinstance(value, int | float) and not isinstance(value, bool))):
+        return float("nan") if value is None else float(value)
+    if isinstance(kind, type) and type(value) is kind:
+        return value
+    raise ResDepthError(f"{where}: expected {getattr(kind, '__name__', kind)}, found {value!r:.60}")
+
+
+def _built_dataclass(kind: type, value: Any, where: str) -> Any:
+    names = [field.name for field in fields(kind)]
+    if not isinstance(value, dict) or set(value) != set(names):
+        raise ResDepthError(f"{where}: expected the keys {', '.join(names)}")
+    hints = get_type_hints(kind)
+    return kind(**{name: _built(hints[name], value[name], f"{where}: {name}") for name in names})

@@ -1,0 +1,180 @@
+"""What is judged, on the grid of the truth: surfaces, masks, a model of the ground."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from resdepth.errors import ResDepthError
+from resdepth.grid import Grid
+from resdepth.judge.classes import MaskPixels
+from resdepth.raster import Array, Band, FileBand, Method, read_resampled
+from resdepth.windows import Window
+
+Resampling = Literal["none", "average", "bilinear", "nearest"]
+Read = Callable[[Grid], Array]
+"""The pixels of a raster on any grid of its CRS: (height, width) float32, NaN = void."""
+
+# A raster whose pixels are smaller than this share of the truth's is averaged over the truth's pixels.
+FINER = 0.75
+# Masks are looked at in so many pixels on a side before the work begins.
+GLANCE_PX = 1024
+
+
+@dataclass(frozen=True)
+class Move:
+    """A move of a surface: metres to the east, to the north, up."""
+
+    dx_m: float = 0.0
+    dy_m: float = 0.0
+    dz_m: float = 0.0
+
+
+class OnGrid:
+    """A raster, or several that lie side by side, on another grid of the same CRS.
+
+    Pixels that coincide with those of the grid are taken as they are. Otherwise finer rasters are averaged
+    over the pixels of the grid, others interpolated bilinearly between their pixel centres, masks taken from
+    the nearest pixel. Void, or outside the raster, is NaN; beside voids an interpolation uses the heights
+    that there are.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], grid: Grid, *, move: Move | None = None, is_mask: bool = False
+    ) -> None:
+        self.grid, self.paths, self.move = grid, tuple(paths), move or Move()
+        self._bands = [FileBand(path) for path in paths]
+        for band in self._bands:
+            if not grid.may_share_crs(band.grid):
+                raise ResDepthError(
+                    f"{band.header.path}: its CRS is {band.grid.crs_name}, that of the truth "
+                    f"{grid.crs_name}; reproject one of them (gdalwarp -t_srs)"
+                )
+        self._offsets = [None if move else grid.pixel_offset_of(band.grid) for band in self._bands]
+        self.resampling: Resampling = "none"
+        if not all(self._offsets):
+            finer = self._bands[0].grid.gsd < FINER * grid.gsd
+            self.resampling = "nearest" if is_mask else "average" if finer else "bilinear"
+
+    def read(self, window: Window) -> Array:
+        """(height, width) float32, NaN = void."""
+        if self.resampling == "none":
+            values = np.full(window.shape, np.nan, np.float32)
+            for band, offset in zip(self._bands, self._offsets, strict=True):
+                assert offset is not None, "nothing is resampled"
+                _lay_over(values, window, band, offset)
+        else:
+            values = self._resampled(self.grid.crop(window), self.resampling)
+        return values + np.float32(self.move.dz_m) if self.move.dz_m else values
+
+    def on(self, grid: Grid) -> Array:
+        """The same on any other grid, a coarser one say, for looking at."""
+        coarser = grid.gsd > self._bands[0].grid.gsd / FINER
+        method: Method = "nearest" if self.resampling == "nearest" else "average" if coarser else "bilinear"
+        return self._resampled(grid, method) + np.float32(self.move.dz_m)
+
+    def _resampled(self, grid: Grid, method: Method) -> Array:
+        a, b, c, d, e, f = grid.transform
+        # A surface that is moved to the east shows at a place what it had further to the west.
+        moved = replace(grid, transform=(a, b, c - self.move.dx_m, d, e, f - self.move.dy_m))
+        values = read_resampled(self.paths[0], moved, method)
+        for path in self.paths[1:]:
+            more = read_resampled(path, moved, method)
+            values = np.where(np.isnan(values), more, values)
+        return values
+
+
+def _lay_over(values: Array, window: Window, band: FileBand, offset: tuple[int, int]) -> None:
+    """Put what a band has of a window into `values`; the band's first pixel lies at `offset` of the grid."""
+    there = Window(*offset, *band.grid.whole.shape)
+    row, col = max(window.row, there.row), max(window.col, there.col)
+    row_stop, col_stop = min(window.row_stop, there.row_stop), min(window.col_stop, there.col_stop)
+    if row < row_stop and col < col_stop:
+        common = Window(row, col, row_stop - row, col_stop - col)
+        values[common.relative_to(window).slices] = band.read(common.relative_to(there))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A surface to be judged.
+
+    Attributes:
+        name: for people; unique.
+        band: its heights on the truth's grid.
+        source: the file or files it comes from; "" for an array.
+        sha256: of the file; "" where there is none or there are several.
+        resampling: how it comes onto the truth's grid.
+    """
+
+    name: str
+    band: Band
+    source: str = ""
+    sha256: str = ""
+    resampling: Resampling = "none"
+
+
+def open_candidate(name: str, paths: Sequence[Path], grid: Grid, move: Move | None = None) -> Candidate:
+    """A surface from a file, or from files that lie side by side.
+
+    Raises:
+        ResDepthError: if it cannot be read, or its CRS is not that of the truth.
+    """
+    band = OnGrid(paths, grid, move=move)
+    source = ", ".join(str(path) for path in paths)
+    return Candidate(name, band, source, sha256_of(paths[0]) if len(paths) == 1 else "", band.resampling)
+
+
+def sha256_of(path: Path) -> str:
+    """Checksum of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_mask(band: Band, window: Window) -> MaskPixels:
+    """Where a mask is 1, and where it is not void."""
+    values = band.read(window)
+    return values == 1, ~np.isnan(values)
+
+
+def read_padded(band: Band, window: Window, margin: int) -> Array:
+    """A window with a margin on all sides, NaN where that lies outside the raster."""
+    around = window.grown(margin, band.grid.whole)
+    values = band.read(around)
+    if around.shape == (window.height + 2 * margin, window.width + 2 * margin):
+        return values
+    above, left = margin - (window.row - around.row), margin - (window.col - around.col)
+    padded = np.full((window.height + 2 * margin, window.width + 2 * margin), np.nan, np.float32)
+    padded[above : above + around.height, left : left + around.width] = values
+    return padded
+
+
+def refuse_foreign_values(masks: Mapping[str, OnGrid]) -> None:
+    """Refuse masks that mark pixels by other numbers than 1, as many programs do with 255.
+
+    Raises:
+        ResDepthError: if none of the pixels that a glance shows is 1, but some are neither 0 nor void.
+    """
+    for name, band in masks.items():
+        whole = band.grid
+        step = max(1.0, max(whole.height, whole.width) / GLANCE_PX)
+        values = band.on(coarser_grid(whole, step))
+        seen = np.unique(values[~np.isnan(values)])
+        if seen.size and 1 not in seen and (seen != 0).any():
+            told = ", ".join(f"{value:g}" for value in seen[:5])
+            raise ResDepthError(
+                f"{band.paths[0]}: the mask {name} has the values {told}{', ...' if seen.size > 5 else ''}; "
+                "1 marks what is inside, 0 what is not (gdal_calc --calc='A>0')"
+            )
+
+
+def coarser_grid(grid: Grid, step: float) -> Grid:
+    """The same area in pixels that are larger by a factor, about, but for fractions of a pixel."""
+    height, width = max(1, round(grid.height / step)), max(1, round(grid.width / step))
+    a, b, c, d, e, f = grid.transform
+    along, down = grid.width / width, grid.height / height
+    return replace(
+        grid, height=height, width=width, transform=(a * along, b * down, c, d * along, e * down, f)
+    )

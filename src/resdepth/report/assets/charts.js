@@ -1,0 +1,127 @@
+// Charts of errors, of all pixels: distribution and classes.
+
+function fillSelect(select, options) {
+  select.replaceChildren(...options.map(([value, text]) => {
+    const option = element("option", text);
+    option.value = value;
+    return option;
+  }));
+}
+
+function shareOf(counts) {
+  const all = counts.reduce((sum, count) => sum + count, 0);
+  return counts.map((count) => (all ? (100 * count) / all : 0));
+}
+
+// From which to which error a histogram is worth showing: what holds all but a hundredth on either side.
+function worthShowing(results) {
+  const ends = results.flatMap(({ edges, counts }) => {
+    const all = counts.reduce((sum, count) => sum + count, 0);
+    let [first, last, low, high] = [0, counts.length - 1, 0, 0];
+    while (first < last && (low += counts[first]) < 0.01 * all) first++;
+    while (last > first && (high += counts[last]) < 0.01 * all) last--;
+    return [Math.abs(edges[first]), Math.abs(edges[last + 1])];
+  });
+  return Math.max(...ends, 0) || 1;
+}
+
+function binsOf(results) {
+  const widths = results.flatMap(({ edges }) => edges.slice(1).map((edge, i) => edge - edges[i]));
+  const [least, most] = [Math.min(...widths), Math.max(...widths)];
+  return most - least < 1e-3 * most ? `per ${Number(most.toPrecision(2))} m` : "in each bin";
+}
+
+const drawDistribution = newest(async (overtaken) => {
+  const key = byId("distribution-class").value;
+  const judged = content.judged.surfaces.filter((surface) => surface.classes[key]?.count);
+  const results = judged.map((surface) => surface.classes[key]);
+  const reach = worthShowing(results);
+  const Plotly = await plotly();
+  if (overtaken()) return;
+  const legends = judged.map(({ name }) => ({ name: plain(name), mode: "lines" }));
+  const bars = results.map(({ edges, counts }, i) => ({
+    ...legends[i], x: edges.slice(0, -1).map((edge, j) => (edge + edges[j + 1]) / 2), y: shareOf(counts),
+    line: { ...styleOf(judged[i].name), shape: "hvh" }, hovertemplate: "%{y:.2f} %",
+  }));
+  const curves = results.map(({ sizes, shares }, i) => ({
+    ...legends[i], x: sizes, y: shares.map((share) => (share === null ? null : 100 * share)),
+    line: styleOf(judged[i].name), hovertemplate: "%{y:.1f} %",
+  }));
+  const height = 330 + legendHeight(byId("curve"), judged.map(({ name }) => name));
+  await Plotly.react("histogram", bars, plotLayout({
+    height, xaxis: axis("error [m]", { range: [-reach, reach], hoverformat: ".2f", ticksuffix: "" }),
+    yaxis: axis(`share of pixels ${binsOf(results)} [%]`, { rangemode: "tozero" }),
+  }), PLOT_CONFIG);
+  await Plotly.react("curve", curves, plotLayout({
+    height, xaxis: axis("absolute error [m]", { range: [0, reach], hoverformat: ".2f" }),
+    yaxis: axis("share of pixels up to it [%]", { range: [0, 101] }),
+  }), PLOT_CONFIG);
+  const pixels = content.judged.classes.find((one) => one.key === key).title;
+  byId("histogram").setAttribute("aria-label", `Histogram of the errors, ${pixels}: ${namesOf(judged)}`);
+  byId("curve").setAttribute("aria-label", `Cumulative curve of the errors, ${pixels}: ${namesOf(judged)}`);
+});
+
+function namesOf(judged) {
+  return judged.map(({ name }) => name).join(", ");
+}
+
+// Titles of classes in lines of at most so many letters.
+function wrapped(text, letters) {
+  const lines = [""];
+  for (const word of text.replace(/(\d) (m|px|%)(?=\s|$)/g, "$1\u00a0$2").split(" ")) {
+    const line = `${lines.at(-1)} ${word}`.trim();
+    if (line.length <= letters || !lines.at(-1)) lines[lines.length - 1] = line;
+    else lines.push(word);
+  }
+  return lines.map(plain).join("<br>");
+}
+
+function barsOf({ name, classes }, key, titles) {
+  const results = content.judged.classes.map((one) => classes[one.key]);
+  const values = results.map((result) => result?.figures[key] ?? null);
+  const reach = (side) => results.map((result, i) => {
+    const ends = result?.intervals[key];
+    if (!ends || ends.includes(null) || values[i] === null) return 0;
+    return Math.max(side ? ends[1] - values[i] : values[i] - ends[0], 0);
+  });
+  const { color } = styleOf(name);
+  return {
+    type: "bar", orientation: "h", name: plain(name), y: titles, x: values, marker: { color },
+    error_x: { type: "data", symmetric: false, array: reach(1), arrayminus: reach(0), color: colour("ink"), thickness: 1.5, width: 3 },
+    hovertemplate: "%{x:.3f} m",
+  };
+}
+
+const drawClasses = newest(async (overtaken) => {
+  const { figures, classes, surfaces: judged } = content.judged;
+  const figure = figures.find((one) => one.key === byId("classes-figure").value);
+  byId("classes-told").textContent = `${figure.title}; ${figure.told}.`;
+  const narrow = byId("bars").clientWidth < 560;
+  const titles = classes.map(({ title }) => wrapped(title, narrow ? 15 : 34));
+  const legend = legendHeight(byId("bars"), judged.map(({ name }) => name));
+  const thick = judged.length > 3 ? 12 : 17;
+  // The first class is the uppermost, and so is the first surface of each.
+  const bars = judged.map((surface) => barsOf(surface, figure.key, titles));
+  const Plotly = await plotly();
+  if (overtaken()) return;
+  await Plotly.react("bars", bars, plotLayout({
+    height: 90 + legend + classes.length * Math.max(26, 10 + thick * judged.length), barmode: "group", bargap: 0.28, hovermode: "closest",
+    xaxis: axis(`${figure.name} [m]`, { rangemode: "tozero" }),
+    yaxis: { ...axis(""), autorange: "reversed", ticksuffix: "  ", gridcolor: "rgba(0,0,0,0)" },
+  }), PLOT_CONFIG);
+  const told = judged.map(({ name, classes: of }) => classes
+    .filter(({ key }) => of[key]?.figures[figure.key] != null)
+    .map(({ key, title }) => `${title} ${of[key].figures[figure.key].toFixed(2)} m`).join(", ")
+    .replace(/^/, `${name}: `));
+  byId("bars").setAttribute("aria-label", `${figure.name} by class. ${told.join(". ")}`);
+});
+
+function setUpCharts() {
+  if (!content.judged) return [];
+  const { classes, figures } = content.judged;
+  fillSelect(byId("distribution-class"), classes.map(({ key, title }) => [key, title]));
+  fillSelect(byId("classes-figure"), figures.map(({ key, title }) => [key, title]));
+  byId("distribution-class").addEventListener("change", drawDistribution);
+  byId("classes-figure").addEventListener("change", drawClasses);
+  return [drawDistribution, drawClasses];
+}

@@ -1,0 +1,178 @@
+"""A judgement as tables of text: for the terminal, Markdown, CSV and pages."""
+
+import csv
+import io
+import math
+
+from resdepth.judge.intervals import FIGURES
+from resdepth.judge.judgement import OVERALL, ClassResult, Judgement, SurfaceResult
+from resdepth.report.table import markdown
+
+Rows = list[list[str]]
+
+SUMMARY = (
+    ("MAE", "mae"), ("RMSE", "rmse"), ("MedAE", "absolute_median"), ("NMAD", "nmad"), ("LE90", "le90"),
+    ("bias", "bias"),
+)  # fmt: skip
+GAINS = ("better", "worse")
+NONE = "--"
+# Columns of the CSV file: the name and where it comes from. Metres, shares from 0 to 1, degrees.
+OF_CLASS = ("truth_pixels", "coverage", "better", "worse")
+OF_STATISTICS = (
+    "count", "bias", "median", "mae", "rmse", "absolute_median", "nmad", "le68", "le90", "le95", "within_05",
+    "within_1", "within_2", "minimum", "maximum", "nmad_resdepth_2022",
+)  # fmt: skip
+OF_SHAPE = ("gradient", "normal_deg", "roughness_m", "truth_roughness_m")
+
+
+def summary_rows(judgement: Judgement) -> Rows:
+    """The figures that matter most over all pixels, a row for each surface."""
+    with_initial = _has_initial(judgement)
+    head = ["surface", *_heads(), "within 1 m", "coverage", *(GAINS if with_initial else ())]
+    rows = [head]
+    for surface in judgement.surfaces.values():
+        result = surface.classes[OVERALL]
+        shares = [_percent(result.statistics.within_1), _percent(result.coverage)]
+        rows.append([surface.name, *_figures(result), *shares, *(_gains(result) if with_initial else ())])
+    return rows
+
+
+def class_rows(judgement: Judgement) -> Rows:
+    """The same for every class that has pixels: a row for each class and surface."""
+    with_initial = _has_initial(judgement)
+    rows = [["pixels", "surface", "n", *_heads(), *(GAINS if with_initial else ())]]
+    for name, title in judgement.titles.items():
+        for surface in judgement.surfaces.values():
+            result = surface.classes.get(name)  # runs that are compared may differ in their classes
+            if result is not None and result.truth_pixels:
+                row = [title, surface.name, f"{result.statistics.count:,}", *_figures(result)]
+                rows.append([*row, *(_gains(result) if with_initial else ())])
+    return rows
+
+
+def _heads() -> list[str]:
+    return [f"{label} [m]" for label, _ in SUMMARY]
+
+
+def _figures(result: ClassResult) -> list[str]:
+    return [_with_interval(result, field) for _, field in SUMMARY]
+
+
+def _gains(result: ClassResult) -> list[str]:
+    return [_percent(result.better), _percent(result.worse)]
+
+
+def _has_initial(judgement: Judgement) -> bool:
+    return any(surface.classes[OVERALL].better is not None for surface in judgement.surfaces.values())
+
+
+def shape_rows(judgement: Judgement) -> Rows:
+    """Shape, edges and shift of each surface."""
+    head = [
+        "surface", "gradient error [m/m]", "normals off by [°]", "roughness [m]", "the truth's [m]",
+        "edges off by, median [m]", "NMAD [m]", "edges found", "shift east, north, up [m]",
+    ]  # fmt: skip
+    rows = [head]
+    for surface in judgement.surfaces.values():
+        shape = surface.classes[OVERALL].shape
+        rows.append(
+            [
+                surface.name,
+                _metres(shape.gradient),
+                f"{shape.normal_deg:.1f}" if math.isfinite(shape.normal_deg) else NONE,
+                _metres(shape.roughness_m),
+                _metres(shape.truth_roughness_m),
+                *_edges(surface),
+                _shift(surface),
+            ]
+        )
+    return rows
+
+
+def _edges(surface: SurfaceResult) -> list[str]:
+    if surface.outlines is None:
+        return [NONE] * 3
+    found = surface.outlines.statistics
+    return [_signed(found.median), _metres(found.nmad), _percent(surface.outlines.found)]
+
+
+def _shift(surface: SurfaceResult) -> str:
+    shift = surface.shift
+    told = ", ".join(_signed(one) for one in (shift.dx_m, shift.dy_m, shift.dz_m))
+    return f"{told} (applied)" if shift.applied else told
+
+
+def _with_interval(result: ClassResult, field: str) -> str:
+    """The figure, and how far its interval reaches: "0.41 ±0.02"."""
+    value = getattr(result.statistics, field)
+    shown = _signed(value) if field == "bias" else _metres(value)
+    if field not in result.intervals or not math.isfinite(value):
+        return shown
+    low, high = result.intervals[field]
+    return f"{shown} ±{(high - low) / 2:.2f}"
+
+
+def _metres(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else NONE
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}" if math.isfinite(value) else NONE
+
+
+def _percent(share: float | None) -> str:
+    return NONE if share is None or not math.isfinite(share) else f"{100 * share:.1f} %"
+
+
+def markdown_report(judgement: Judgement) -> str:
+    """All tables, and how they came about."""
+    parts = [
+        "# Surfaces against the truth",
+        markdown(summary_rows(judgement)),
+        "## By class",
+        markdown(class_rows(judgement), text_columns=2),
+        "## Shape, edges, shift",
+        markdown(shape_rows(judgement)),
+        "## How",
+        "\n".join(f"- {name}: {text}" for name, text in told_facts(judgement).items()),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def told_facts(judgement: Judgement) -> dict[str, str]:
+    """The provenance, and what the figures mean."""
+    facts = dict(judgement.facts)
+    facts["Intervals"] = (
+        f"±: half the width of the middle 95 % of figures from blocks of {judgement.block_m:g} m, drawn with "
+        f"replacement ({judgement.blocks} blocks)"
+        if any(surface.classes[OVERALL].intervals for surface in judgement.surfaces.values())
+        else f"none: {judgement.blocks} blocks of {judgement.block_m:g} m are too few for a bootstrap"
+    )
+    facts["Quantiles"] = "exact" if judgement.exact else "to 0.05 mm (above 6.5 m: to 8 millionths)"
+    facts["Shift"] = "what would move a surface onto the truth (Nuth & Kääb 2011)"
+    if _has_initial(judgement):
+        facts["Better, worse"] = "pixels whose error became smaller, larger by more than 10 cm"
+    return facts
+
+
+def csv_text(judgement: Judgement) -> str:
+    """A row for each surface and class with every figure; nothing where it is unknown."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    limits = [f"{name}_{end}" for name in FIGURES for end in ("low", "high")]
+    writer.writerow(["surface", "class", *OF_CLASS, *OF_STATISTICS, *limits, *OF_SHAPE])
+    for surface in judgement.surfaces.values():
+        for name, result in surface.classes.items():
+            values: list[object] = [getattr(result, one) for one in OF_CLASS]
+            values += [getattr(result.statistics, one) for one in OF_STATISTICS]
+            for figure in FIGURES:
+                values += result.intervals.get(figure, (None, None))
+            values += [getattr(result.shape, one) for one in OF_SHAPE]
+            writer.writerow([surface.name, name, *map(_cell, values)])
+    return buffer.getvalue()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.9g}"
+    return "" if value is None else value

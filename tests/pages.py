@@ -1,0 +1,109 @@
+"""A small scene and a judgement of it, as pages show them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from conftest import GSD, ORIGIN, make_heights
+from resdepth.grid import Grid, find_crs
+from resdepth.judge.figures import statistics
+from resdepth.judge.judgement import (
+    OVERALL,
+    ClassResult,
+    Histogram,
+    Judgement,
+    ShapeErrors,
+    Shift,
+    SurfaceResult,
+)
+from resdepth.report.page import PageContent, Table, write_page
+from resdepth.report.views import Array, Read
+
+HEIGHT, WIDTH = 200, 240
+WKT, CRS_NAME = find_crs("EPSG:32632")
+TITLES = {OVERALL: "all pixels", "building": "buildings", "terrain": "terrain without water and forest"}
+EDGES = np.linspace(-5, 5, 101)
+SIZES = np.linspace(0, 5, 101)
+
+
+def grid_of(height: int, width: int, gsd: float = GSD) -> Grid:
+    return Grid(height, width, (gsd, 0, ORIGIN[0], 0, -gsd, ORIGIN[1]), WKT, CRS_NAME)
+
+
+def reader(values: Array, grid: Grid) -> Read:
+    """The nearest pixels of an array, whatever grid is asked for."""
+
+    def read(there: Grid) -> Array:
+        a, _, x, _, e, y = there.transform
+        cols = (x + a * (np.arange(there.width) + 0.5) - grid.transform[2]) / grid.transform[0]
+        rows = (y + e * (np.arange(there.height) + 0.5) - grid.transform[5]) / grid.transform[4]
+        return values[np.ix_(rows.astype(int), cols.astype(int))]
+
+    return read
+
+
+def judged_class(errors: Array) -> ClassResult:
+    found = statistics(errors)
+    known = np.abs(errors[np.isfinite(errors)])
+    shares = tuple(float((known <= size).mean()) if known.size else float("nan") for size in SIZES)
+    counts, _ = np.histogram(errors[np.isfinite(errors)], EDGES)
+    return ClassResult(
+        statistics=found,
+        truth_pixels=errors.size,
+        coverage=1.0,
+        intervals={
+            name: (0.9 * getattr(found, name), 1.1 * getattr(found, name)) for name in ("mae", "rmse")
+        },
+        shape=ShapeErrors(*[float("nan")] * 4),
+        better=None,
+        worse=None,
+        histogram=Histogram(tuple(EDGES), tuple(int(n) for n in counts), tuple(SIZES), shares),
+    )
+
+
+def judgement_of(surfaces: Mapping[str, Array], truth: Array) -> Judgement:
+    building = truth > np.nanmedian(truth) + 3
+    inside = {OVERALL: np.isfinite(truth), "building": building, "terrain": ~building}
+    results = {
+        name: SurfaceResult(
+            name, f"{name}.tif", "", "none", Shift(0, 0, 0, 0, applied=False), None,
+            {kind: judged_class((heights - truth)[where]) for kind, where in inside.items()},
+        )
+        for name, heights in surfaces.items()
+    }  # fmt: skip
+    return Judgement(results, next(iter(surfaces)), TITLES, {}, GSD**2, 25.0, 40, exact=True)
+
+
+def made_surfaces() -> dict[str, Array]:
+    """Before, after, truth; the truth has a void."""
+    truth, initial = make_heights(3, HEIGHT, WIDTH)
+    rng = np.random.default_rng(4)
+    refined = (truth + rng.normal(0, 0.1, truth.shape)).astype(np.float32)
+    truth[:20, :30] = np.nan
+    return {"Initial DSM": initial, "Refined DSM": refined, "Truth": truth}
+
+
+def made_content(**changes: object) -> PageContent:
+    """A page of everything."""
+    surfaces, grid = made_surfaces(), grid_of(HEIGHT, WIDTH)
+    image = np.hypot(*np.indices((HEIGHT, WIDTH))).astype(np.float32)
+    truth = surfaces["Truth"]
+    content = {
+        "title": "Surfaces & a truth",
+        "lead": "What there is to be seen.",
+        "grid": grid,
+        "surfaces": {name: reader(heights, grid) for name, heights in surfaces.items()},
+        "reference": "Truth",
+        "images": {"Ortho-image 1": reader(image, grid)},
+        "masks": {"Buildings": reader((truth > 404).astype(np.float32), grid)},
+        "tables": [Table("All pixels", [["surface", "MAE [m]"], ["Initial DSM", "0.48"]], "In metres.")],
+        "judgement": judgement_of({name: surfaces[name] for name in ("Initial DSM", "Refined DSM")}, truth),
+        "facts": {"Model": "town-stereo"},
+    }
+    return PageContent(**(content | changes))
+
+
+def written(folder: Path, content: PageContent, name: str = "page.html") -> Path:
+    write_page(folder / name, content)
+    return folder / name

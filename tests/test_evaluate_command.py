@@ -1,0 +1,199 @@
+"""`resdepth evaluate` and `resdepth compare`: from rasters to a folder that explains how good they are."""
+
+import csv
+import json
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from conftest import MadeScene, make_model, read_raster, write_raster
+from resdepth import save_model, test
+from resdepth.cli import main
+
+
+def command(*arguments: Any) -> Result:
+    return CliRunner().invoke(main, [str(one) for one in arguments])
+
+
+def evaluated(scene: MadeScene, *options: Any, dsm: str = "initial.tif", output: str = "judged") -> Result:
+    return command(
+        "evaluate", scene.path(dsm), "--truth", scene.path("truth.tif"), "-o", scene.folder / output, *options
+    )
+
+
+@pytest.fixture
+def refined(scene: MadeScene) -> Path:
+    """Half as wrong as the initial DSM."""
+    half = np.where(np.isnan(scene.truth), scene.initial, (scene.initial + scene.truth) / 2)
+    return write_raster(scene.folder / "refined.tif", half.astype(np.float32), nodata=-9999)
+
+
+def test_a_folder_with_everything_comes_of_it(scene: MadeScene, refined: Path) -> None:
+    masks = [f"--mask={name}={scene.path(f'mask_{name}.tif')}" for name in ("building", "water", "forest")]
+    done = evaluated(scene, "--initial", scene.path("initial.tif"), *masks, dsm="refined.tif")
+    assert done.exit_code == 0, done.output
+    folder = scene.folder / "judged"
+    written = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert written == {
+        "evaluation.html", "evaluation.json", "evaluation.csv", "evaluation.md", "statistics_refined.txt",
+        "errors_initial.tif", "errors_initial.qml", "errors_refined.tif", "errors_refined.qml",
+        *(f"figures/{name}.png" for name in (
+            "hillshade_initial", "hillshade_refined", "hillshade_truth", "errors_initial", "errors_refined",
+            "distribution", "classes",
+        )),
+    }  # fmt: skip
+    found = json.loads((folder / "evaluation.json").read_text())
+    assert list(found["surfaces"]) == ["initial", "refined"]
+    errors = (read_raster(refined) - scene.truth)[np.isfinite(scene.truth)].astype(np.float64)
+    overall = found["surfaces"]["refined"]["classes"]["overall"]
+    assert overall["statistics"]["mae"] == pytest.approx(np.abs(errors).mean(), rel=1e-6)
+    assert overall["better"] > 0.5
+    assert overall["worse"] == 0
+    assert f"{np.abs(errors).mean():.2f}" in done.stdout
+    assert "evaluation.html" in done.stdout
+
+
+def test_the_rasters_of_errors_are_surface_minus_truth(scene: MadeScene) -> None:
+    assert evaluated(scene, "--region", "vertical:1").exit_code == 0
+    with rasterio.open(scene.folder / "judged" / "errors_initial.tif") as dataset:
+        errors = dataset.read(1, masked=True).filled(np.nan)
+        assert dataset.bounds.left == 465000 + 16
+    np.testing.assert_array_equal(errors, (scene.initial - scene.truth)[:, 32:64])
+
+
+def test_the_table_for_spreadsheets_has_a_row_for_each_surface_and_class(scene: MadeScene) -> None:
+    evaluated(scene, "--mask", f"building={scene.path('mask_building.tif')}")
+    rows = list(csv.DictReader((scene.folder / "judged" / "evaluation.csv").read_text().splitlines()))
+    assert {row["class"] for row in rows} >= {"overall", "building", "terrain", "edge", "slope_1"}
+    assert all(float(row["mae"]) > 0 for row in rows if int(row["count"]))
+    assert all(row["mae"] == "" for row in rows if not int(row["count"]))
+
+
+def test_styles_can_be_read_and_pictures_have_content(scene: MadeScene) -> None:
+    evaluated(scene)
+    folder = scene.folder / "judged"
+    style = ET.parse(folder / "errors_initial.qml")
+    values = [float(item.get("value", "nan")) for item in style.iter("item")]
+    assert values == sorted(values)
+    assert values[0] == -values[-1]
+    for path in (folder / "figures").iterdir():
+        assert np.asarray(Image.open(path).convert("L")).std() > 5, path
+
+
+def test_two_surfaces_stand_side_by_side_by_their_names(scene: MadeScene, refined: Path) -> None:
+    done = command(
+        "evaluate", f"ours={refined}", scene.path("initial.tif"), "--truth", scene.path("truth.tif"), "-o",
+        scene.folder / "judged", "--no-rasters",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert re.findall(r"^\| (\w+)", done.stdout, re.MULTILINE) == ["surface", "ours", "initial"]
+    assert not list((scene.folder / "judged").glob("errors_*.tif"))
+
+
+def test_an_earlier_evaluation_is_not_overwritten_silently(scene: MadeScene) -> None:
+    assert evaluated(scene).exit_code == 0
+    again = evaluated(scene)
+    assert again.exit_code == 2
+    assert "--overwrite" in again.output
+    assert evaluated(scene, "--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["none.tif"], "none.tif: no such file"),
+        (["imagelist.txt"], "cannot be read as a raster"),
+        (["far.tif"], "has no height where the truth is known"),
+        (["void.tif"], "void"),
+        (["other_crs.tif"], "EPSG:32633"),
+        (["initial.tif", "initial.tif"], "another DSM is called 'initial'"),
+        (["initial=truth.tif", "--initial", "initial.tif"], "another name"),
+        (["initial.tif", "--threshold", "0.000001"], "above the threshold"),
+        (["initial.tif", "--mask", "water"], "NAME=FILE"),
+        (["initial.tif", "--mask", "water=none.tif"], "none.tif: no such file"),
+        (["initial.tif", "--mask", "water=coded.tif"], "has the values 7"),
+        (["initial.tif", "--mask", "ground_truth=zeros.tif"], "masked, everywhere"),
+        (["initial.tif", "--region", "nowhere"], "region"),
+        (["initial.tif", "--region", "0,0,1,1"], "no pixel"),
+        (["initial.tif", "--ground", "none.tif"], "none.tif"),
+        (["initial.tif", "--threshold", "-1"], "threshold"),
+    ],
+)
+def test_bad_input_is_told_and_nothing_is_left(
+    scene: MadeScene, monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str
+) -> None:
+    monkeypatch.chdir(scene.folder)
+    shape = scene.truth.shape
+    write_raster(Path("far.tif"), scene.initial, origin=(0, 0))
+    write_raster(Path("void.tif"), np.full(shape, np.nan, np.float32))
+    write_raster(Path("other_crs.tif"), scene.initial, crs="EPSG:32633")
+    write_raster(Path("coded.tif"), np.full(shape, 7, np.uint8))
+    write_raster(Path("zeros.tif"), np.zeros(shape, np.uint8))
+    done = command("evaluate", *arguments, "--truth", "truth.tif", "-o", "judged")
+    assert done.exit_code == 2, done.output
+    assert told in " ".join(done.output.split())
+    assert not list(Path().glob("judged/*"))
+
+
+def test_constant_rasters_have_figures(scene: MadeScene) -> None:
+    write_raster(scene.folder / "truth.tif", np.full(scene.truth.shape, 5, np.float32))
+    write_raster(scene.folder / "flat.tif", np.full(scene.truth.shape, 7, np.float32))
+    done = evaluated(scene, dsm="flat.tif")
+    assert done.exit_code == 0, done.output
+    overall = json.loads((scene.folder / "judged" / "evaluation.json").read_text())["surfaces"]["flat"]
+    assert overall["classes"]["overall"]["statistics"]["bias"] == 2
+    assert overall["shift"]["dx_m"] is None
+    assert overall["shift"]["dz_m"] == -2
+
+
+def test_runs_are_compared_on_one_page(scene: MadeScene, refined: Path) -> None:
+    initial = ["--initial", scene.path("initial.tif")]
+    evaluated(scene, *initial, dsm="refined.tif", output="one")
+    evaluated(scene, *initial, dsm="ortho1.tif", output="other")
+    page = scene.folder / "compared.html"
+    done = command("compare", scene.folder / "one", scene.folder / "other" / "evaluation.json", "-o", page)
+    assert done.exit_code == 0, done.output
+    assert re.findall(r"^\| (\w+)", done.stdout, re.MULTILINE) == ["surface", "initial", "one", "other"]
+    assert "same truth" in page.read_text()
+    again = command("compare", scene.folder / "one", "-o", page)
+    assert again.exit_code == 2
+    assert "--overwrite" in again.output
+
+
+def test_runs_that_cannot_be_compared_are_told(scene: MadeScene, caplog: pytest.LogCaptureFixture) -> None:
+    evaluated(scene, output="all")
+    evaluated(scene, "--region", "vertical:1", output="stripe")
+    done = command("compare", scene.folder / "all", scene.folder / "stripe", "-o", scene.folder / "c.html")
+    assert done.exit_code == 0, done.output
+    assert "Region differs" in caplog.text
+    assert "Region differs" in (scene.folder / "c.html").read_text()
+
+
+@pytest.mark.parametrize("run", ["nothing", "truth.tif", "empty"])
+def test_what_is_no_run_cannot_be_compared(scene: MadeScene, run: str) -> None:
+    (scene.folder / "empty").mkdir()
+    done = command("compare", scene.path(run), "-o", scene.folder / "c.html")
+    assert done.exit_code == 2
+    assert run in done.output
+    assert not (scene.folder / "c.html").exists()
+
+
+def test_the_test_command_makes_the_page_and_runs_of_it_can_be_compared(scene: MadeScene) -> None:
+    save_model(make_model(), scene.folder / "model.safetensors")
+    config = scene.test_config({"path": scene.path("model.safetensors")}, output={"report": True})
+    test(scene.write(config))
+    folder = scene.folder / "results" / "small"
+    page = (folder / "evaluation.html").read_text()
+    assert "Stereopair_0_1" in page
+    assert "all pairs" in page
+    assert (folder / "Stereopair_0_1" / "initial_prediction.qml").is_file()
+    done = command("compare", folder, "-o", scene.folder / "c.html")
+    assert done.exit_code == 0, done.output
+    assert "Stereopair_1_2" in done.stdout
