@@ -8,7 +8,7 @@ STYLE ?= any
 DATA ?= ../shared/data
 REFERENCE ?= ../shared/reference
 
-.PHONY: help setup test lint types layers unit browser demo real bench scaling simulation accuracy docs clean
+.PHONY: help setup test lint types layers unit browser demo real bench scaling judging simulation accuracy docs clean
 
 help:  ## show what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -61,6 +61,9 @@ bench: setup  ## speed against the published way, in one run
 
 scaling: setup  ## what 100,000 blocks cost a cluster besides computing; writes docs/scaling.md
 	$(BIN)/python benchmarks/scaling.py
+
+judging: setup  ## how long judging 400 million pixels takes; writes docs/judging.md
+	$(BIN)/python benchmarks/judging.py
 
 simulation: setup  ## simulated scenes beside real ones (DATA=folder); writes docs/simulation.md
 	$(BIN)/python benchmarks/simulation.py $(DATA)

@@ -54,6 +54,18 @@ def test_the_scaling_benchmark_refines_many_blocks_and_writes_its_page(tmp_path:
     assert "nan" not in text
 
 
+def test_the_judging_benchmark_judges_and_writes_its_page(tmp_path: Path) -> None:
+    page = tmp_path / "judging.md"
+    command = [sys.executable, str(BENCHMARKS / "judging.py"), "--side", "600", "--output", str(page)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["nmad"] > 0.4
+    text = page.read_text(encoding="utf-8")
+    assert "| pixels | 600 x 600" in text
+    assert "{" not in text
+    assert "nan" not in text
+
+
 def test_the_accuracy_protocol_trains_and_judges_on_unseen_towns(tmp_path: Path) -> None:
     """`make accuracy`, on towns and a network of the smallest size."""
     page = tmp_path / "accuracy.md"

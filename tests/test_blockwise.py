@@ -25,7 +25,7 @@ from resdepth.scene import Scene, ViewSet
 from resdepth.windows import Window, aligned, even_blocks
 
 TILE = 32
-HEIGHT, WIDTH = 150, 170
+HEIGHT, WIDTH = 150, 230
 PAIR: ViewSet = (0, 1)
 CENTIMETRE = 0.01
 SETS = ((0, 1), (1, 2), (0, 2))
@@ -101,8 +101,8 @@ def test_a_sub_window_is_refined_as_within_the_whole(refiner: Refiner, region: W
 
 def test_overlapping_rasters_meet_within_a_centimetre(refiner: Refiner) -> None:
     """Each knows what the network and the reference look at beyond the common border."""
-    context = refiner.model.architecture.halo_px + 3 * TILE // 2
-    border = 85
+    context = refiner.model.architecture.halo_px + 5 * TILE // 2
+    border = 115
     left = scene_at(0, 0, width=border + context)
     right = scene_at(0, border - context, width=WIDTH - border + context)
     whole = all_blocks(work_on(scene_at(0, 0)), refiner, 64).heights
@@ -113,7 +113,7 @@ def test_overlapping_rasters_meet_within_a_centimetre(refiner: Refiner) -> None:
 
 def test_a_raster_cut_at_any_pixel_has_the_same_heights_inside(refiner: Refiner) -> None:
     whole = all_blocks(work_on(scene_at(0, 0)), refiner, 64).heights
-    inner = refiner.model.architecture.halo_px + 3 * TILE // 2
+    inner = refiner.model.architecture.halo_px + 5 * TILE // 2
     for row, col in ((1, 0), (3, 5), (7, 2)):
         part = all_blocks(work_on(scene_at(row, col, HEIGHT - row, WIDTH - col)), refiner, 64).heights
         np.testing.assert_allclose(part[inner:, inner:], whole[row + inner :, col + inner :], atol=CENTIMETRE)

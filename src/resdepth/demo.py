@@ -7,30 +7,33 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from resdepth.atomic import write_json
 from resdepth.errors import InputProblems, Problem, ResDepthError
 from resdepth.evaluation import Evaluation
-from resdepth.judge.judgement import OVERALL
+from resdepth.judge.judgement import OVERALL, Judgement
+from resdepth.judge.stored import read_judgement
 from resdepth.lists import read_image_list
 from resdepth.paths import read_text
 from resdepth.pretrained import TOWN_STEREO
 from resdepth.raster import read_header
-from resdepth.report.page import PageContent, Table, reading, write_page
+from resdepth.report.judged_page import tables_of
+from resdepth.report.page import PageContent, reading, write_page
 from resdepth.simulate.dataset import MODEL, largest_tile
 from resdepth.simulate.settings import AnyStyle, SimulateConfig, TownSettings
 from resdepth.simulate.simulation import simulate
 from resdepth.workflows import PairResult, test
+from resdepth.workflows.evaluating import JSON
+from resdepth.workflows.judging import REFINED
 from resdepth.workflows.simulating import scene_facts
 
 logger = logging.getLogger(__name__)
 
 SIZE_PX = 1024
 PAGE = "demo.html"
-COLUMNS = (("MAE", "mae"), ("RMSE", "rmse"), ("MedAE", "absolute_median"), ("NMAD", "nmad"))
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,7 @@ def _page(found: _OwnData, result: PairResult, folder: Path) -> PageContent:
     record = folder / "scene.json"
     if record.exists():
         facts |= scene_facts(json.loads(read_text(record)))
-    table = _table(result.evaluation)
+    judgement = None if found.truth is None else _judgement(result)
     return PageContent(
         title="A surface model, refined",
         lead=headline(result.evaluation),
@@ -221,10 +224,21 @@ def _page(found: _OwnData, result: PairResult, folder: Path) -> PageContent:
         surfaces={name: reading(path, "average") for name, path in surfaces.items()},
         reference="Initial DSM" if found.truth is None else "Truth",
         images={f"Ortho-image {name}": reading(by_name[name], "average") for name in pair},
-        tables=[Table("Errors before and after", table)] if table else [],
+        tables=[] if judgement is None else tables_of(judgement),
+        judgement=judgement,
         facts=facts,
         difference="change" if found.truth is None else "error",
     )
+
+
+def _judgement(result: PairResult) -> Judgement:
+    """What `test` found, by the names of the page."""
+    stored = read_judgement(result.predictions[0].parents[1] / JSON)
+    names = {stored.initial: "Initial DSM", result.views or REFINED: "Refined DSM"}
+    surfaces = {
+        title: replace(stored.surfaces[name], name=title) for name, title in names.items() if name is not None
+    }
+    return replace(stored, surfaces=surfaces, initial="Initial DSM")
 
 
 def headline(evaluation: Evaluation | None) -> str:
@@ -234,17 +248,3 @@ def headline(evaluation: Evaluation | None) -> str:
     before, after = evaluation.initial[OVERALL].mae, evaluation.refined[OVERALL].mae
     change = 100 * (after / before - 1)
     return f"The mean absolute error goes from {before:.2f} m to {after:.2f} m ({change:+.0f} %)."
-
-
-def _table(evaluation: Evaluation | None) -> list[list[str]]:
-    """Before and after by class of objects, head first; metres."""
-    if evaluation is None or evaluation.initial is None:
-        return []
-    rows = [["Pixels", *(f"{label} {when} [m]" for label, _ in COLUMNS for when in ("before", "after"))]]
-    for name, after in evaluation.refined.items():
-        if after.count:
-            figures = [
-                f"{getattr(of, key):.2f}" for _, key in COLUMNS for of in (evaluation.initial[name], after)
-            ]
-            rows.append([name.replace("_", " "), *figures])
-    return rows

@@ -12,6 +12,7 @@ from resdepth.windows import Window
 
 # Two grids are the same if their corners agree within this share of a pixel.
 CORNER_TOLERANCE_PX = 0.01
+METRES_PER_DEGREE = 111_195.0  # on a sphere as large as the Earth
 # Rounds an origin between two pixels of the map's lattice: an irrational share, which no grid in use
 # has, or rounding errors would decide.
 _BETWEEN_PX = 0.41421356237
@@ -53,6 +54,17 @@ class Grid:
     def gsd(self) -> float:
         """Side of a pixel in map units."""
         return float(np.sqrt(self.pixel_area))
+
+    @property
+    def gsd_m(self) -> float:
+        """Side of a pixel in metres; about, where coordinates are angles. An unknown unit is a metre."""
+        unit = metres_per_unit(self.crs) if self.crs else 1.0
+        if unit is not None:
+            return self.gsd * unit
+        _, south, _, north = self.bounds
+        return float(
+            self.gsd * METRES_PER_DEGREE * np.sqrt(max(np.cos(np.radians((south + north) / 2)), 0.01))
+        )
 
     def map_position(self, row: float, col: float) -> tuple[float, float]:
         """Map coordinates (x, y) of a pixel corner."""

@@ -3,7 +3,8 @@
 The published method subtracts from each tile its own mean height, so a pixel's result depends on the tile it
 lies in. Here the mean over a window twice as wide as these tiles is taken around the nodes of a lattice,
 which is fixed on the map, and between the nodes it is interpolated: no tile, no raster's origin and no order
-of work matters. docs/refine.md tells what was measured about it.
+of work matters. Beside a ravine such a mean lies below the plateau; so the nodes are corrected for what the
+terrain's curvature does to it. docs/refine.md tells what was measured about it.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ from resdepth.windows import Window, aligned
 Array = NDArray[np.float32]
 
 NODES_PER_SPAN = 4
+# Of terrain c x^2, the mean over a span of 4 steps h and the interpolation between nodes lie above it by
+# 3/2 c h^2 (4/3 and, on average, 1/6); the second difference over REACH steps to both sides is 8 c h^2.
+REACH = 2
+CURVATURE = 3 / 16
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class Reference:
     def needs(self, window: Window) -> Window:
         """The heights that count for a window, in the pixels of the map's lattice."""
         around = aligned(window, self.step)
-        margin = self.span // 2
+        margin = self.span // 2 + REACH * self.step
         return Window(
             around.row - margin,
             around.col - margin,
@@ -61,6 +66,7 @@ class Reference:
         total, count = _windowed(sums, in_window), _windowed(counts, in_window)  # a row more than cells
         has_heights = count > 0
         mean = np.where(has_heights, total / np.maximum(count, 1), 0.0)
+        mean, has_heights = _uncurved(mean, has_heights)
         rows = _weights(window.row - around.row, window.height, step, len(mean))
         cols = _weights(window.col - around.col, window.width, step, mean.shape[1])
         if has_heights.all():
@@ -112,6 +118,18 @@ def _windowed(cells: NDArray[np.float64], n: int) -> NDArray[np.float64]:
             ends, range(ends.shape[axis] - n), axis=axis
         )
     return cells
+
+
+def _uncurved(
+    mean: NDArray[np.float64], known: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The nodes without REACH at each end, and without what curvature adds to them, where neighbours tell."""
+    inner, behind, ahead = slice(REACH, -REACH), slice(None, -2 * REACH), slice(2 * REACH, None)
+    corrected = mean[inner, inner].copy()
+    for before, after in (((behind, inner), (ahead, inner)), ((inner, behind), (inner, ahead))):
+        bent = mean[before] + mean[after] - 2 * mean[inner, inner]
+        corrected -= np.where(known[before] & known[after], CURVATURE * bent, 0.0)
+    return corrected, known[inner, inner]
 
 
 def _weights(first: int, length: int, step: int, nodes: int) -> NDArray[np.float64]:

@@ -117,7 +117,7 @@ def judge(
         titles=titles,
         facts=dict(facts or {}),
         pixel_area_m2=case.truth.grid.pixel_area,
-        block_m=side * case.truth.grid.gsd,
+        block_m=side * case.truth.grid.gsd_m,
         blocks=max(len(one.blocks) for one in everywhere),
         exact=all(one.tally.is_exact for one in everywhere),
     )
@@ -182,7 +182,7 @@ def _count_band(
 
 
 def _scenery(case: Case, window: Window) -> Scenery:
-    gsd = case.truth.grid.gsd
+    gsd = case.truth.grid.gsd_m
     margin = max(BUILDING_DILATION_PX, MARGIN_PX, round(EDGE_M / gsd), margin_px(gsd))
     truth = read_padded(case.truth, window, margin)
     judged = ~np.isnan(truth)

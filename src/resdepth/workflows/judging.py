@@ -11,9 +11,9 @@ import numpy as np
 from resdepth.errors import ResDepthError
 from resdepth.evaluation import Evaluation, evaluation_of
 from resdepth.geotiff import new_geotiff
-from resdepth.grid import Bounds, Grid
+from resdepth.grid import Bounds, Grid, metres_per_unit
 from resdepth.judge.coregistration import estimate_shift
-from resdepth.judge.judgement import Judgement, Shift
+from resdepth.judge.judgement import NO_SHIFT, Judgement, Shift
 from resdepth.judge.judging import Case, Sink, demand_pixels, judge
 from resdepth.judge.regions import Area, find_area
 from resdepth.judge.surfaces import Candidate, Move, OnGrid, open_candidate, refuse_foreign_values, sha256_of
@@ -113,6 +113,12 @@ def _opened(wish: Wish) -> tuple[Case, str]:
             raise ResDepthError(f"{path}: {why_no_file(path)}")
     truth = FileBand(wish.truth)
     grid = truth.grid
+    in_degrees = bool(grid.crs) and metres_per_unit(grid.crs) is None
+    if in_degrees and not wish.lenient:
+        raise ResDepthError(
+            f"{wish.truth}: its CRS, {grid.crs_name}, has degrees, in which neither shifts nor slopes can be "
+            "told; reproject all rasters to one with metres (gdalwarp -t_srs)"
+        )
     area = Area(wish.windows, told="given windows") if wish.windows else find_area(wish.region, grid)
     masks = {name: _open_mask(path, grid) for name, path in wish.masks.items()}
     if not wish.lenient:
@@ -130,7 +136,7 @@ def _opened(wish: Wish) -> tuple[Case, str]:
         threshold=wish.threshold,
         together=wish.together,
     )
-    shifts = {one.name: _shift_of(one, case) for one in surfaces}
+    shifts = {one.name: NO_SHIFT if in_degrees else _shift_of(one, case) for one in surfaces}
     if wish.align:
         moved = [_moved(one, _parts(named[one.name]), grid, shifts[one.name]) for one in surfaces]
         shifts = {name: replace(shift, applied=shift.pixels > 0) for name, shift in shifts.items()}
