@@ -56,6 +56,7 @@ class Wish:
         threshold: errors above it in absolute value are left out; metres.
         align: move the surfaces onto the truth first (Nuth & Kaab 2011).
         together: name of one more result, over all surfaces but the initial one; "" for none.
+        facts: of one's own for the provenance, name to text.
         lenient: masks may mark by other numbers than 1, and there may be nothing to judge.
     """
 
@@ -69,6 +70,7 @@ class Wish:
     threshold: float | None = None
     align: bool = False
     together: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
     lenient: bool = False
 
 
@@ -218,15 +220,20 @@ def _facts(wish: Wish, case: Case, told_area: str) -> dict[str, str]:
         )
         facts |= {f"{label} of {surface.name}": value for label, value in _origin(wish, surface).items()}
     for name, path in wish.masks.items():
-        facts[f"Mask {name}"] = str(path)
+        facts[f"Mask {name}"] = _with_checksum(path)
     if wish.ground is not None:
-        facts["Ground model"] = str(wish.ground)
+        facts["Ground model"] = _with_checksum(wish.ground)
     facts["Errors"] = "surface minus truth, in metres, where both are known" + (
         "" if wish.threshold is None else f"; those above {wish.threshold:g} m are left out"
     )
     facts["Alignment"] = "moved onto the truth (Nuth & Kääb 2011)" if wish.align else "as they are"
     facts["Software"] = f"resdepth {__version__}"
-    return facts
+    return {**facts, **wish.facts}
+
+
+def _with_checksum(path: Path) -> str:
+    """A file's name and checksum; of a layer in a file only the name."""
+    return f"{path}, SHA-256 {sha256_of(path)}" if path.is_file() else str(path)
 
 
 def _checksum(surface: Candidate) -> str:

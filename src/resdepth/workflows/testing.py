@@ -1,5 +1,6 @@
 """From a test configuration to refined DSMs and their statistics."""
 
+import hashlib
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from resdepth.atomic import atomic_path, write_json
 from resdepth.blending import Strip
 from resdepth.blockwise import Work, refined_strips
 from resdepth.checking import TestArea, TestPlan, plan_test
+from resdepth.checkpoint import fingerprint
 from resdepth.config import TestGeneral
 from resdepth.engine import Refiner, choose_device, choose_precision
 from resdepth.errors import ResDepthError
@@ -125,6 +127,7 @@ def _judged(
         masks={name: _path_of(area.scene.masks[name]) for name in MASKS if name in area.scene.masks},
         windows=tuple(area.regions),
         together=ALL_PAIRS if len(predictions) > 1 else "",
+        facts=_facts(plan, area),
         lenient=True,
     )
     case, judgement = judge_files(wish)
@@ -145,6 +148,18 @@ def _judged(
         logger.info("to look at: %s", folder / PAGE)
         write_judged_page(folder / PAGE, wish, case, judgement, title=f"{area.name}, refined", images=images)
     return judged
+
+
+def _facts(plan: TestPlan, area: TestArea) -> dict[str, str]:
+    """How the surfaces were made, for the provenance."""
+    general = plan.config.general
+    images = ", ".join(f"{index}: {path.name}" for index, path in enumerate(area.scene.image_paths))
+    return {
+        "Model": f"{plan.model.source}, SHA-256 of its weights {fingerprint(plan.model)}",
+        "Configuration": f"{plan.source}, SHA-256 {hashlib.sha256(plan.original).hexdigest()}",
+        "Refined": f"mode {general.mode}, {general.precision}, tiles of {general.tile_size} px",
+        **({"Images": images} if images else {}),
+    }
 
 
 def _path_of(band: Band) -> Path:
