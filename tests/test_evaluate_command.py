@@ -111,9 +111,9 @@ def test_an_earlier_evaluation_is_not_overwritten_silently(scene: MadeScene) -> 
         (["none.tif"], "none.tif: no such file"),
         (["imagelist.txt"], "cannot be read as a raster"),
         (["far.tif"], "has no height where the truth is known"),
-        (["void.tif"], "void"),
+        (["void.tif"], "has no height where the truth is known"),
         (["other_crs.tif"], "EPSG:32633"),
-        (["degrees.tif", "--truth", "degrees.tif"], "has degrees"),
+        (["degrees.tif", "--truth", "degrees.tif"], "has no metres"),
         (["initial.tif", "initial.tif"], "another DSM is called 'initial'"),
         (["initial=truth.tif", "--initial", "initial.tif"], "another name"),
         (["initial.tif", "--threshold", "0.000001"], "above the threshold"),
@@ -121,10 +121,16 @@ def test_an_earlier_evaluation_is_not_overwritten_silently(scene: MadeScene) -> 
         (["initial.tif", "--mask", "water=none.tif"], "none.tif: no such file"),
         (["initial.tif", "--mask", "water=coded.tif"], "has the values 7"),
         (["initial.tif", "--mask", "ground_truth=zeros.tif"], "masked, everywhere"),
-        (["initial.tif", "--region", "nowhere"], "region"),
+        (["initial.tif", "--region", "nowhere"], "give xmin,ymin,xmax,ymax"),
         (["initial.tif", "--region", "0,0,1,1"], "no pixel"),
         (["initial.tif", "--ground", "none.tif"], "none.tif"),
-        (["initial.tif", "--threshold", "-1"], "threshold"),
+        (["initial.tif", "--threshold", "-1"], "not in the range"),
+        (["initial.tif", "--threshold", "nan"], "must be a number above 0"),
+        (["truth.tif"], "as the truth"),
+        (["a b=initial.tif", "a_b=initial.tif"], "files of one name"),
+        (["initial.tif", "--mask", "overall=zeros.tif"], "is a class already"),
+        (["initial.tif", "--mask", "slope_1=zeros.tif"], "is a class already"),
+        (["thin.tif", "--truth", "thin.tif", "--region", "vertical:4"], "too small for a stripe"),
     ],
 )
 def test_bad_input_is_told_and_nothing_is_left(
@@ -136,12 +142,78 @@ def test_bad_input_is_told_and_nothing_is_left(
     write_raster(Path("void.tif"), np.full(shape, np.nan, np.float32))
     write_raster(Path("other_crs.tif"), scene.initial, crs="EPSG:32633")
     write_raster(Path("degrees.tif"), scene.initial, crs="EPSG:4326", gsd=5e-6, origin=(8.5, 47.4))
+    write_raster(Path("thin.tif"), scene.initial[:, :3])
     write_raster(Path("coded.tif"), np.full(shape, 7, np.uint8))
     write_raster(Path("zeros.tif"), np.zeros(shape, np.uint8))
     done = command("evaluate", "--truth", "truth.tif", *arguments, "-o", "judged")
     assert done.exit_code == 2, done.output
     assert told in " ".join(done.output.split())
     assert not list(Path().glob("judged/*"))
+
+
+def test_a_failed_attempt_leaves_the_earlier_evaluation_whole(scene: MadeScene) -> None:
+    assert evaluated(scene).exit_code == 0
+    folder = scene.folder / "judged"
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert evaluated(scene, "--overwrite", "--mask", "water=none.tif").exit_code == 2
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_an_overwritten_evaluation_leaves_nothing_of_other_surfaces(scene: MadeScene, refined: Path) -> None:
+    assert evaluated(scene).exit_code == 0
+    assert evaluated(scene, "--overwrite", dsm="refined.tif").exit_code == 0
+    left = [path.name for path in (scene.folder / "judged").rglob("*initial*")]
+    assert left == []
+
+
+def test_polygons_that_miss_a_part_of_the_page_do_no_harm(scene: MadeScene) -> None:
+    pytest.importorskip("pyogrio")
+    west, north = 465000, 5248000
+    house = [[west, north], [west + 5, north], [west + 5, north - 5], [west, north]]
+    geojson = {
+        "type": "FeatureCollection",
+        "crs": {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32632"}},
+        "features": [
+            {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [house]}}
+        ],
+    }
+    (scene.folder / "houses.geojson").write_text(json.dumps(geojson))
+    done = evaluated(scene, "--region", "vertical:4", "--mask", f"building={scene.path('houses.geojson')}")
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 30), (30, 1)])
+def test_the_smallest_rasters_are_judged(scene: MadeScene, shape: tuple[int, int]) -> None:
+    write_raster(scene.folder / "truth.tif", np.full(shape, 5, np.float32))
+    write_raster(scene.folder / "small.tif", np.full(shape, 6, np.float32))
+    done = evaluated(scene, dsm="small.tif")
+    assert done.exit_code == 0, done.output
+
+
+def test_an_undeclared_nodata_value_is_told(scene: MadeScene, caplog: pytest.LogCaptureFixture) -> None:
+    wrong = scene.initial.copy()
+    wrong[:3] = -3.4e38
+    write_raster(scene.folder / "wrong.tif", wrong)
+    assert evaluated(scene, dsm="wrong.tif").exit_code == 0
+    assert "not declare its nodata value" in caplog.text
+    found = json.loads((scene.folder / "judged" / "evaluation.json").read_text())["surfaces"]["wrong"]
+    assert found["classes"]["overall"]["statistics"]["maximum"] < 10
+    assert found["classes"]["overall"]["coverage"] < 0.96
+
+    def refuse(name: str) -> float:
+        raise ValueError(name)
+
+    json.loads((scene.folder / "judged" / "evaluation.json").read_text(), parse_constant=refuse)
+
+
+def test_large_rasters_are_shown_from_coarse_copies(
+    scene: MadeScene, monkeypatch: pytest.MonkeyPatch, refined: Path
+) -> None:
+    monkeypatch.setattr("resdepth.report.quicklook.COPY_PX", 79)  # rasters of 160 pixels are large
+    monkeypatch.setattr("resdepth.workflows.evaluating.PLOT_PX", 40)
+    mask = f"building={scene.path('mask_building.tif')}"
+    done = evaluated(scene, "--initial", scene.path("initial.tif"), "--mask", mask, dsm="refined.tif")
+    assert done.exit_code == 0, done.output
 
 
 def test_constant_rasters_have_figures(scene: MadeScene) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,9 +19,9 @@ from resdepth.judge.intervals import BlockErrors, intervals
 from resdepth.judge.judgement import Judgement
 from resdepth.judge.judging import Case, block_side, judge
 from resdepth.judge.stored import read_judgement
-from resdepth.judge.surfaces import Candidate
-from resdepth.raster import ArrayBand
-from resdepth.windows import Window
+from resdepth.judge.surfaces import Candidate, OnGrid
+from resdepth.raster import ArrayBand, read_header
+from resdepth.windows import Window, blocks
 from resdepth.workflows.judging import Wish, judge_files
 
 GSD = 0.5
@@ -291,6 +292,49 @@ def test_a_coarser_surface_is_interpolated(tmp_path: Path) -> None:
     )[1]
     assert found.surfaces["dsm"].resampling == "bilinear"
     assert overall(found).statistics.rmse < 1e-3
+
+
+@pytest.mark.parametrize("gsd", [0.45, 0.5, 0.8])
+def test_resampled_heights_do_not_depend_on_the_window(tmp_path: Path, gsd: float) -> None:
+    path = write_raster(
+        tmp_path / "dsm.tif", town((200, 200)), gsd=gsd, origin=(ORIGIN[0] - 0.13, ORIGIN[1] + 0.2)
+    )
+    grid = Grid(150, 150, (GSD, 0.0, ORIGIN[0], 0.0, -GSD, ORIGIN[1]), rasterio.CRS.from_epsg(32632).to_wkt())
+    band = OnGrid([path], grid)
+    assert band.resampling == "bilinear"
+    whole = band.read(grid.whole)
+    for window in blocks(grid.whole, 37):
+        np.testing.assert_array_equal(band.read(window), whole[window.slices])
+
+
+@pytest.mark.parametrize("gsd", [0.25, 0.8])
+def test_nan_beside_a_nodata_number_takes_no_neighbour_along(tmp_path: Path, gsd: float) -> None:
+    heights = np.full((200, 200), 7, np.float32)
+    heights[::4, ::4] = np.nan
+    heights[1::4, ::4] = -9999
+    path = write_raster(tmp_path / "dsm.tif", heights, nodata=-9999, gsd=gsd)
+    grid = Grid(
+        80, 80, (GSD, 0.0, ORIGIN[0] + 2, 0.0, -GSD, ORIGIN[1] - 2), rasterio.CRS.from_epsg(32632).to_wkt()
+    )
+    found = OnGrid([path], grid).read(grid.whole)
+    assert np.nanmin(found) == np.nanmax(found) == 7
+    assert np.isfinite(found).mean() > 0.8
+
+
+def test_a_mask_of_small_houses_is_no_foreign_one_and_keeps_them_in_overviews(tmp_path: Path) -> None:
+    houses_of_two = np.zeros((3000, 40), np.uint8)
+    houses_of_two[::20, ::20] = houses_of_two[1::20, ::20] = 1
+    true, dsm = files(tmp_path, np.zeros((3000, 40), np.float32), np.zeros((3000, 40), np.float32))
+    mask = write_raster(tmp_path / "mask.tif", houses_of_two)
+    assert judge_files(wish(tmp_path, dsm, true, masks={"building": mask}))[1]
+    band = OnGrid([mask], read_header(true).grid, is_mask=True)
+    assert set(np.unique(band.on(band.grid.coarser(1000)))) <= {0, 1}
+
+
+def test_a_mask_that_is_set_everywhere_has_no_edges() -> None:
+    truth = flat((96, 96))
+    classes = judged(truth, {"dsm": truth}, masks={"building": np.ones_like(truth)}).surfaces["dsm"].classes
+    assert classes["edge"].statistics.count == 0
 
 
 def test_nan_and_nodata_are_both_void(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from resdepth.grid import Grid, find_crs
 from resdepth.report.packing import HEIGHT_STEP_M, packed_bytes, packed_heights, stretched
 from resdepth.report.page import LARGEST_BYTES, PageContent, Table, within_a_sentence
 from resdepth.report.places import find_places
-from resdepth.report.views import OVERVIEW_PX, coarser, pixel_size_m
+from resdepth.report.views import OVERVIEW_PX, pixel_size_m
 from resdepth.windows import Window
 
 
@@ -269,7 +269,7 @@ def test_tiles_that_are_given_are_shown(tmp_path: Path) -> None:
 @given(st.integers(1, 30_000), st.integers(1, 30_000), st.integers(1, 900))
 def test_a_coarser_grid_covers_the_same_area(height: int, width: int, side: int) -> None:
     grid = grid_of(height, width)
-    coarse = coarser(grid, side)
+    coarse = grid.coarser(side)
     assert max(coarse.height, coarse.width) <= max(side, 1)
     np.testing.assert_allclose(coarse.bounds, grid.bounds, rtol=1e-12)
 

@@ -1,7 +1,7 @@
 """Where pixels lie: grids and coordinate reference systems."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from rasterio.crs import CRS
@@ -136,6 +136,18 @@ class Grid:
         a, b, _, d, e, _ = self.transform
         x, y = self.map_position(window.row, window.col)
         return Grid(window.height, window.width, (a, b, x, d, e, y), self.crs, self.crs_name)
+
+    def coarser(self, side: int) -> "Grid":
+        """The same area in no more pixels than `side` on its longer side."""
+        factor = max(1.0, max(self.height, self.width) / side)
+        height, width = max(1, round(self.height / factor)), max(1, round(self.width / factor))
+        if (height, width) == (self.height, self.width):
+            return self
+        a, b, c, d, e, f = self.transform
+        across, down = self.width / width, self.height / height
+        return replace(
+            self, height=height, width=width, transform=(a * across, b * down, c, d * across, e * down, f)
+        )
 
     def pixel_offset_of(self, other: "Grid") -> tuple[int, int] | None:
         """Row and column, in this raster, of the other's first pixel; None if the pixels do not coincide."""

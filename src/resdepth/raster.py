@@ -1,5 +1,6 @@
 """Rasters in and out. Nodata numbers exist nowhere else: inside, void is NaN."""
 
+import math
 import os
 import threading
 import warnings
@@ -17,6 +18,7 @@ from rasterio.enums import MaskFlags, Resampling
 from rasterio.env import set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
+from rasterio.warp import reproject
 from rasterio.windows import Window as RasterioWindow
 
 from resdepth.errors import ResDepthError
@@ -27,6 +29,8 @@ Array = NDArray[np.float32]
 Method = Literal["nearest", "bilinear", "average"]
 
 NODATA = -9999.0
+# What resampling looks at around a window, and how many pixels of a file are cleaned of NaN before it.
+KERNEL_PX, CLEANED_PX = 4, 2**26
 
 _WARNINGS = threading.Lock()
 
@@ -145,6 +149,9 @@ class FileBand:
 def read_resampled(path: Path, grid: Grid, method: Method) -> Array:
     """The first band of a raster on another grid of the same CRS, whatever CRS the grid names.
 
+    NaN beside a nodata number is void, too; but not where more than CLEANED_PX pixels of the file come
+    together, in an overview of a large raster.
+
     Returns:
         (grid.height, grid.width) float32, NaN = void or outside the file.
 
@@ -153,21 +160,54 @@ def read_resampled(path: Path, grid: Grid, method: Method) -> Array:
     """
     # Named alike for both sides: only the pixels' places count, and a CRS may be unknown.
     crs = CRS.from_wkt(grid.crs) if grid.crs else CRS.from_epsg(3857)
+    # Left alone, GDAL widens its bilinear kernel by the shape of each window, and blocks would not fit.
+    options = {"XSCALE": "1", "YSCALE": "1"} if method == "bilinear" else {}
     with open_dataset(path) as dataset:
-        nodata = dataset.nodata if dataset.nodata is not None else _void_of(dataset.dtypes[0])
+        window = _window_below(dataset, grid)
+        is_float, nodata = np.dtype(dataset.dtypes[0]).kind == "f", dataset.nodata
         try:
+            if is_float and nodata is not None and not np.isnan(nodata) and window.area <= CLEANED_PX:
+                return _cleaned_and_warped(dataset, window, grid, crs, method, options)
             with WarpedVRT(
                 dataset, src_crs=crs, crs=crs, transform=rasterio.Affine(*grid.transform),
                 height=grid.height, width=grid.width, resampling=Resampling[method],
-                src_nodata=nodata, nodata=np.nan, dtype="float32",
+                src_nodata=float("nan") if nodata is None and is_float else nodata, nodata=np.nan,
+                dtype="float32", **options,
             ) as warped:  # fmt: skip
                 return _void_to_nan(warped.read(1), None, None)
         except RasterioError as error:
             raise ResDepthError(f"{path}: cannot be read ({error}); is the file complete?") from error
 
 
-def _void_of(dtype: str) -> float | None:
-    return float("nan") if np.dtype(dtype).kind == "f" else None
+def _window_below(dataset: Any, grid: Grid) -> Window:
+    """The pixels of a file that a grid needs; none if it lies elsewhere."""
+    a, b, c, d, e, f = tuple(~dataset.transform)[:6]
+    corners = [grid.map_position(row, col) for row in (0, grid.height) for col in (0, grid.width)]
+    cols, rows = [a * x + b * y + c for x, y in corners], [d * x + e * y + f for x, y in corners]
+    top, left = max(math.floor(min(rows)) - KERNEL_PX, 0), max(math.floor(min(cols)) - KERNEL_PX, 0)
+    bottom = min(math.ceil(max(rows)) + KERNEL_PX, dataset.height)
+    right = min(math.ceil(max(cols)) + KERNEL_PX, dataset.width)
+    return Window(top, left, max(bottom - top, 0), max(right - left, 0))
+
+
+def _cleaned_and_warped(
+    dataset: Any, window: Window, grid: Grid, crs: CRS, method: Method, options: dict[str, str]
+) -> Array:
+    """As GDAL warps, with nodata numbers and NaN alike as voids; GDAL itself knows only one of them."""
+    warped = np.full((grid.height, grid.width), np.nan, np.float32)
+    if not window.area:
+        return warped
+    where = RasterioWindow(window.col, window.row, window.width, window.height)
+    valid = dataset.read_masks(1, window=where) > 0
+    heights = _void_to_nan(dataset.read(1, window=where), dataset.nodata, valid)
+    source = Grid(dataset.height, dataset.width, tuple(dataset.transform)[:6]).crop(window)
+    with unreferenced_allowed():  # rasterio changes the warning filters within
+        reproject(
+            heights, warped, src_transform=rasterio.Affine(*source.transform), src_crs=crs, src_nodata=np.nan,
+            dst_transform=rasterio.Affine(*grid.transform), dst_crs=crs, dst_nodata=np.nan,
+            resampling=Resampling[method], init_dest_nodata=True, **options,
+        )  # fmt: skip
+    return warped
 
 
 class ArrayBand:

@@ -55,7 +55,7 @@ class VectorMask:
             return np.asarray(rasterize(polygons, out_shape=window.shape, transform=place, dtype="float32"))
 
 
-def open_vector_mask(path: Path, grid: Grid) -> VectorMask:
+def open_vector_mask(path: Path, grid: Grid, *, may_be_empty: bool = False) -> VectorMask:
     """The polygons of a file as a mask on a grid.
 
     Up to 200,000 polygons near the grid are kept in memory. Of more only those of the block that is read, if
@@ -66,6 +66,7 @@ def open_vector_mask(path: Path, grid: Grid) -> VectorMask:
             "town.gpkg|layername=roofs"; or a CityJSON model, whose buildings count.
         grid: of the mask. Polygons in another CRS are transformed, vertex by vertex. Where a CRS is unknown,
             coordinates are taken as they are, and a warning says so.
+        may_be_empty: it does no harm if no polygon touches the grid.
 
     Raises:
         ResDepthError: if the file cannot be read, holds anything but polygons, or none that touches the grid;
@@ -78,7 +79,7 @@ def open_vector_mask(path: Path, grid: Grid) -> VectorMask:
     if polygons is None and file.searchable:
         return VectorMask(grid, lambda window: placement.placed(file.polygons(placement.box_of(window))))
     held = HeldPolygons(placement.placed(file.polygons(box) if polygons is None else polygons), grid)
-    if not len(held.near(grid.whole)):
+    if not may_be_empty and not len(held.near(grid.whole)):
         raise ResDepthError(
             f"{path}: no polygon lies on the raster, which covers {_text(grid.bounds)} in {grid.crs_name}; "
             f"the file covers {_text(file.bounds)} in {file.crs[:60] or 'an unknown CRS'}. Is it the right "

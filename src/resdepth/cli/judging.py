@@ -24,7 +24,9 @@ FILE = click.Path(path_type=Path)
     help="xmin,ymin,xmax,ymax; or vertical:3, a stripe as configurations cut them; or a file with polygons.",
 )  # fmt: skip
 @click.option(
-    "--threshold", type=click.FloatRange(min=0, min_open=True), help="Leave out errors above it, metres."
+    "--threshold",
+    type=click.FloatRange(min=0, max=1e6, min_open=True),
+    help="Leave out errors above it, metres.",
 )
 @click.option("--align", is_flag=True, help="Move the surfaces onto the truth first (Nuth & Kääb).")
 @click.option(
@@ -101,7 +103,7 @@ def compare(runs: tuple[Path, ...], output: Path, *, overwrite: bool) -> None:
     from resdepth.workflows.comparing import compare_runs
 
     rows = compare_runs(runs, output, overwrite=overwrite)
-    click.echo(markdown(rows, text_columns=2))
+    click.echo(markdown(rows))
     click.echo(f"to look at: {output}")
 
 

@@ -63,13 +63,12 @@ def _dilated(mask: Mask) -> Mask:
     return mask
 
 
-def edge_band(building: Mask, reach_px: int) -> Mask:
-    """Pixels with both building and no building within so many pixels along rows and columns."""
+def edge_band(building: Mask, known: Mask, reach_px: int) -> Mask:
+    """Pixels with both building and known other ground within so many pixels along rows and columns."""
     side = 2 * reach_px + 1
-    pixels = building.view(np.uint8)
-    near = ndimage.maximum_filter(pixels, side, mode="nearest")
-    inside = ndimage.minimum_filter(pixels, side, mode="nearest")
-    return np.asarray(near > inside)
+    inside = ndimage.maximum_filter(building.view(np.uint8), side, mode="constant")
+    outside = ndimage.maximum_filter((known & ~building).view(np.uint8), side, mode="constant")
+    return np.asarray((inside > 0) & (outside > 0))
 
 
 def slope_classes(slope: Array) -> dict[str, Mask]:

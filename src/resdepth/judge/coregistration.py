@@ -7,7 +7,7 @@ comes from least squares over many pixels; the surface is moved by it, and so on
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -103,7 +103,7 @@ def estimate_shift(surface: Read, truth: Read, grid: Grid) -> Shift:
 
     Returns:
         NaN for all three with fewer than 100 common pixels; NaN for dx and dy where the truth is too flat to
-        tell: its gradients vary by less than 0.01 in some direction.
+        tell (its gradients vary by less than 0.01 in some direction), or the search does not settle.
     """
     samples = [_sample(surface, truth, grid, window) for window in _sample_windows(grid)]
     pixels = _sorted_pixels(samples, grid.gsd)
@@ -127,8 +127,8 @@ def _searched(samples: list[_Sample], pixels: _Pixels, gsd: float) -> tuple[Floa
         at = at + step.moved
         if np.hypot(*step.moved) < STEP_PX:
             return at, step
-    logger.warning("the shift against the truth has not settled after %d rounds", MAX_ROUNDS)
-    return at, step
+    logger.warning("the shift against the truth does not settle, so none is told")
+    return at, replace(step, moved=None) if step is not None else None
 
 
 def _sample_windows(grid: Grid) -> Iterator[Window]:

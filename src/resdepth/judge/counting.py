@@ -97,7 +97,7 @@ class Scenery:
         }
         if "building" in self.masks:
             reach = max(1, round(EDGE_M / self.gsd_m))
-            classes["edge"] = edge_band(self.masks["building"][0], reach)[inner]
+            classes["edge"] = edge_band(*self.masks["building"], reach)[inner]
         for name, (inside, _) in self.masks.items():
             if name != "building":
                 classes[name] = inside[inner]
@@ -191,7 +191,7 @@ def _columns(
 ) -> Array:
     """(H * W, COLUMNS) float32: what is summed up over each class."""
     gradient = gradient_errors(shape, true_shape)
-    shaped = judged & ~np.isnan(gradient)
+    shaped = judged & np.isfinite(gradient) & np.isfinite(shape.roughness)
     zero = np.float32(0)
     columns = [
         judged,

@@ -68,7 +68,7 @@ def bins_of(errors: Array) -> NDArray[np.int32]:
 
     Up to KNEE_M it is the error in tenths of millimetres; beyond, a logarithm goes on with the same slope.
     """
-    scaled = errors.astype(np.float32) * np.float32(1 / BIN_M)
+    scaled = np.clip(errors, -LARGEST_M, LARGEST_M).astype(np.float32) * np.float32(1 / BIN_M)
     far = np.abs(scaled) > KNEE
     if far.any():
         beyond = np.minimum(np.abs(scaled[far].astype(np.float64)), LARGEST_M / BIN_M)

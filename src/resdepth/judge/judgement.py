@@ -1,12 +1,13 @@
 """What was found about surfaces: values that reports turn into files and pages."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from resdepth.judge.figures import Statistics
 
-OVERALL = "overall"
+OVERALL, TRUTH = "overall", "truth"
 FORMAT = "resdepth-judgement 1"
 Interval = tuple[float, float]
 
@@ -158,11 +159,9 @@ class Judgement:
 
 
 def _plain(value: Any) -> Any:
-    """The same for JSON: no NaN, no tuples."""
+    """The same for JSON: no NaN, nothing infinite, no tuples."""
     if isinstance(value, dict):
         return {key: _plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
-    if isinstance(value, float) and value != value:  # noqa: PLR0124 - NaN
-        return None
-    return value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

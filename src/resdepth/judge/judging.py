@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -41,6 +42,7 @@ class Case:
             make classes of objects; others are classes as they are.
         ground: heights of the bare ground; None without.
         inside: where it is 1 within the regions, pixels count; None: everywhere.
+        inside_path: the file that it comes from.
         threshold: errors above it in absolute value are left out; metres.
         shifts: of the surfaces, by name.
         together: name of one more result, over all surfaces but the initial one; "" for none.
@@ -53,6 +55,7 @@ class Case:
     masks: Mapping[str, Band] = field(default_factory=dict)
     ground: Band | None = None
     inside: Band | None = None
+    inside_path: Path | None = None
     threshold: float | None = None
     shifts: Mapping[str, Shift] = field(default_factory=dict)
     together: str = ""

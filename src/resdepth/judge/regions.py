@@ -17,11 +17,13 @@ class Area:
     Attributes:
         windows: of the truth's grid; they do not overlap.
         inside: where it is 1 within them; None: everywhere.
+        path: the file that `inside` comes from.
         told: for people.
     """
 
     windows: tuple[Window, ...]
     inside: Band | None = None
+    path: Path | None = None
     told: str = "everywhere"
 
 
@@ -47,7 +49,7 @@ def find_area(region: str | Path | Bounds | None, grid: Grid) -> Area:
         return Area((_stripe(kind, number, grid),), told=f"stripe {text} of {N_STRIPES}")
     if is_vector(Path(text)):
         window = grid.window_of(bounds_on(Path(text), grid))
-        return Area((window,), open_vector_mask(Path(text), grid), told=f"polygons of {text}")
+        return Area((window,), open_vector_mask(Path(text), grid), Path(text), told=f"polygons of {text}")
     try:
         xmin, ymin, xmax, ymax = (float(value) for value in text.replace(",", " ").split())
     except ValueError:
@@ -65,4 +67,10 @@ def _stripe(kind: str, number: str, grid: Grid) -> Window:
         )
     strategy: Strategy = "5-crossval_vertical" if kind == "vertical" else "5-crossval_horizontal"
     regions = split_regions(grid.height, grid.width, strategy, test_stripe=int(number))
-    return regions.test[0]
+    (stripe,) = regions.test
+    if stripe.height <= 0 or stripe.width <= 0 or not grid.whole.contains(stripe):
+        raise ResDepthError(
+            f"region: the truth, {grid.height} x {grid.width} pixels, is too small for a "
+            f"stripe {kind}:{number}"
+        )
+    return stripe

@@ -10,7 +10,6 @@ import numpy as np
 
 from resdepth.errors import ResDepthError
 from resdepth.grid import Grid
-from resdepth.judge.classes import MaskPixels
 from resdepth.raster import Array, Band, FileBand, Method, read_resampled
 from resdepth.windows import Window
 
@@ -20,6 +19,8 @@ Read = Callable[[Grid], Array]
 
 # A raster whose pixels are smaller than this share of the truth's is averaged over the truth's pixels.
 FINER = 0.75
+# Larger numbers are no heights but nodata values that a file does not declare, as -3.4e38.
+ABSURD_M = 1e5
 # Masks are looked at in so many pixels on a side before the work begins.
 GLANCE_PX = 1024
 
@@ -38,8 +39,8 @@ class OnGrid:
 
     Pixels that coincide with those of the grid are taken as they are. Otherwise finer rasters are averaged
     over the pixels of the grid, others interpolated bilinearly between their pixel centres, masks taken from
-    the nearest pixel. Void, or outside the raster, is NaN; beside voids an interpolation uses the heights
-    that there are.
+    the nearest pixel. Void, outside the raster, or beyond ABSURD_M is NaN; beside voids an interpolation uses
+    the heights that there are.
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class OnGrid:
                     f"{band.header.path}: its CRS is {band.grid.crs_name}, that of the truth "
                     f"{grid.crs_name}; reproject one of them (gdalwarp -t_srs)"
                 )
+        self._is_mask = is_mask
+        self.has_absurd = False
         self._offsets = [None if move else grid.pixel_offset_of(band.grid) for band in self._bands]
         self.resampling: Resampling = "none"
         if not all(self._offsets):
@@ -68,13 +71,24 @@ class OnGrid:
                 _lay_over(values, window, band, offset)
         else:
             values = self._resampled(self.grid.crop(window), self.resampling)
-        return values + np.float32(self.move.dz_m) if self.move.dz_m else values
+        return self._moved_up(self._without_absurd(values))
 
     def on(self, grid: Grid) -> Array:
         """The same on any other grid, a coarser one say, for looking at."""
         coarser = grid.gsd > self._bands[0].grid.gsd / FINER
-        method: Method = "nearest" if self.resampling == "nearest" else "average" if coarser else "bilinear"
-        return self._resampled(grid, method) + np.float32(self.move.dz_m)
+        method: Method = "nearest" if self._is_mask else "average" if coarser else "bilinear"
+        return self._moved_up(self._without_absurd(self._resampled(grid, method)))
+
+    def _without_absurd(self, values: Array) -> Array:
+        """Void where a number is no height."""
+        absurd = np.abs(values) > ABSURD_M
+        if absurd.any():
+            self.has_absurd = True
+            values[absurd] = np.nan
+        return values
+
+    def _moved_up(self, values: Array) -> Array:
+        return values + np.float32(self.move.dz_m) if self.move.dz_m else values
 
     def _resampled(self, grid: Grid, method: Method) -> Array:
         a, b, c, d, e, f = grid.transform
@@ -133,12 +147,6 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_mask(band: Band, window: Window) -> MaskPixels:
-    """Where a mask is 1, and where it is not void."""
-    values = band.read(window)
-    return values == 1, ~np.isnan(values)
-
-
 def read_padded(band: Band, window: Window, margin: int) -> Array:
     """A window with a margin on all sides, NaN where that lies outside the raster."""
     around = window.grown(margin, band.grid.whole)
@@ -159,8 +167,7 @@ def refuse_foreign_values(masks: Mapping[str, OnGrid]) -> None:
     """
     for name, band in masks.items():
         whole = band.grid
-        step = max(1.0, max(whole.height, whole.width) / GLANCE_PX)
-        values = band.on(coarser_grid(whole, step))
+        values = band.on(whole.coarser(GLANCE_PX))
         seen = np.unique(values[~np.isnan(values)])
         if seen.size and 1 not in seen and (seen != 0).any():
             told = ", ".join(f"{value:g}" for value in seen[:5])
@@ -168,13 +175,3 @@ def refuse_foreign_values(masks: Mapping[str, OnGrid]) -> None:
                 f"{band.paths[0]}: the mask {name} has the values {told}{', ...' if seen.size > 5 else ''}; "
                 "1 marks what is inside, 0 what is not (gdal_calc --calc='A>0')"
             )
-
-
-def coarser_grid(grid: Grid, step: float) -> Grid:
-    """The same area in pixels that are larger by a factor, about, but for fractions of a pixel."""
-    height, width = max(1, round(grid.height / step)), max(1, round(grid.width / step))
-    a, b, c, d, e, f = grid.transform
-    along, down = grid.width / width, grid.height / height
-    return replace(
-        grid, height=height, width=width, transform=(a * along, b * down, c, d * along, e * down, f)
-    )

@@ -148,7 +148,11 @@ def told_facts(judgement: Judgement) -> dict[str, str]:
         if any(surface.classes[OVERALL].intervals for surface in judgement.surfaces.values())
         else f"none: {judgement.blocks} blocks of {judgement.block_m:g} m are too few for a bootstrap"
     )
-    facts["Quantiles"] = "exact" if judgement.exact else "to 0.05 mm (above 6.5 m: to 8 millionths)"
+    facts["Quantiles"] = (
+        "exact"
+        if judgement.exact
+        else "to 0.05 mm, the NMAD to 0.15 mm (above 6.5 m: to 8 and 24 millionths)"
+    )
     facts["Shift"] = "what would move a surface onto the truth (Nuth & Kääb 2011)"
     if _has_initial(judgement):
         facts["Better, worse"] = "pixels whose error became smaller, larger by more than 10 cm"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from resdepth.grid import Grid
-from resdepth.judge.judgement import Judgement
+from resdepth.judge.judgement import TRUTH, Judgement
 from resdepth.judge.judging import Case
 from resdepth.judge.surfaces import OnGrid, Read
 from resdepth.raster import Array
@@ -15,7 +15,6 @@ from resdepth.report.page import PageContent, Table
 from resdepth.vectors import is_vector, open_vector_mask
 from resdepth.windows import bounding
 
-TRUTH = "truth"
 LEAD = (
     "Errors are heights minus the truth. Look first at the table, then drag the divider to see what the "
     "heights look like, then at where the errors are."
@@ -45,7 +44,7 @@ def judged_content(
     surfaces: dict[str, Read] = {
         one.name: one.band.on for one in case.surfaces if isinstance(one.band, OnGrid)
     }
-    surfaces[TRUTH] = _judged_truth(truth, masks, grid)
+    surfaces[TRUTH] = judged_truth(case, truth, masks)
     return PageContent(
         title=title,
         lead=LEAD,
@@ -80,19 +79,22 @@ def tables_of(judgement: Judgement) -> list[Table]:
 def mask_reader(path: Path, grid: Grid) -> Read:
     """A mask from a raster or vector file, on any grid of the CRS."""
     if is_vector(path):
-        return lambda there: open_vector_mask(path, there).read(there.whole)
+        return lambda there: open_vector_mask(path, there, may_be_empty=True).read(there.whole)
     return OnGrid([path], grid, is_mask=True).on
 
 
-def _judged_truth(truth: Path, masks: Mapping[str, Path], grid: Grid) -> Read:
-    """The truth where it counts."""
-    heights = OnGrid([truth], grid)
-    if "ground_truth" not in masks:
-        return heights.on
-    counts = mask_reader(masks["ground_truth"], grid)
+def judged_truth(case: Case, truth: Path, masks: Mapping[str, Path]) -> Read:
+    """The truth where it counts, on any grid."""
+    heights = OnGrid([truth], case.truth.grid)
+    counting = [masks["ground_truth"]] if "ground_truth" in masks else []
+    if case.inside is not None and case.inside_path is not None:
+        counting.append(case.inside_path)
+    readers = [mask_reader(path, case.truth.grid) for path in counting]
 
     def read(there: Grid) -> Array:
         values = heights.on(there)
-        return np.where(counts(there) == 1, values, np.float32(np.nan))
+        for inside in readers:
+            values = np.where(inside(there) == 1, values, np.float32(np.nan))
+        return values
 
     return read

@@ -36,7 +36,10 @@ def hillshade(height: Array, gsd_m: float) -> Colours:
     flat = np.where(void, np.nanmedian(height) if not void.all() else 0, height)
     azimuth, elevation = np.radians(SUN_AZIMUTH_DEG), np.radians(SUN_ELEVATION_DEG)
     sun = [np.sin(azimuth) * np.cos(elevation), np.cos(azimuth) * np.cos(elevation), np.sin(elevation)]
-    slope_row, slope_col = np.gradient(flat, gsd_m)
+    slope_row, slope_col = (
+        np.gradient(flat, gsd_m, axis=axis) if flat.shape[axis] > 1 else np.zeros_like(flat)
+        for axis in (0, 1)
+    )
     normal = np.stack([-slope_col, slope_row, np.ones_like(flat)], axis=-1)
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
     bright = np.clip(

@@ -112,8 +112,10 @@ def _distribution(judgement: Judgement) -> Figure:
         density = (
             np.asarray(found.counts) / max(surface.classes[OVERALL].statistics.count, 1) / np.diff(edges)
         )
-        often.stairs(density, edges, color=colour, label=surface.name)
-        cumulative.plot(found.sizes_m, 100 * np.asarray(found.shares), color=colour, label=surface.name)
+        often.stairs(density, edges, color=colour, label=surface.name.lstrip("_"))
+        cumulative.plot(
+            found.sizes_m, 100 * np.asarray(found.shares), color=colour, label=surface.name.lstrip("_")
+        )
     often.set_xlabel("error [m]", fontsize=SMALL)
     often.set_ylabel("density [1/m]", fontsize=SMALL)
     cumulative.set_xlabel("absolute error [m]", fontsize=SMALL)
@@ -147,7 +149,7 @@ def _classes(judgement: Judgement) -> Figure:
         ]
         axes.barh(
             places + 0.8 * (index + 0.5) / count - 0.4, values, 0.8 / count, xerr=reach, color=colour,
-            label=surface.name, error_kw={"elinewidth": 0.8, "ecolor": "black"},
+            label=surface.name.lstrip("_"), error_kw={"elinewidth": 0.8, "ecolor": "black"},
         )  # fmt: skip
     axes.set_yticks(places, [judgement.titles[name] for name in filled])
     axes.invert_yaxis()

@@ -27,6 +27,7 @@ def summary_table(evaluations: Mapping[str, Evaluation]) -> str:
 
 def markdown(rows: Sequence[Sequence[str]], *, text_columns: int = 1) -> str:
     """A table whose columns line up; all but the first ones are aligned to the right."""
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
 
     def line(cells: Sequence[str]) -> str:

@@ -109,7 +109,7 @@ def embed(
         sides: how large pictures may be.
         changes: whether differences are changes, not errors.
     """
-    overview = coarser(grid, sides.overview)
+    overview = grid.coarser(sides.overview)
     pixels = [layer.read(overview) for layer in layers]
     differences = _differences(layers, pixels, reference)
     ranges = [_grey_range(layer, found) for layer, found in zip(layers, pixels, strict=True)]
@@ -129,22 +129,11 @@ def embed(
         if overview == grid:
             views.append(_view(place, part, part) | {"part_of_whole": True})
             continue
-        shown = coarser(part, sides.tile)
+        shown = part.coarser(sides.tile)
         view = _view(place, part, shown)
         view["blobs"] = [pack(number, index, layer.read(shown)) for index, layer in enumerate(layers)]
         views.append(view)
     return Embedded(views, blobs, _limit(differences))
-
-
-def coarser(grid: Grid, side: int) -> Grid:
-    """The same area in no more pixels than `side` on its longer side."""
-    factor = max(1.0, max(grid.height, grid.width) / side)
-    height, width = max(1, round(grid.height / factor)), max(1, round(grid.width / factor))
-    if (height, width) == (grid.height, grid.width):
-        return grid
-    a, b, c, d, e, f = grid.transform
-    across, down = grid.width / width, grid.height / height
-    return Grid(height, width, (a * across, b * down, c, d * across, e * down, f), grid.crs, grid.crs_name)
 
 
 def pixel_size_m(grid: Grid) -> tuple[float, float]:

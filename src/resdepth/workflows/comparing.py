@@ -17,7 +17,10 @@ from resdepth.workflows.judging import INITIAL
 logger = logging.getLogger(__name__)
 
 # What must agree for figures to be comparable.
-CONDITIONS = ("Truth", "Region", "Errors", "Alignment")
+CONDITIONS = (
+    "Truth", "Region", "Errors", "Alignment", "Mask ground_truth", "Mask building", "Mask water",
+    "Mask forest", "Ground model",
+)  # fmt: skip
 
 
 def compare_runs(runs: Sequence[Path], output: Path, *, overwrite: bool = False) -> list[list[str]]:

@@ -13,13 +13,21 @@ from resdepth.evaluation import Evaluation, evaluation_of
 from resdepth.geotiff import new_geotiff
 from resdepth.grid import Bounds, Grid, metres_per_unit
 from resdepth.judge.coregistration import estimate_shift
-from resdepth.judge.judgement import NO_SHIFT, Judgement, Shift
+from resdepth.judge.judgement import NO_SHIFT, OVERALL, TRUTH, Judgement, Shift
 from resdepth.judge.judging import Case, Sink, demand_pixels, judge
 from resdepth.judge.regions import Area, find_area
-from resdepth.judge.surfaces import Candidate, Move, OnGrid, open_candidate, refuse_foreign_values, sha256_of
+from resdepth.judge.surfaces import (
+    ABSURD_M,
+    Candidate,
+    Move,
+    OnGrid,
+    open_candidate,
+    refuse_foreign_values,
+    sha256_of,
+)
 from resdepth.paths import why_no_file
 from resdepth.progress import progress_bar
-from resdepth.raster import Array, Band, FileBand, read_tags
+from resdepth.raster import Array, Band, read_header, read_tags
 from resdepth.release import __version__
 from resdepth.scene import MASKS, Scene
 from resdepth.vectors import is_vector, open_vector_mask
@@ -29,7 +37,9 @@ from resdepth.workflows.surfaces import Surface
 logger = logging.getLogger(__name__)
 
 INITIAL, REFINED = "initial", "refined"
+RESERVED, RESERVED_BEGINNINGS = (OVERALL, "edge"), ("terrain", "slope_", "above_ground_")
 PARTS = Path | Sequence[Path]
+SUSPICIOUS_M = 5000.0
 TILE_PX = 256  # of rasters of errors
 RESAMPLED = {
     "none": "on the truth's pixels",
@@ -100,26 +110,47 @@ def judge_files(wish: Wish, errors: Mapping[str, Path] | None = None) -> tuple[C
             sink=sink,
             progress=lambda done: progress.advance(done / 1e6),
         )
+        _warn_of_numbers(case, judgement)
         if not wish.lenient:
             demand_pixels(judgement, wish.threshold)  # or rasters of nothing would appear
     return case, judgement
 
 
+def _warn_of_numbers(case: Case, judgement: Judgement) -> None:
+    """Tell of numbers that may be nodata values which files do not declare."""
+    if isinstance(case.truth, OnGrid) and case.truth.has_absurd:
+        logger.warning(
+            "the truth: numbers beyond %g m count as void; does the file not declare its nodata value?",
+            ABSURD_M,
+        )
+    for surface in case.surfaces:
+        found = judgement.surfaces[surface.name].classes[OVERALL].statistics
+        if isinstance(surface.band, OnGrid) and surface.band.has_absurd:
+            logger.warning(
+                "%s: numbers beyond %g m count as void; does the file not declare its nodata value? "
+                "(gdal_edit.py -a_nodata)", surface.name, ABSURD_M,
+            )  # fmt: skip
+        elif max(found.maximum, -found.minimum) > SUSPICIOUS_M:
+            logger.warning(
+                "%s: an error of %.0f m: is it a nodata value that the file does not declare? "
+                "(gdal_edit.py -a_nodata)", surface.name, max(found.maximum, -found.minimum),
+            )  # fmt: skip
+
+
 def _opened(wish: Wish) -> tuple[Case, str]:
     named: dict[str, PARTS] = {} if wish.initial is None else {INITIAL: wish.initial}
-    if wish.initial is not None and INITIAL in wish.surfaces:
-        raise ResDepthError(f"a surface is called {INITIAL!r}, as the initial DSM; give it another name")
+    _demand_sense(wish)
     named |= wish.surfaces
     for path in (wish.truth, *(part for parts in named.values() for part in _parts(parts))):
         if not path.is_file():
             raise ResDepthError(f"{path}: {why_no_file(path)}")
-    truth = FileBand(wish.truth)
-    grid = truth.grid
-    in_degrees = bool(grid.crs) and metres_per_unit(grid.crs) is None
-    if in_degrees and not wish.lenient:
+    grid = read_header(wish.truth).grid
+    truth = OnGrid([wish.truth], grid)
+    in_metres = not grid.crs or metres_per_unit(grid.crs) == 1.0
+    if not (in_metres or wish.lenient):
         raise ResDepthError(
-            f"{wish.truth}: its CRS, {grid.crs_name}, has degrees, in which neither shifts nor slopes can be "
-            "told; reproject all rasters to one with metres (gdalwarp -t_srs)"
+            f"{wish.truth}: its CRS, {grid.crs_name}, has no metres, in which shifts and slopes are told; "
+            "reproject all rasters to one that has (gdalwarp -t_srs)"
         )
     area = Area(wish.windows, told="given windows") if wish.windows else find_area(wish.region, grid)
     masks = {name: _open_mask(path, grid) for name, path in wish.masks.items()}
@@ -135,15 +166,33 @@ def _opened(wish: Wish) -> tuple[Case, str]:
         masks=masks,
         ground=ground,
         inside=area.inside,
+        inside_path=area.path,
         threshold=wish.threshold,
         together=wish.together,
     )
-    shifts = {one.name: NO_SHIFT if in_degrees else _shift_of(one, case) for one in surfaces}
+    shifts = {one.name: _shift_of(one, case) if in_metres else NO_SHIFT for one in surfaces}
     if wish.align:
         moved = [_moved(one, _parts(named[one.name]), grid, shifts[one.name]) for one in surfaces]
         shifts = {name: replace(shift, applied=shift.pixels > 0) for name, shift in shifts.items()}
         case = replace(case, surfaces=moved)
     return replace(case, shifts=shifts), area.told
+
+
+def _demand_sense(wish: Wish) -> None:
+    """Refuse names that mean something else already, and a threshold that is none.
+
+    Raises:
+        ResDepthError: which one.
+    """
+    if wish.threshold is not None and not wish.threshold > 0:
+        raise ResDepthError(f"threshold: found {wish.threshold}; must be a number above 0")
+    if wish.initial is not None and INITIAL in wish.surfaces:
+        raise ResDepthError(f"a surface is called {INITIAL!r}, as the initial DSM; give it another name")
+    if TRUTH in wish.surfaces:
+        raise ResDepthError(f"a surface is called {TRUTH!r}, as the truth; give it another name: NAME=FILE")
+    for name in wish.masks:
+        if name in RESERVED or name.startswith(RESERVED_BEGINNINGS):
+            raise ResDepthError(f"masks: {name!r} is a class already; give the mask another name")
 
 
 def _parts(parts: PARTS) -> list[Path]:

@@ -164,13 +164,15 @@ def _refuse_foreign_reports(jobs: Sequence[Job]) -> None:
 
 def _write_report(job: Job) -> None:
     from resdepth.report.page import write_page
+    from resdepth.report.quicklook import quick_looks
     from resdepth.report.refined_page import refined_content
 
     scene, shown = job.work.scene, job.work.view_sets[0]
     assert scene.dsm_path is not None, "a job refines files"
     images = [scene.image_paths[index] for index in shown]
     content = refined_content(scene.dsm_path, job.output, job.provenance, images)
-    write_page(job.report, content)
+    with quick_looks(content) as quick:
+        write_page(job.report, quick)
     logger.info("to look at: %s", job.report)
 
 
