@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import rasterio
@@ -36,9 +36,15 @@ class GeoTiffWriter:
 
 @contextmanager
 def new_geotiff(
-    path: Path, grid: Grid, *, dtype: str = "float32", tile: int | None = None, overviews: bool = False
+    path: Path,
+    grid: Grid,
+    *,
+    dtype: str = "float32",
+    tile: int | None = None,
+    overviews: bool = False,
+    compression: Literal["lzw", "zstd"] = "lzw",
 ) -> Iterator[GeoTiffWriter]:
-    """Write a one-band GeoTIFF (LZW, nodata -9999); it appears under its name only once it is complete.
+    """Write a one-band GeoTIFF (nodata -9999); it appears under its name only once it is complete.
 
     Args:
         path: the file; its folder exists.
@@ -46,12 +52,14 @@ def new_geotiff(
         dtype: float32 or float64; or an integer type, which has no nodata value.
         tile: side of the file's tiles in pixels, a multiple of 16; None: it is stored row by row.
         overviews: add averaged ones, so that large rasters open at once.
+        compression: lzw as the published code has it; zstd is several times as fast.
 
     Raises:
         ResDepthError: if it cannot be written (disk full, no permission).
     """
     floats = np.dtype(dtype).kind == "f"
     layout = {"tiled": True, "blockxsize": tile, "blockysize": tile} if tile else {}
+    layout |= {"zstd_level": 1} if compression == "zstd" else {}
     try:
         with atomic_path(path) as temporary:
             with rasterio.open(
@@ -65,7 +73,7 @@ def new_geotiff(
                 crs=grid.crs or None,
                 transform=rasterio.Affine(*grid.transform),
                 nodata=NODATA if floats else None,
-                compress="LZW",
+                compress=compression.upper(),
                 predictor=3 if floats else 2,
                 BIGTIFF="IF_SAFER",
                 **layout,

@@ -37,7 +37,7 @@ class _Look:
 
     def prepare(self) -> None:
         """Make the copy."""
-        with new_geotiff(self.copy, self.grid) as written:
+        with new_geotiff(self.copy, self.grid, compression="zstd") as written:
             written.write(0, self.read(self.grid))
 
     def on(self, grid: Grid) -> Array:

@@ -244,7 +244,9 @@ def _error_files(case: Case, paths: Mapping[str, Path]) -> Iterator[Sink | None]
     grid = case.truth.grid.crop(region)
     with ExitStack() as stack:
         writers = {
-            name: stack.enter_context(new_geotiff(path, grid, tile=TILE_PX, overviews=True))
+            name: stack.enter_context(
+                new_geotiff(path, grid, tile=TILE_PX, overviews=True, compression="zstd")
+            )
             for name, path in paths.items()
         }
 
