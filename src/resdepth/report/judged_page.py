@@ -63,7 +63,7 @@ def tables_of(judgement: Judgement) -> list[Table]:
     """The tables of a judgement; the summary first."""
     note = (
         "MAE mean absolute error; RMSE root mean square error; MedAE median absolute error; NMAD robust "
-        "spread; LE90 what 90 % of errors stay below; bias mean error."
+        "spread; LE90 what 90 % of errors stay below; bias mean error. ± is half of a 95 % interval."
     )
     return [
         Table("All pixels", summary_rows(judgement), note),

@@ -145,7 +145,7 @@ def _judged(
     write_json(folder / JSON, judgement.as_json())
     if plan.config.output.report and report_possible():
         images = {path.name: path for path in area.scene.image_paths[:SHOWN_IMAGES]}
-        logger.info("to look at: %s", folder / PAGE)
+        logger.info("to look at: %s", os.path.normpath(folder / PAGE))
         write_judged_page(folder / PAGE, wish, case, judgement, title=f"{area.name}, refined", images=images)
     return judged
 
