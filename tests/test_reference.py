@@ -1,6 +1,9 @@
 """The height reference of seamless refinement."""
 
+from collections.abc import Callable
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,7 +11,7 @@ from resdepth.reference import Reference
 from resdepth.windows import Window
 
 WHOLE = Window(-37, 1003, 200, 180)
-REFERENCE = Reference(32)
+SPAN = 32
 
 
 def surface(seed: int = 0, voids: float = 0.0) -> np.ndarray:
@@ -19,8 +22,15 @@ def surface(seed: int = 0, voids: float = 0.0) -> np.ndarray:
 
 
 def reference(window: Window, heights: np.ndarray) -> np.ndarray:
-    known = REFERENCE.needs(window).grown(0, within=WHOLE)
-    return REFERENCE.over(window, heights[known.relative_to(WHOLE).slices], known)
+    return Reference(reader(heights), WHOLE, SPAN).over(window)
+
+
+def reader(heights: np.ndarray) -> Callable[[Window], np.ndarray]:
+    def read(window: Window) -> np.ndarray:
+        assert WHOLE.contains(window)
+        return heights[window.relative_to(WHOLE).slices]
+
+    return read
 
 
 @given(
@@ -82,3 +92,27 @@ def test_far_from_any_height_there_is_none() -> None:
 
 def test_without_any_height_there_is_none() -> None:
     assert np.isnan(reference(WHOLE, np.full(WHOLE.shape, np.nan, np.float32))).all()
+
+
+def test_each_height_is_read_once_however_blocks_lie() -> None:
+    heights, read = surface(), np.zeros(WHOLE.shape, int)
+
+    def counting(window: Window) -> np.ndarray:
+        read[window.relative_to(WHOLE).slices] += 1
+        return reader(heights)(window)
+
+    shared = Reference(counting, WHOLE, SPAN)
+    for row in range(WHOLE.row, WHOLE.row_stop, 50):
+        for col in range(WHOLE.col, WHOLE.col_stop, 60):
+            block = Window(row, col, 50, 60)
+            # To the bit, because blocks are computed by any process in any order.
+            np.testing.assert_array_equal(shared.over(block), reference(block, heights))
+    assert (read == 1).all()
+
+
+def test_what_is_not_kept_any_more_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resdepth.reference.KEPT_SQUARES", 1)
+    heights = surface(voids=0.1)
+    forgetful = Reference(reader(heights), WHOLE, SPAN)
+    for block in (WHOLE, Window(0, 1050, 9, 9), WHOLE):
+        np.testing.assert_array_equal(forgetful.over(block), reference(block, heights))

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,10 +73,15 @@ class Work:
     fill: bool = False
     fuse: Fuse = "median"
 
-    @property
+    @cached_property
     def reference(self) -> Reference:
         """What seamless heights are measured from; docs/refine.md tells why twice the tile."""
-        return Reference(2 * self.tile)
+        down, right = self.scene.grid.lattice_origin
+
+        def read(window: Window) -> Array:
+            return self.scene.dsm.read(window.moved(-down, -right))
+
+        return Reference(read, self.scene.grid.whole.moved(down, right), 2 * self.tile)
 
     @property
     def spreads(self) -> bool:
@@ -90,19 +95,24 @@ class Given:
 
     Attributes:
         block: the pixels to be refined.
-        around: where the heights lie.
-        measured: (h, w) float32 over `around`, metres, NaN = void.
-        filled: the same with voids filled, as far as heights are near.
-        near: where the views lie: all of the raster that the network looks at.
+        near: all of the raster that the network looks at.
+        heights: (h, w) float32 over `near`, metres, NaN = void; voids are filled as far as heights are near.
+        void: (H, W) over the block: where there was no height.
         views: (h, w) float32 each over `near`, by their index, NaN = void.
+        reference: (h, w) float64 over `near`, metres; None in exact refinement.
     """
 
     block: Window
-    around: Window
-    measured: Array
-    filled: Array
     near: Window
+    heights: Array
+    void: NDArray[np.bool_]
     views: Mapping[int, Array]
+    reference: NDArray[np.float64] | None
+
+    @property
+    def inside(self) -> Window:
+        """The block, counted from the corner of what is near."""
+        return self.block.relative_to(self.near)
 
 
 @dataclass(frozen=True)
@@ -130,33 +140,36 @@ def read_block(work: Work, block: Window, refiner: Refiner) -> Given:
     """
     whole = work.scene.grid.whole
     near = _MODES[work.mode].looks_at(work, block, refiner).grown(0, within=whole)
-    needed = near
-    if work.mode == "seamless":
-        down, right = work.scene.grid.lattice_origin
-        counting = work.reference.needs(near.moved(down, right)).moved(-down, -right)
-        needed = counting.grown(0, within=whole)
-    around = _union(near.grown(FILL_REACH_PX, within=whole), needed)
-    measured = work.scene.dsm.read(around)
-    filled = measured
-    if np.isnan(measured).any() and not np.isnan(measured).all():
-        filled = fill_voids(measured, FILL_REACH_PX)
+    heights, void = _filled_heights(work, near)
+    reference = _reference(work, near, heights) if work.mode == "seamless" else None
     used = sorted({index for view_set in work.view_sets for index in view_set})
-    return Given(
-        block, around, measured, filled, near, {index: work.scene.views[index].read(near) for index in used}
-    )
+    views = {index: work.scene.views[index].read(near) for index in used}
+    return Given(block, near, heights, void[block.relative_to(near).slices], views, reference)
 
 
-def _union(first: Window, second: Window) -> Window:
-    row, col = min(first.row, second.row), min(first.col, second.col)
-    row_stop, col_stop = max(first.row_stop, second.row_stop), max(first.col_stop, second.col_stop)
-    return Window(row, col, row_stop - row, col_stop - col)
+def _reference(work: Work, near: Window, heights: Array) -> NDArray[np.float64]:
+    reference = work.reference.over(near.moved(*work.scene.grid.lattice_origin))
+    # In the midst of a wide void no mean is near: there the filled heights are their own reference.
+    np.copyto(reference, heights, where=np.isnan(reference))
+    return reference
+
+
+def _filled_heights(work: Work, near: Window) -> tuple[Array, NDArray[np.bool_]]:
+    """The heights of a window, voids filled from its surroundings, and where there were voids."""
+    heights = work.scene.dsm.read(near)
+    void = np.isnan(heights)
+    if void.any():
+        around = near.grown(FILL_REACH_PX, within=work.scene.grid.whole)
+        measured = work.scene.dsm.read(around)
+        if not np.isnan(measured).all():
+            heights = fill_voids(measured, FILL_REACH_PX)[near.relative_to(around).slices]
+    return heights, void
 
 
 def refine_block(work: Work, given: Given, refiner: Refiner) -> RefinedBlock:
     """Refine a block with each view set, and put the results together."""
-    inside = given.block.relative_to(given.around).slices
-    void = np.isnan(given.measured[inside])
-    fillable = void & ~np.isnan(given.filled[inside])
+    void = given.void
+    fillable = void & ~np.isnan(given.heights[given.inside.slices])
     kept = ~void | fillable if work.fill else ~void
     if not kept.any():
         nothing = np.full(given.block.shape, np.nan, dtype=np.float32)
@@ -177,7 +190,7 @@ def refine_block(work: Work, given: Given, refiner: Refiner) -> RefinedBlock:
 
 def _all_seen(given: Given, view_set: ViewSet) -> NDArray[np.bool_]:
     """Where each view of a set shows something."""
-    inside = given.block.relative_to(given.near).slices
+    inside = given.inside.slices
     seen = np.ones(given.block.shape, dtype=bool)
     for index in view_set:
         seen &= ~np.isnan(given.views[index][inside])
@@ -213,7 +226,7 @@ def _refine_exactly(work: Work, given: Given, view_set: ViewSet, refiner: Refine
     """As published: tiles with half their side as stride, each above its own mean, merged by ramps."""
     grid = _tiles(work, given.block)
     area = work.scene.grid.crop(grid.region)
-    heights = given.filled[grid.region.relative_to(given.around).slices]
+    heights = given.heights
     heights = np.where(np.isnan(heights), np.nanmean(heights), heights)  # voids wider than the reach
     views = {index: ArrayBand(given.views[index], area) for index in view_set}
     scene = Scene(work.scene.name, area, ArrayBand(heights, area), views=views)
@@ -238,19 +251,15 @@ def _seen_by_network(work: Work, block: Window, refiner: Refiner) -> Window:
 
 def _refine_seamlessly(work: Work, given: Given, view_set: ViewSet, refiner: Refiner) -> Array:
     """The block at once, with all that the network looks at, above a reference that the place decides."""
-    seen, near = _seen_by_network(work, given.block, refiner), given.near
-    down, right = work.scene.grid.lattice_origin
-    reference = work.reference.over(near.moved(down, right), given.measured, given.around.moved(down, right))
+    seen, near, reference = _seen_by_network(work, given.block, refiner), given.near, given.reference
+    assert reference is not None, "blocks of seamless refinement come with it"
     margin = (
         (near.row - seen.row, seen.row_stop - near.row_stop),
         (near.col - seen.col, seen.col_stop - near.col_stop),
     )
-    heights = given.filled[near.relative_to(given.around).slices]
-    # In the midst of a wide void no mean is near: there the filled heights are their own reference.
-    reference = np.where(np.isnan(reference), heights, reference)
     shape = (len(view_set), *near.shape)
     views = np.stack([given.views[index] for index in view_set]) if view_set else np.empty(shape, np.float32)
-    return refiner.refine_above(reference, heights, views, given.block.relative_to(near), margin)
+    return refiner.refine_above(reference, given.heights, views, given.inside, margin)
 
 
 @dataclass(frozen=True)

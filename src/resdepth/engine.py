@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from resdepth.allocator import return_unused_memory, tune_allocator
+from resdepth.allocator import Footprint, return_unused_memory, tune_allocator
 from resdepth.checkpoint import Model, check_weights
 from resdepth.config import Device, Precision
 from resdepth.errors import ResDepthError
@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 _BATCH_PIXELS = {"cpu": 1 << 18, "mps": 1 << 20, "cuda": 1 << 21}
 # What the network may take for a block of seamless refinement, and what it takes, in maps of its first level.
 # Larger blocks waste less on their surroundings.
-_BLOCK_BYTES = {"cpu": 900 << 20, "mps": 900 << 20, "cuda": 1 << 33}
-_MAPS_AT_ONCE = {torch.float32: 2.2, torch.bfloat16: 3.6}
+_BLOCK_BYTES = {"cpu": 1056 << 20, "mps": 1056 << 20, "cuda": 1 << 33}
+_MAPS_AT_ONCE = {torch.float32: 2.6, torch.bfloat16: 3.4}
 _LARGEST_BLOCK_PX = 1 << 22
 
 
@@ -94,13 +94,13 @@ class Refiner:
             ResDepthError: if the model's weights do not fit its architecture.
         """
         check_weights(model.architecture, model.weights)
+        tune_allocator()  # before there are threads that read
         self.model, self.device, self.inputs = model, device, model.architecture.inputs
         self.precision = precision
-        self._asked_batch_size = batch_size
+        self._asked_batch_size, self._footprint = batch_size, Footprint()
 
     @cached_property
     def _network(self) -> DeployedUNet:
-        tune_allocator()
         network = deployed(self.model.network(), self.precision, self.device)
         return_unused_memory()
         return network
@@ -178,7 +178,8 @@ class Refiner:
         with _ONE_AT_A_TIME, torch.inference_mode(), _unrounded_float32(self.device):
             given = torch.from_numpy(channels).to(self.device, memory_format=torch.channels_last)
             said: Array = getattr(self._network, way)(given).float().cpu().numpy()[:, 0]
-            return said
+        self._footprint.settle()
+        return said
 
 
 # Threads that run networks side by side would share what one of them has, and take twice the memory; and how

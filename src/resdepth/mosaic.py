@@ -121,7 +121,9 @@ def write_cog(
             statistics = _statistics(layer, in_order, grid.height * grid.width)
             rows = _write_rows(grid, layer, in_order)
             source = _virtual(grid, layer, rows, tags, statistics)
-            rasterio.shutil.copy(source, temporary, driver="COG", **options)
+            # Overviews wait in a file of their own until their turn; to pack that, too, doubles the time.
+            with rasterio.Env(COG_TMP_COMPRESSION="NONE"):
+                rasterio.shutil.copy(source, temporary, driver="COG", **options)
             _demand_complete(temporary)
     # A copy that breaks off raises GDAL's own errors, which rasterio names nowhere else.
     except (RasterioError, CPLE_BaseError, OSError) as error:

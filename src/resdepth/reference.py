@@ -7,7 +7,8 @@ of work matters. Beside a ravine such a mean lies below the plateau; so the node
 terrain's curvature does to it. docs/refine.md tells what was measured about it.
 """
 
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,102 +16,142 @@ from numpy.typing import NDArray
 from resdepth.windows import Window, aligned
 
 Array = NDArray[np.float32]
+Read = Callable[[Window], Array]
+"""The heights of a window, (h, w) float32, metres, NaN = void."""
+Sums = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Sum and number of the heights of cells, (h, w) each."""
 
 NODES_PER_SPAN = 4
 # Of terrain c x^2, the mean over a span of 4 steps h and the interpolation between nodes lie above it by
 # 3/2 c h^2 (4/3 and, on average, 1/6); the second difference over REACH steps to both sides is 8 c h^2.
 REACH = 2
 CURVATURE = 3 / 16
+# Cells are kept in squares; so many of them are some megabytes, and the surroundings of a row of blocks.
+SQUARE = 4
+KEPT_SQUARES = 1 << 14
 
 
-@dataclass(frozen=True)
 class Reference:
-    """The lattice of a model.
+    """The reference heights of one raster, which is read no further than they are asked for."""
 
-    Attributes:
-        span: side of the window of a node's mean, in pixels; a multiple of 8.
-    """
-
-    span: int
-
-    @property
-    def step(self) -> int:
-        """Pixels between two nodes."""
-        return self.span // NODES_PER_SPAN
-
-    def needs(self, window: Window) -> Window:
-        """The heights that count for a window, in the pixels of the map's lattice."""
-        around = aligned(window, self.step)
-        margin = self.span // 2 + REACH * self.step
-        return Window(
-            around.row - margin,
-            around.col - margin,
-            around.height + 2 * margin,
-            around.width + 2 * margin,
-        )
-
-    def over(self, window: Window, dsm: Array, known: Window) -> NDArray[np.float64]:
-        """The reference height of each pixel of a window.
+    def __init__(self, read: Read, whole: Window, span: int) -> None:
+        """Describe it; nothing is read yet.
 
         Args:
-            window: the pixels asked for, counted on the map's lattice.
-            dsm: (h, w) float32, metres, NaN = void: the heights of `known`.
-            known: where they lie: at least as much of `needs(window)` as there is.
+            read: the heights of a window.
+            whole: where there are any; all windows here count pixels on the map's lattice.
+            span: side of the window of a node's mean, in pixels; a multiple of 4.
+        """
+        self._step = span // NODES_PER_SPAN
+        self._cells = Cells(read, whole, self._step)
+
+    def over(self, window: Window) -> NDArray[np.float64]:
+        """The reference height of each pixel of a window.
 
         Returns:
             (H, W) float64, metres; NaN where no height is near.
+
+        Raises:
+            ResDepthError: if heights cannot be read.
         """
-        step, around, wanted = self.step, aligned(window, self.step), self.needs(window)
-        sums, counts = _sums(dsm, known, wanted, step)
-        in_window = self.span // step
-        total, count = _windowed(sums, in_window), _windowed(counts, in_window)  # a row more than cells
+        step, touched = self._step, aligned(window, self._step)
+        margin = NODES_PER_SPAN // 2 + REACH
+        sums, counts = self._cells.over(
+            Window(
+                touched.row // step - margin,
+                touched.col // step - margin,
+                touched.height // step + 2 * margin,
+                touched.width // step + 2 * margin,
+            )
+        )
+        total, count = _windowed(sums), _windowed(counts)  # a row more than cells
         has_heights = count > 0
         mean = np.where(has_heights, total / np.maximum(count, 1), 0.0)
         mean, has_heights = _uncurved(mean, has_heights)
-        rows = _weights(window.row - around.row, window.height, step, len(mean))
-        cols = _weights(window.col - around.col, window.width, step, mean.shape[1])
-        if has_heights.all():
-            return rows @ mean @ cols.T
-        share = rows @ has_heights.astype(np.float64) @ cols.T
-        with np.errstate(invalid="ignore"):
-            heights: NDArray[np.float64] = (rows @ mean @ cols.T) / np.where(share > 1e-9, share, np.nan)
+        at_rows = (window.row - touched.row + np.arange(window.height) + 0.5) / step
+        at_cols = (window.col - touched.col + np.arange(window.width) + 0.5) / step
+        heights = _between(_between(mean.T, at_rows).T, at_cols)
+        if not has_heights.all():
+            share = _between(_between(has_heights.T.astype(np.float64), at_rows).T, at_cols)
+            with np.errstate(invalid="ignore"):
+                heights /= np.where(share > 1e-9, share, np.nan)
         return heights
 
 
-def _sums(
-    dsm: Array, known: Window, wanted: Window, step: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sum and number of the heights in each cell of `wanted`, which lies on multiples of `step`."""
-    heights = np.zeros(wanted.shape, dtype=np.float32)
-    common = known.grown(0, within=wanted)
-    dsm, inside = dsm[common.relative_to(known).slices], common.relative_to(wanted).slices
-    void = np.isnan(dsm)
-    # Subtracted, so that a sum of float32 stays exact to a millimetre at any height; it is added again below.
-    offset = np.float32(0) if void.all() else dsm.flat[np.argmin(void)]
-    np.subtract(dsm, offset, out=heights[inside])
-    if void.any():
-        there = np.zeros(wanted.shape, dtype=np.float32)
-        there[inside] = ~void
-        np.copyto(heights[inside], 0, where=void)
-        counts = _cell_sums(there, step)
-    else:
-        rows, cols = (np.zeros(length) for length in wanted.shape)
-        rows[inside[0]] = cols[inside[1]] = 1
-        counts = np.outer(rows.reshape(-1, step).sum(axis=1), cols.reshape(-1, step).sum(axis=1))
-    return _cell_sums(heights, step) + counts * np.float64(offset), counts
+class Cells:
+    """Sum and number of the heights in each cell of a lattice; those of places lately asked for are kept.
+
+    Neighbouring blocks need the same cells: without that, each height would be read many times.
+    """
+
+    def __init__(self, read: Read, whole: Window, side: int) -> None:
+        """Describe them.
+
+        Args:
+            read: the heights of a window.
+            whole: where there are any.
+            side: of a cell, in pixels.
+        """
+        self._read, self._whole, self._side = read, whole, side
+        self._kept: OrderedDict[tuple[int, int], Sums] = OrderedDict()
+
+    def over(self, cells: Window) -> Sums:
+        """Sum and number of the heights of the cells of a window, (h, w) float64 each."""
+        squares = aligned(cells, SQUARE)
+        rows = [
+            [np.hstack(values) for values in zip(*self._row(row, squares), strict=True)]
+            for row in range(squares.row, squares.row_stop, SQUARE)
+        ]
+        sums, counts = (np.vstack(values) for values in zip(*rows, strict=True))
+        inside = cells.relative_to(squares).slices
+        return sums[inside], counts[inside]
+
+    def _row(self, row: int, squares: Window) -> list[Sums]:
+        """A row of squares of cells; what is missing is read at once, as files may hold whole rows."""
+        cols = range(squares.col, squares.col_stop, SQUARE)
+        # Other threads may add and drop at any time, so what was found once is not looked up again.
+        found = {col: kept for col in cols if (kept := self._kept.get((row, col))) is not None}
+        missing = [col for col in cols if col not in found]
+        if missing:
+            first, last = missing[0], missing[-1]
+            known, heights = self._heights(Window(row, first, SQUARE, last - first + SQUARE))
+            for col in missing:
+                found[col] = self._kept[row, col] = self._sums(
+                    Window(row, col, SQUARE, SQUARE), known, heights
+                )
+        while len(self._kept) > KEPT_SQUARES:
+            self._kept.popitem(last=False)
+        return [found[col] for col in cols]
+
+    def _pixels(self, cells: Window) -> Window:
+        side = self._side
+        return Window(cells.row * side, cells.col * side, cells.height * side, cells.width * side)
+
+    def _heights(self, cells: Window) -> tuple[Window, Array]:
+        """The heights that there are in a window of cells, and where they lie."""
+        known = self._pixels(cells).grown(0, within=self._whole)
+        if min(known.shape) <= 0:
+            return Window(known.row, known.col, 0, 0), np.empty((0, 0), np.float32)
+        return known, self._read(known)
+
+    def _sums(self, square: Window, known: Window, heights: Array) -> Sums:
+        """Those of a square, always added up in the same way, so that any process gets the same bits."""
+        pixels = self._pixels(square)
+        common = pixels.grown(0, within=known)
+        given = np.full(pixels.shape, np.nan, np.float32)
+        if min(common.shape) > 0:
+            given[common.relative_to(pixels).slices] = heights[common.relative_to(known).slices]
+        void = np.isnan(given)
+        np.copyto(given, 0, where=void)
+        by_cell = (SQUARE, self._side, SQUARE, self._side)
+        sums = given.reshape(by_cell).sum(axis=3, dtype=np.float64).sum(axis=1)
+        counts = self._side**2 - void.reshape(by_cell).sum(axis=3).sum(axis=1, dtype=np.float64)
+        return sums, counts
 
 
-def _cell_sums(values: Array, step: int) -> NDArray[np.float64]:
-    height, width = values.shape
-    along_rows = values.reshape(height, width // step, step).sum(axis=2)
-    cells: NDArray[np.float64] = along_rows.reshape(height // step, step, width // step).sum(
-        axis=1, dtype=np.float64
-    )
-    return cells
-
-
-def _windowed(cells: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """Sums over n x n neighbouring cells, one for each of their common corners."""
+def _windowed(cells: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums over as many cells as a node's window has, one for each of their common corners."""
+    n = NODES_PER_SPAN
     for axis in (0, 1):
         ends = np.cumsum(cells, axis=axis)
         ends = np.insert(ends, 0, 0.0, axis=axis)
@@ -132,7 +173,16 @@ def _uncurved(
     return corrected, known[inner, inner]
 
 
-def _weights(first: int, length: int, step: int, nodes: int) -> NDArray[np.float64]:
-    """(length, nodes): how much each node counts at the centre of each pixel; rows sum to 1."""
-    at = (first + np.arange(length) + 0.5) / step
-    return np.maximum(0.0, 1.0 - np.abs(at[:, None] - np.arange(nodes)))
+def _between(nodes: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(h, n) values at the nodes of each row, interpolated linearly at ascending places: (h, len(at)).
+
+    Not as a product of matrices: the threads of BLAS would go on spinning beside those of the network.
+    """
+    before = at.astype(int)
+    share = at - before
+    values = np.empty((len(nodes), len(at)))
+    for node in range(before[0], before[-1] + 1):
+        here = slice(*np.searchsorted(before, (node, node + 1)))
+        np.multiply.outer(nodes[:, node + 1] - nodes[:, node], share[here], out=values[:, here])
+        values[:, here] += nodes[:, node, None]
+    return values

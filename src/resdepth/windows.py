@@ -175,11 +175,13 @@ def block_counts(shape: tuple[int, int], *, halo: int, area: int, side: int) -> 
 def even_blocks(
     region: Window, counts: tuple[int, int], step: int, origin: tuple[int, int]
 ) -> Iterator[Window]:
-    """Windows of about the same size that cover a region, each pixel once, row by row.
+    """Windows that cover a region, each pixel once, row by row; all but those at the rims of one size.
+
+    Memory that is freed after one of them then fits the next.
 
     Args:
         region: what is covered.
-        counts: rows and columns of blocks, or fewer where these would be smaller than a step.
+        counts: rows and columns of blocks, or fewer where whole steps allow it.
         step: the edges between blocks lie on multiples of it in a lattice.
         origin: row and column, in the lattice's own pixels, of the pixel (0, 0).
     """
@@ -191,9 +193,10 @@ def even_blocks(
 
 
 def _even_edges(start: int, stop: int, count: int, step: int, origin: int) -> list[int]:
-    wished = (start + (stop - start) * number // count for number in range(1, count))
-    between = {round((edge + origin) / step) * step - origin for edge in wished}
-    return [start, *sorted(edge for edge in between if start < edge < stop), stop]
+    length = -(-(stop - start) // (count * step)) * step
+    first = (start + origin) // step * step - origin
+    between = range(first + length, first + count * length, length)
+    return [start, *(edge for edge in between if edge < stop), stop]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
+from resdepth.allocator import return_unused_memory
 from resdepth.atomic import write_json
 from resdepth.blockwise import refined_blocks
 from resdepth.checkpoint import save_model
@@ -200,6 +201,7 @@ def compute_here(job: Job, todo: Sequence[Window]) -> Generator[Window]:
 def _assemble(job: Job) -> None:
     """Put the blocks together, the output last, and remove them."""
     logger.info("putting the blocks together")
+    return_unused_memory()  # GDAL takes its own
     grid = job.work.scene.grid.crop(job.work.region)
     for layer, path in ((PROVENANCE, job.provenance), (job.layer, job.output)):
         parts = {block.relative_to(job.work.region): job.block_path(layer, block) for block in job.blocks}

@@ -1,0 +1,40 @@
+"""Memory that is kept, and given back."""
+
+import pytest
+
+from resdepth import allocator
+from resdepth.allocator import Footprint
+
+
+def test_memory_goes_back_once_it_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
+    resident, returned = [1000.0], []
+
+    def give_back() -> None:
+        returned.append(resident[0])
+        resident[0] = 500
+
+    monkeypatch.setattr(allocator, "_resident_pages", lambda: int(resident[0]))
+    monkeypatch.setattr(allocator, "return_unused_memory", give_back)
+    footprint = Footprint()
+    for now in (1000, 1050, 1090, 1099):
+        resident[0] = now
+        footprint.settle()
+    assert not returned, "a little more each time is no reason"
+    resident[0] = 1200
+    footprint.settle()
+    assert returned == [1200]
+    for now in (1100, 1200):  # the pass after it tells the new level
+        resident[0] = now
+        footprint.settle()
+    assert returned == [1200]
+    resident[0] = 1300
+    footprint.settle()
+    assert returned == [1200, 1300]
+
+
+def test_where_nobody_tells_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allocator, "_resident_pages", lambda: 0)
+    monkeypatch.setattr(allocator, "return_unused_memory", lambda: pytest.fail("there is no need"))
+    footprint = Footprint()
+    for _ in range(3):
+        footprint.settle()
