@@ -53,7 +53,7 @@ class Sizes:
     image: int = 1_024
     medium: int = 4_000
     huge: int = 20_000
-    wide: tuple[int, int] = (4_096, 6_144)
+    wide: tuple[int, int] = (8_192, 8_192)
 
 
 FULL = Sizes()

@@ -16,14 +16,14 @@ def test_memory_goes_back_once_it_has_grown(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(allocator, "_resident_pages", lambda: int(resident[0]))
     monkeypatch.setattr(allocator, "return_unused_memory", give_back)
     footprint = Footprint()
-    for now in (1000, 1050, 1090, 1099):
+    for now in (700, 1000, 1050, 1090, 1099):  # the second pass tells the level
         resident[0] = now
         footprint.settle()
     assert not returned, "a little more each time is no reason"
     resident[0] = 1200
     footprint.settle()
     assert returned == [1200]
-    for now in (1100, 1200):  # the pass after it tells the new level
+    for now in (600, 1100, 1200):  # and again, once memory has gone back
         resident[0] = now
         footprint.settle()
     assert returned == [1200]

@@ -98,6 +98,18 @@ def test_bands_do_not_show(up_mode: str, depth: int, height: int, monkeypatch: p
         torch.testing.assert_close((network(x), network.inside(x)), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_it_does_not_matter_whether_this_torch_can_fuse(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = trained(start_kernel=16).eval()
+    x = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        fused = deployed(network, dtype)(x)
+        monkeypatch.setattr("resdepth.networks.deployed._FUSED", None)
+        torch.testing.assert_close(deployed(network, dtype)(x), fused, atol=1e-5, rtol=0)
+
+
 def test_in_bfloat16_the_outer_skip_stays_exact() -> None:
     network = trained().eval()
     nn.init.zeros_(network.last_layer.weight)

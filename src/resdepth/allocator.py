@@ -7,9 +7,10 @@ from pathlib import Path
 
 # mallopt parameters of glibc (malloc.h).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -3, -4, -8
-_KEEP_BYTES = 1 << 30
+_KEEP_BYTES = (1 << 31) - 1
 _MEMORY = Path("/proc/self/statm")
-_GROWTH = 1.1
+# Passes after which all is in use that will be, and by how much that may grow.
+_FIRST_PASSES, _GROWTH = 2, 1.1
 
 
 def tune_allocator() -> None:
@@ -52,16 +53,17 @@ class Footprint:
     """
 
     def __init__(self) -> None:
-        self._level = 0
+        self._passes, self._level = 0, 0
 
     def settle(self) -> None:
         """To be called when a pass is over and little is in use. Nothing happens off Linux."""
         resident = _resident_pages()
-        if not self._level:
+        self._passes += 1
+        if self._passes <= _FIRST_PASSES:
             self._level = resident
         elif resident > _GROWTH * self._level:
             return_unused_memory()
-            self._level = 0
+            self._passes = 0
 
 
 def _resident_pages() -> int:

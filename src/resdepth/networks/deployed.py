@@ -10,10 +10,12 @@ Exact rewritings, up to rounding:
   bands of a few rows, pooled, thrown away, and computed again for the last block.
 - Convolutions with many channels take Winograd's way in float32 (winograd.py).
 - Of a halo that is only looked at, each convolution computes no more than the next one needs.
+- On a CPU, a ReLU comes with its convolution, and the largest of 2 x 2 pixels is found without its place.
 """
 
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +26,11 @@ from resdepth.networks.unet import UNet
 from resdepth.networks.winograd import WinogradConvolution, pays
 
 CPU = torch.device("cpu")
+
+# What torch.compile makes of both in networks for inference (oneDNN); not all builds of PyTorch have it.
+_FUSED: Any = None
+if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    _FUSED = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
 
 # A band of the first level: on a CPU, about what its caches hold.
 _BAND_BYTES = {"cpu": 1 << 24, "mps": 1 << 26, "cuda": 1 << 29}
@@ -41,7 +48,7 @@ def deployed(
         device: where it runs.
     """
     assert isinstance(network, UNet), "there is no other network"
-    made = DeployedUNet(fold_batch_norm(network), dtype, winograd=device.type == "cpu")
+    made = DeployedUNet(fold_batch_norm(network), dtype, on_cpu=device.type == "cpu")
     return made.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return] # torch types no memory format
 
 
@@ -62,24 +69,24 @@ def fold_batch_norm(network: UNet) -> UNet:
 class DeployedUNet(nn.Module):
     """A U-Net with its BatchNorm folded, its last block rewritten, and float32 at both ends."""
 
-    def __init__(self, unet: UNet, dtype: torch.dtype, *, winograd: bool) -> None:
+    def __init__(self, unet: UNet, dtype: torch.dtype, *, on_cpu: bool) -> None:
         """Take a network apart.
 
         Args:
             unet: its BatchNorms folded.
             dtype: what to compute in.
-            winograd: whether to save multiplications where it pays; GPUs do so by themselves.
+            on_cpu: whether to rewrite what GPUs do well as it is.
         """
         super().__init__()
         first, *encoder = unet.encoder
         *decoder, last_up = unet.decoder
         # Heights of many metres, rounded to bfloat16, would be centimetres off before anything is computed.
-        self._first = _Step(first, torch.float32, winograd=False)
-        self._encoder = nn.ModuleList(_Step(block, dtype, winograd=winograd) for block in encoder)
-        self._bottleneck = _Step(unet.bottleneck, dtype, winograd=winograd)
+        self._first = _Step(first, torch.float32, on_cpu=on_cpu)
+        self._encoder = nn.ModuleList(_Step(block, dtype, on_cpu=on_cpu) for block in encoder)
+        self._bottleneck = _Step(unet.bottleneck, dtype, on_cpu=on_cpu)
         levels = [tuple(level.children()) for level in decoder]
         self._ups = nn.ModuleList(up for up, _ in levels).to(dtype)
-        self._decoder = nn.ModuleList(_Step(block, dtype, winograd=winograd) for _, block in levels)
+        self._decoder = nn.ModuleList(_Step(block, dtype, on_cpu=on_cpu) for _, block in levels)
         self._last: _LinearEnd | _PlainEnd
         if isinstance(last_up, nn.ConvTranspose2d):
             self._last = _LinearEnd(last_up, unet.last_layer, cell=2 ** min(len(unet.encoder), 2))
@@ -106,7 +113,7 @@ class DeployedUNet(nn.Module):
         for step in self._encoder:
             coarse = step(coarse, 1)  # (B, width, H / 2^level, W / 2^level)
             skips.append(coarse)
-            coarse = functional.max_pool2d(coarse, 2)
+            coarse = _halved(coarse)
         coarse = self._bottleneck(coarse, 1)
         for up, step in zip(self._ups, self._decoder, strict=True):
             coarse = step(_sum(up(coarse), skips.pop()), 1)
@@ -133,7 +140,7 @@ class DeployedUNet(nn.Module):
         for level, step in enumerate(self._encoder, 1):
             coarse = step(coarse, 0)
             skips.append(_without(coarse, (halo >> level) - 2 - rim - 1))
-            coarse = functional.max_pool2d(coarse, 2)
+            coarse = _halved(coarse)
         coarse = self._bottleneck(coarse, 0)
         for up, step in zip(self._ups, self._decoder, strict=True):
             # Without what was interpolated beyond its edges.
@@ -157,7 +164,7 @@ class DeployedUNet(nn.Module):
         )  # fmt: skip
         for item, start, stop in self._bands(x[:, :, 2:]):
             band = self._first(x[item, :, start : stop + 2], padding=0)
-            pooled[item, :, start // 2 : stop // 2] = functional.max_pool2d(band, 2)
+            pooled[item, :, start // 2 : stop // 2] = _halved(band)
         return pooled
 
     def _last_in_bands(self, coarse: Tensor, x: Tensor) -> Tensor:
@@ -185,6 +192,14 @@ def _without(x: Tensor, frame: int) -> Tensor:
     return x[:, :, frame : x.shape[2] - frame, frame : x.shape[3] - frame]
 
 
+def _halved(x: Tensor) -> Tensor:
+    """The largest of each 2 x 2 pixels."""
+    if x.device.type != "cpu":
+        return functional.max_pool2d(x, 2)  # on a CPU it also notes where they are, which takes longer
+    larger = torch.maximum(x[:, :, ::2], x[:, :, 1::2])
+    return torch.maximum(larger[:, :, :, ::2], larger[:, :, :, 1::2])
+
+
 def _sum(rise: Tensor, skip: Tensor) -> Tensor:
     # PyTorch adds bfloat16 slowly in place.
     return rise.add_(skip) if rise.dtype == torch.float32 else rise + skip
@@ -193,17 +208,19 @@ def _sum(rise: Tensor, skip: Tensor) -> Tensor:
 class _Step(nn.Module):
     """A convolution and its activation."""
 
-    def __init__(self, block: nn.Module, dtype: torch.dtype, *, winograd: bool) -> None:
+    def __init__(self, block: nn.Module, dtype: torch.dtype, *, on_cpu: bool) -> None:
         super().__init__()
         convolution, *_, activation = _layers(block)
         assert isinstance(convolution, nn.Conv2d), "each block begins with its convolution"
         self.width = convolution.out_channels
-        convolution = convolution.to(dtype)
-        self._convolve = (
-            WinogradConvolution(convolution) if winograd and pays(convolution) else _Convolution(convolution)
-        )
-        brain = dtype == torch.bfloat16 and isinstance(activation, nn.ReLU)
-        self._activation = _BrainReLU() if brain else activation.to(dtype)
+        convolution, self._activation = convolution.to(dtype), activation.to(dtype)
+        self._convolve: nn.Module
+        if on_cpu and pays(convolution):
+            self._convolve = WinogradConvolution(convolution)
+        elif on_cpu and isinstance(activation, nn.ReLU) and _FUSED is not None:
+            self._convolve, self._activation = _ConvolutionReLU(convolution), nn.Identity()
+        else:
+            self._convolve = _Convolution(convolution)
 
     def forward(self, x: Tensor, padding: int) -> Tensor:
         activated: Tensor = self._activation(self._convolve(x, padding))
@@ -221,12 +238,14 @@ class _Convolution(nn.Module):
         return functional.conv2d(x, self._weight, self._bias, padding=padding)
 
 
-class _BrainReLU(nn.Module):
-    """ReLU of bfloat16 in place; PyTorch's own takes ten times as long. It makes a negative NaN 0."""
+class _ConvolutionReLU(_Convolution):
+    """... and a ReLU, while the result is still in the processor's caches."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        x.view(torch.int16).clamp_min_(0)  # whose sign is the same bit
-        return x
+    def forward(self, x: Tensor, padding: int) -> Tensor:
+        both: Tensor = _FUSED(
+            x, self._weight, self._bias, [padding, padding], [1, 1], [1, 1], 1, "relu", [], ""
+        )
+        return both
 
 
 def _layers(block: nn.Module) -> list[nn.Module]:
