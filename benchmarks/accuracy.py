@@ -34,7 +34,8 @@ from resdepth.simulate.dataset import Role, as_dataset
 from resdepth.simulate.settings import SimulateConfig, TownSettings, TruthSettings
 from resdepth.simulate.simulation import simulate
 from resdepth.simulate.town import Style
-from resdepth.workflows import test, train
+from resdepth.workflows.testing import test
+from resdepth.workflows.training import train
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]

@@ -28,7 +28,8 @@ from resdepth.evaluation import Evaluation
 from resdepth.judge.judgement import OVERALL
 from resdepth.raster import FileBand
 from resdepth.report.table import summary_table
-from resdepth.workflows import PairResult, test, train
+from resdepth.workflows.testing import PairResult, test
+from resdepth.workflows.training import train
 
 Array = NDArray[np.float32]
 

@@ -936,7 +936,7 @@ def test_a_disk_that_fails_is_told_without_traceback(ground: Ground, monkeypatch
     def fails(*_: object) -> None:
         raise OSError(28, "No space left on device", "results/config.json")
 
-    monkeypatch.setattr("resdepth.workflows.test", fails)
+    monkeypatch.setattr("resdepth.workflows.testing.test", fails)
     result = run("test", ground.write("test"))
     assert result.exit_code == 2
     assert result.output == "error: results/config.json: No space left on device\n"

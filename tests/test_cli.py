@@ -221,7 +221,7 @@ def test_errors_become_a_message_and_an_exit_code(
     def fails(_: Path) -> None:
         raise error
 
-    monkeypatch.setattr("resdepth.workflows.train", fails)
+    monkeypatch.setattr("resdepth.workflows.training.train", fails)
     result = run("train", scene.write(scene.train_config()))
     assert result.exit_code == code
     assert result.stderr == told
@@ -234,7 +234,7 @@ def test_our_own_mistakes_are_not_hidden(
     def fails(_: Path) -> None:
         raise error
 
-    monkeypatch.setattr("resdepth.workflows.train", fails)
+    monkeypatch.setattr("resdepth.workflows.training.train", fails)
     result = run("train", scene.write(scene.train_config()))
     assert result.exit_code == 1
     assert result.exception is error
@@ -287,6 +287,11 @@ def test_importing_the_package_and_asking_for_help_do_not_import_torch(tmp_path:
     )
     result = python("-c", code, cwd=tmp_path)
     assert result.stderr == "[]\n"
+
+
+def test_judging_does_without_torch(tmp_path: Path) -> None:
+    code = "import sys, resdepth.workflows.evaluating\nprint('torch' in sys.modules)"
+    assert python("-c", code, cwd=tmp_path).stdout == "False\n"
 
 
 def test_every_public_name_is_there_and_documented() -> None:

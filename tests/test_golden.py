@@ -18,7 +18,8 @@ from resdepth.normalization import image_statistics
 from resdepth.published import load_run_folder, read_architecture, read_checkpoint, read_moments
 from resdepth.scene import used_views
 from resdepth.windows import Window, split_regions, tile_grid
-from resdepth.workflows import refine, test
+from resdepth.workflows.refining import refine
+from resdepth.workflows.testing import test
 
 PAIRS = ("Stereopair_0_1", "Stereopair_1_2")
 OVER_ALL = "initial_prediction_performance_statistics_mean_over_all_stereopairs.txt"

@@ -63,7 +63,7 @@ def test_bounds_take_every_pixel_that_they_touch_and_none_outside() -> None:
     ],
 )
 def test_bounds_without_a_pixel_are_refused(bounds: tuple[float, float, float, float]) -> None:
-    with pytest.raises(ResDepthError, match="no pixel of the DSM lies in it"):
+    with pytest.raises(ResDepthError, match="no pixel of the raster lies in it"):
         GRID.window_of(bounds)
 
 

@@ -22,7 +22,8 @@ from resdepth.judge.stored import read_judgement
 from resdepth.judge.surfaces import Candidate, OnGrid
 from resdepth.raster import ArrayBand, read_header
 from resdepth.windows import Window, blocks
-from resdepth.workflows.judging import Wish, judge_files
+from resdepth.workflows.judging import judge_files
+from resdepth.workflows.wishes import Wish
 
 GSD = 0.5
 

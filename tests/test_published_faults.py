@@ -21,7 +21,8 @@ from resdepth.loading import load_train_config
 from resdepth.published import load_run_folder, read_checkpoint, read_moments, write_checkpoint, write_moments
 from resdepth.runs import new_run_folder
 from resdepth.windows import Window, random_corners
-from resdepth.workflows import test, train
+from resdepth.workflows.testing import test
+from resdepth.workflows.training import train
 
 # The lists that a network with images needs.
 LISTS = ("path_image_list", "path_pairlist_training", "path_pairlist_validation")

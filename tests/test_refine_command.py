@@ -427,7 +427,7 @@ def test_an_unreadable_block_is_named(scene: MadeScene, model: Path) -> None:
     [
         ((), 3, "images: found 3; this model takes 2; name the sets to use with pairs"),
         ((), 1, "images: found 1; this model takes 2"),
-        (("--region", 0, 0, 1, 1), 2, "no pixel of the DSM lies in it, which covers 465000"),
+        (("--region", 0, 0, 1, 1), 2, "no pixel of the raster lies in it, which covers 465000"),
         (("-o", "x.png"), 2, "should end in .tif"),
         (("-o", "initial.tif", "--overwrite"), 2, "initial.tif: is an input"),
         (("-o", "./ortho2.tif", "--overwrite"), 2, "ortho2.tif: is an input"),
@@ -436,7 +436,7 @@ def test_an_unreadable_block_is_named(scene: MadeScene, model: Path) -> None:
         (("--resume", "--overwrite"), 2, "not both"),
         (("--tile-size", "20"), 2, "must be a power of two"),
         (("--tile-size", "4194304"), 2, "must be a power of two"),
-        (("--region", "-inf", "-inf", "inf", "inf"), 2, "no pixel of the DSM lies in it"),
+        (("--region", "-inf", "-inf", "inf", "inf"), 2, "no pixel of the raster lies in it"),
         (("--mode", "exact", "--tile-size", "128"), 2, "smaller than a tile"),
     ],
     ids=str,

@@ -15,7 +15,9 @@ from conftest import MadeScene, make_model, make_scene, read_raster, write_publi
 from resdepth import Evaluation, InputProblems, Model, ResDepthError, save_model
 from resdepth.scene import MASKS
 from resdepth.windows import Window
-from resdepth.workflows import evaluate, refine, test
+from resdepth.workflows.judging import evaluate
+from resdepth.workflows.refining import refine
+from resdepth.workflows.testing import test
 
 TILE = 16
 STRIPE = (slice(0, 64), slice(32, 64))  # test stripe 1 of the made scene
@@ -576,7 +578,7 @@ def test_the_tile_of_the_training_is_the_default(scene: MadeScene) -> None:
         ({"pairs": []}, "pairs: there is none"),
         ({"pairs": "pairs.txt"}, "pairs: a list names image files"),
         ({"region": Window(0, 0, 65, 10)}, "region: .* is no part of the DSM"),
-        ({"region": (500, 500, 600, 600)}, "no pixel of the DSM lies in it"),
+        ({"region": (500, 500, 600, 600)}, "no pixel of the raster lies in it"),
         ({"device": "cuda"}, "'cuda' is not available"),
     ],
     ids=str,

@@ -22,8 +22,8 @@ from resdepth import training
 from resdepth.errors import Interrupted, ResDepthError
 from resdepth.published import load_model, read_checkpoint, read_moments
 from resdepth.runs import RunFolder
-from resdepth.workflows import resume, train
-from resdepth.workflows import test as run_test
+from resdepth.workflows.testing import test as run_test
+from resdepth.workflows.training import resume, train
 
 
 def weights_of(run: Path, name: str = "Model_last.pth") -> dict[str, torch.Tensor]:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from resdepth.evaluation import Evaluation
     from resdepth.published import load_model
     from resdepth.scene import Scene
-    from resdepth.workflows import evaluate, refine, test, train
+    from resdepth.workflows.judging import evaluate
+    from resdepth.workflows.refining import refine
+    from resdepth.workflows.testing import test
+    from resdepth.workflows.training import train
 
 _HOMES = {
     "Evaluation": "evaluation",
@@ -25,12 +28,12 @@ _HOMES = {
     "ResDepthError": "errors",
     "Scene": "scene",
     "check": "checking",
-    "evaluate": "workflows",
+    "evaluate": "workflows.judging",
     "load_model": "published",
-    "refine": "workflows",
+    "refine": "workflows.refining",
     "save_model": "checkpoint",
-    "test": "workflows",
-    "train": "workflows",
+    "test": "workflows.testing",
+    "train": "workflows.training",
 }
 
 __all__ = [

@@ -25,10 +25,10 @@ from resdepth.report.page import PageContent, reading, write_page
 from resdepth.simulate.dataset import MODEL, largest_tile
 from resdepth.simulate.settings import AnyStyle, SimulateConfig, TownSettings
 from resdepth.simulate.simulation import simulate
-from resdepth.workflows import PairResult, test
 from resdepth.workflows.evaluating import JSON
-from resdepth.workflows.judging import REFINED
 from resdepth.workflows.simulating import scene_facts
+from resdepth.workflows.testing import PairResult, test
+from resdepth.workflows.wishes import REFINED
 
 logger = logging.getLogger(__name__)
 

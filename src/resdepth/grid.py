@@ -114,7 +114,7 @@ class Grid:
             west, south, east, north = self.bounds
             raise ResDepthError(
                 f"region {xmin:.10g} {ymin:.10g} {xmax:.10g} {ymax:.10g} (xmin ymin xmax ymax): no pixel of "
-                f"the DSM lies in it, which covers {west:.10g} {south:.10g} {east:.10g} {north:.10g}"
+                f"the raster lies in it, which covers {west:.10g} {south:.10g} {east:.10g} {north:.10g}"
             )
         return inside
 

@@ -66,7 +66,7 @@ def evaluate(  # noqa: PLR0913 - options of a command
     from resdepth.report.judged import summary_rows
     from resdepth.report.table import markdown
     from resdepth.workflows.evaluating import evaluate_into
-    from resdepth.workflows.judging import Wish
+    from resdepth.workflows.wishes import Wish
 
     wish = Wish(
         surfaces=_named_surfaces(dsms),

@@ -31,8 +31,8 @@ def train(config: Path | None, run_folder: Path | None) -> None:
     """
     if (config is None) == (run_folder is None):
         raise click.UsageError("give either a configuration file or --resume RUN_FOLDER")
-    from resdepth.workflows import resume as go_on
-    from resdepth.workflows import train as run_training
+    from resdepth.workflows.training import resume as go_on
+    from resdepth.workflows.training import train as run_training
 
     run = go_on(run_folder) if run_folder is not None else run_training(config)  # type: ignore[arg-type] # one is given
     click.echo(f"{run}")
@@ -52,7 +52,7 @@ def test(config: Path) -> None:
       resdepth test configs/config_test_ResDepth-stereo.json
     """
     from resdepth.report.table import summary_table
-    from resdepth.workflows import test as run_test
+    from resdepth.workflows.testing import test as run_test
 
     results = run_test(config)
     for result in results:

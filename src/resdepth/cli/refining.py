@@ -96,7 +96,7 @@ def refine(  # noqa: PLR0913, PLR0917 - options of a command
         raise click.UsageError("give --resume or --overwrite, not both")
     from resdepth.errors import ResDepthError
     from resdepth.paths import why_no_file
-    from resdepth.workflows import refine as refine_surface
+    from resdepth.workflows.refining import refine as refine_surface
 
     if report:
         for module in ("jinja2", "plotly"):

@@ -1,11 +1,4 @@
 """The whole jobs, composed of the parts; nothing is computed here.
 
-Simulation stands aside (workflows/simulating.py): it needs packages that training and refinement do not.
+Each is imported from its own module, as some need what others do without: torch, packages for simulation.
 """
-
-from resdepth.workflows.judging import evaluate
-from resdepth.workflows.refining import refine
-from resdepth.workflows.testing import PairResult, test
-from resdepth.workflows.training import resume, train
-
-__all__ = ["PairResult", "evaluate", "refine", "resume", "test", "train"]

@@ -12,7 +12,7 @@ from resdepth.report.judged import summary_rows
 from resdepth.report.judged_page import tables_of
 from resdepth.report.page import PageContent, write_page
 from resdepth.workflows.evaluating import JSON
-from resdepth.workflows.judging import INITIAL
+from resdepth.workflows.wishes import INITIAL
 
 logger = logging.getLogger(__name__)
 

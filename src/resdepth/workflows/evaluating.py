@@ -15,7 +15,8 @@ from resdepth.judge.judging import Case
 from resdepth.report.judged import csv_text, markdown_report
 from resdepth.report.styles import Kind, write_style
 from resdepth.report.text import format_statistics
-from resdepth.workflows.judging import INITIAL, Wish, judge_files
+from resdepth.workflows.judging import judge_files
+from resdepth.workflows.wishes import INITIAL, Wish
 
 if TYPE_CHECKING:  # pages and plots need packages that an installation may lack
     from resdepth.report.page import PageContent

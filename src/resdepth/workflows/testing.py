@@ -31,7 +31,8 @@ from resdepth.scene import MASKS, Scene, ViewSet
 from resdepth.windows import Window
 from resdepth.workflows.descriptions import complete_config, extents, warn
 from resdepth.workflows.evaluating import JSON, PAGE, add_styles, report_possible, write_judged_page
-from resdepth.workflows.judging import REFINED, Wish, judge_files
+from resdepth.workflows.judging import judge_files
+from resdepth.workflows.wishes import REFINED, Wish
 
 logger = logging.getLogger(__name__)
 
