@@ -138,9 +138,10 @@ class Cells:
         """Those of a square, always added up in the same way, so that any process gets the same bits."""
         pixels = self._pixels(square)
         common = pixels.grown(0, within=known)
+        if min(common.shape) <= 0:
+            return np.zeros((SQUARE, SQUARE)), np.zeros((SQUARE, SQUARE))
         given = np.full(pixels.shape, np.nan, np.float32)
-        if min(common.shape) > 0:
-            given[common.relative_to(pixels).slices] = heights[common.relative_to(known).slices]
+        given[common.relative_to(pixels).slices] = heights[common.relative_to(known).slices]
         void = np.isnan(given)
         np.copyto(given, 0, where=void)
         by_cell = (SQUARE, self._side, SQUARE, self._side)
