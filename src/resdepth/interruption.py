@@ -23,7 +23,7 @@ class Stop:
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Turn the first Ctrl-C or SIGTERM into a wish that the loop grants between two batches."""
+    """Turn the first Ctrl-C or SIGTERM into a wish that the loop grants between two batches or blocks."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -31,7 +31,7 @@ def stoppable() -> Iterator[Stop]:
 
     def ask(number: int, _frame: FrameType | None) -> None:
         stop.asked, stop.name = True, {signal.SIGINT: "Ctrl-C"}.get(signal.Signals(number), "SIGTERM")
-        logger.info("stopping after this batch (once more to stop at once)")
+        logger.info("stopping as soon as the work in hand is done (once more to stop at once)")
         give_back()
 
     def give_back() -> None:
