@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from resdepth.networks import halo_px, new_network
-from resdepth.networks.deployed import deployed, fold_batch_norm
+from resdepth.networks.deployed import deployed, fold_batch_norm, rounded_kernels
 
 SWITCHES = ("do_BN", "outer_skip_BN", "outer_skip", "bias_conv_layer")
 OPTIONS = [
@@ -157,3 +157,17 @@ def test_nothing_beyond_the_halo_counts_and_something_within_does(up_mode: str, 
     assert not counts[start + cell + halo :].any()
     assert counts[start - halo : start - halo + cell].any()
     assert counts[start + halo : start + cell + halo].any()
+
+
+def test_rounded_kernels_keep_their_sums() -> None:
+    convolution = nn.Conv2d(16, 16, 3)
+    exact = convolution.weight.detach().clone()
+    found = rounded_kernels(convolution, torch.bfloat16).weight
+    assert found.dtype == torch.bfloat16
+    largest_step = exact.abs().amax(dim=(2, 3)) / 2**7
+    assert ((found.float() - exact).abs().amax(dim=(2, 3)) < 2 * largest_step).all()
+    sums_off, nearest_off = (
+        (kernels.float() - exact).sum(dim=(2, 3)).square().mean().sqrt()
+        for kernels in (found, exact.bfloat16())
+    )
+    assert sums_off < nearest_off / 5

@@ -169,8 +169,7 @@ def _filled_heights(work: Work, near: Window) -> tuple[Array, NDArray[np.bool_]]
 def refine_block(work: Work, given: Given, refiner: Refiner) -> RefinedBlock:
     """Refine a block with each view set, and put the results together."""
     void = given.void
-    fillable = void & ~np.isnan(given.heights[given.inside.slices])
-    kept = ~void | fillable if work.fill else ~void
+    kept = ~np.isnan(given.heights[given.inside.slices]) if work.fill else ~void
     if not kept.any():
         nothing = np.full(given.block.shape, np.nan, dtype=np.float32)
         spread = nothing.copy() if work.spreads else None
@@ -179,8 +178,9 @@ def refine_block(work: Work, given: Given, refiner: Refiner) -> RefinedBlock:
     seen = [_all_seen(given, view_set) for view_set in work.view_sets]
     heights, spread = (results[0], None) if len(results) == 1 else _fused(results, seen, kept, work.fuse)
     kept &= np.isfinite(heights)
-    provenance = np.where(void, Provenance.FILLED, Provenance.REFINED).astype(np.uint8)
-    provenance[~void & ~np.any(seen, axis=0)] = Provenance.WITHOUT_IMAGE
+    provenance = np.full(void.shape, Provenance.REFINED, dtype=np.uint8)
+    provenance[~np.logical_or.reduce(seen)] = Provenance.WITHOUT_IMAGE
+    provenance[void] = Provenance.FILLED
     provenance[~kept] = Provenance.VOID
     heights[~kept] = np.nan
     if spread is not None:
@@ -257,8 +257,7 @@ def _refine_seamlessly(work: Work, given: Given, view_set: ViewSet, refiner: Ref
         (near.row - seen.row, seen.row_stop - near.row_stop),
         (near.col - seen.col, seen.col_stop - near.col_stop),
     )
-    shape = (len(view_set), *near.shape)
-    views = np.stack([given.views[index] for index in view_set]) if view_set else np.empty(shape, np.float32)
+    views = [given.views[index] for index in view_set]
     return refiner.refine_above(reference, given.heights, views, given.inside, margin)
 
 

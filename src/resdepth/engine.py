@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Literal
@@ -17,7 +17,7 @@ from resdepth.config import Device, Precision
 from resdepth.errors import ResDepthError
 from resdepth.networks.deployed import DeployedUNet, deployed
 from resdepth.normalization import normalize, normalize_patch
-from resdepth.windows import Window
+from resdepth.windows import Window, row_bands
 
 Array = NDArray[np.float32]
 Margin = tuple[tuple[int, int], tuple[int, int]]
@@ -140,14 +140,19 @@ class Refiner:
         return refined
 
     def refine_above(
-        self, reference: NDArray[np.float64], dsm: Array, views: Array, inside: Window, margin: Margin
+        self,
+        reference: NDArray[np.float64],
+        dsm: Array,
+        views: Sequence[Array],
+        inside: Window,
+        margin: Margin,
     ) -> Array:
         """Refined heights of a part of an area, with a reference height for each pixel.
 
         Args:
             reference: (H, W) metres; NaN where there is none.
             dsm: (H, W) float32, metres, NaN = void, seen as a height at the reference.
-            views: (V, H, W) float32 grey values, NaN = void.
+            views: (H, W) float32 grey values each, NaN = void.
             inside: the part, (h, w) pixels, with the model's halo around it within area and margin.
             margin: how far to continue the area by reflection, so that its sides become multiples of
                 2^depth.
@@ -163,7 +168,9 @@ class Refiner:
         predicted = self.run_inside(channels[None])[0]  # (H + margins - 2 halo, W + margins - 2 halo)
         normalized = predicted[inside.moved(above - halo, left - halo).slices]
         sigma = np.float64(self.model.normalization.height_sigma)
-        refined: Array = (normalized * sigma + reference[inside.slices]).astype(np.float32)
+        above_zero, refined = reference[inside.slices], np.empty(inside.shape, np.float32)
+        for rows in row_bands(inside.shape):
+            refined[rows] = normalized[rows] * sigma + above_zero[rows]
         return refined
 
     def run(self, channels: Array) -> Array:

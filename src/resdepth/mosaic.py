@@ -19,7 +19,7 @@ from resdepth.errors import ResDepthError
 from resdepth.geotiff import NODATA
 from resdepth.grid import Grid
 from resdepth.raster import unreferenced_allowed
-from resdepth.windows import Window
+from resdepth.windows import Window, row_bands
 
 Compression = Literal["zstd", "deflate", "lzw", "none"]
 
@@ -54,9 +54,9 @@ def write_block(path: Path, grid: Grid, layer: Layer, bands: Sequence[NDArray[An
     Raises:
         ResDepthError: if it cannot be written.
     """
-    stored = np.stack([np.asarray(band) for band in bands])
-    if layer.dtype == "float32":
-        stored = np.where(np.isnan(stored), np.float32(layer.nodata), stored)
+    stored = np.array(bands, dtype=layer.dtype)
+    np.copyto(stored, layer.nodata, where=np.isnan(stored))
+    moments = [_moments_of(values, layer.nodata) for values in stored]
     try:
         with atomic_path(path) as temporary, unreferenced_allowed():
             with rasterio.open(
@@ -65,10 +65,10 @@ def write_block(path: Path, grid: Grid, layer: Layer, bands: Sequence[NDArray[An
                 blockxsize=_tile_side(grid.width), blockysize=_tile_side(grid.height),
                 crs=grid.crs or None, transform=rasterio.Affine(*grid.transform),
             ) as dataset:  # fmt: skip
-                if (stored != layer.nodata).any():
-                    dataset.write(stored.astype(layer.dtype))
-                for number, values in enumerate(stored, 1):
-                    dataset.update_tags(number, **_moments_of(values[values != layer.nodata]).as_tags())
+                if any(one.count for one in moments):
+                    dataset.write(stored)
+                for number, one in enumerate(moments, 1):
+                    dataset.update_tags(number, **one.as_tags())
             _demand_complete(temporary)
     except (RasterioError, CPLE_BaseError, OSError) as error:
         raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error
@@ -165,12 +165,16 @@ class _Moments:
         return cls(int(tags["count"]), *(float(tags[name]) for name in ("mean", "squares", "low", "high")))
 
 
-def _moments_of(values: NDArray[Any]) -> _Moments:
-    if not values.size:
-        return _Moments()
-    mean = float(values.mean(dtype=np.float64))
-    squares = float(np.square(values - mean, dtype=np.float64).sum())
-    return _Moments(values.size, mean, squares, float(values.min()), float(values.max()))
+def _moments_of(values: NDArray[Any], nodata: float) -> _Moments:
+    total = _Moments()
+    for rows in row_bands(values.shape):
+        some = values[rows]
+        some = some[some != nodata].astype(np.float64)
+        if some.size:
+            mean, low, high = float(some.mean()), float(some.min()), float(some.max())
+            some -= mean
+            total += _Moments(some.size, mean, float(np.square(some, out=some).sum()), low, high)
+    return total
 
 
 def _statistics(layer: Layer, parts: Mapping[Window, Path], pixels: int) -> list[dict[str, str]]:

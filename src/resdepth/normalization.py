@@ -1,14 +1,15 @@
 """From metres and grey values to what a network sees, and back (ResDepth, ISPRS 2022, section 3.4)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resdepth.inputs import Inputs
 from resdepth.raster import Band
-from resdepth.windows import Window
+from resdepth.windows import Window, row_bands
 
 Array = NDArray[np.float32]
 
@@ -61,7 +62,7 @@ def normalize_patch(
 def normalize(
     dsm: Array,
     reference: NDArray[np.float64] | np.float64,
-    views: Array,
+    views: Sequence[Array] | Array,
     normalization: Normalization,
     inputs: Inputs,
 ) -> Array:
@@ -70,7 +71,7 @@ def normalize(
     Args:
         dsm: (H, W) float32, metres; voids count as heights at the reference.
         reference: metres, one for all or (H, W); where it is NaN the DSM counts as void.
-        views: (V, H, W) float32 grey values, NaN = void; voids become the mean grey value.
+        views: V of (H, W) float32 grey values, NaN = void; voids become the mean grey value.
         normalization: the run's constants.
         inputs: what the network sees.
 
@@ -78,16 +79,20 @@ def normalize(
         (C, H, W) float32, without voids.
     """
     channels = np.empty((inputs.n_channels, *dsm.shape), dtype=np.float32)
-    first_view = int(inputs.uses_dsm)
+    seen: list[tuple[Array, NDArray[Any], float]] = []
     if inputs.uses_dsm:
-        np.subtract(dsm, reference, out=channels[0])
-        channels[0] /= np.float32(normalization.height_sigma)
+        seen.append((dsm, np.broadcast_to(reference, dsm.shape), normalization.height_sigma))
     if inputs.n_views:
         if normalization.image_mean is None or normalization.image_std is None:
             raise ValueError("a network with images needs image_mean and image_std")
-        np.subtract(views, np.float32(normalization.image_mean), out=channels[first_view:])
-        channels[first_view:] /= np.float32(normalization.image_std)
-    np.copyto(channels, 0, where=np.isnan(channels))
+        mean = np.broadcast_to(np.float32(normalization.image_mean), dsm.shape)
+        seen.extend((view, mean, normalization.image_std) for view in views)
+    for channel, (values, zero, unit) in zip(channels, seen, strict=True):
+        for rows in row_bands(dsm.shape):
+            some = channel[rows]
+            np.subtract(values[rows], zero[rows], out=some)
+            some /= np.float32(unit)
+            np.copyto(some, 0, where=np.isnan(some))
     return channels
 
 

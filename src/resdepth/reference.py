@@ -70,9 +70,9 @@ class Reference:
         mean, has_heights = _uncurved(mean, has_heights)
         at_rows = (window.row - touched.row + np.arange(window.height) + 0.5) / step
         at_cols = (window.col - touched.col + np.arange(window.width) + 0.5) / step
-        heights = _between(_between(mean.T, at_rows).T, at_cols)
+        heights = _between(_between(mean.T, at_cols).T, at_rows)
         if not has_heights.all():
-            share = _between(_between(has_heights.T.astype(np.float64), at_rows).T, at_cols)
+            share = _between(_between(has_heights.T.astype(np.float64), at_cols).T, at_rows)
             with np.errstate(invalid="ignore"):
                 heights /= np.where(share > 1e-9, share, np.nan)
         return heights
@@ -175,15 +175,16 @@ def _uncurved(
 
 
 def _between(nodes: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(h, n) values at the nodes of each row, interpolated linearly at ascending places: (h, len(at)).
+    """(n, w) values at the nodes of each column, interpolated linearly at ascending places: (len(at), w).
 
     Not as a product of matrices: the threads of BLAS would go on spinning beside those of the network.
     """
     before = at.astype(int)
     share = at - before
-    values = np.empty((len(nodes), len(at)))
+    nodes = np.ascontiguousarray(nodes)
+    values = np.empty((len(at), nodes.shape[1]))
     for node in range(before[0], before[-1] + 1):
         here = slice(*np.searchsorted(before, (node, node + 1)))
-        np.multiply.outer(nodes[:, node + 1] - nodes[:, node], share[here], out=values[:, here])
-        values[:, here] += nodes[:, node, None]
+        np.multiply.outer(share[here], nodes[node + 1] - nodes[node], out=values[here])
+        values[here] += nodes[node]
     return values

@@ -137,6 +137,18 @@ def blocks(region: Window, side: int) -> Iterator[Window]:
             yield Window(row, col, height, width)
 
 
+def row_bands(shape: tuple[int, ...], pixels: int = 1 << 15) -> Iterator[slice]:
+    """Slices of rows, a few at a time, from top to bottom: steps over them find pixels in the caches.
+
+    Args:
+        shape: rows and columns.
+        pixels: about so many at once.
+    """
+    rows = max(pixels // shape[1], 1)
+    for start in range(0, shape[0], rows):
+        yield slice(start, start + rows)
+
+
 def bounding(windows: Sequence[Window]) -> Window:
     """The smallest window that contains all of these."""
     row, col = min(one.row for one in windows), min(one.col for one in windows)

@@ -3,9 +3,7 @@
 Exact rewritings, up to rounding:
 
 - Each BatchNorm is a fixed affine map once training is over, and goes into the convolution before it.
-- The last block of the U-Net (up-convolution, plus skip, 3x3 convolution to one channel) is linear. It
-  becomes two convolutions that give the pixels of a whole cell at once: one of the map at half the
-  resolution, one of the skip.
+- The last block of the U-Net is linear, and becomes two convolutions (linear_end.py).
 - The maps of the first level are as large as all others together, and cheap to compute. They are computed in
   bands of a few rows, pooled, thrown away, and computed again for the last block.
 - Convolutions with many channels take Winograd's way in float32 (winograd.py).
@@ -22,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from resdepth.networks.linear_end import LinearEnd
 from resdepth.networks.unet import UNet
 from resdepth.networks.winograd import WinogradConvolution, pays
 
@@ -87,9 +86,9 @@ class DeployedUNet(nn.Module):
         levels = [tuple(level.children()) for level in decoder]
         self._ups = nn.ModuleList(up for up, _ in levels).to(dtype)
         self._decoder = nn.ModuleList(_Step(block, dtype, on_cpu=on_cpu) for _, block in levels)
-        self._last: _LinearEnd | _PlainEnd
+        self._last: LinearEnd | _PlainEnd
         if isinstance(last_up, nn.ConvTranspose2d):
-            self._last = _LinearEnd(last_up, unet.last_layer, cell=2 ** min(len(unet.encoder), 2))
+            self._last = LinearEnd(last_up, unet.last_layer, cell=2 ** min(len(unet.encoder), 2))
         else:
             self._last = _PlainEnd(last_up, unet.last_layer, dtype)
         # How many pixels around its area each level of the decoder must know, for the next to know as many:
@@ -213,7 +212,7 @@ class _Step(nn.Module):
         convolution, *_, activation = _layers(block)
         assert isinstance(convolution, nn.Conv2d), "each block begins with its convolution"
         self.width = convolution.out_channels
-        convolution, self._activation = convolution.to(dtype), activation.to(dtype)
+        convolution, self._activation = rounded_kernels(convolution, dtype), activation.to(dtype)
         self._convolve: nn.Module
         if on_cpu and pays(convolution):
             self._convolve = WinogradConvolution(convolution)
@@ -225,6 +224,25 @@ class _Step(nn.Module):
     def forward(self, x: Tensor, padding: int) -> Tensor:
         activated: Tensor = self._activation(self._convolve(x, padding))
         return activated
+
+
+def rounded_kernels(convolution: nn.Conv2d, dtype: torch.dtype) -> nn.Conv2d:
+    """A convolution whose kernels, rounded, still have the same sums.
+
+    Far above or below the reference height, all pixels around are large alike: there it is the error of the
+    sum that counts. The smallest weight of a kernel has room for what rounding took from the others.
+    """
+    if dtype == torch.float32:
+        return convolution
+    exact = convolution.weight.detach().flatten(2)  # (out, in, 9)
+    rounded = convolution.to(dtype)
+    nearest = rounded.weight.detach().flatten(2)
+    smallest = exact.abs().argmin(dim=2, keepdim=True)
+    left = (exact - nearest.to(exact.dtype)).scatter(2, smallest, 0).sum(dim=2, keepdim=True)
+    adjusted = exact.gather(2, smallest) + left
+    weight = nearest.scatter(2, smallest, adjusted.to(dtype)).reshape(convolution.weight.shape)
+    rounded.weight = nn.Parameter(weight, requires_grad=False)
+    return rounded
 
 
 class _Convolution(nn.Module):
@@ -264,74 +282,3 @@ class _PlainEnd(nn.Module):
         rise = _without(rise, (rise.shape[2] - skip.shape[2]) // 2)
         weight, bias = self._convolution.weight, self._convolution.bias
         return functional.conv2d(rise.add_(skip), weight, bias, padding=padding).float()
-
-
-class _LinearEnd(nn.Module):
-    """The last block with an up-convolution, as two convolutions to all pixels of a cell, in float32.
-
-    A correction of some metres, rounded to bfloat16, would be a centimetre off.
-    """
-
-    _up_bias: Tensor
-
-    def __init__(self, up: nn.ConvTranspose2d, convolution: nn.Conv2d, *, cell: int) -> None:
-        """Compose the kernels.
-
-        Args:
-            up: doubles the resolution.
-            convolution: 3x3, to one channel.
-            cell: side of a cell in pixels, a power of two. Vector units are better used by the 16 pixels of
-                a cell than by one.
-        """
-        super().__init__()
-        assert up.bias is not None, "the network builds it with a bias"
-        kernel = convolution.weight.detach().double()[0]  # (width, 3, 3)
-        rise = up.weight.detach().double()  # (in, width, 2, 2)
-        self._of_skip = _spread(kernel, cell, convolution.bias)
-        self._of_rise = _composed(rise, kernel, cell)
-        self.register_buffer("_up_bias", up.bias.detach().clone().reshape(1, -1, 1, 1))
-        self._cell = cell
-
-    def forward(self, x: Tensor, skip: Tensor, padding: int) -> Tensor:
-        # The bias of the up-convolution counts as far as the skip does: not beyond the edges.
-        skip, of_skip, of_rise = skip.add_(self._up_bias), self._of_skip, self._of_rise
-        cells = functional.conv2d(skip, of_skip.weight, of_skip.bias, stride=self._cell, padding=padding)
-        cells += functional.conv2d(x.float(), of_rise.weight, stride=self._cell // 2, padding=padding)
-        return functional.pixel_shuffle(cells, self._cell)
-
-
-def _spread(kernel: Tensor, cell: int, bias: Tensor | None) -> nn.Conv2d:
-    """A 3x3 kernel (width, 3, 3) as a convolution that gives, for each cell, its pixels (row by row)."""
-    spread = nn.Conv2d(len(kernel), cell**2, cell + 2, stride=cell, bias=bias is not None)
-    weight = torch.zeros(cell**2, len(kernel), cell + 2, cell + 2, dtype=torch.float64)
-    for pixel in range(cell**2):
-        p, q = divmod(pixel, cell)
-        weight[pixel, :, p : p + 3, q : q + 3] = kernel
-    spread.weight = nn.Parameter(weight.float(), requires_grad=False)
-    if bias is not None:
-        spread.bias = nn.Parameter(bias.detach().repeat(cell**2), requires_grad=False)
-    return spread
-
-
-def _composed(rise: Tensor, kernel: Tensor, cell: int) -> nn.Conv2d:
-    """The convolution at half resolution that gives, for each cell, its pixels (row by row).
-
-    The pixel (p, q) of a cell sees, through the 3x3 kernel, the pixels (p + i - 1, q + j - 1), which the
-    up-convolution makes from the pixel (floor((p + i - 1) / 2), floor((q + j - 1) / 2)) below it.
-
-    Args:
-        rise: (in, width, 2, 2), the weights of the up-convolution.
-        kernel: (width, 3, 3), those of the convolution.
-        cell: side of a cell in pixels.
-    """
-    size = cell // 2 + 2
-    composed = nn.Conv2d(len(rise), cell**2, size, stride=cell // 2, bias=False)
-    weight = torch.zeros(cell**2, len(rise), size, size, dtype=torch.float64)
-    for pixel in range(cell**2):
-        p, q = divmod(pixel, cell)
-        for i in range(3):
-            for j in range(3):
-                row, col = p + i - 1, q + j - 1
-                weight[pixel, :, row // 2 + 1, col // 2 + 1] += rise[:, :, row % 2, col % 2] @ kernel[:, i, j]
-    composed.weight = nn.Parameter(weight.float(), requires_grad=False)
-    return composed
