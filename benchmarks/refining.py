@@ -1,6 +1,7 @@
 """Measurements of refinement: see tasks.py, which runs each in a process of its own."""
 
 import math
+import os
 import subprocess
 import sys
 import time
@@ -238,7 +239,6 @@ def workers(folder: Path, sizes: Sizes, *, count: int) -> Figures:
 
     from resdepth.workflows.cluster import ONE_ARENA, on_cluster
 
-    scene = opened(SceneFiles(folder / "wide"))
     model = made_model(sizes.start_kernel, sizes.depth, sizes.tile)
     refiner = Refiner(model, device=CPU, precision=torch.bfloat16)
     with (
@@ -249,10 +249,15 @@ def workers(folder: Path, sizes: Sizes, *, count: int) -> Figures:
         ) as cluster,
     ):  # fmt: skip
         figures: Figures = {}
-        for _ in range(2):  # the first loads the model
+        for name in ("medium", "wide"):  # the first loads the model
+            scene = opened(SceneFiles(folder / name))
             work = Work(scene, scene.grid.whole, (VIEW_SET,), "seamless", sizes.tile)
             compute, start = Timed(on_cluster(cluster.scheduler_address)), time.perf_counter()
-            run_jobs([Job(work, refiner, folder / "wide.tif")], existing="replace", compute=compute)
+            run_jobs(
+                [Job(work, refiner, folder / f"workers_{os.getpid()}.tif")],
+                existing="replace",
+                compute=compute,
+            )
             figures = _speeds(scene, compute, time.perf_counter() - start)
     return figures
 

@@ -54,9 +54,8 @@ LARGE_TASKS = (
     "file_huge",
     "null_huge",
     "start_up",
-    "workers_1",
-    "workers_2",
 )
+WORKERS_TASKS = ("workers_1", "workers_2")
 MEMORY_TASKS = (
     "drawing_small", "drawing_large", "memory_published_short", "memory_published_tall",
     "memory_ours_short", "memory_ours_tall",
@@ -92,7 +91,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_rasters(folder, sizes)
-        speeds = measure_speeds(folder, rounds, quick=arguments.quick)
+        ways = [f"{work}_{way}" for work, ways in WAYS.items() for way in ways]
+        speeds = measure_in_turns(ways, folder, rounds, quick=arguments.quick)
+        workers = measure_in_turns(WORKERS_TASKS, folder, rounds, quick=arguments.quick)
         large = measure_large(folder, quick=arguments.quick)
         difference = largest_difference(folder)
         areas = {f"corners_{side}": corner_cost(side, sizes) for side in sizes.sides}
@@ -101,7 +102,7 @@ def main() -> None:
         "refining_table": speed_table(speeds, "refining"),
         "large_table": large_table(large, sizes),
         "limit_table": limit_table(large),
-        "workers_table": workers_table(large),
+        "workers_table": workers_table(workers),
         "training_table": speed_table(speeds, "training"),
         "area_table": area_table(areas, sizes),
         "height_table": height_table(areas, sizes),
@@ -130,11 +131,13 @@ def write_rasters(folder: Path, sizes: Sizes) -> None:
         write_scene(folder / name, height, width, with_truth=False)
 
 
-def measure_speeds(folder: Path, rounds: int, *, quick: bool) -> dict[str, list[Figures]]:
-    """The figures of each round by task, the two ways taking turns."""
-    tasks = [f"{work}_{way}" for work, ways in WAYS.items() for _ in range(rounds) for way in ways]
+def measure_in_turns(
+    tasks: Sequence[str], folder: Path, rounds: int, *, quick: bool
+) -> dict[str, list[Figures]]:
+    """The figures of each round by task, the tasks taking turns."""
+    in_turns = [task for _ in range(rounds) for task in tasks]
     measured: dict[str, list[Figures]] = {task: [] for task in tasks}
-    for task, figures in zip(tasks, run_tasks(tasks, folder, quick=quick), strict=True):
+    for task, figures in zip(in_turns, run_tasks(in_turns, folder, quick=quick), strict=True):
         measured[task].append(figures)
     return measured
 
@@ -146,7 +149,7 @@ def measure_memory(folder: Path, *, quick: bool) -> dict[str, Figures]:
 
 
 def measure_large(folder: Path, *, quick: bool) -> dict[str, Figures]:
-    """The figures of the tasks that are measured once: large rasters, limits, start-up, workers."""
+    """The figures of the tasks that are measured once: large rasters, limits, start-up."""
     return dict(zip(LARGE_TASKS, run_tasks(LARGE_TASKS, folder, quick=quick), strict=True))
 
 
@@ -198,14 +201,20 @@ def corner_cost(side: int, sizes: Sizes) -> Figures:
 def speed_table(measured: dict[str, list[Figures]], work: str) -> str:
     """All ways of doing a thing, and their ratio to the published one."""
     figure = FIGURES[work]
-    published = [one[figure] for one in measured[f"{work}_{PUBLISHED}"]]
-    rows = []
-    for way, title in WAYS[work].items():
-        found = [one[figure] for one in measured[f"{work}_{way}"]]
-        ratios = [after / before for before, after in zip(published, found, strict=True)]
-        spread = f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        rows.append([title, f"{median(found):.3g}", "1" if way == PUBLISHED else spread])
+    published = measured[f"{work}_{PUBLISHED}"]
+    rows = [
+        [title, *speed_cells(published, measured[f"{work}_{way}"], figure)]
+        for way, title in WAYS[work].items()
+    ]
     return markdown_table([work, UNITS[work], "ratio"], rows)
+
+
+def speed_cells(before: Sequence[Figures], after: Sequence[Figures], figure: str) -> tuple[str, str]:
+    """The median of a figure, and that of the ratios of each round with their range."""
+    found = [one[figure] for one in after]
+    ratios = [one / other[figure] for one, other in zip(found, before, strict=True)]
+    spread = f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    return f"{median(found):.3g}", "1" if after is before else spread
 
 
 def large_table(measured: dict[str, Figures], sizes: Sizes) -> str:
@@ -251,15 +260,17 @@ def limit_table(measured: dict[str, Figures]) -> str:
     return markdown_table(["", "fp32", "bf16"], rows)
 
 
-def workers_table(measured: dict[str, Figures]) -> str:
+def workers_table(measured: dict[str, list[Figures]]) -> str:
     """One process and two."""
-    one, two = (measured[f"workers_{count}"] for count in (1, 2))
-    cells = [
-        [f"{figures[name]:.3g}", f"{figures[name] / one[name]:.2f}"]
-        for figures in (one, two)
-        for name in ("mpx_per_second", "blocks_per_second")
+    one = measured["workers_1"]
+    rows = [
+        [
+            str(count),
+            *speed_cells(one, measured[f"workers_{count}"], "mpx_per_second"),
+            *speed_cells(one, measured[f"workers_{count}"], "blocks_per_second"),
+        ]
+        for count in (1, 2)
     ]
-    rows = [["1", *cells[0], *cells[1]], ["2", *cells[2], *cells[3]]]
     return markdown_table(["processes", "Mpx/s", "ratio", "Mpx/s, blocks alone", "ratio"], rows)
 
 

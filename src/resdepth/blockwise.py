@@ -17,7 +17,7 @@ from resdepth.blending import Strip
 from resdepth.config import Fuse, Mode
 from resdepth.engine import Refiner
 from resdepth.prefetch import in_order
-from resdepth.raster import Array, ArrayBand
+from resdepth.raster import Array, ArrayBand, decoded_at_most
 from resdepth.reference import Reference
 from resdepth.refinement import refine_tiles
 from resdepth.scene import Scene, ViewSet
@@ -30,6 +30,9 @@ EXACT_BLOCK_PX = 1024
 """Tiles at the rims of blocks are computed twice; with such blocks few are."""
 LARGEST_SIDE_PX = 2048
 """Of a block in seamless refinement, whose area is a matter of memory."""
+DECODED_BYTES = 16 * 2**20
+"""Bytes that GDAL keeps of what it has decoded for a block. The next one needs little of it, and what lies
+between the network's maps for long takes more memory than its own."""
 NORMAL_MAD = 1.4826
 """Makes the median absolute deviation of normally distributed heights their standard deviation."""
 
@@ -321,8 +324,9 @@ def refined_blocks(
         windows: the blocks.
         workers: threads that read blocks ahead; 0 reads when the network waits.
     """
-    for given in in_order((partial(read_block, work, window, refiner) for window in windows), workers):
-        yield refine_block(work, given, refiner)
+    with decoded_at_most(DECODED_BYTES):
+        for given in in_order((partial(read_block, work, window, refiner) for window in windows), workers):
+            yield refine_block(work, given, refiner)
 
 
 def refined_strips(work: Work, refiner: Refiner, *, workers: int = 1) -> Iterator[Strip]:

@@ -35,8 +35,10 @@ KERNEL_PX, CLEANED_PX = 4, 2**26
 _WARNINGS = threading.Lock()
 
 # By default GDAL keeps up to 5 % of the machine's memory in decoded blocks, whatever we promise of ours.
-if "GDAL_CACHEMAX" not in os.environ:
-    set_gdal_config("GDAL_CACHEMAX", 128 * 2**20)
+KEPT_DECODED = 128 * 2**20
+_KEPT_IS_OURS = "GDAL_CACHEMAX" not in os.environ
+if _KEPT_IS_OURS:
+    set_gdal_config("GDAL_CACHEMAX", KEPT_DECODED)
 # And it lists the whole folder of each file that it opens, which takes long beside 100,000 blocks; TRUE makes
 # it ask for the few names that matter (masks, overviews, statistics) instead.
 if "GDAL_DISABLE_READDIR_ON_OPEN" not in os.environ:
@@ -58,6 +60,18 @@ class Header:
     def may_have_voids(self) -> bool:
         """False only where a void cannot occur: integers without nodata value and mask."""
         return self.nodata is not None or self.has_mask or np.dtype(self.dtype).kind == "f"
+
+
+@contextmanager
+def decoded_at_most(size: int) -> Iterator[None]:
+    """Let GDAL keep no more bytes of decoded blocks for a while, unless the user told it how many."""
+    if _KEPT_IS_OURS:
+        set_gdal_config("GDAL_CACHEMAX", size)
+    try:
+        yield
+    finally:
+        if _KEPT_IS_OURS:
+            set_gdal_config("GDAL_CACHEMAX", KEPT_DECODED)
 
 
 @contextmanager

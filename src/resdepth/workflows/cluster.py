@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from resdepth.blockwise import read_block, refine_block
+from resdepth.blockwise import refined_blocks
 from resdepth.config import Device, Precision
 from resdepth.engine import choose_device, choose_precision
 from resdepth.errors import InputProblems, ResDepthError
@@ -212,7 +212,8 @@ def refine_here(folder: str, number: str, block: Window) -> None:
     """
     try:
         job = _job_of(folder, number)
-        write_finished(job, refine_block(job.work, read_block(job.work, block, job.refiner), job.refiner))
+        for done in refined_blocks(job.work, job.refiner, [block], workers=0):
+            write_finished(job, done)
     except InputProblems as error:  # whose list does not travel
         raise ResDepthError(str(error)) from error
 
