@@ -237,12 +237,12 @@ def workers(folder: Path, sizes: Sizes, *, count: int) -> Figures:
     import dask
     from distributed import LocalCluster
 
-    from resdepth.workflows.cluster import ONE_ARENA, on_cluster
+    from resdepth.workflows.cluster import CALM_WORKERS, on_cluster
 
     model = made_model(sizes.start_kernel, sizes.depth, sizes.tile)
     refiner = Refiner(model, device=CPU, precision=torch.bfloat16)
     with (
-        dask.config.set({ONE_ARENA: 1}),
+        dask.config.set(CALM_WORKERS),
         LocalCluster(
             n_workers=count, threads_per_worker=1, dashboard_address=None, memory_limit=0,
             env={"OMP_NUM_THREADS": "1"},

@@ -498,7 +498,7 @@ def test_reference_systems_are_found_and_measured() -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-@pytest.mark.parametrize(("told", "kept_mb"), [({}, (0, 30)), ({"GDAL_CACHEMAX": "100"}, (60, 110))])
+@pytest.mark.parametrize(("told", "kept_mb"), [({}, (-30, 30)), ({"GDAL_CACHEMAX": "100"}, (60, 110))])
 def test_gdal_keeps_what_it_is_allowed_to_unless_the_user_says_how_much(
     tmp_path: Path, told: dict[str, str], kept_mb: tuple[int, int]
 ) -> None:

@@ -53,10 +53,16 @@ class Footprint:
     """
 
     def __init__(self) -> None:
-        self._passes, self._level = 0, 0
+        self._largest, self._passes, self._level = 0, 0, 0
 
-    def settle(self) -> None:
-        """To be called when a pass is over and little is in use. Nothing happens off Linux."""
+    def settle(self, size: int) -> None:
+        """To be called when a pass is over and little is in use. Nothing happens off Linux.
+
+        Args:
+            size: of the pass, in any unit; larger ones than before may need more.
+        """
+        if size > self._largest:
+            self._largest, self._passes = size, 0
         resident = _resident_pages()
         self._passes += 1
         if self._passes <= _FIRST_PASSES:

@@ -185,7 +185,7 @@ class Refiner:
         with _ONE_AT_A_TIME, torch.inference_mode(), _unrounded_float32(self.device):
             given = torch.from_numpy(channels).to(self.device, memory_format=torch.channels_last)
             said: Array = getattr(self._network, way)(given).float().cpu().numpy()[:, 0]
-        self._footprint.settle()
+        self._footprint.settle(channels.size)
         return said
 
 

@@ -26,8 +26,14 @@ logger = logging.getLogger(__name__)
 BLOCKS_AHEAD = 2
 SECONDS_TO_CONNECT = 30
 THREADS = "OMP_NUM_THREADS"
-# Dask computes in a thread; glibc would give it an arena of its own, which keeps no large blocks of memory.
-ONE_ARENA = "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX"
+CALM_WORKERS = {
+    # Dask computes in a thread; glibc would give it an arena of its own, which keeps no large blocks.
+    "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,
+    # By default each process wakes a hundred times a second to see what it does, beside those that compute.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+}
+"""Settings of Dask for processes that share the cores of this machine."""
 # A terminal sends Ctrl-C to all its processes; this one alone decides what it means.
 IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
@@ -112,7 +118,7 @@ def _client(scheduler: str | None, workers: int) -> Iterator[Any]:
             threads = os.environ.get(THREADS) or str(max(1, _cores() // workers))
             stack.callback(_restore, os.environ.get(THREADS))  # Dask leaves it changed
             folder = stack.enter_context(TemporaryDirectory(prefix="resdepth-"))
-            stack.enter_context(dask.config.set({"temporary-directory": folder, ONE_ARENA: 1}))
+            stack.enter_context(dask.config.set({"temporary-directory": folder, **CALM_WORKERS}))
             address = stack.enter_context(
                 LocalCluster(
                     n_workers=workers, threads_per_worker=1, processes=True, memory_limit=0,
