@@ -15,7 +15,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import MaskFlags, Resampling
-from rasterio.env import set_gdal_config
+from rasterio.env import get_gdal_config, set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import reproject
@@ -35,10 +35,9 @@ KERNEL_PX, CLEANED_PX = 4, 2**26
 _WARNINGS = threading.Lock()
 
 # By default GDAL keeps up to 5 % of the machine's memory in decoded blocks, whatever we promise of ours.
-KEPT_DECODED = 128 * 2**20
 _KEPT_IS_OURS = "GDAL_CACHEMAX" not in os.environ
 if _KEPT_IS_OURS:
-    set_gdal_config("GDAL_CACHEMAX", KEPT_DECODED)
+    set_gdal_config("GDAL_CACHEMAX", 128 * 2**20)
 # And it lists the whole folder of each file that it opens, which takes long beside 100,000 blocks; TRUE makes
 # it ask for the few names that matter (masks, overviews, statistics) instead.
 if "GDAL_DISABLE_READDIR_ON_OPEN" not in os.environ:
@@ -65,13 +64,14 @@ class Header:
 @contextmanager
 def decoded_at_most(size: int) -> Iterator[None]:
     """Let GDAL keep no more bytes of decoded blocks for a while, unless the user told it how many."""
+    before = get_gdal_config("GDAL_CACHEMAX")
     if _KEPT_IS_OURS:
         set_gdal_config("GDAL_CACHEMAX", size)
     try:
         yield
     finally:
         if _KEPT_IS_OURS:
-            set_gdal_config("GDAL_CACHEMAX", KEPT_DECODED)
+            set_gdal_config("GDAL_CACHEMAX", before)
 
 
 @contextmanager
