@@ -19,14 +19,7 @@ from resdepth.atomic import atomic_path
 from resdepth.errors import ResDepthError
 from resdepth.geotiff import new_geotiff
 from resdepth.grid import Grid, find_crs, metres_per_unit
-from resdepth.raster import (
-    ArrayBand,
-    FileBand,
-    count_voids,
-    hold,
-    read_header,
-    read_resampled,
-)
+from resdepth.raster import ArrayBand, FileBand, count_voids, hold, read_header, read_resampled
 from resdepth.windows import Window
 
 UTM32 = rasterio.CRS.from_epsg(32632).to_wkt()

@@ -64,14 +64,15 @@ class Header:
 @contextmanager
 def decoded_at_most(size: int) -> Iterator[None]:
     """Let GDAL keep no more bytes of decoded blocks for a while, unless the user told it how many."""
+    if not _KEPT_IS_OURS:
+        yield
+        return
     before = get_gdal_config("GDAL_CACHEMAX")
-    if _KEPT_IS_OURS:
-        set_gdal_config("GDAL_CACHEMAX", size)
+    set_gdal_config("GDAL_CACHEMAX", size)
     try:
         yield
     finally:
-        if _KEPT_IS_OURS:
-            set_gdal_config("GDAL_CACHEMAX", before)
+        set_gdal_config("GDAL_CACHEMAX", before)
 
 
 @contextmanager
