@@ -1,14 +1,15 @@
 """Measurements of refinement: see tasks.py, which runs each in a process of its own."""
 
 import math
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from resdepth.raster import Array
 from resdepth.refinement import refine_region
 from resdepth.scene import Scene
 from resdepth.windows import Window
+from resdepth.workflows.cluster import on_cluster, workers_here
 from resdepth.workflows.jobs import Job
 from resdepth.workflows.making import Compute, compute_here, run_jobs
 from setting import HEIGHT_SIGMA, IMAGE_MEAN, IMAGE_STD, VIEWS, SceneFiles, Sizes, peak_resident_mb
@@ -39,6 +41,13 @@ CPU = torch.device("cpu")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 GEMM_SIDE = 3072
 PROCESS_IO = Path("/proc/self/io")
+
+
+@contextmanager
+def own_folder(folder: Path) -> Iterator[Path]:
+    """A folder for what a task makes and nobody needs: tasks may run side by side (`speed.py --quick`)."""
+    with TemporaryDirectory(dir=folder, prefix="task-") as own:
+        yield Path(own)
 
 
 def _settings(start_kernel: int, depth: int) -> dict[str, object]:
@@ -207,9 +216,11 @@ def from_file_to_file(
     model = made_model(sizes.start_kernel, sizes.depth, sizes.tile)
     refiner = (NullRefiner if null else Refiner)(model, device=CPU, precision=PRECISIONS[precision])
     work = Work(scene, scene.grid.whole, (VIEW_SET,), "seamless", sizes.tile)
-    compute, start = Timed(compute_here), time.perf_counter()
-    run_jobs([Job(work, refiner, folder / name / "refined.tif")], existing="replace", compute=compute)
-    return _speeds(scene, compute, time.perf_counter() - start) | {"peak_mb": peak_resident_mb()}
+    with own_folder(folder) as own:
+        compute, start = Timed(compute_here), time.perf_counter()
+        run_jobs([Job(work, refiner, own / "refined.tif")], compute=compute)
+        speeds = _speeds(scene, compute, time.perf_counter() - start)
+    return speeds | {"peak_mb": peak_resident_mb()}
 
 
 def _speeds(scene: Scene, compute: Timed, seconds: float) -> Figures:
@@ -221,43 +232,29 @@ def _speeds(scene: Scene, compute: Timed, seconds: float) -> Figures:
 def start_up(folder: Path, sizes: Sizes) -> Figures:
     """`resdepth refine` on a raster that is nothing to compute, from the shell's prompt to the file."""
     files = SceneFiles(folder / "tiny")
-    model = folder / "model.safetensors"
-    save_model(made_model(sizes.start_kernel, sizes.depth, sizes.tile), model)
-    command = [sys.executable, "-m", "resdepth", "refine", files.dsm, *files.views, "--model", model]
-    command += ["-o", folder / "tiny.tif", "--overwrite"]
+    with own_folder(folder) as own:
+        model = own / "model.safetensors"
+        save_model(made_model(sizes.start_kernel, sizes.depth, sizes.tile), model)
+        command = [sys.executable, "-m", "resdepth", "refine", files.dsm, *files.views, "--model", model]
+        command += ["-o", own / "tiny.tif", "--overwrite"]
 
-    def run() -> None:
-        subprocess.run([str(word) for word in command], check=True, capture_output=True)
+        def run() -> None:
+            subprocess.run([str(word) for word in command], check=True, capture_output=True)
 
-    return {"seconds": min(_timed(run) for _ in range(3))}
+        return {"seconds": min(_timed(run) for _ in range(3))}
 
 
 def workers(folder: Path, sizes: Sizes, *, count: int) -> Figures:
     """A Dask cluster on this machine, one thread for each worker, on a raster of many blocks."""
-    import dask
-    from distributed import LocalCluster
-
-    from resdepth.workflows.cluster import CALM_WORKERS, on_cluster
-
     model = made_model(sizes.start_kernel, sizes.depth, sizes.tile)
     refiner = Refiner(model, device=CPU, precision=torch.bfloat16)
-    with (
-        dask.config.set(CALM_WORKERS),
-        LocalCluster(
-            n_workers=count, threads_per_worker=1, dashboard_address=None, memory_limit=0,
-            env={"OMP_NUM_THREADS": "1"},
-        ) as cluster,
-    ):  # fmt: skip
-        figures: Figures = {}
+    figures: Figures = {}
+    with workers_here(count, threads=1) as address, own_folder(folder) as own:
         for name in ("medium", "wide"):  # the first loads the model
             scene = opened(SceneFiles(folder / name))
             work = Work(scene, scene.grid.whole, (VIEW_SET,), "seamless", sizes.tile)
-            compute, start = Timed(on_cluster(cluster.scheduler_address)), time.perf_counter()
-            run_jobs(
-                [Job(work, refiner, folder / f"workers_{os.getpid()}.tif")],
-                existing="replace",
-                compute=compute,
-            )
+            compute, start = Timed(on_cluster(address)), time.perf_counter()
+            run_jobs([Job(work, refiner, own / f"{name}.tif")], compute=compute)
             figures = _speeds(scene, compute, time.perf_counter() - start)
     return figures
 

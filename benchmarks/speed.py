@@ -153,7 +153,7 @@ def measure_large(folder: Path, *, quick: bool) -> dict[str, Figures]:
     return dict(zip(LARGE_TASKS, run_tasks(LARGE_TASKS, folder, quick=quick), strict=True))
 
 
-def run_tasks(tasks: Sequence[str], folder: Path, *, quick: bool, **environment: str) -> list[Figures]:
+def run_tasks(tasks: Sequence[str], folder: Path, *, quick: bool) -> list[Figures]:
     """Run each task in a process of its own, one after the other (quick: two at once)."""
     # Settings of the allocator from outside would make the two ways alike.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
@@ -162,7 +162,7 @@ def run_tasks(tasks: Sequence[str], folder: Path, *, quick: bool, **environment:
 
     def run(task: str) -> Figures:
         command = [sys.executable, str(HERE / "tasks.py"), task, str(folder), *(["--quick"] if quick else [])]
-        output = subprocess.run(command, env=inherited | environment, check=True, stdout=subprocess.PIPE)
+        output = subprocess.run(command, env=inherited, check=True, stdout=subprocess.PIPE)
         figures: Figures = json.loads(output.stdout)
         shown = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
         print(f"{task}: {shown}", file=sys.stderr, flush=True)

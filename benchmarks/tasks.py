@@ -14,7 +14,16 @@ import numpy as np
 import torch
 
 import published_way
-from refining import INPUTS, NORMALIZATION, REFINING_TASKS, VIEW_SET, made_network, made_refiner, opened
+from refining import (
+    INPUTS,
+    NORMALIZATION,
+    REFINING_TASKS,
+    VIEW_SET,
+    made_network,
+    made_refiner,
+    opened,
+    own_folder,
+)
 from resdepth.allocator import tune_allocator
 from resdepth.config import OptimizerConfig, TrainGeneral
 from resdepth.geotiff import new_geotiff
@@ -104,7 +113,7 @@ def memory_ours(folder: Path, _sizes: Sizes) -> Figures:
     refiner = made_refiner(SMALL_KERNEL, SMALL_DEPTH)
     before = resident_mb()
     scene = opened(SceneFiles(folder))
-    with new_geotiff(folder / "refined.tif", scene.grid) as output:
+    with own_folder(folder) as own, new_geotiff(own / "refined.tif", scene.grid) as output:
         for strip in refine_region(scene, VIEW_SET, scene.grid.whole, refiner, SMALL_TILE):
             output.write(strip.row, strip.values)
     return {"growth_mb": peak_resident_mb() - before}
@@ -116,7 +125,8 @@ def memory_published(folder: Path, _sizes: Sizes) -> Figures:
     before = resident_mb()
     rasters = published_way.read_rasters(SceneFiles(folder))
     refined = published_way.refine(rasters.dsm, rasters.views, network, SMALL_TILE)
-    with new_geotiff(folder / "refined.tif", opened(SceneFiles(folder)).grid) as output:
+    grid = opened(SceneFiles(folder)).grid
+    with own_folder(folder) as own, new_geotiff(own / "refined.tif", grid) as output:
         output.write(0, refined)
     return {"growth_mb": peak_resident_mb() - before}
 

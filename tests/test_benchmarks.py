@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
@@ -41,6 +43,22 @@ def test_the_speed_benchmark_measures_everything_and_writes_its_page(tmp_path: P
     # The project's promise: 20,000 patches from 20,000 x 20,000 pixels in 50 MB.
     (row,) = (line for line in rows if "peak memory" in line)
     assert float(row.strip("|").split("|")[2]) < 50
+
+
+def test_a_task_leaves_nothing_that_one_beside_it_could_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The quick benchmark runs two at once, on the same rasters."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from setting import write_scene
+
+    rasters = sorted(write_scene(tmp_path / "huge", 64, 64, with_truth=False).folder.iterdir())
+    for task in ("file_huge", "null_huge"):
+        command = [sys.executable, str(BENCHMARKS / "tasks.py"), task, str(tmp_path), "--quick"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["mpx_per_second"] > 0
+        assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == rasters
 
 
 def test_the_scaling_benchmark_refines_many_blocks_and_writes_its_page(tmp_path: Path) -> None:

@@ -108,25 +108,13 @@ def _client(scheduler: str | None, workers: int) -> Iterator[Any]:
     Raises:
         ResDepthError: if the scheduler does not answer.
     """
-    import dask
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
     with ExitStack() as stack:
         stack.enter_context(_quiet())
-        address: Any = scheduler
-        if scheduler is None:
-            threads = os.environ.get(THREADS) or str(max(1, _cores() // workers))
-            stack.callback(_restore, os.environ.get(THREADS))  # Dask leaves it changed
-            folder = stack.enter_context(TemporaryDirectory(prefix="resdepth-"))
-            stack.enter_context(dask.config.set({"temporary-directory": folder, **CALM_WORKERS}))
-            address = stack.enter_context(
-                LocalCluster(
-                    n_workers=workers, threads_per_worker=1, processes=True, memory_limit=0,
-                    # Without an address it takes port 8787 of all networks, and warns where that is taken.
-                    dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": False},
-                    env={THREADS: threads}, silence_logs=logging.ERROR, preload=[IGNORE_CTRL_C],
-                )
-            )  # fmt: skip
+        address = scheduler
+        if address is None:
+            address = stack.enter_context(workers_here(workers))
         try:
             client = stack.enter_context(Client(address, timeout=SECONDS_TO_CONNECT, set_as_default=False))
         except (OSError, ValueError) as error:
@@ -136,6 +124,31 @@ def _client(scheduler: str | None, workers: int) -> Iterator[Any]:
         except TimeoutError as error:
             raise ResDepthError(f"{scheduler or 'this machine'}: no Dask worker is there to work") from error
         yield client
+
+
+@contextmanager
+def workers_here(count: int, *, threads: int | None = None) -> Iterator[str]:
+    """A scheduler and `count` workers on this machine; gives its address. Only this machine reaches them.
+
+    Each computes with so many `threads`; by default OMP_NUM_THREADS, or its share of the cores. Needs Dask.
+    """
+    import dask
+    from distributed import LocalCluster
+
+    each = str(threads or os.environ.get(THREADS) or max(1, _cores() // count))
+    with ExitStack() as stack:
+        stack.callback(_restore, os.environ.get(THREADS))  # Dask leaves it changed
+        folder = stack.enter_context(TemporaryDirectory(prefix="resdepth-"))
+        stack.enter_context(dask.config.set({"temporary-directory": folder, **CALM_WORKERS}))
+        cluster = stack.enter_context(
+            LocalCluster(
+                n_workers=count, threads_per_worker=1, processes=True, memory_limit=0,
+                # Without an address it takes port 8787 of all networks, and warns where that is taken.
+                dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": False},
+                env={THREADS: each}, silence_logs=logging.ERROR, preload=[IGNORE_CTRL_C],
+            )
+        )  # fmt: skip
+        yield cluster.scheduler_address
 
 
 @contextmanager
