@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from click.testing import CliRunner
@@ -109,6 +111,45 @@ def test_a_worker_that_is_killed_in_the_midst_of_the_work_does_not_matter(
     assert output.read_bytes() == expected
 
 
+def test_ctrl_c_stops_two_workers_and_the_same_command_goes_on(scene: MadeScene) -> None:
+    """A terminal sends Ctrl-C to the command and to all processes that it has started."""
+    # 12 blocks: the first one is there long before the last.
+    heights = np.random.default_rng(0).normal(300, 3, (100, 2048 * 12)).astype(np.float32)
+    dsm, model = write_raster(scene.folder / "long.tif", heights), scene.folder / "m.safetensors"
+    save_model(make_model("geom", 0), model)
+
+    output = dsm.with_name("stopped.tif")
+    command = [sys.executable, "-m", "resdepth", "refine", str(dsm), "--model", str(model), "-o", str(output)]
+    command += ["--workers", "2"]
+    unfinished = dsm.with_name("stopped.tif.unfinished")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        until = time.monotonic() + 60
+        while not list(unfinished.glob("provenance_*.tif")) and time.monotonic() < until:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        told = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, told
+    assert "blocks are finished; the same command goes on" in told
+    assert "Traceback" not in told
+    until = time.monotonic() + 10
+    while at_work(process.pid) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not at_work(process.pid), "a worker goes on without its command"
+    assert not output.exists()
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    assert output.read_bytes() == alone(dsm, model)
+
+
+def at_work(group: int) -> list[str]:
+    """The processes of a group that have not ended."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(process.cmdline()))
+    return found
+
+
 def test_what_a_worker_cannot_read_is_told(made: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     dsm, model = made
     begin = making._begin
@@ -157,11 +198,23 @@ def test_workers_that_would_compute_differently_are_refused(
         chosen_by_workers(cluster.scheduler_address, "auto", "auto")
 
 
-def chosen_by_chance(_device: str, _precision: str) -> tuple[str, str]:
-    return str(os.getpid()), "float32"
+def chosen_by_chance(_device: str, _precision: str) -> tuple[str, str, bool]:
+    return str(os.getpid()), "float32", True
 
 
-def failing(_device: str, _precision: str) -> tuple[str, str]:
+def test_workers_without_instructions_for_bfloat16_are_told_of(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("resdepth.workflows.cluster._chosen_here", in_emulated_bfloat16)
+    chosen_by_workers(cluster.scheduler_address, "auto", "bf16")
+    assert "cpu has no instructions for bfloat16; fp32 may be faster" in caplog.text
+
+
+def in_emulated_bfloat16(_device: str, _precision: str) -> tuple[str, str, bool]:
+    return "cpu", "bfloat16", False
+
+
+def failing(_device: str, _precision: str) -> tuple[str, str, bool]:
     raise ValueError("as expected")
 
 

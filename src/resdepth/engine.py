@@ -55,20 +55,26 @@ def choose_device(name: Device) -> torch.device:
 
 def choose_precision(name: Precision, device: torch.device) -> torch.dtype:
     """What to compute in; "auto" takes bfloat16 where the device has instructions for it."""
-    if name == "fp32":
-        return torch.float32
+    if name == "auto":
+        return torch.bfloat16 if computes_bfloat16(device) else torch.float32
+    if name == "bf16" and not computes_bfloat16(device):
+        warn_of_slow_bfloat16(device)
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
+
+
+def warn_of_slow_bfloat16(device: torch.device) -> None:
+    """Say that bfloat16 has no instructions there."""
+    logger.warning("%s has no instructions for bfloat16; fp32 may be faster", device)
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether this device, of this machine, has instructions for bfloat16."""
     if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    elif device.type == "cpu":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
         can: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # since 2.6
-        native = bool(can.get("avx512_bf16") or can.get("amx_bf16") or can.get("bf16"))
-    else:
-        native = False
-    if name == "bf16":
-        if not native:
-            logger.warning("%s has no instructions for bfloat16; fp32 may be faster", device)
-        return torch.bfloat16
-    return torch.bfloat16 if native else torch.float32
+        return bool(can.get("avx512_bf16") or can.get("amx_bf16") or can.get("bf16"))
+    return False
 
 
 class Refiner:

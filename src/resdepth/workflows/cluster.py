@@ -14,7 +14,7 @@ import torch
 
 from resdepth.blockwise import refined_blocks
 from resdepth.config import Device, Precision
-from resdepth.engine import choose_device, choose_precision
+from resdepth.engine import choose_device, choose_precision, computes_bfloat16, warn_of_slow_bfloat16
 from resdepth.errors import InputProblems, ResDepthError
 from resdepth.windows import Window
 from resdepth.workflows.jobs import Job, load_job, write_finished
@@ -70,26 +70,32 @@ def chosen_by_workers(
     _demand_dask()
     with _client(scheduler, 1) as client:
         try:
-            chosen: dict[str, tuple[str, str]] = client.run(_chosen_here, device, precision)
+            answers: dict[str, tuple[str, str, bool]] = client.run(_chosen_here, device, precision)
         except ResDepthError:
             raise
         except Exception as error:
             raise ResDepthError(
                 f"{scheduler}: its workers cannot compute ({error!r}); have they the same resdepth?"
             ) from error
+    chosen = {worker: (name, dtype) for worker, (name, dtype, _) in sorted(answers.items())}
     if len(set(chosen.values())) > 1:
-        found = "; ".join(f"{worker}: {name}, {dtype}" for worker, (name, dtype) in sorted(chosen.items()))
+        found = "; ".join(f"{worker}: {name}, {dtype}" for worker, (name, dtype) in chosen.items())
         raise ResDepthError(
             f"{scheduler}: its workers would compute differently ({found}); choose device and precision "
             "(--device, --precision), or leave some of them out"
         )
     name, dtype = next(iter(chosen.values()))
-    return torch.device(name), getattr(torch, dtype)
+    there, in_what = torch.device(name), getattr(torch, dtype)
+    if in_what == torch.bfloat16 and not all(native for _, _, native in answers.values()):
+        warn_of_slow_bfloat16(there)  # what workers log is seen beside them alone
+    return there, in_what
 
 
-def _chosen_here(device: Device, precision: Precision) -> tuple[str, str]:
+def _chosen_here(device: Device, precision: Precision) -> tuple[str, str, bool]:
+    """What a worker computes on and in, and whether it has instructions for bfloat16."""
     chosen = choose_device(device)
-    return chosen.type, str(choose_precision(precision, chosen)).removeprefix("torch.")
+    dtype = str(choose_precision(precision, chosen)).removeprefix("torch.")
+    return chosen.type, dtype, computes_bfloat16(chosen)
 
 
 def _demand_dask() -> None:
@@ -145,7 +151,8 @@ def workers_here(count: int, *, threads: int | None = None) -> Iterator[str]:
                 n_workers=count, threads_per_worker=1, processes=True, memory_limit=0,
                 # Without an address it takes port 8787 of all networks, and warns where that is taken.
                 dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": False},
-                env={THREADS: each}, silence_logs=logging.ERROR, preload=[IGNORE_CTRL_C],
+                # What goes wrong comes back with a block; logs of workers also tell of hanging up in the end.
+                env={THREADS: each}, silence_logs=logging.CRITICAL, preload=[IGNORE_CTRL_C],
             )
         )  # fmt: skip
         yield cluster.scheduler_address
