@@ -214,7 +214,7 @@ Noise goes away without a network, too. On the same stripe:
 
 {medians}
 
-Wide filters smooth what lies between houses and houses alike: the MAE falls, the NMAD rises again.
+Wide filters smooth what is real, too: large errors become fewer, but MedAE and NMAD rise again.
 
 ## Exact and seamless
 
