@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 import published_way
-from resdepth.blockwise import Work, refined_strips
+from resdepth.blocks import Work
+from resdepth.blockwise import refined_strips
 from resdepth.checkpoint import Architecture, Model, save_model
 from resdepth.config import Mode
 from resdepth.engine import Refiner

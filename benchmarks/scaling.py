@@ -18,7 +18,7 @@ import torch
 from distributed import Client
 
 from refining import CPU, VIEW_SET, NullRefiner, Timed, bytes_so_far, made_model, opened
-from resdepth.blockwise import Work
+from resdepth.blocks import Work
 from resdepth.engine import Refiner, choose_precision
 from resdepth.scene import Scene
 from resdepth.workflows import jobs

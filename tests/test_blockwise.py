@@ -7,18 +7,12 @@ import pytest
 import torch
 
 from conftest import make_heights, make_model
-from resdepth.blockwise import (
-    FILL_REACH_PX,
-    Provenance,
-    RefinedBlock,
-    Work,
-    blocks_of,
-    read_block,
-    refine_block,
-)
+from resdepth.blocks import Work, blocks_of
+from resdepth.blockwise import FILL_REACH_PX, RefinedBlock, read_block, refine_block
 from resdepth.engine import Refiner
 from resdepth.grid import Grid
 from resdepth.networks import new_network
+from resdepth.provenance import Provenance
 from resdepth.raster import ArrayBand
 from resdepth.refinement import refine_region
 from resdepth.scene import Scene, ViewSet

@@ -23,9 +23,10 @@ from pathlib import Path
 
 import pytest
 
-from resdepth import download as module
-from resdepth.download import ARCHIVES, Patience, download
+from resdepth import connecting, transfer
+from resdepth.download import ARCHIVES, download
 from resdepth.errors import ResDepthError
+from resdepth.transfer import Patience
 
 QUICK = Patience(tries=3, pause_seconds=0.01, timeout_seconds=5)
 ONCE = Patience(tries=1, pause_seconds=0, timeout_seconds=5)
@@ -526,7 +527,7 @@ def test_a_server_with_a_certificate_of_its_own_making_is_refused(tmp_path: Path
 
 
 def test_certificates_and_host_names_are_checked() -> None:
-    context = module.tls_context()
+    context = connecting.tls_context()
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
 
@@ -565,7 +566,7 @@ def test_a_server_cannot_send_on_to_an_unsafe_address(site: Site, target: Path) 
 def test_a_safe_server_cannot_send_on_to_plain_http() -> None:
     redirects = next(
         handler
-        for handler in module.opener().handlers
+        for handler in connecting.opener().handlers
         if isinstance(handler, urllib.request.HTTPRedirectHandler)
     )
     request = urllib.request.Request("https://example.org/demo.tar")
@@ -746,7 +747,7 @@ def test_all_unsafe_members_are_counted_and_the_first_ones_named(site: Site, tar
 def test_a_file_that_is_far_too_large_is_not_kept(
     announced: bool, site: Site, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(transfer, "MAX_BYTES", 100_000)
     if not announced:
         site.length = ""
     with pytest.raises(ResDepthError, match="more than the 100000"):

@@ -35,7 +35,7 @@ def model(scene: MadeScene) -> Path:
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resdepth.blockwise.LARGEST_SIDE_PX", 64)
+    monkeypatch.setattr("resdepth.blocks.LARGEST_SIDE_PX", 64)
 
 
 def paths(scene: MadeScene, count: int = 2) -> list[str]:
@@ -272,7 +272,7 @@ def test_a_job_killed_while_it_tidied_up_is_complete(
 
 def test_killed_at_any_moment_the_same_command_ends_byte_identical(scene: MadeScene, model: Path) -> None:
     script = (
-        "import sys, resdepth.blockwise as blockwise; blockwise.LARGEST_SIDE_PX = 64\n"
+        "import sys, resdepth.blocks as blocks; blocks.LARGEST_SIDE_PX = 64\n"
         "from resdepth.cli import main; main(sys.argv[1:])"
     )
     arguments = ["refine", scene.path("initial.tif"), *paths(scene), "--model", str(model)]
@@ -387,9 +387,9 @@ def test_a_full_disk_is_told_and_leaves_no_half_file(
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "limit = int(sys.argv.pop(1))\n"
         "from resdepth.cli import main\n"
-        "import resdepth.blockwise as blockwise\n"
+        "import resdepth.blocks as blocks\n"
         "from resdepth.workflows import jobs, making\n"
-        "blockwise.LARGEST_SIDE_PX = 64\n"
+        "blocks.LARGEST_SIDE_PX = 64\n"
         f"write = {step}\n"
         "def limited(*args, **named):\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))\n"

@@ -4,92 +4,32 @@ A block's result depends on nothing but the place: not on the other blocks, nor 
 be computed by anybody at any time.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
-from functools import cached_property, partial
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resdepth.blending import Strip
+from resdepth.blocks import Work, blocks_of
 from resdepth.config import Fuse, Mode
 from resdepth.engine import Refiner
 from resdepth.prefetch import in_order
+from resdepth.provenance import Provenance
 from resdepth.raster import Array, ArrayBand, decoded_at_most
-from resdepth.reference import Reference
 from resdepth.refinement import refine_tiles
 from resdepth.scene import Scene, ViewSet
 from resdepth.warping import fill_voids
-from resdepth.windows import TileGrid, Window, aligned, block_counts, even_blocks, tile_grid
+from resdepth.windows import TileGrid, Window, aligned, tile_grid
 
 FILL_REACH_PX = 100
 """How far a void looks for heights; wider voids are seen as lying at the reference height."""
-EXACT_BLOCK_PX = 1024
-"""Tiles at the rims of blocks are computed twice; with such blocks few are."""
-LARGEST_SIDE_PX = 2048
-"""Of a block in seamless refinement, whose area is a matter of memory."""
 DECODED_BYTES = 16 * 2**20
 """Bytes that GDAL keeps of what it has decoded for a block. The next one needs little of it, and what lies
 between the network's maps for long takes more memory than its own."""
 NORMAL_MAD = 1.4826
 """Makes the median absolute deviation of normally distributed heights their standard deviation."""
-
-
-class Provenance(IntEnum):
-    """Where a refined height comes from."""
-
-    VOID = 0
-    REFINED = 1
-    FILLED = 2
-    WITHOUT_IMAGE = 3
-
-
-PROVENANCE_TITLES = {
-    Provenance.VOID: "void",
-    Provenance.REFINED: "refined",
-    Provenance.FILLED: "refined from a filled height",
-    Provenance.WITHOUT_IMAGE: "refined where an image shows nothing",
-}
-
-
-@dataclass(frozen=True)
-class Work:
-    """What is done with each block of a raster.
-
-    Attributes:
-        scene: DSM and views.
-        region: what is refined.
-        view_sets: the views to show the network, one set after the other; ((),) without views.
-        mode: "exact" as published, or "seamless".
-        tile: side in pixels of the tiles of the model's training.
-        fill: keep the heights of voids that could be filled.
-        fuse: how the results of several view sets become one.
-    """
-
-    scene: Scene
-    region: Window
-    view_sets: tuple[ViewSet, ...]
-    mode: Mode
-    tile: int
-    fill: bool = False
-    fuse: Fuse = "median"
-
-    @cached_property
-    def reference(self) -> Reference:
-        """What seamless heights are measured from; docs/refine.md tells why twice the tile."""
-        down, right = self.scene.grid.lattice_origin
-
-        def read(window: Window) -> Array:
-            return self.scene.dsm.read(window.moved(-down, -right))
-
-        return Reference(read, self.scene.grid.whole.moved(down, right), 2 * self.tile)
-
-    @property
-    def spreads(self) -> bool:
-        """Whether there are several results for each pixel."""
-        return len(self.view_sets) > 1
 
 
 @dataclass(frozen=True)
@@ -281,36 +221,6 @@ _MODES: dict[Mode, _Way] = {
     "exact": _Way(_tiles_area, _refine_exactly),
     "seamless": _Way(_seen_by_network, _refine_seamlessly),
 }
-
-
-def block_counts_of(work: Work, refiner: Refiner) -> tuple[int, int]:
-    """Into how many rows and columns of blocks a region is cut."""
-    if work.mode == "exact":
-        side = max(EXACT_BLOCK_PX, 4 * work.tile)
-        return -(-work.region.height // side), -(-work.region.width // side)
-    # Edges lie on the network's cells, so blocks may become larger by a cell, and see one more.
-    halo = refiner.model.architecture.halo_px + 2**refiner.model.architecture.depth
-    return block_counts(work.region.shape, halo=halo, area=_block_area(refiner), side=LARGEST_SIDE_PX)
-
-
-def _block_area(refiner: Refiner) -> int:
-    """Pixels of the largest blocks, with what lies around them: at least one of the network's cells."""
-    cell: int = 2**refiner.model.architecture.depth
-    return max(refiner.block_area(), (3 * cell + 2 * refiner.model.architecture.halo_px) ** 2)
-
-
-def computed_times(refiner: Refiner) -> float:
-    """How often seamless refinement computes a pixel of a large raster, for its block and for others."""
-    cell, halo = 2**refiner.model.architecture.depth, refiner.model.architecture.halo_px
-    side = math.sqrt(_block_area(refiner)) - 2 * (halo + cell)
-    return float((side + 2 * halo) / side) ** 2
-
-
-def blocks_of(work: Work, refiner: Refiner) -> Iterator[Window]:
-    """The blocks of a region, row by row; where they meet, the network's cells meet."""
-    step = 1 if work.mode == "exact" else 2**refiner.model.architecture.depth
-    counts = block_counts_of(work, refiner)
-    return even_blocks(work.region, counts, step, work.scene.grid.lattice_origin)
 
 
 def refined_blocks(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resdepth.blockwise import Provenance
+from resdepth.provenance import Provenance
 from resdepth.raster import FileBand, read_header, read_tags
 from resdepth.report.page import PageContent, Table, reading
 from resdepth.windows import blocks

@@ -5,6 +5,7 @@ from typing import Literal
 from xml.sax.saxutils import quoteattr
 
 from resdepth.atomic import write_text
+from resdepth.provenance import PROVENANCE_TITLES
 from resdepth.report.pictures import ERROR_COLOURS, SUN_AZIMUTH_DEG, SUN_ELEVATION_DEG
 
 Kind = Literal["height", "error", "provenance"]
@@ -59,8 +60,6 @@ def _errors(limit_m: float) -> str:
 
 
 def _codes() -> str:
-    from resdepth.blockwise import PROVENANCE_TITLES  # which brings PyTorch; errors need none
-
     entries = "\n".join(
         f'        <paletteEntry value="{int(code)}" label={quoteattr(title)} color="{colour}" alpha="255"/>'
         for (code, title), colour in zip(PROVENANCE_TITLES.items(), COLOURS, strict=True)

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from resdepth.blockwise import RefinedBlock, Work, block_counts_of, blocks_of
+from resdepth.blocks import Work, block_counts_of, blocks_of
+from resdepth.blockwise import RefinedBlock
 from resdepth.checkpoint import fingerprint, load_safetensors
 from resdepth.engine import Refiner
 from resdepth.errors import ResDepthError

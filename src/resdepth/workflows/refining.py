@@ -8,7 +8,8 @@ from typing import Any, get_args, overload
 
 import numpy as np
 
-from resdepth.blockwise import Work, computed_times, refined_strips
+from resdepth.blocks import Work, computed_times
+from resdepth.blockwise import refined_strips
 from resdepth.checkpoint import Model
 from resdepth.config import DEFAULT_TILE_SIZE, Device, Fuse, Mode, Precision
 from resdepth.engine import Refiner, choose_device, choose_precision

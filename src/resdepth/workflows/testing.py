@@ -13,7 +13,8 @@ import numpy as np
 
 from resdepth.atomic import atomic_path, write_json
 from resdepth.blending import Strip
-from resdepth.blockwise import Work, refined_strips
+from resdepth.blocks import Work
+from resdepth.blockwise import refined_strips
 from resdepth.checking import TestArea, TestPlan, plan_test
 from resdepth.checkpoint import fingerprint
 from resdepth.config import TestGeneral

@@ -4,8 +4,6 @@ import logging
 import math
 import random
 import shlex
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,15 +19,9 @@ from resdepth.config import Section
 from resdepth.engine import choose_device
 from resdepth.errors import Interrupted, ResDepthError
 from resdepth.losses import LOSSES
-from resdepth.normalization import Array, Normalization, height_sigma, image_statistics
+from resdepth.normalization import Normalization
 from resdepth.optimization import new_optimizer, new_scheduler
-from resdepth.patches import (
-    ScenePatches,
-    TrainingSamples,
-    ValidationSamples,
-    draw_patches,
-    validation_patches,
-)
+from resdepth.patches import TrainingSamples, ValidationSamples
 from resdepth.published import BEST_CHECKPOINT, CONFIG_FILE, read_checkpoint
 from resdepth.recording import RunRecorder
 from resdepth.runs import (
@@ -44,28 +36,11 @@ from resdepth.runs import (
     write_description,
     write_normalization,
 )
-from resdepth.scene import Scene, hold_in_memory, used_views
 from resdepth.training import Learner, Schedule, Standing, fit, restore
-from resdepth.windows import Window
 from resdepth.workflows.descriptions import complete_config, describe_training_area, log_file, warn
+from resdepth.workflows.material import Material, gather, measured_normalization
 
 logger = logging.getLogger(__name__)
-
-BYTES_PER_GB = 1e9
-
-
-@dataclass(frozen=True)
-class Material:
-    """What a network learns from, before it is normalised.
-
-    Attributes:
-        scenes: as in the plan, held in memory as far as the budget reaches.
-        train, val: the patches of each.
-    """
-
-    scenes: tuple[Scene, ...]
-    train: tuple[ScenePatches, ...]
-    val: tuple[ScenePatches, ...]
 
 
 def train(config: str | Path) -> Path:
@@ -85,7 +60,7 @@ def train(config: str | Path) -> Path:
     pretrained = _restore_pretrained(plan, learner)
     earlier = None if plan.config.model.pretrained_path is None else Path(plan.config.model.pretrained_path)
     earlier_run = None if earlier is None else earlier.parent.parent
-    material = _gather(plan)
+    material = gather(plan)
     normalization = _normalization(plan, material, earlier_run)
     standing = Standing(epoch=0, end=plan.config.training_settings.n_epochs)
     if pretrained is not None and earlier is not None:
@@ -150,7 +125,7 @@ def resume(run_folder: str | Path) -> Path:
     remove_leftovers(run)
     truncate_log(folder / TRAINING_LOG, standing.epoch)
     logger.info("going on after epoch %d of %d", standing.epoch, standing.end)
-    return _run(plan, _gather(plan), learner, normalization, standing, run)
+    return _run(plan, gather(plan), learner, normalization, standing, run)
 
 
 def _new_learner(plan: TrainPlan) -> Learner:
@@ -208,59 +183,14 @@ def _standing_after(checkpoint: dict[str, Any], plan: TrainPlan, material: Mater
     return standing
 
 
-def _gather(plan: TrainPlan) -> Material:
-    config = plan.config
-    scenes = hold_in_memory([area.scene for area in plan.areas], config.general.memory_gb * BYTES_PER_GB)
-    tile = config.training_settings.tile_size
-    train_parts, val_parts = [], []
-    for index, (scene, area) in enumerate(zip(scenes, plan.areas, strict=True)):
-        if area.train:
-            train_parts.append(
-                draw_patches(
-                    scene,
-                    area.train,
-                    area.train_sets,
-                    tile=tile,
-                    n=area.n_samples,
-                    all_pairs=config.stereopair_settings.use_all_stereo_pairs,
-                    seed=(config.general.random_seed, index),
-                )
-            )
-        if area.val:
-            val_parts.append(validation_patches(scene, area.val, area.val_sets, tile=tile))
-    return Material(tuple(scenes), tuple(train_parts), tuple(val_parts))
-
-
 def _normalization(plan: TrainPlan, material: Material, earlier_run: Path | None) -> Normalization:
     """The constants of this run; a run that continues another keeps those of the other."""
-    with_images = plan.architecture.inputs.n_views > 0
     if earlier_run is not None:
-        kept = read_normalization(earlier_run, with_images=with_images)
+        kept = read_normalization(earlier_run, with_images=plan.architecture.inputs.n_views > 0)
         if kept is not None:
             return kept
         logger.warning("%s: no normalisation files; the constants are computed anew", earlier_run)
-    tile = plan.config.training_settings.tile_size
-    logger.info(
-        "computing the normalisation from %d patches", sum(len(part.corners) for part in material.train)
-    )
-    try:
-        sigma = height_sigma(_heights(material.train, tile))
-        if not with_images:
-            return Normalization(sigma)
-        images = [
-            (scene.views[view], area.train)
-            for scene, area in zip(material.scenes, plan.areas, strict=True)
-            for view in used_views(area.train_sets)
-        ]
-        return Normalization(sigma, *image_statistics(images))
-    except ValueError as error:
-        raise ResDepthError(f"{plan.source}: no normalisation can be computed: {error}") from error
-
-
-def _heights(parts: Iterable[ScenePatches], tile: int) -> Iterator[Array]:
-    for part in parts:
-        for row, col in part.corners:
-            yield part.scene.dsm.read(Window(int(row), int(col), tile, tile))
+    return measured_normalization(plan, material)
 
 
 def _run(
