@@ -152,6 +152,19 @@ def test_voids_wider_than_the_reach_stay_even_if_asked_to_be_filled(
     assert (done.provenance[:, 75:] == Provenance.VOID).all()
 
 
+@pytest.mark.parametrize("mode", ["exact", "seamless"])
+def test_heights_beside_wide_voids_do_not_depend_on_the_blocks(
+    refiner: Refiner, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setattr("resdepth.blockwise.FILL_REACH_PX", 5)
+    scene = scene_at(0, 0)
+    dsm = scene.dsm.read(scene.grid.whole) + np.linspace(0, 100, WIDTH, dtype=np.float32)  # a steep slope
+    dsm[:, 60:130] = np.nan
+    work = work_on(with_dsm(scene, dsm), mode=mode)
+    whole, parts = (all_blocks(work, refiner, side).heights for side in (512, 64))
+    np.testing.assert_allclose(parts, whole, atol=1e-3)
+
+
 def test_filling_does_not_depend_on_the_blocks(refiner: Refiner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resdepth.blockwise.FILL_REACH_PX", 12)
     scene = scene_at(0, 0)

@@ -8,11 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+SHOWN_LETTERS = 40
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A name beside `path`, of no file; renamed to `path` if the block succeeds, removed if it does not."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    # A part of the name shows whose it is; a name may be as long as file systems allow.
+    start = path.name[:SHOWN_LETTERS]
+    handle, name = tempfile.mkstemp(prefix=f".{start}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     temporary.unlink()  # GDAL lists the whole folder around a file that it is to replace

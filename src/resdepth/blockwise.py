@@ -169,10 +169,8 @@ def _refine_exactly(work: Work, given: Given, view_set: ViewSet, refiner: Refine
     """As published: tiles with half their side as stride, each above its own mean, merged by ramps."""
     grid = _tiles(work, given.block)
     area = work.scene.grid.crop(grid.region)
-    heights = given.heights
-    heights = np.where(np.isnan(heights), np.nanmean(heights), heights)  # voids wider than the reach
     views = {index: ArrayBand(given.views[index], area) for index in view_set}
-    scene = Scene(work.scene.name, area, ArrayBand(heights, area), views=views)
+    scene = Scene(work.scene.name, area, ArrayBand(given.heights, area), views=views)
     here = TileGrid(area.whole, grid.tile, grid.rows, grid.cols)
     inside = given.block.relative_to(grid.region)
     refined = np.empty(here.region.shape, dtype=np.float32)

@@ -128,7 +128,7 @@ class Refiner:
         """Refined heights of several tiles, each with its own mean height as reference.
 
         Args:
-            dsm: (B, T, T) float32, metres, without voids; T is a multiple of 2^depth.
+            dsm: (B, T, T) float32, metres, NaN = void, seen as the tile's mean; T is a multiple of 2^depth.
             views: (B, V, T, T) float32 grey values, NaN = void.
 
         Returns:

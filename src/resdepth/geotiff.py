@@ -15,9 +15,11 @@ from rasterio.windows import Window as RasterioWindow
 from resdepth.atomic import atomic_path
 from resdepth.errors import ResDepthError
 from resdepth.grid import Grid
+from resdepth.paths import is_there
 
 NODATA = -9999.0
 SMALLEST_OVERVIEW_PX = 256
+SIDECARS = (".aux.xml", ".ovr", ".msk")
 
 
 class GeoTiffWriter:
@@ -81,8 +83,27 @@ def new_geotiff(
                 yield GeoTiffWriter(dataset, dtype)
             if overviews:
                 _add_overviews(temporary, grid)
+            remove_sidecars(path)
     except (RasterioError, OSError) as error:
         raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error
+
+
+def remove_sidecars(path: Path) -> None:
+    """Remove what GDAL, QGIS and others keep beside a raster that is about to be replaced.
+
+    Its statistics, overviews and masks would be taken for those of the new one.
+
+    Raises:
+        ResDepthError: if it cannot be removed.
+    """
+    for sidecar in (path.with_name(path.name + ending) for ending in SIDECARS):
+        if is_there(sidecar):
+            try:
+                sidecar.unlink()
+            except OSError as error:
+                raise ResDepthError(
+                    f"{sidecar}: of an earlier raster, cannot be removed ({error})"
+                ) from error
 
 
 def _add_overviews(path: Path, grid: Grid) -> None:

@@ -1,6 +1,6 @@
 """Refining a region: which tiles, in what order, how they are merged."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 
@@ -13,6 +13,8 @@ from resdepth.prefetch import in_order
 from resdepth.raster import Array
 from resdepth.scene import Scene, ViewSet
 from resdepth.windows import TileGrid, Window, tile_grid
+
+Read = Callable[[Scene, ViewSet, list[Window]], tuple[Array, Array]]
 
 
 def refine_region(
@@ -41,7 +43,7 @@ def refine_region(
         ResDepthError: if the DSM has a void in the region.
     """
     grid = tile_grid(region, tile, tile // 2)
-    return refine_tiles(scene, view_set, grid, refiner, workers=workers)
+    return blend_tiles(grid, _refined_tiles(scene, view_set, grid, refiner, workers, _read_without_voids))
 
 
 def refine_tiles(
@@ -52,25 +54,30 @@ def refine_tiles(
     *,
     workers: int = 1,
 ) -> Iterator[Strip]:
-    """The same for tiles that are chosen already."""
-    return blend_tiles(grid, _refined_tiles(scene, view_set, grid, refiner, workers))
+    """The same for tiles that are chosen already, in which voids count as the mean height of their tile."""
+    return blend_tiles(grid, _refined_tiles(scene, view_set, grid, refiner, workers, _read))
 
 
 def _refined_tiles(
-    scene: Scene, view_set: ViewSet, grid: TileGrid, refiner: Refiner, workers: int
+    scene: Scene, view_set: ViewSet, grid: TileGrid, refiner: Refiner, workers: int, read: Read
 ) -> Iterator[Array]:
     windows, size = grid.windows(), refiner.batch_size(grid.tile)
     batches = iter(lambda: list(islice(windows, size)), [])
-    for dsm, views in in_order((partial(_read, scene, view_set, batch) for batch in batches), workers):
+    for dsm, views in in_order((partial(read, scene, view_set, batch) for batch in batches), workers):
         yield from refiner.refine(dsm, views)
 
 
 def _read(scene: Scene, view_set: ViewSet, windows: list[Window]) -> tuple[Array, Array]:
     """Heights (B, T, T) and views (B, V, T, T) of several tiles."""
     dsm = np.stack([scene.dsm.read(window) for window in windows])
+    return dsm, np.stack([scene.read_views(view_set, window) for window in windows])
+
+
+def _read_without_voids(scene: Scene, view_set: ViewSet, windows: list[Window]) -> tuple[Array, Array]:
+    dsm, views = _read(scene, view_set, windows)
     if np.isnan(dsm).any():
         raise ResDepthError(
             f"{scene.name}: the initial DSM has voids near {windows[0]}; fill them first, for example "
             "with gdal_fillnodata.py"
         )
-    return dsm, np.stack([scene.read_views(view_set, window) for window in windows])
+    return dsm, views

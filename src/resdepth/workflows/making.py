@@ -2,7 +2,7 @@
 
 import json
 import logging
-import shutil
+import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -19,6 +19,7 @@ from resdepth.atomic import write_json
 from resdepth.blockwise import refined_blocks
 from resdepth.checkpoint import save_model
 from resdepth.errors import Interrupted, ResDepthError
+from resdepth.geotiff import remove_sidecars
 from resdepth.interruption import stoppable
 from resdepth.mosaic import write_cog
 from resdepth.paths import read_text
@@ -28,6 +29,9 @@ from resdepth.windows import Window
 from resdepth.workflows.jobs import JOB_TAG, LOCK, PROVENANCE, Job, write_finished
 
 logger = logging.getLogger(__name__)
+
+LONGEST_NAME = 255
+"""Bytes of a file's name on usual file systems."""
 
 Existing = Literal["refuse", "keep", "replace"]
 
@@ -50,16 +54,17 @@ def run_jobs(jobs: Sequence[Job], *, existing: Existing = "refuse", compute: Com
             read or written; or another process is at work on the same output.
     """
     for job in jobs:
+        _refuse_long_name(job)
         _refuse_inputs_as_outputs(job)
     # What these jobs have left tells that a command is given again; what is finished is its own then.
-    going_on = any(_was_stopped(job) for job in jobs)
+    going_on = any(_was_stopped(job, existing) for job in jobs)
     if existing != "replace":
         _refuse_foreign(jobs)
     if existing == "refuse" and not going_on and all(_is_made(job) for job in jobs):
         raise ResDepthError(f"{jobs[0].output}: exists already; add --overwrite, or choose another name")
     for job in jobs:
         done = _is_made(job) and (going_on or existing != "replace")
-        if done and not _was_stopped(job):
+        if done and not _was_stopped(job, existing):
             logger.info("%s: is there already", job.output)
             continue
         with _alone(job):
@@ -67,7 +72,17 @@ def run_jobs(jobs: Sequence[Job], *, existing: Existing = "refuse", compute: Com
                 _begin(job, anew=existing == "replace")
                 _compute(job, compute or compute_here)
                 _assemble(job)
-            _tidy_up(job)
+            _remove_blocks(job)
+        _remove_folder(job)
+
+
+def _refuse_long_name(job: Job) -> None:
+    needed = max(len(os.fsencode(path.name)) for path in (job.provenance, job.unfinished))
+    if needed > LONGEST_NAME:
+        raise ResDepthError(
+            f"{job.output}: a name too long by {needed - LONGEST_NAME} bytes; what is written beside it has "
+            "longer ones"
+        )
 
 
 def _refuse_inputs_as_outputs(job: Job) -> None:
@@ -99,9 +114,13 @@ def _is_made(job: Job) -> bool:
     return all(path.exists() and _is_own(job, path) for path in (job.provenance, job.output))
 
 
-def _was_stopped(job: Job) -> bool:
-    """Whether an earlier try of this job has left its folder, be it in the midst of tidying up."""
-    return _holds_own_blocks(job) or (job.unfinished.exists() and not job.record.exists() and _is_made(job))
+def _was_stopped(job: Job, existing: Existing) -> bool:
+    """Whether an earlier try of this job has left its folder, be it in the midst of tidying up.
+
+    A folder without a record may also be one that could not be removed; what is to be replaced is made anew.
+    """
+    tidying_up = job.unfinished.exists() and not job.record.exists() and _is_made(job)
+    return _holds_own_blocks(job) or (tidying_up and existing != "replace")
 
 
 def _holds_own_blocks(job: Job) -> bool:
@@ -130,10 +149,14 @@ def _alone(job: Job) -> Iterator[None]:
         try:
             if fcntl is not None:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise ResDepthError(
                 f"{job.output}: another process is at work on it; wait, or stop it"
             ) from error
+        except OSError as error:  # some network file systems know no locks
+            logger.warning(
+                "%s: files cannot be locked here (%s); let no other command write it", job.output, error
+            )
         yield
 
 
@@ -155,11 +178,26 @@ def _begin(job: Job, *, anew: bool) -> None:
         write_json(job.record, job.description)
 
 
-def _tidy_up(job: Job) -> None:
+def _remove_blocks(job: Job) -> None:
     """Remove the blocks; the record first, which says that there is something to go on with."""
-    try:
+    with _not_needed(job):
         job.record.unlink(missing_ok=True)
-        shutil.rmtree(job.unfinished)
+        for path in job.unfinished.iterdir():
+            if path.name != LOCK:
+                path.unlink()
+
+
+def _remove_folder(job: Job) -> None:
+    """Remove the folder of the blocks; while its lock is open, network file systems keep it."""
+    with _not_needed(job):
+        (job.unfinished / LOCK).unlink(missing_ok=True)
+        job.unfinished.rmdir()
+
+
+@contextmanager
+def _not_needed(job: Job) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         logger.warning("%s: cannot be removed (%s); it is not needed any more", job.unfinished, error)
 
@@ -178,7 +216,7 @@ def _compute(job: Job, compute: Compute) -> None:
     ):
         for count, block in enumerate(finished, 1):
             progress.advance(block.area / 1e6)
-            if stop.asked and count < len(todo):
+            if stop.asked:
                 raise Interrupted(
                     f"stopped by {stop.name}: {len(job.blocks) - len(todo) + count} of {len(job.blocks)} "
                     "blocks are finished; the same command goes on"
@@ -206,6 +244,7 @@ def _assemble(job: Job) -> None:
     for layer, path in ((PROVENANCE, job.provenance), (job.layer, job.output)):
         parts = {block.relative_to(job.work.region): job.block_path(layer, block) for block in job.blocks}
         # Made in the folder of the blocks, where whatever a kill leaves behind is removed with them.
-        whole = job.unfinished / f"whole_{path.name}"
+        whole = job.unfinished / f"whole_{layer.names[0]}.tif"
         write_cog(whole, grid, layer, parts, compression=job.compression, tags=job.tags)
+        remove_sidecars(path)
         whole.replace(path)

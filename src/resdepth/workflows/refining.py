@@ -1,6 +1,7 @@
 """Refining a surface from Python: arrays or files in, an array or a file out."""
 
 import logging
+import operator
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +37,7 @@ logger = logging.getLogger(__name__)
 Pairs = Sequence[Sequence[int]] | str | Path
 Region = Bounds | Window
 
-LARGEST_TILE = 2048
+LARGEST_TILE, N_BOUNDS = 2048, 4
 # Seamless refinement computes the surroundings of a block with it: beyond this factor tiles are faster.
 WASTEFUL = 4.0
 
@@ -139,6 +140,8 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     compute = on_cluster(scheduler, workers) if scheduler is not None or workers > 1 else None
     if report and existing != "replace":
         _refuse_foreign_reports(jobs)
+    if report and existing == "refuse" and not all(job.report.exists() for job in jobs):
+        existing = "keep"  # stopped before its page was made, or asked for it only now
     run_jobs(jobs, existing=existing, compute=compute)
     for job in jobs:
         add_styles({job.output: "height", job.provenance: "provenance"})
@@ -213,7 +216,7 @@ def _view_sets(model: Model, scene: Scene, pairs: Pairs | None) -> tuple[ViewSet
         return _listed_view_sets(Path(pairs), scene, n_views)
     if not all(isinstance(one, Sequence) for one in pairs):
         raise ResDepthError(f"pairs: found {pairs!r}; give sets of indices, [(0, 1), (1, 2)]")
-    sets = tuple(tuple(one) for one in pairs)
+    sets = tuple(tuple(int(view) if isinstance(view, np.integer) else view for view in one) for one in pairs)
     for one in sets:
         if len(one) != n_views or len(set(one)) < len(one) or not set(one) <= set(range(n_images)):
             raise ResDepthError(
@@ -242,6 +245,8 @@ def _window(scene: Scene, region: Region | None) -> Window:
     if region is None:
         return scene.grid.whole
     if not isinstance(region, Window):
+        if isinstance(region, str) or len(region) != N_BOUNDS:
+            raise ResDepthError(f"region: found {region!r}; give xmin, ymin, xmax, ymax, or a Window")
         return scene.grid.window_of(region)
     if region.area <= 0 or not scene.grid.whole.contains(region):
         raise ResDepthError(f"region: {region} is no part of the DSM, {scene.grid.whole}")
@@ -249,10 +254,11 @@ def _window(scene: Scene, region: Region | None) -> Window:
 
 
 def _checked_tile(model: Model, tile_size: int | None, window: Window, mode: Mode) -> int:
-    tile = _tile_of(model) if tile_size is None else tile_size
+    tile = _tile_of(model) if tile_size is None else operator.index(tile_size)
     smallest = smallest_tile(model.architecture.depth)
-    if tile & (tile - 1) or not smallest <= tile <= max(LARGEST_TILE, smallest):
-        raise ResDepthError(f"tile_size: found {tile}; must be a power of two and at least {smallest}")
+    largest = max(LARGEST_TILE, smallest)
+    if tile & (tile - 1) or not smallest <= tile <= largest:
+        raise ResDepthError(f"tile_size: found {tile}; must be a power of two from {smallest} to {largest}")
     if mode == "exact" and min(window.shape) < tile:
         raise ResDepthError(
             f"dsm: {window.height} x {window.width} pixels are smaller than a tile; tile_size is {tile}. "
