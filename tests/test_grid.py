@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resdepth.errors import ResDepthError
-from resdepth.grid import Grid
+from resdepth.grid import Grid, find_crs, metres_per_unit
+from resdepth.report.views import pixel_size_m
 from resdepth.windows import Window
 
 GSDS = [0.1, 0.2, 0.25, 0.3, 0.5, 1 / 3, 1.0, 2.4]
@@ -74,3 +75,38 @@ def test_pixels_without_area_are_refused() -> None:
 
 def test_the_bounds_of_a_turned_raster_hold_all_its_corners() -> None:
     assert Grid(10, 20, (0.0, 1.0, 100, -1.0, 0.0, 50)).bounds == (100, 30, 110, 50)
+
+
+# --- units
+
+LOCAL_METRES, LOCAL_FEET = 'LOCAL_CS["site",UNIT["metre",1]]', 'LOCAL_CS["site",UNIT["foot",0.3048]]'
+
+
+@pytest.mark.parametrize(
+    ("crs", "metres"),
+    [
+        (LOCAL_METRES, 1.0),
+        (LOCAL_FEET, 0.3048),
+        ('LOCAL_CS["site"]', 1.0),
+        ('LOCAL_CS["site",UNIT["unknown",0]]', 1.0),
+        ('LOCAL_CS["site",UNIT["degree",0.0174532925199433]]', None),
+        (
+            'ENGCRS["site",EDATUM["x"],CS[Cartesian,2],AXIS["e",east],AXIS["n",north],LENGTHUNIT["foot",0.3048]]',
+            0.3048,
+        ),
+        (find_crs("EPSG:5800")[0], 1.0),
+    ],
+)
+def test_a_local_crs_tells_its_unit_and_an_unknown_one_is_a_metre(crs: str, metres: float | None) -> None:
+    assert metres_per_unit(crs) == metres
+
+
+def test_pixels_of_a_local_crs_have_a_size_in_metres() -> None:
+    grid = Grid(60, 80, (0.5, 0, 0, 0, -0.5, 0), LOCAL_FEET)
+    assert grid.gsd_m == pytest.approx(0.1524)
+    assert pixel_size_m(grid) == pytest.approx((0.1524, 0.1524))
+
+
+def test_a_crs_from_the_centre_of_the_earth_is_refused_with_a_remedy() -> None:
+    with pytest.raises(ResDepthError, match=r"WGS 84 is geocentric.*gdalwarp -t_srs"):
+        find_crs("EPSG:4978")

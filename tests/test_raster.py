@@ -13,13 +13,15 @@ import pytest
 import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
+from rasterio.enums import ColorInterp
 
 from conftest import write_raster
 from resdepth.atomic import atomic_path
 from resdepth.errors import ResDepthError
 from resdepth.geotiff import new_geotiff
 from resdepth.grid import Grid, find_crs, metres_per_unit
-from resdepth.raster import ArrayBand, FileBand, count_voids, hold, read_header, read_resampled
+from resdepth.raster import ArrayBand, FileBand, count_voids, hold, read_header
+from resdepth.resampling import Method, read_resampled
 from resdepth.windows import Window
 
 UTM32 = rasterio.CRS.from_epsg(32632).to_wkt()
@@ -127,6 +129,12 @@ def test_only_integers_without_nodata_cannot_have_voids(
 def test_a_file_without_crs_is_readable(tmp_path: Path) -> None:
     header = read_header(write_raster(tmp_path / "x.tif", np.zeros((2, 2), np.float32), crs=None))
     assert (header.grid.crs, header.grid.crs_name) == ("", "unknown")
+
+
+def test_coordinates_from_the_centre_of_the_earth_are_refused(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "x.tif", np.zeros((2, 2), np.float32), crs="EPSG:4978")
+    with pytest.raises(ResDepthError, match=r"x\.tif: .*WGS.84 is geocentric.*gdalwarp -t_srs"):
+        read_header(path)
 
 
 def test_what_is_no_raster_is_refused_by_name(tmp_path: Path) -> None:
@@ -242,6 +250,88 @@ def test_what_the_mask_of_a_file_hides_is_void(tmp_path: Path) -> None:
     assert read_header(path).may_have_voids
     np.testing.assert_array_equal(read_both_ways(path), [[0, 1, np.nan], [3, 4, 5]])
     np.testing.assert_array_equal(read_both_ways(path, Window(0, 1, 2, 2)), [[1, np.nan], [4, 5]])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float32"])
+@pytest.mark.parametrize("nodata", [None, 9])
+def test_transparent_pixels_are_void_whatever_the_type_of_the_band(
+    tmp_path: Path, dtype: str, nodata: float | None
+) -> None:
+    """GDAL itself takes alpha for a mask only in uint8 and uint16, and not beside a nodata value."""
+    values, alpha = np.arange(6).reshape(2, 3), np.array([[255, 1, 0], [0, 255, 128]])
+    path = write_raster(tmp_path / "x.tif", np.stack([values, alpha]).astype(dtype), nodata=nodata)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.colorinterp = (ColorInterp.gray, ColorInterp.alpha)
+    header = read_header(path)
+    assert (header.bands, header.has_mask, header.may_have_voids) == (1, True, True)
+    expected = [[0, 1, np.nan], [np.nan, 4, 5]]
+    np.testing.assert_array_equal(read_both_ways(path), expected)
+    np.testing.assert_array_equal(read_both_ways(path, Window(0, 1, 2, 2)), np.array(expected)[:, 1:])
+    same = Grid(2, 3, (0.5, 0, 465000, 0, -0.5, 5248000))
+    np.testing.assert_array_equal(read_resampled(path, same, "nearest"), expected)
+
+
+def test_a_mask_and_an_alpha_band_count_both(tmp_path: Path) -> None:
+    values = np.array([[1, 2, 3], [255, 0, 255]], np.uint8)[:, None]
+    path = write_raster(tmp_path / "x.tif", values)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as dataset:
+        dataset.colorinterp = (ColorInterp.gray, ColorInterp.alpha)
+        dataset.write_mask(np.array([[255, 255, 0]], np.uint8))
+    np.testing.assert_array_equal(read_both_ways(path), [[1, np.nan, np.nan]])
+    same = Grid(1, 3, (0.5, 0, 465000, 0, -0.5, 5248000))
+    np.testing.assert_array_equal(read_resampled(path, same, "nearest"), [[1, np.nan, np.nan]])
+
+
+# --- scale and offset
+
+
+def write_scaled(path: Path, values: np.ndarray, scale: float, offset: float, **options: float) -> Path:
+    with rasterio.open(write_raster(path, values, **options), "r+") as dataset:
+        dataset.scales, dataset.offsets = (scale,) * dataset.count, (offset,) * dataset.count
+    return path
+
+
+def test_scale_and_offset_make_heights_of_stored_numbers_but_not_of_voids(tmp_path: Path) -> None:
+    values = np.array([[41234, -9999, 41236], [2**31 - 1, 0, -1]], np.int32)
+    path = write_scaled(tmp_path / "x.tif", values, 0.01, 100.0, nodata=-9999)
+    expected = (values * 0.01 + 100).astype(np.float32)
+    expected[0, 1] = np.nan
+    np.testing.assert_array_equal(read_both_ways(path), expected)
+    np.testing.assert_array_equal(FileBand(path).read_raw(Window(0, 0, 2, 3))[0], values)
+    same = Grid(2, 3, (0.5, 0, 465000, 0, -0.5, 5248000))
+    np.testing.assert_array_equal(read_resampled(path, same, "nearest"), expected)
+
+
+def test_numbers_are_read_as_stored_where_that_is_asked_for(tmp_path: Path) -> None:
+    values = np.array([[0, 1, 255]], np.uint8)
+    path = write_scaled(tmp_path / "x.tif", values, 0.5, 3.0, nodata=255)
+    band, expected = FileBand(path, "stored"), [[0, 1, np.nan]]
+    np.testing.assert_array_equal(band.read(band.grid.whole), expected)
+    np.testing.assert_array_equal(hold(band).read(band.grid.whole), expected)
+    same = Grid(1, 3, (0.5, 0, 465000, 0, -0.5, 5248000))
+    np.testing.assert_array_equal(read_resampled(path, same, "nearest", "stored"), expected)
+
+
+@pytest.mark.parametrize("method", ["nearest", "bilinear", "average"])
+@pytest.mark.parametrize("nodata", [None, -9999])
+def test_scaled_floats_are_scaled_on_another_grid_too(
+    tmp_path: Path, method: Method, nodata: float | None
+) -> None:
+    values = np.random.default_rng(0).uniform(0, 100, (20, 20)).astype(np.float32)
+    plain = write_raster(tmp_path / "plain.tif", values, nodata=nodata)
+    scaled = write_scaled(tmp_path / "scaled.tif", values, 0.3048, -7.0, nodata=nodata)
+    grid = Grid(9, 9, (1, 0, 465000.3, 0, -1, 5247999.6))
+    np.testing.assert_allclose(
+        read_resampled(scaled, grid, method), read_resampled(plain, grid, method) * 0.3048 - 7, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(0.0, 1.0), (np.nan, 0.0), (1.0, np.inf)])
+def test_a_scale_that_makes_no_heights_is_refused(tmp_path: Path, scale: float, offset: float) -> None:
+    path = write_scaled(tmp_path / "x.tif", np.ones((2, 2), np.int16), scale, offset)
+    with pytest.raises(ResDepthError, match=r"x\.tif: its scale .*gdal_edit\.py"):
+        FileBand(path)
+    assert (FileBand(path, "stored").read(Window(0, 0, 2, 2)) == 1).all()
 
 
 def test_voids_are_counted_in_the_windows_only(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import rasterio
 from click.testing import CliRunner, Result
 
 from conftest import GSD, ORIGIN, MadeScene, make_model, read_raster, write_raster
-from resdepth import refine, save_model
+from resdepth import evaluate, refine, save_model
 from resdepth.cli import main
 from resdepth.errors import Interrupted, ResDepthError
 from resdepth.networks import new_network
@@ -261,7 +261,7 @@ def test_a_job_killed_while_it_tidied_up_is_complete(
     scene: MadeScene, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(making.shutil, "rmtree", lambda *_args, **_named: None)
+        patch.setattr(making, "_remove_folder", lambda _job: None)
         command(scene, model)
     assert list(scene.folder.glob("*.unfinished"))
     before = output(scene).read_bytes()
@@ -545,3 +545,32 @@ def test_info_on_what_is_neither_is_told(scene: MadeScene) -> None:
         told = CliRunner().invoke(main, ["info", scene.path(name)])
         assert told.exit_code == 2
         assert name in told.stderr
+
+
+# --- what rasters say of themselves
+
+
+def test_rasters_in_a_local_crs_are_refined_and_evaluated(scene: MadeScene, model: Path) -> None:
+    local = 'LOCAL_CS["site",UNIT["metre",1]]'
+    named = {"initial": scene.initial, "ortho1": scene.images[0], "ortho2": scene.images[1]}
+    for name, values in (named | {"truth": scene.truth}).items():
+        write_raster(scene.folder / f"{name}.tif", values, crs=local)
+    done = command(scene, model, "--report")
+    assert done.exit_code == 0, done.output
+    assert Path(output(scene)).with_suffix(".html").exists()
+    with rasterio.open(output(scene)) as file:
+        assert file.crs.to_wkt().startswith('LOCAL_CS["site"')
+    judged = evaluate(output(scene), scene.path("truth.tif"), initial=scene.path("initial.tif"))
+    assert judged.refined["overall"].count > 0
+
+
+def test_a_dsm_in_centimetres_with_a_scale_gives_a_dsm_in_metres(scene: MadeScene, model: Path) -> None:
+    centimetres = np.rint(scene.initial * 100).astype(np.int32)
+    metres = write_raster(scene.folder / "metres.tif", (centimetres * 0.01).astype(np.float32))
+    expected = refine(metres, paths(scene), model)
+    with rasterio.open(write_raster(scene.folder / "initial.tif", centimetres), "r+") as file:
+        file.scales = (0.01,)
+    assert command(scene, model).exit_code == 0
+    with rasterio.open(output(scene)) as file:
+        assert (file.dtypes[0], file.scales, file.offsets) == ("float32", (1.0,), (0.0,))
+        np.testing.assert_array_equal(file.read(1), expected)

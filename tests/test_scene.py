@@ -4,8 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+from rasterio.enums import ColorInterp
 
-from conftest import MadeScene, read_raster, write_raster
+from conftest import MadeScene, make_model, read_raster, write_raster
+from resdepth import evaluate, refine
 from resdepth.errors import InputProblems, ResDepthError
 from resdepth.raster import ArrayBand, FileBand
 from resdepth.scene import Scene, hold_in_memory, used_views
@@ -144,3 +147,105 @@ def test_without_a_budget_nothing_is_held_and_scenes_share_one(scene: MadeScene)
 def test_the_views_in_use_are_told_once_and_sorted() -> None:
     assert used_views([(3, 1), (1, 0), (3, 0)]) == (0, 1, 3)
     assert used_views([]) == ()
+
+
+def test_what_an_array_masks_is_void(scene: MadeScene) -> None:
+    hidden = np.zeros(scene.initial.shape, bool)
+    hidden[4, 8:12] = True
+    buildings = read_raster(scene.folder / "mask_building.tif")
+    heights, image, truth, building = (
+        np.ma.array(np.where(hidden, number, values).astype(values.dtype), mask=hidden)
+        for number, values in (
+            (-9999, scene.initial),
+            (0, scene.images[0]),
+            (-9999, scene.truth),
+            (1, buildings),
+        )
+    )
+    made = Scene.of_arrays(heights, [image], truth=truth, masks={"building": building})
+    assert made.truth is not None
+    for band in (made.dsm, made.truth, made.views[0]):
+        assert np.isnan(band.read(WINDOW)[0, :4]).all()
+    np.testing.assert_array_equal(made.dsm.read(WINDOW)[1:], scene.initial[WINDOW.slices][1:])
+    is_set, is_known = made.read_mask("building", WINDOW)
+    assert not is_set[0, :4].any()
+    np.testing.assert_array_equal(is_known, ~hidden[WINDOW.slices])
+
+
+def test_an_array_that_could_mask_but_does_not_is_one_without_voids(scene: MadeScene) -> None:
+    made = Scene.of_arrays(np.ma.array(scene.initial))
+    np.testing.assert_array_equal(made.dsm.read(WINDOW), scene.initial[WINDOW.slices])
+
+
+def test_masked_voids_are_filled_and_left_out_as_nan_is(scene: MadeScene) -> None:
+    hidden = np.zeros(scene.initial.shape, bool)
+    hidden[20:24, 40:48] = True
+    masked = np.ma.array(np.where(hidden, np.float32(-9999), scene.initial), mask=hidden)
+    with_nan = masked.filled(np.nan)
+    model = make_model("geom", 0)
+    np.testing.assert_array_equal(refine(masked, [], model), refine(with_nan, [], model))
+    assert evaluate(masked, scene.truth) == evaluate(with_nan, scene.truth)
+    known = np.ma.array(scene.truth, mask=hidden)
+    assert evaluate(scene.initial, known) == evaluate(scene.initial, known.filled(np.nan))
+
+
+# --- alpha, scale and offset
+
+
+def write_with_alpha(path: Path, values: np.ndarray, alpha: np.ndarray, bands: int = 1) -> Path:
+    """A GeoTIFF as `gdalwarp -dstalpha` writes it: the last band tells where there is anything."""
+    write_raster(path, np.stack([values] * bands + [alpha.astype(values.dtype)]))
+    with rasterio.open(path, "r+") as file:
+        file.colorinterp = (ColorInterp.gray,) * bands + (ColorInterp.alpha,)
+    return path
+
+
+def test_transparent_pixels_are_void_and_an_alpha_band_is_not_told_of(
+    scene: MadeScene, caplog: pytest.LogCaptureFixture
+) -> None:
+    opaque = np.full(scene.initial.shape, 255)
+    opaque[4, 8:12] = 0
+    for name, values in (("initial", scene.initial), ("ortho1", scene.images[0])):
+        write_with_alpha(scene.folder / f"{name}.tif", values, opaque)
+    found = opened(scene, "ortho1.tif")
+    assert not caplog.records
+    (held,) = hold_in_memory([found], 1e9)
+    for band in (found.dsm, found.views[0], held.dsm, held.views[0]):
+        np.testing.assert_array_equal(np.isnan(band.read(WINDOW)), opaque[WINDOW.slices] == 0)
+
+
+def test_bands_besides_the_first_and_alpha_are_told_of(
+    scene: MadeScene, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_with_alpha(scene.folder / "ortho1.tif", scene.images[0], np.full(scene.initial.shape, 255), bands=3)
+    opened(scene, "ortho1.tif")
+    assert "has 3 bands and an alpha band; only the first is used, where alpha is not 0" in caplog.text
+
+
+def test_the_scale_of_a_band_counts_for_heights_and_not_for_images_and_masks(scene: MadeScene) -> None:
+    buildings = read_raster(scene.folder / "mask_building.tif")
+    centimetres = np.rint(scene.initial * 100).astype(np.int32)
+    for name, values in (
+        ("initial", centimetres),
+        ("truth", centimetres),
+        ("ortho1", scene.images[0]),
+        ("mask_building", buildings),
+    ):
+        with rasterio.open(write_raster(scene.folder / f"{name}.tif", values), "r+") as file:
+            file.scales, file.offsets = (0.01,), (5.0,)
+    found = opened(scene, "ortho1.tif", building="mask_building.tif")
+    assert found.truth is not None
+    for band in (found.dsm, found.truth):
+        np.testing.assert_allclose(band.read(WINDOW), scene.initial[WINDOW.slices] + 5, atol=0.006)
+    np.testing.assert_array_equal(found.views[0].read(WINDOW), scene.images[0][WINDOW.slices])
+    is_set, is_known = found.read_mask("building", WINDOW)
+    np.testing.assert_array_equal(is_set, buildings[WINDOW.slices] == 1)
+    assert is_known.all()
+
+
+def test_one_file_held_as_heights_and_as_an_image_is_both(scene: MadeScene) -> None:
+    with rasterio.open(scene.folder / "initial.tif", "r+") as file:
+        file.scales = (2.0,)
+    (held,) = hold_in_memory([opened(scene, "initial.tif")], 1e9)
+    np.testing.assert_array_equal(held.dsm.read(WINDOW), 2 * scene.initial[WINDOW.slices])
+    np.testing.assert_array_equal(held.views[0].read(WINDOW), scene.initial[WINDOW.slices])

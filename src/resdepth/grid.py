@@ -12,6 +12,7 @@ from resdepth.windows import Window
 
 # Two grids are the same if their corners agree within this share of a pixel.
 CORNER_TOLERANCE_PX = 0.01
+ANGLES = ("degree", "radian", "grad")  # units that a local CRS may have, as GDAL names them
 METRES_PER_DEGREE = 111_195.0  # on a sphere as large as the Earth
 # Rounds an origin between two pixels of the map's lattice: an irrational share, which no grid in use
 # has, or rounding errors would decide.
@@ -206,19 +207,49 @@ def find_crs(text: str) -> tuple[str, str]:
     """WKT and short name of the horizontal part of a CRS given as "EPSG:7415", as WKT or as a URN.
 
     Raises:
-        ResDepthError: if there is no such CRS.
+        ResDepthError: if there is no such CRS, or it is no map's.
     """
     try:
         crs = _horizontal(CRS.from_user_input(text))
+        refuse_geocentric(crs)
         return crs.to_wkt(), short_name(crs)
     except CRSError as error:
         raise ResDepthError(f"{text[:80]!r} is no coordinate system that GDAL knows ({error})") from error
 
 
+def refuse_geocentric(crs: CRS) -> None:
+    """Refuse a CRS that counts from the centre of the Earth: no height lies above its X and Y.
+
+    Raises:
+        ResDepthError: if it is one, saying what to do.
+    """
+    if crs.is_geographic or crs.is_projected:
+        return  # the way of nearly all, without asking PROJ
+    described = crs.to_dict(projjson=True)
+    if described.get("type") == "GeodeticCRS":
+        raise ResDepthError(
+            f"its CRS {described['name']} is geocentric (counted from the centre of the Earth), which is no "
+            "map: reproject the file to a projected CRS in metres (gdalwarp -t_srs EPSG:32632), or correct "
+            "the CRS if it was named by mistake (gdal_edit.py -a_srs)"
+        )
+
+
 def metres_per_unit(crs: str) -> float | None:
-    """Length in metres of the horizontal unit of a CRS given as WKT; None where the unit is an angle."""
+    """Length in metres of the horizontal unit of a CRS given as WKT; None where the unit is an angle.
+
+    A local CRS (of a building site, say) may tell no unit; then it is a metre.
+    """
     known = _horizontal(CRS.from_wkt(crs))
-    return None if known.is_geographic else float(known.linear_units_factor[1])
+    if known.is_geographic:
+        return None
+    if known.is_projected:
+        return float(known.linear_units_factor[1])
+    # rasterio gives linear_units_factor of projected CRSs alone.
+    try:
+        unit, factor = known.units_factor
+    except CRSError:
+        return 1.0
+    return None if unit.lower() in ANGLES else float(factor) or 1.0
 
 
 def short_name(crs: CRS) -> str:

@@ -14,23 +14,25 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.enums import MaskFlags, Resampling
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.env import get_gdal_config, set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.vrt import WarpedVRT
-from rasterio.warp import reproject
 from rasterio.windows import Window as RasterioWindow
 
 from resdepth.errors import ResDepthError
-from resdepth.grid import Grid, short_name
+from resdepth.grid import Grid, refuse_geocentric, short_name
 from resdepth.windows import Window
 
 Array = NDArray[np.float32]
-Method = Literal["nearest", "bilinear", "average"]
+Numbers = Literal["scaled", "stored"]
+"""What is read of a band that has a scale and an offset: heights are meant scaled. Grey values are taken as
+stored, because models know those of their training; masks too, where 1 means set."""
+
+Scaling = tuple[float, float]
+"""Scale and offset: value = scale * stored number + offset."""
+UNSCALED: Scaling = (1.0, 0.0)
 
 NODATA = -9999.0
-# What resampling looks at around a window, and how many pixels of a file are cleaned of NaN before it.
-KERNEL_PX, CLEANED_PX = 4, 2**26
 
 _WARNINGS = threading.Lock()
 
@@ -46,7 +48,17 @@ if "GDAL_DISABLE_READDIR_ON_OPEN" not in os.environ:
 
 @dataclass(frozen=True)
 class Header:
-    """What a raster file says of itself without its pixels being read."""
+    """What a raster file says of itself without its pixels being read.
+
+    Attributes:
+        path: the file.
+        grid: where its pixels lie.
+        bands: how many hold data; an alpha band does not.
+        dtype, nodata: of the first band, as stored.
+        has_mask: whether a mask or an alpha band tells voids.
+        has_alpha: whether there is an alpha band; 0 in it is a void of the first band.
+        scaling: of the first band.
+    """
 
     path: Path
     grid: Grid
@@ -54,6 +66,8 @@ class Header:
     dtype: str
     nodata: float | None
     has_mask: bool
+    has_alpha: bool = False
+    scaling: Scaling = UNSCALED
 
     @property
     def may_have_voids(self) -> bool:
@@ -101,17 +115,60 @@ def read_header(path: Path) -> Header:
     """Open a raster, read its header, close it.
 
     Raises:
-        ResDepthError: if the file is no raster, or holds complex numbers.
+        ResDepthError: if the file is no raster, holds complex numbers, or lies on no map.
     """
     with open_dataset(path) as dataset:
         if np.dtype(dataset.dtypes[0]).kind not in "iuf":
             raise ResDepthError(f"{path}: holds {dataset.dtypes[0]} values; integers or floats are expected")
         crs = dataset.crs
+        _refuse_unmapped(path, crs)
         wkt, name = (crs.to_wkt(), short_name(crs)) if crs else ("", "unknown")
         grid = Grid(dataset.height, dataset.width, tuple(dataset.transform)[:6], wkt, name)
-        flags = dataset.mask_flag_enums[0]
-        has_mask = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
-        return Header(path, grid, dataset.count, dataset.dtypes[0], dataset.nodata, has_mask)
+        has_alpha = alpha_band(dataset) is not None
+        return Header(
+            path,
+            grid,
+            bands=dataset.count - has_alpha,
+            dtype=dataset.dtypes[0],
+            nodata=dataset.nodata,
+            has_mask=has_alpha or _has_own_mask(dataset),
+            has_alpha=has_alpha,
+            scaling=(dataset.scales[0], dataset.offsets[0]),
+        )
+
+
+def _refuse_unmapped(path: Path, crs: CRS | None) -> None:
+    try:
+        if crs:
+            refuse_geocentric(crs)
+    except ResDepthError as error:
+        raise ResDepthError(f"{path}: {error}") from error
+
+
+def _has_own_mask(dataset: Any) -> bool:
+    flags = dataset.mask_flag_enums[0]
+    return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+
+
+def alpha_band(dataset: Any) -> int | None:
+    """Number of the alpha band, if there is one besides the first."""
+    kinds = dataset.colorinterp[1:]
+    return kinds.index(ColorInterp.alpha) + 2 if ColorInterp.alpha in kinds else None
+
+
+def read_valid(dataset: Any, where: RasterioWindow) -> NDArray[np.bool_] | None:
+    """What the file's own mask and its alpha band both let through; None if it has neither.
+
+    Alpha is read as a band: GDAL takes it for a mask in uint8 and uint16 only, and not beside a nodata value.
+    """
+    valid: NDArray[np.bool_] | None = None
+    if _has_own_mask(dataset):
+        valid = dataset.read_masks(1, window=where) > 0
+    alpha = alpha_band(dataset)
+    if alpha is None:
+        return valid
+    opaque: NDArray[np.bool_] = dataset.read(alpha, window=where) > 0
+    return opaque if valid is None else valid & opaque
 
 
 def read_tags(path: Path) -> dict[str, str]:
@@ -134,26 +191,35 @@ class Band(Protocol):
 
 
 class FileBand:
-    """A band whose pixels stay in the file; each thread reads through its own handle."""
+    """A band whose pixels stay in the file; each thread reads through its own handle.
 
-    def __init__(self, path: Path) -> None:
-        self.header = read_header(path)
+    Args:
+        path: the file.
+        numbers: "scaled" for heights, "stored" for grey values and masks.
+
+    Raises:
+        ResDepthError: if it is no raster that can be used, or its scale makes no heights.
+    """
+
+    def __init__(self, path: Path, numbers: Numbers = "scaled") -> None:
+        self.header, self.numbers = read_header(path), numbers
         self.grid = self.header.grid
+        self.scaling = scaling_for(path, numbers, self.header.scaling)
         self._handles = threading.local()
 
     def read(self, window: Window) -> Array:
         """(height, width) float32, NaN = void."""
         values, valid = self.read_raw(window)
-        return _void_to_nan(values, self.header.nodata, valid)
+        return void_to_nan(values, self.header.nodata, valid, self.scaling)
 
     def read_raw(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """The stored numbers, and the file's own mask where it has one."""
+        """The stored numbers, unscaled, and True where mask and alpha let them count; None without them."""
         if getattr(self._handles, "pid", None) != os.getpid():
             self._handles.dataset, self._handles.pid = open_dataset(self.header.path), os.getpid()
         where = RasterioWindow(window.col, window.row, window.width, window.height)
         try:
             values = self._handles.dataset.read(1, window=where)
-            valid = self._handles.dataset.read_masks(1, window=where) > 0 if self.header.has_mask else None
+            valid = read_valid(self._handles.dataset, where) if self.header.has_mask else None
         except RasterioError as error:
             raise ResDepthError(
                 f"{self.header.path}: the pixels of {window} cannot be read ({error}); is the file complete?"
@@ -161,68 +227,21 @@ class FileBand:
         return values, valid
 
 
-def read_resampled(path: Path, grid: Grid, method: Method) -> Array:
-    """The first band of a raster on another grid of the same CRS, whatever CRS the grid names.
-
-    NaN beside a nodata number is void, too; but not where more than CLEANED_PX pixels of the file come
-    together, in an overview of a large raster.
-
-    Returns:
-        (grid.height, grid.width) float32, NaN = void or outside the file.
+def scaling_for(path: Path, numbers: Numbers, told: Scaling) -> Scaling:
+    """The scaling to be applied.
 
     Raises:
-        ResDepthError: if the pixels cannot be read.
+        ResDepthError: if heights are meant, and it makes none.
     """
-    # Named alike for both sides: only the pixels' places count, and a CRS may be unknown.
-    crs = CRS.from_wkt(grid.crs) if grid.crs else CRS.from_epsg(3857)
-    # Left alone, GDAL widens its bilinear kernel by the shape of each window, and blocks would not fit.
-    options = {"XSCALE": "1", "YSCALE": "1"} if method == "bilinear" else {}
-    with open_dataset(path) as dataset:
-        window = _window_below(dataset, grid)
-        is_float, nodata = np.dtype(dataset.dtypes[0]).kind == "f", dataset.nodata
-        try:
-            if is_float and nodata is not None and not np.isnan(nodata) and window.area <= CLEANED_PX:
-                return _cleaned_and_warped(dataset, window, grid, crs, method, options)
-            with WarpedVRT(
-                dataset, src_crs=crs, crs=crs, transform=rasterio.Affine(*grid.transform),
-                height=grid.height, width=grid.width, resampling=Resampling[method],
-                src_nodata=float("nan") if nodata is None and is_float else nodata, nodata=np.nan,
-                dtype="float32", **options,
-            ) as warped:  # fmt: skip
-                return _void_to_nan(warped.read(1), None, None)
-        except RasterioError as error:
-            raise ResDepthError(f"{path}: cannot be read ({error}); is the file complete?") from error
-
-
-def _window_below(dataset: Any, grid: Grid) -> Window:
-    """The pixels of a file that a grid needs; none if it lies elsewhere."""
-    a, b, c, d, e, f = tuple(~dataset.transform)[:6]
-    corners = [grid.map_position(row, col) for row in (0, grid.height) for col in (0, grid.width)]
-    cols, rows = [a * x + b * y + c for x, y in corners], [d * x + e * y + f for x, y in corners]
-    top, left = max(math.floor(min(rows)) - KERNEL_PX, 0), max(math.floor(min(cols)) - KERNEL_PX, 0)
-    bottom = min(math.ceil(max(rows)) + KERNEL_PX, dataset.height)
-    right = min(math.ceil(max(cols)) + KERNEL_PX, dataset.width)
-    return Window(top, left, max(bottom - top, 0), max(right - left, 0))
-
-
-def _cleaned_and_warped(
-    dataset: Any, window: Window, grid: Grid, crs: CRS, method: Method, options: dict[str, str]
-) -> Array:
-    """As GDAL warps, with nodata numbers and NaN alike as voids; GDAL itself knows only one of them."""
-    warped = np.full((grid.height, grid.width), np.nan, np.float32)
-    if not window.area:
-        return warped
-    where = RasterioWindow(window.col, window.row, window.width, window.height)
-    valid = dataset.read_masks(1, window=where) > 0
-    heights = _void_to_nan(dataset.read(1, window=where), dataset.nodata, valid)
-    source = Grid(dataset.height, dataset.width, tuple(dataset.transform)[:6]).crop(window)
-    with unreferenced_allowed():  # rasterio changes the warning filters within
-        reproject(
-            heights, warped, src_transform=rasterio.Affine(*source.transform), src_crs=crs, src_nodata=np.nan,
-            dst_transform=rasterio.Affine(*grid.transform), dst_crs=crs, dst_nodata=np.nan,
-            resampling=Resampling[method], init_dest_nodata=True, **options,
-        )  # fmt: skip
-    return warped
+    if numbers == "stored":
+        return UNSCALED
+    scale, offset = told
+    if scale == 0 or not (math.isfinite(scale) and math.isfinite(offset)):
+        raise ResDepthError(
+            f"{path}: its scale {scale:g} and offset {offset:g} make no heights of the stored numbers; "
+            "correct them (gdal_edit.py -scale 1 -offset 0, if the numbers are metres)"
+        )
+    return told
 
 
 class ArrayBand:
@@ -235,29 +254,36 @@ class ArrayBand:
         *,
         nodata: float | None = None,
         valid: NDArray[np.bool_] | None = None,
+        scaling: Scaling = UNSCALED,
     ) -> None:
-        self.grid = grid
+        self.grid, self._scaling = grid, scaling
         self._values, self._nodata, self._valid = values, nodata, valid
 
     def read(self, window: Window) -> Array:
         """(height, width) float32, NaN = void; always a copy."""
         valid = None if self._valid is None else self._valid[window.slices]
-        return _void_to_nan(self._values[window.slices], self._nodata, valid)
+        return void_to_nan(self._values[window.slices], self._nodata, valid, self._scaling)
 
 
 def hold(band: FileBand) -> ArrayBand:
     """Read a whole band into memory."""
     values, valid = band.read_raw(band.grid.whole)
-    return ArrayBand(values, band.grid, nodata=band.header.nodata, valid=valid)
+    return ArrayBand(values, band.grid, nodata=band.header.nodata, valid=valid, scaling=band.scaling)
 
 
-def _void_to_nan(values: NDArray[Any], nodata: float | None, valid: NDArray[np.bool_] | None) -> Array:
+def void_to_nan(
+    values: NDArray[Any],
+    nodata: float | None,
+    valid: NDArray[np.bool_] | None,
+    scaling: Scaling = UNSCALED,
+) -> Array:
+    """Stored numbers as values: (H, W) float32, a copy; NaN where nodata, not finite or not valid."""
+    result = scaled(values, scaling)
     # float64 beyond float32 becomes inf, which is void; nodata = NaN becomes some integer, seen below.
     with np.errstate(over="ignore", invalid="ignore"):
-        result = values.astype(np.float32)
         # Compared in the stored type: -3.4e38 or 0.1 differ once they are float64.
         nodata_as_stored = None if nodata is None else np.array(nodata).astype(values.dtype)
-    if values.dtype.kind == "f":
+    if values.dtype.kind == "f" or scaling != UNSCALED:
         result[~np.isfinite(result)] = np.nan
     # Not where the type cannot hold it: 0.5, as an integer, would make every 0 a void.
     if nodata_as_stored is not None and (values.dtype.kind == "f" or nodata_as_stored == nodata):
@@ -265,6 +291,15 @@ def _void_to_nan(values: NDArray[Any], nodata: float | None, valid: NDArray[np.b
     if valid is not None:
         result[~valid] = np.nan
     return result
+
+
+def scaled(values: NDArray[Any], scaling: Scaling) -> Array:
+    """Stored numbers as values: (H, W) float32, a copy; computed in float64, so as to round once."""
+    scale, offset = scaling
+    with np.errstate(over="ignore", invalid="ignore"):
+        if scaling == UNSCALED:
+            return values.astype(np.float32)
+        return (values.astype(np.float64) * scale + offset).astype(np.float32)
 
 
 def count_voids(band: Band, windows: Iterator[Window] | list[Window], rows_at_once: int = 512) -> int:

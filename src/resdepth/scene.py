@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from resdepth.errors import InputProblems, Problem, ResDepthError, has_errors
 from resdepth.grid import Grid
 from resdepth.paths import NO_SUCH_FILE, is_there
-from resdepth.raster import Array, ArrayBand, Band, FileBand, hold
+from resdepth.raster import Array, ArrayBand, Band, FileBand, Header, Numbers, hold
 from resdepth.windows import Window
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,9 @@ class Scene:
         gsd: float = 1.0,
         name: str = "scene",
     ) -> "Scene":
-        """A scene from arrays of one shape (H, W); NaN = void. `gsd` is the side of a pixel in metres.
+        """A scene from arrays of one shape (H, W). `gsd` is the side of a pixel in metres.
+
+        NaN is void, and so is what an array masks (`numpy.ma`, as rasterio gives it with `masked=True`).
 
         Raises:
             ResDepthError: if an array is not two-dimensional or has another shape than the DSM.
@@ -107,7 +109,8 @@ class Scene:
         def band(values: Array, key: str) -> Band:
             if np.shape(values) != shape:
                 raise ResDepthError(f"{key}: shape {np.shape(values)} differs from the DSM's {shape}")
-            return ArrayBand(np.asarray(values), grid)
+            valid = ~np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
+            return ArrayBand(np.asarray(values), grid, valid=valid)
 
         return cls(
             name=name,
@@ -154,9 +157,10 @@ def open_scene(files: SceneFiles) -> tuple[Scene | None, list[Problem]]:
     problems: list[Problem] = []
     dsm = _open_band(*files.dsm, problems)
     truth = _open_band(*files.truth, problems) if files.truth else None
-    masks = {name: _open_band(*named, problems) for name, named in files.masks.items()}
+    masks = {name: _open_band(*named, problems, "stored") for name, named in files.masks.items()}
     views = {
-        index: _open_band(files.image_list_key, files.images[index], problems) for index in files.used_views
+        index: _open_band(files.image_list_key, files.images[index], problems, "stored")
+        for index in files.used_views
     }
     if dsm is None:
         return None, problems
@@ -179,21 +183,28 @@ def open_scene(files: SceneFiles) -> tuple[Scene | None, list[Problem]]:
     return scene, problems
 
 
-def _open_band(key: str, path: Path, problems: list[Problem]) -> FileBand | None:
+def _open_band(key: str, path: Path, problems: list[Problem], numbers: Numbers = "scaled") -> FileBand | None:
     """A band whose header and last pixel can be read: files that break off lack their end."""
     if not is_there(path):
         problems.append(Problem(key, f"{path}: {NO_SUCH_FILE}"))
         return None
     try:
-        band = FileBand(path)
-        FileBand(path).read(Window(band.grid.height - 1, band.grid.width - 1, 1, 1))  # closed at once
+        band = FileBand(path, numbers)
+        last = Window(band.grid.height - 1, band.grid.width - 1, 1, 1)
+        FileBand(path, numbers).read(last)  # closed at once
     except ResDepthError as error:
         problems.append(Problem(key, str(error)))
         return None
     if band.header.bands > 1:
-        text = f"{path}: has {band.header.bands} bands; only the first is used"
-        problems.append(Problem(key, text, "warning"))
+        problems.append(Problem(key, _bands_left_out(band.header), "warning"))
     return band
+
+
+def _bands_left_out(header: Header) -> str:
+    if not header.has_alpha:
+        return f"{header.path}: has {header.bands} bands; only the first is used"
+    told = f"{header.path}: has {header.bands} bands and an alpha band"
+    return f"{told}; only the first is used, where alpha is not 0"
 
 
 def _misalignments(key: str, band: FileBand | None, dsm: FileBand) -> list[Problem]:
@@ -218,19 +229,19 @@ def hold_in_memory(scenes: Sequence[Scene], budget_bytes: float) -> list[Scene]:
     read by window. Masks are not needed in training and stay where they are.
     """
     left = budget_bytes
-    in_memory: dict[Path, Band] = {}  # data sets may share files
+    in_memory: dict[tuple[Path, Numbers], Band] = {}  # data sets may share files
 
     def held(band: Band) -> Band:
         nonlocal left
         if not isinstance(band, FileBand):
             return band
-        path = band.header.path
+        key = band.header.path, band.numbers
         bytes_per_pixel = np.dtype(band.header.dtype).itemsize + band.header.has_mask
         size = band.grid.whole.area * bytes_per_pixel
-        if path not in in_memory and size <= left:
+        if key not in in_memory and size <= left:
             left -= size
-            in_memory[path] = hold(band)
-        return in_memory.get(path, band)
+            in_memory[key] = hold(band)
+        return in_memory.get(key, band)
 
     return [
         replace(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.fill import fillnodata
@@ -41,7 +42,7 @@ def to_geographic(crs: str, x: Values, y: Values) -> tuple[Values, Values]:
     x, y = np.broadcast_arrays(x, y)
     try:
         lon, lat = transform(CRS.from_user_input(crs), CRS.from_epsg(4326), x.ravel(), y.ravel())
-    except RasterioError as error:
+    except (RasterioError, CPLE_BaseError) as error:
         raise ResDepthError(
             f"positions in {crs!r} cannot be turned into longitude and latitude ({error})"
         ) from error

@@ -10,7 +10,8 @@ import numpy as np
 
 from resdepth.errors import ResDepthError
 from resdepth.grid import Grid
-from resdepth.raster import Array, Band, FileBand, Method, read_resampled
+from resdepth.raster import Array, Band, FileBand, Numbers
+from resdepth.resampling import Method, read_resampled
 from resdepth.windows import Window
 
 Resampling = Literal["none", "average", "bilinear", "nearest"]
@@ -47,7 +48,8 @@ class OnGrid:
         self, paths: Sequence[Path], grid: Grid, *, move: Move | None = None, is_mask: bool = False
     ) -> None:
         self.grid, self.paths, self.move = grid, tuple(paths), move or Move()
-        self._bands = [FileBand(path) for path in paths]
+        self._numbers: Numbers = "stored" if is_mask else "scaled"
+        self._bands = [FileBand(path, self._numbers) for path in paths]
         for band in self._bands:
             if not grid.may_share_crs(band.grid):
                 raise ResDepthError(
@@ -94,9 +96,9 @@ class OnGrid:
         a, b, c, d, e, f = grid.transform
         # A surface that is moved to the east shows at a place what it had further to the west.
         moved = replace(grid, transform=(a, b, c - self.move.dx_m, d, e, f - self.move.dy_m))
-        values = read_resampled(self.paths[0], moved, method)
+        values = read_resampled(self.paths[0], moved, method, self._numbers)
         for path in self.paths[1:]:
-            more = read_resampled(path, moved, method)
+            more = read_resampled(path, moved, method, self._numbers)
             values = np.where(np.isnan(values), more, values)
         return values
 

@@ -17,8 +17,9 @@ from resdepth.atomic import write_json
 from resdepth.errors import InputProblems, Interrupted, ResDepthError
 from resdepth.grid import Grid
 from resdepth.progress import Progress, progress_bar
-from resdepth.raster import FileBand, read_header, read_resampled
+from resdepth.raster import FileBand, read_header
 from resdepth.release import __version__
+from resdepth.resampling import read_resampled
 from resdepth.simulate.dataset import SceneFolder, write_configs, write_lists
 from resdepth.simulate.errors import error_figures
 from resdepth.simulate.light import Look
@@ -190,7 +191,7 @@ def _texture(path: str | None, grid: Grid) -> Callable[[Window], NDArray[np.floa
     scale = 1 / 255 if np.dtype(header.dtype).kind in "iu" else 1.0
 
     def texture(window: Window) -> NDArray[np.float32]:
-        return read_resampled(Path(path), grid.crop(window), "bilinear") * np.float32(scale)
+        return read_resampled(Path(path), grid.crop(window), "bilinear", "stored") * np.float32(scale)
 
     return texture
 

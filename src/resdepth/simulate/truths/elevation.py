@@ -6,7 +6,8 @@ import numpy as np
 
 from resdepth.errors import ResDepthError
 from resdepth.grid import Grid
-from resdepth.raster import FileBand, Method, read_resampled
+from resdepth.raster import FileBand
+from resdepth.resampling import Method, read_resampled
 from resdepth.simulate.surface import Heights
 from resdepth.simulate.truths.options import TruthOptions
 from resdepth.simulate.truths.placing import (

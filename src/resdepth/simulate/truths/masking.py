@@ -6,7 +6,8 @@ import numpy as np
 
 from resdepth.errors import InputProblems, Problem
 from resdepth.grid import Grid
-from resdepth.raster import FileBand, read_header, read_resampled
+from resdepth.raster import FileBand, read_header
+from resdepth.resampling import read_resampled
 from resdepth.simulate.surface import BUILDING_CLASSES, Codes, Heights, Mask, SurfaceClass, is_any
 from resdepth.simulate.truths.sketch import ROOF, UNKNOWN
 from resdepth.windows import Window
@@ -39,9 +40,9 @@ class Masks:
             if path := self._paths.get(name):
                 placeless = read_header(path).grid.transform == PLACELESS
                 found[name] = (
-                    FileBand(path).read(window)
+                    FileBand(path, "stored").read(window)
                     if placeless
-                    else read_resampled(path, self._grid.crop(window), "nearest")
+                    else read_resampled(path, self._grid.crop(window), "nearest", "stored")
                 )
         return found
 
