@@ -18,6 +18,7 @@ from resdepth.pretrained import TOWN_STEREO
 from resdepth.published import load_model
 from resdepth.simulate.settings import AnyStyle
 from resdepth.simulate.town import STYLES
+from resdepth.workflows.testing import test as refine_again
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +79,81 @@ def test_the_same_town_is_not_simulated_twice(
         run_demo(made, seed=4, style="old-town")
 
 
-def test_data_of_ones_own_are_found_by_the_authors_names(tmp_path: Path) -> None:
+def copied(made: Path, folder: Path) -> Path:
+    shutil.copytree(made, folder / "demo")
+    return folder / "demo"
+
+
+class Stopped(Exception):
+    """Raised instead of simulating: the folder was taken."""
+
+
+@pytest.fixture
+def simulates_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    monkeypatch.setattr(demo, "simulate", stop)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "logs/2026-03-01_09-30/model.safetensors",
+        "logs/tensorboard/events.out.tfevents.1",
+        "configs/config_mine.json",
+        "models/mine/model.safetensors",
+        "results/demo/Stereopair_0_1/initial_prediction.tif",
+        "results/ResDepth-stereo/figures/paper.png",
+        "results/refined.tif",
+        "data/image_selection/pairlist_mine.txt",
+        "data/satellite_views/mine.tif",
+    ],
+)
+def test_what_somebody_added_to_a_demonstration_is_not_removed(
+    made: Path, tmp_path: Path, simulates_not: None, name: str
+) -> None:
+    folder = copied(made, tmp_path)
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("weeks of work")
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(ResDepthError, match=rf"{name}.*--to"):
+        run_demo(folder, overwrite=True)
+    assert sorted(folder.rglob("*")) == before
+    assert (folder / name).read_text() == "weeks of work"
+
+
+def test_a_demonstration_that_was_refined_again_and_looked_at_can_be_replaced(
+    made: Path, tmp_path: Path, simulates_not: None
+) -> None:
+    folder = copied(made, tmp_path)
+    refine_again(folder / "configs" / "config_simple.json")
+    (prediction,) = folder.glob("results/*/*/initial_prediction.tif")
+    prediction.with_name("initial_prediction.tif.aux.xml").write_text("what GDAL found out")
+    (folder / "data" / "dsm" / ".truth.tif.k3_x9abc.tif").write_text("half of a file")
+    with pytest.raises(Stopped):
+        run_demo(folder, overwrite=True)
+    assert not folder.exists()
+
+
+def test_an_interrupted_demonstration_can_be_replaced(
+    made: Path, tmp_path: Path, simulates_not: None
+) -> None:
+    folder = copied(made, tmp_path)
+    (folder / "demo.html").unlink()
+    (folder / "scene.json").unlink()
+    shutil.rmtree(folder / "results_expected")
+    (folder / "unfinished" / "truth").mkdir(parents=True)
+    (folder / "unfinished" / "truth" / "cells.tif").write_text("half of a scene")
+    with pytest.raises(Stopped):
+        run_demo(folder, overwrite=True)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("pairs", ["ortho1.tif, ortho2.tif,\n", "\n\northo1.tif, ortho2.tif\n"])
+def test_data_of_ones_own_are_found_by_the_authors_names(tmp_path: Path, pairs: str) -> None:
     scene = make_scene(tmp_path / "own", 160, 192)
+    (scene.folder / "pair.txt").write_text(pairs)
     data = tmp_path / "own" / "data"
     named = {
         "dsm/DSM_Zurich_initial.tif": "initial.tif",
@@ -98,6 +172,8 @@ def test_data_of_ones_own_are_found_by_the_authors_names(tmp_path: Path) -> None
     done = run_demo(tmp_path / "shown", data=tmp_path / "own")
     assert done.page.exists()
     assert done.results[0].evaluation is not None
+    for name in ("ortho1.tif", "ortho2.tif"):
+        assert f"Ortho-image {name}" in done.page.read_text()
     assert sorted(path for path in (tmp_path / "own").rglob("*")) == before
     config = json.loads((tmp_path / "shown" / "configs" / "config_simple.json").read_text())
     assert config["datasets"][0]["raster_in"] == str(data / "dsm" / "DSM_Zurich_initial.tif")

@@ -166,6 +166,98 @@ def test_an_overwritten_evaluation_leaves_nothing_of_other_surfaces(scene: MadeS
     assert left == []
 
 
+def users_files(folder: Path) -> dict[Path, str]:
+    """Files of one's own, whose names look like those of evaluations."""
+    names = ("figures/my_chart.png", "errors_mine.tif", "errors_mine.qml", "statistics_2024.txt", "notes.md")
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_text(f"my {name}")
+    return {folder / name: f"my {name}" for name in names}
+
+
+@pytest.mark.parametrize("options", [[], ["--overwrite"]])
+def test_a_folder_without_an_evaluation_loses_nothing(scene: MadeScene, options: list[str]) -> None:
+    mine = users_files(scene.folder / "judged")
+    done = evaluated(scene, *options)
+    assert done.exit_code == 0, done.output
+    assert {path: path.read_text() for path in mine if path.exists()} == mine
+
+
+def test_an_overwritten_evaluation_leaves_the_files_of_others(scene: MadeScene, refined: Path) -> None:
+    done = evaluated(scene, "--initial", scene.path("initial.tif"), dsm="ortho1.tif")
+    assert done.exit_code == 0, done.output
+    folder = scene.folder / "judged"
+    mine = {**users_files(folder), folder / "statistics_initial.txt": "mine"}  # evaluations write none
+    (folder / "statistics_initial.txt").write_text("mine")
+    assert evaluated(scene, "--overwrite", "--no-rasters", dsm="refined.tif").exit_code == 0
+    assert {path: path.read_text() for path in mine if path.exists()} == mine
+    left = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert left - {str(path.relative_to(folder)) for path in mine} == {
+        "evaluation.html", "evaluation.json", "evaluation.csv", "evaluation.md", "statistics_refined.txt",
+        *(f"figures/{name}.png" for name in (
+            "hillshade_refined", "hillshade_truth", "errors_refined", "distribution", "classes",
+        )),
+    }  # fmt: skip
+
+
+def test_of_an_evaluation_that_cannot_be_read_only_the_json_goes(scene: MadeScene, refined: Path) -> None:
+    assert evaluated(scene).exit_code == 0
+    folder = scene.folder / "judged"
+    (folder / "evaluation.json").write_text('{"format": "resdepth-judgement 99"}')
+    mine = users_files(folder)
+    assert evaluated(scene, "--overwrite", dsm="refined.tif").exit_code == 0
+    assert {path: path.read_text() for path in mine if path.exists()} == mine
+    assert (folder / "errors_initial.tif").exists()
+    assert list(json.loads((folder / "evaluation.json").read_text())["surfaces"]) == ["refined"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "evaluation.csv", "evaluation.html", "errors_initial.tif", "errors_initial.qml",
+        "statistics_initial.txt", "figures/classes.png", "figures/hillshade_truth.png",
+    ],
+)  # fmt: skip
+def test_a_file_of_ones_own_is_not_replaced_silently(scene: MadeScene, name: str) -> None:
+    folder = scene.folder / "judged"
+    (folder / name).parent.mkdir(parents=True)
+    (folder / name).write_text("mine")
+    done = evaluated(scene)
+    assert done.exit_code == 2
+    assert Path(name).name in done.output
+    assert "--overwrite" in done.output
+    assert [path for path in folder.rglob("*") if path.is_file()] == [folder / name]
+    assert (folder / name).read_text() == "mine"
+    assert evaluated(scene, "--overwrite").exit_code == 0
+    assert (folder / name).read_bytes() != b"mine"
+
+
+def test_rasters_that_are_not_wished_for_may_be_there(scene: MadeScene) -> None:
+    (scene.folder / "judged").mkdir()
+    (scene.folder / "judged" / "errors_initial.tif").write_text("mine")
+    assert evaluated(scene, "--no-rasters").exit_code == 0
+    assert (scene.folder / "judged" / "errors_initial.tif").read_text() == "mine"
+
+
+def test_the_earlier_evaluation_ends_before_its_files_are_replaced(
+    scene: MadeScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is an evaluation.json, it tells of the files beside it, wherever a run broke off."""
+    assert evaluated(scene).exit_code == 0
+    folder = scene.folder / "judged"
+    before = (folder / "errors_initial.tif").read_bytes()
+    (scene.folder / "initial.tif").write_bytes((scene.folder / "ortho1.tif").read_bytes())
+
+    def break_off(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device", "a style")
+
+    monkeypatch.setattr("resdepth.workflows.evaluating.write_style", break_off)
+    assert evaluated(scene, "--overwrite").exit_code == 2
+    assert (folder / "errors_initial.tif").read_bytes() != before
+    assert not (folder / "evaluation.json").exists()
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
 def test_polygons_that_miss_a_part_of_the_page_do_no_harm(scene: MadeScene) -> None:
     pytest.importorskip("pyogrio")
     west, north = 465000, 5248000
@@ -248,6 +340,68 @@ def test_runs_that_cannot_be_compared_are_told(scene: MadeScene, caplog: pytest.
     assert done.exit_code == 0, done.output
     assert "Region differs" in caplog.text
     assert "Region differs" in (scene.folder / "c.html").read_text()
+
+
+def region_of(folder: Path) -> str:
+    return str(json.loads((folder / "evaluation.json").read_text())["facts"]["Region"])
+
+
+def of_test(scene: MadeScene, name: str, **dataset: Any) -> Path:
+    """The folder of a `test` of a data set without its images."""
+    if not scene.folder.joinpath("model.safetensors").exists():
+        save_model(make_model("geom", 0), scene.folder / "model.safetensors")
+    config = scene.test_config({"path": scene.path("model.safetensors")}, datasets={"name": name, **dataset})
+    for key in ("path_image_list", "path_pairlist"):
+        del config["datasets"][0][key]
+    test(scene.write(config))
+    return scene.folder / "results" / name
+
+
+def compared(scene: MadeScene, *runs: Path) -> Result:
+    done = command("compare", *runs, "-o", scene.folder / "c.html", "--overwrite")
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def test_folds_of_a_cross_validation_are_different_regions(
+    scene: MadeScene, caplog: pytest.LogCaptureFixture
+) -> None:
+    folds = [of_test(scene, f"fold_{stripe}", test_stripe=stripe) for stripe in (1, 2)]
+    assert region_of(folds[0]) == "rows 0 to 63 and columns 32 to 63"
+    done = compared(scene, *folds)
+    assert "Region differs" in caplog.text
+    rows = re.findall(r"^\| (\w+(?:: \w+)?)", done.stdout, re.MULTILINE)
+    assert rows == ["surface", "fold_1: initial", "fold_1", "fold_2: initial", "fold_2"]
+
+
+def test_regions_of_several_windows_name_each(scene: MadeScene) -> None:
+    folder = of_test(scene, "apart", area_type="train", test_stripe=1)
+    assert region_of(folder) == "rows 0 to 63 and columns 0 to 31; rows 0 to 63 and columns 96 to 159"
+
+
+def test_a_stripe_is_the_same_region_for_evaluate_and_test(
+    scene: MadeScene, caplog: pytest.LogCaptureFixture
+) -> None:
+    stripe = of_test(scene, "stripe")
+    runs = {"vertical:1": "by_stripe", "465016,5247968,465032,5248000": "by_corners"}
+    for region, output in runs.items():
+        assert evaluated(scene, "--region", region, output=output).exit_code == 0
+    assert region_of(scene.folder / "by_stripe").startswith("stripe vertical:1 of 5")
+    assert region_of(scene.folder / "by_corners").startswith("465016 5247968 465032 5248000")
+    compared(scene, stripe, *(scene.folder / output for output in runs.values()))
+    assert "differs" not in caplog.text
+
+
+def test_all_of_the_truth_is_the_same_region_for_evaluate_and_test(
+    scene: MadeScene, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = of_test(scene, "whole", allocation_strategy="entire")
+    assert region_of(whole) == "everywhere"
+    assert evaluated(scene, output="all").exit_code == 0
+    corners = evaluated(scene, "--region", "465000,5247968,465080,5248000", output="corners")
+    assert corners.exit_code == 0, corners.output
+    compared(scene, whole, scene.folder / "all", scene.folder / "corners")
+    assert "differs" not in caplog.text
 
 
 @pytest.mark.parametrize("run", ["nothing", "truth.tif", "empty"])

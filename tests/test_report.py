@@ -1,6 +1,10 @@
 """Statistics files and tables. The layout is compared with the published files in test_golden.py."""
 
+import ast
 import json
+import re
+import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -145,3 +149,17 @@ def test_the_table_is_markdown_with_a_row_before_and_after() -> None:
     ]
     assert rows[4] == ["all", "overall", "refined", "0", "--", "--", "--", "--", "--"]
     assert len({len(line) for line in table.splitlines()}) == 1
+
+
+@pytest.mark.parametrize("module", ["pictures", "styles", "table", "text"])
+def test_what_train_and_test_need_of_the_reports_comes_with_every_installation(module: str) -> None:
+    """The packages that these modules import are dependencies, not extras."""
+    root = Path(__file__).parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    brought = {re.split(r"\W", one.replace("-", "_"))[0] for one in project["dependencies"]}
+    tree = ast.parse((root / "src" / "resdepth" / "report" / f"{module}.py").read_text(encoding="utf-8"))
+    plain = [alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names]
+    parts = [node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)]
+    imported = {name.partition(".")[0] for name in (*plain, *parts)}
+    foreign = {"pillow" if name == "PIL" else name for name in imported - set(sys.stdlib_module_names)}
+    assert foreign - {"resdepth"} <= brought

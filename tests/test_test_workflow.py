@@ -428,6 +428,23 @@ def test_the_statistics_name_the_weights_as_the_configuration_does(scene: MadeSc
 # --- several data sets, several runs
 
 
+def test_an_image_of_the_list_that_no_pair_uses_may_be_missing(scene: MadeScene) -> None:
+    """Nor does the page show it: the data set behind is refined, too."""
+    (scene.folder / "pairs.txt").write_text("ortho3.tif, ortho2.tif\n")
+    for name in ("ortho1.tif", "ortho4.tif"):
+        (scene.folder / name).unlink()
+    config = json.loads(config_of(scene, output={"report": True}).read_text())
+    config["datasets"].append({**config["datasets"][0], "name": "second"})
+    results = test(scene.write(config))
+    assert [result.dataset for result in results] == ["small", "second"]
+    page = (results_of(scene) / "evaluation.html").read_text()
+    shown = json.dumps(re.findall(r'"(ortho\d\.tif)"', page))
+    assert "ortho2.tif" in shown
+    assert "ortho3.tif" in shown
+    assert "ortho1.tif" not in shown
+    assert (results_of(scene, "second") / "evaluation.html").is_file()
+
+
 def test_data_sets_without_a_name_are_numbered(scene: MadeScene) -> None:
     config = json.loads(config_of(scene, "geom").read_text())
     first = config["datasets"][0]
@@ -559,9 +576,9 @@ def test_the_tile_of_the_training_is_the_default(scene: MadeScene) -> None:
     ("changes", "told"),
     [
         ({"images": []}, "images: found 0; this model takes 2"),
-        ({"tile_size": 24}, "tile_size: found 24; must be a power of two and at least 16"),
-        ({"tile_size": 8}, "tile_size: found 8; .* at least 16"),
-        ({"tile_size": 0}, "tile_size: found 0; .* at least 16"),
+        ({"tile_size": 24}, "tile_size: found 24; must be a power of two from 16 to 2048"),
+        ({"tile_size": 8}, "tile_size: found 8; .* from 16 to 2048"),
+        ({"tile_size": 0}, "tile_size: found 0; .* from 16 to 2048"),
         ({"tile_size": 128, "mode": "exact"}, "dsm: 64 x 160 pixels are smaller than a tile"),
         ({"output": "x.tif"}, "output: needs a path as dsm"),
         ({"dsm": "initial.tif"}, "either arrays or paths"),

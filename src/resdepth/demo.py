@@ -8,6 +8,7 @@ import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +17,46 @@ from resdepth.errors import InputProblems, Problem, ResDepthError
 from resdepth.evaluation import Evaluation
 from resdepth.judge.judgement import OVERALL, Judgement
 from resdepth.judge.stored import read_judgement
-from resdepth.lists import read_image_list
+from resdepth.lists import read_image_list, read_pair_list
 from resdepth.paths import read_text
 from resdepth.pretrained import TOWN_STEREO
+from resdepth.published import CONFIG_FILE
 from resdepth.raster import read_header
 from resdepth.report.judged_page import tables_of
 from resdepth.report.page import PageContent, reading, write_page
-from resdepth.simulate.dataset import MODEL, largest_tile
+from resdepth.runs import ORIGINAL_CONFIG_FILE
+from resdepth.simulate.dataset import MODEL, SCENE_MASKS, largest_tile
 from resdepth.simulate.settings import AnyStyle, SimulateConfig, TownSettings
 from resdepth.simulate.simulation import simulate
 from resdepth.workflows.evaluating import JSON
+from resdepth.workflows.evaluating import PAGE as TEST_PAGE
 from resdepth.workflows.simulating import scene_facts
-from resdepth.workflows.testing import PairResult, test
+from resdepth.workflows.testing import OVER_ALL_PAIRS, PairResult, test
 from resdepth.workflows.wishes import REFINED
 
 logger = logging.getLogger(__name__)
 
 SIZE_PX = 1024
+DATASET = "ResDepth-stereo"
 PAGE = "demo.html"
+# What the simulation, the demonstration and `test` write into the folder; * stands for a slash, too.
+WRITTEN = (
+    "data", "models", "configs", "results", "results_expected", "logs", "unfinished", "unfinished/*",
+    "scene.json", "simulate.json", PAGE,
+    "data/dsm/initial.tif", "data/dsm/truth.tif",
+    *(f"data/mask/{name}.tif" for name in (*SCENE_MASKS, "void", "shadow_date[0-9]")),
+    *(f"data/satellite_views/{raw}date[0-9][a-z].tif" for raw in ("", "raw/")),
+    *(f"data/image_selection/{name}.txt" for name in ("imagelist", "pairlist", "pairlist_simple",
+                                                      "pairlist_generalized")),
+    f"models/{MODEL}",
+    *(f"configs/config_{name}.json" for name in ("simple", "test", "train")),
+    *(f"{results}/{DATASET}/{name}" for results in ("results", "results_expected") for name in (
+        CONFIG_FILE, ORIGINAL_CONFIG_FILE, JSON, TEST_PAGE, f"*{OVER_ALL_PAIRS}", "*_stereopairs.json",
+        *(f"Stereopair_[0-9]*/*_{kind}.{suffix}"
+          for kind in ("prediction", "residuals") for suffix in ("tif", "qml")),
+        *(f"Stereopair_[0-9]*/*_prediction_statistics.{suffix}" for suffix in ("txt", "json")),
+    )),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,7 +107,7 @@ def run_demo(
         overwrite: replace an earlier demonstration in the folder.
 
     Raises:
-        ResDepthError: if the folder holds something else, or the data are not complete.
+        ResDepthError: if the folder holds something else, trainings say, or the data are not complete.
     """
     if overwrite:
         _remove_demonstration(folder)
@@ -113,18 +136,37 @@ def _remove_demonstration(folder: Path) -> None:
     """Remove an earlier demonstration, and nothing else.
 
     Raises:
-        ResDepthError: if the folder holds something else.
+        ResDepthError: if the folder holds something else, a training say.
     """
     if not folder.is_dir() or not any(folder.iterdir()):
         return
-    ours = {"data", "models", "configs", "results", "results_expected", "unfinished", "scene.json",
-            "simulate.json", PAGE, "logs"}  # fmt: skip
-    strange = sorted(path.name for path in folder.iterdir() if path.name not in ours)
-    marked = (folder / "simulate.json").exists() or (folder / PAGE).exists()
-    if strange or not marked:
-        shown = ", ".join(strange[:3]) or "no demonstration"
-        raise ResDepthError(f"{folder}: holds {shown}; choose another folder with --to")
+    if not ((folder / "simulate.json").exists() or (folder / PAGE).exists()):
+        raise ResDepthError(f"{folder}: holds no demonstration; choose another folder with --to")
+    strange = sorted(name for name in _contents(folder) if not _is_ours(name))
+    if strange:
+        shown = ", ".join(strange[:3]) + (f" and {len(strange) - 3} more" if len(strange) > 3 else "")
+        raise ResDepthError(
+            f"{folder}: holds {shown}, which no demonstration wrote; move it away, or choose another folder "
+            "with --to"
+        )
     shutil.rmtree(folder)
+
+
+def _contents(folder: Path) -> list[str]:
+    """All files, and what lies in the folder itself, by their paths within it."""
+    paths = [path for path in folder.rglob("*") if path.parent == folder or not path.is_dir()]
+    return [path.relative_to(folder).as_posix() for path in paths]
+
+
+def _is_ours(name: str) -> bool:
+    """Whether the demonstration, or `resdepth test` with its configuration, writes what is called so."""
+    for pattern in WRITTEN:
+        before, slash, last = pattern.rpartition("/")
+        # What GDAL keeps beside a raster, and what a killed process leaves (atomic_path).
+        beside = (f"{pattern}.aux.xml", f"{before}{slash}.{last}.*")
+        if any(fnmatchcase(name, one) for one in (pattern, *beside)):
+            return True
+    return False
 
 
 def _simulated(folder: Path, seed: int, style: AnyStyle) -> None:
@@ -181,7 +223,7 @@ def _test_config(found: _OwnData, named_in: Path) -> dict[str, Any]:
         return str(Path("..") / path.resolve().relative_to(scene)) if inside else str(path.resolve())
 
     dataset: dict[str, Any] = {
-        "name": "ResDepth-stereo",
+        "name": DATASET,
         "raster_in": named(found.initial),
         "path_image_list": named(found.images),
         "path_pairlist": named(found.pairs),
@@ -204,9 +246,8 @@ def _page(found: _OwnData, result: PairResult, folder: Path) -> PageContent:
     surfaces = {"Initial DSM": found.initial, "Refined DSM": result.predictions[0]}
     if found.truth is not None:
         surfaces["Truth"] = found.truth
-    paths, _ = read_image_list(found.images)
-    by_name = {path.name: path for path in paths or ()}
-    pair = [name.strip() for name in read_text(found.pairs).splitlines()[0].split(",")]
+    paths = read_image_list(found.images)[0] or ()
+    (first, *_), _ = read_pair_list(found.pairs, paths, n_views=2)  # `test` refined with it: it is there
     facts = {
         "Model": f"{MODEL}: {TOWN_STEREO.stat().st_size / 1e6:.1f} MB, trained on other simulated towns",
         "Configuration": f"{folder / 'configs' / 'config_simple.json'}",
@@ -223,7 +264,7 @@ def _page(found: _OwnData, result: PairResult, folder: Path) -> PageContent:
         grid=read_header(found.initial).grid,
         surfaces={name: reading(path, "average") for name, path in surfaces.items()},
         reference="Initial DSM" if found.truth is None else "Truth",
-        images={f"Ortho-image {name}": reading(by_name[name], "average") for name in pair},
+        images={f"Ortho-image {paths[view].name}": reading(paths[view], "average") for view in first},
         tables=[] if judgement is None else tables_of(judgement),
         judgement=judgement,
         facts=facts,

@@ -1,5 +1,6 @@
 """Where surfaces are judged: everywhere, in a stripe, a rectangle of the map, or polygons."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,10 @@ from resdepth.grid import Bounds, Grid
 from resdepth.raster import Band
 from resdepth.vectors import bounds_on, is_vector, open_vector_mask
 from resdepth.windows import N_STRIPES, Strategy, Window, split_regions
+
+EVERYWHERE = "everywhere"
+PIXELS = ", pixels: "
+"""In the words about an area it stands before its pixels, which are the same whatever they are called by."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Area:
     windows: tuple[Window, ...]
     inside: Band | None = None
     path: Path | None = None
-    told: str = "everywhere"
+    told: str = EVERYWHERE
 
 
 def find_area(region: str | Path | Bounds | None, grid: Grid) -> Area:
@@ -42,11 +47,11 @@ def find_area(region: str | Path | Bounds | None, grid: Grid) -> Area:
     if region is None:
         return Area((grid.whole,))
     if isinstance(region, tuple):
-        return Area((grid.window_of(region),), told=" ".join(f"{value:.10g}" for value in region))
+        return _named_area(" ".join(f"{value:.10g}" for value in region), grid.window_of(region), grid)
     text = str(region)
     kind, _, number = text.partition(":")
     if kind in ("vertical", "horizontal"):
-        return Area((_stripe(kind, number, grid),), told=f"stripe {text} of {N_STRIPES}")
+        return _named_area(f"stripe {text} of {N_STRIPES}", _stripe(kind, number, grid), grid)
     if is_vector(Path(text)):
         window = grid.window_of(bounds_on(Path(text), grid))
         return Area((window,), open_vector_mask(Path(text), grid), Path(text), told=f"polygons of {text}")
@@ -58,6 +63,30 @@ def find_area(region: str | Path | Bounds | None, grid: Grid) -> Area:
             "for a stripe, or a file with polygons (GeoPackage, GeoJSON)"
         ) from None
     return find_area((xmin, ymin, xmax, ymax), grid)
+
+
+def area_of(windows: Sequence[Window], grid: Grid) -> Area:
+    """The pixels of windows.
+
+    Args:
+        windows: of the grid; they do not overlap.
+        grid: of the truth.
+    """
+    return Area(tuple(windows), told=_told_pixels(windows, grid))
+
+
+def _named_area(words: str, window: Window, grid: Grid) -> Area:
+    return Area((window,), told=f"{words}{PIXELS}{_told_pixels([window], grid)}")
+
+
+def _told_pixels(windows: Sequence[Window], grid: Grid) -> str:
+    """The same words for the same windows: "rows 0 to 63 and columns 32 to 63", counted from 0."""
+    if list(windows) == [grid.whole]:
+        return EVERYWHERE
+    return "; ".join(
+        f"rows {one.row} to {one.row_stop - 1} and columns {one.col} to {one.col_stop - 1}"
+        for one in sorted(windows)
+    )
 
 
 def _stripe(kind: str, number: str, grid: Grid) -> Window:

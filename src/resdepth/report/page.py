@@ -14,10 +14,10 @@ import jinja2
 from resdepth.atomic import write_text
 from resdepth.grid import Grid
 from resdepth.judge.judgement import Judgement
-from resdepth.raster import Method, read_resampled
 from resdepth.report.charts import chart_data
 from resdepth.report.packing import HEIGHT_STEP_M, deflated
 from resdepth.report.views import LIMITS_M, Array, Embedded, Layer, Read, embed, sides_within
+from resdepth.resampling import Method, read_resampled
 from resdepth.windows import Window
 
 LARGEST_BYTES = 15_000_000

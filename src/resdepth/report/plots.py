@@ -23,6 +23,7 @@ WIDTH_IN = 6.9  # of a page with two columns
 COLOURS = ("#999999", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 SMALL = 8
 SHOWN_CLASSES = 14
+DISTRIBUTION, CLASSES = "distribution.png", "classes.png"
 
 
 def write_plots(
@@ -43,12 +44,13 @@ def write_plots(
     limit = error_limit(judgement)
     written = []
     for name, height in heights.items():
-        written.append(_saved(folder / f"hillshade_{file_name(name)}.png", _relief(height, grid, name)))
+        relief, errors = plot_names(name)
+        written.append(_saved(folder / relief, _relief(height, grid, name)))
         if name != truth:
             figure = _error_map(height - heights[truth], grid, name, limit)
-            written.append(_saved(folder / f"errors_{file_name(name)}.png", figure))
-    written.append(_saved(folder / "distribution.png", _distribution(judgement)))
-    written.append(_saved(folder / "classes.png", _classes(judgement)))
+            written.append(_saved(folder / errors, figure))
+    written.append(_saved(folder / DISTRIBUTION, _distribution(judgement)))
+    written.append(_saved(folder / CLASSES, _classes(judgement)))
     return written
 
 
@@ -56,6 +58,11 @@ def error_limit(judgement: Judgement) -> float:
     """The error of the strongest colours, metres: one for all surfaces, a round number."""
     largest = max(one.classes[OVERALL].statistics.le90 for one in judgement.surfaces.values())
     return next((limit for limit in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0) if limit >= largest), 32.0)
+
+
+def plot_names(surface: str) -> tuple[str, str]:
+    """The files of a surface: its hillshade and its error map."""
+    return f"hillshade_{file_name(surface)}.png", f"errors_{file_name(surface)}.png"
 
 
 def file_name(name: str) -> str:

@@ -11,8 +11,9 @@ from resdepth.geotiff import new_geotiff
 from resdepth.grid import Grid
 from resdepth.judge.surfaces import Read
 from resdepth.prefetch import in_order
-from resdepth.raster import Array, Method, read_resampled
+from resdepth.raster import Array
 from resdepth.report.page import PageContent
+from resdepth.resampling import Method, read_resampled
 
 # Twice as fine as what pages and figures show, so that a copy's own pixels are not seen.
 COPY_PX = 2800

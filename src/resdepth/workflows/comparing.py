@@ -7,6 +7,7 @@ from pathlib import Path
 
 from resdepth.errors import ResDepthError
 from resdepth.judge.judgement import Judgement, SurfaceResult
+from resdepth.judge.regions import PIXELS
 from resdepth.judge.stored import read_judgement
 from resdepth.report.judged import summary_rows
 from resdepth.report.judged_page import tables_of
@@ -89,8 +90,8 @@ def _differences(found: Mapping[str, Judgement]) -> list[str]:
 
 
 def _essence(fact: str) -> str:
-    """A file's checksum, wherever the file lay."""
-    return fact.rpartition("SHA-256 ")[2]
+    """A file's checksum, wherever the file lay; the pixels of a region, whatever they are called by."""
+    return fact.rpartition("SHA-256 ")[2].rpartition(PIXELS)[2]
 
 
 def _merged(found: Mapping[str, Judgement], differing: Sequence[str]) -> Judgement:

@@ -1,10 +1,11 @@
 """Judging surfaces into a folder: figures, rasters of errors, a page to look at, pictures for papers."""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from resdepth.atomic import write_json, write_text
@@ -12,6 +13,7 @@ from resdepth.errors import ResDepthError
 from resdepth.evaluation import evaluation_of
 from resdepth.judge.judgement import TRUTH, Judgement
 from resdepth.judge.judging import Case
+from resdepth.judge.stored import read_judgement
 from resdepth.report.judged import csv_text, markdown_report
 from resdepth.report.styles import Kind, write_style
 from resdepth.report.text import format_statistics
@@ -53,30 +55,29 @@ def evaluate_into(
         wish: what is judged.
         title: of the page; by default it names the surfaces.
         error_rasters: also write surface minus truth as GeoTIFFs.
-        overwrite: replace an earlier evaluation in the folder.
+        overwrite: replace an earlier evaluation in the folder, and files that are called like those of this
+            one; any others stay.
 
     Raises:
-        ResDepthError: see `judge_files`; or the folder holds an evaluation already, or cannot be written.
+        ResDepthError: see `judge_files`; or the folder holds an evaluation already, or files with the names
+            of one, or cannot be written.
     """
     from resdepth.report.page import write_page
     from resdepth.report.plots import error_limit, file_name
     from resdepth.report.quicklook import quick_looks
 
-    if (folder / JSON).exists() and not overwrite:
-        raise ResDepthError(
-            f"{folder}: holds an evaluation already; add --overwrite, or choose another folder"
-        )
+    names = [*([] if wish.initial is None else [INITIAL]), *wish.surfaces]
+    _demand_file_names(names)
+    rasters = {name: f"errors_{file_name(name)}.tif" for name in names} if error_rasters else {}
+    if not overwrite:
+        _demand_free(folder, [*_raster_files(rasters), *_text_and_plot_files(wish.surfaces, names)])
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ResDepthError(f"{folder}: cannot be made ({error})") from error
-    names = [*([] if wish.initial is None else [INITIAL]), *wish.surfaces]
-    _demand_file_names(names)
-    rasters = {name: folder / f"errors_{file_name(name)}.tif" for name in names} if error_rasters else {}
-    case, judgement = judge_files(wish, rasters)
-    _remove_earlier(folder, keep=rasters.values())
-    for path in rasters.values():
-        write_style(path, "error", limit_m=error_limit(judgement))
+    case, judgement = _judged_into(folder, wish, rasters)
+    for raster in rasters.values():
+        write_style(folder / raster, "error", limit_m=error_limit(judgement))
     for name in wish.surfaces:
         text = format_statistics(evaluation_of(judgement, name), name, judgement.surfaces[name].source)
         write_text(folder / f"statistics_{file_name(name)}.txt", text)
@@ -102,13 +103,76 @@ def _demand_file_names(names: Sequence[str]) -> None:
             )
 
 
-def _remove_earlier(folder: Path, keep: Collection[Path]) -> None:
-    """Remove what an earlier evaluation left, by the names that only evaluations give."""
+def _demand_free(folder: Path, files: Iterable[str]) -> None:
+    """Refuse a folder with an evaluation, or with files that one would replace.
+
+    Raises:
+        ResDepthError: which files are there.
+    """
+    from resdepth.report.plots import CLASSES, DISTRIBUTION, plot_names
+
+    if (folder / JSON).exists():
+        raise ResDepthError(
+            f"{folder}: holds an evaluation already; add --overwrite, or choose another folder"
+        )
+    plots = [f"{FIGURES}/{name}" for name in (DISTRIBUTION, CLASSES, plot_names(TRUTH)[0])]
+    taken = [name for name in (CSV, MARKDOWN, PAGE, *files, *plots) if (folder / name).exists()]
+    if taken:
+        shown = ", ".join(taken[:5]) + (f" and {len(taken) - 5} more" if len(taken) > 5 else "")
+        raise ResDepthError(
+            f"{folder}: holds {shown}, which would be replaced; move them away, choose another folder, or "
+            "add --overwrite"
+        )
+
+
+def _judged_into(folder: Path, wish: Wish, rasters: Mapping[str, str]) -> tuple[Case, Judgement]:
+    """Judge; once that is done, an earlier evaluation goes, and then the rasters of errors appear.
+
+    Args:
+        folder: of the evaluation.
+        wish: what is judged.
+        rasters: of errors: their names in the folder by those of the surfaces.
+    """
+    with TemporaryDirectory(prefix=".evaluating_", dir=folder) as unfinished:
+        case, judgement = judge_files(
+            wish, {surface: Path(unfinished) / name for surface, name in rasters.items()}
+        )
+        _remove_earlier(folder)
+        for name in rasters.values():
+            (Path(unfinished) / name).replace(folder / name)
+    return case, judgement
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Remove what an earlier evaluation left of its surfaces, first of all what says that it is complete.
+
+    Nothing else goes: other files of such names may be somebody's own.
+    """
+    try:
+        earlier = read_judgement(folder / JSON)
+    except ResDepthError:  # there is none, or it is of another version: nobody knows which files are its
+        earlier = None
     (folder / JSON).unlink(missing_ok=True)
-    for pattern in ("errors_*.tif", "errors_*.qml", "statistics_*.txt", f"{FIGURES}/*.png"):
-        for path in folder.glob(pattern):
-            if path not in keep:
-                path.unlink()
+    if earlier is not None:
+        names = list(earlier.surfaces)
+        texts = [name for name in names if name != earlier.initial]
+        for name in [*_raster_files(names), *_text_and_plot_files(texts, names)]:
+            (folder / name).unlink(missing_ok=True)
+
+
+def _raster_files(surfaces: Iterable[str]) -> list[str]:
+    """The rasters of errors of surfaces, and their styles; within the folder of the evaluation."""
+    from resdepth.report.plots import file_name
+
+    return [f"errors_{file_name(name)}{suffix}" for name in surfaces for suffix in (".tif", ".qml")]
+
+
+def _text_and_plot_files(refined: Iterable[str], surfaces: Iterable[str]) -> list[str]:
+    """The statistics of refined surfaces, and the plots of all; within the folder of the evaluation."""
+    from resdepth.report.plots import file_name, plot_names
+
+    plots = [f"{FIGURES}/{plot}" for name in surfaces for plot in plot_names(name)]
+    return [*(f"statistics_{file_name(name)}.txt" for name in refined), *plots]
 
 
 def report_possible() -> bool:

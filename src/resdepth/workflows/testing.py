@@ -28,7 +28,7 @@ from resdepth.raster import Array, Band, FileBand
 from resdepth.refinement import refine_region
 from resdepth.report.text import format_overall_statistics, format_statistics, write_statistics
 from resdepth.runs import ORIGINAL_CONFIG_FILE
-from resdepth.scene import MASKS, Scene, ViewSet
+from resdepth.scene import MASKS, Scene, ViewSet, used_views
 from resdepth.windows import Window
 from resdepth.workflows.descriptions import complete_config, extents, warn
 from resdepth.workflows.evaluating import JSON, PAGE, add_styles, report_possible, write_judged_page
@@ -146,7 +146,8 @@ def _judged(
         write_statistics(folder / f"{dsm.stem}{OVER_ALL_PAIRS}", text, judged["all"])
     write_json(folder / JSON, judgement.as_json())
     if plan.config.output.report and report_possible():
-        images = {path.name: path for path in area.scene.image_paths[:SHOWN_IMAGES]}
+        paths = [area.scene.image_paths[index] for index in used_views(area.view_sets)[:SHOWN_IMAGES]]
+        images = {path.name: path for path in paths}  # others of the list need not be there
         logger.info("to look at: %s", os.path.normpath(folder / PAGE))
         write_judged_page(folder / PAGE, wish, case, judgement, title=f"{area.name}, refined", images=images)
     return judged

@@ -12,7 +12,7 @@ from resdepth.grid import Bounds, Grid, metres_per_unit
 from resdepth.judge.coregistration import estimate_shift
 from resdepth.judge.judgement import NO_SHIFT, OVERALL, TRUTH, Shift
 from resdepth.judge.judging import Case
-from resdepth.judge.regions import Area, find_area
+from resdepth.judge.regions import area_of, find_area
 from resdepth.judge.surfaces import Candidate, Move, OnGrid, open_candidate, refuse_foreign_values, sha256_of
 from resdepth.paths import why_no_file
 from resdepth.raster import Array, Band, read_header, read_tags
@@ -89,7 +89,7 @@ def open_case(wish: Wish) -> tuple[Case, str]:
             f"{wish.truth}: its CRS, {grid.crs_name}, has no metres, in which shifts and slopes are told; "
             "reproject all rasters to one that has (gdalwarp -t_srs)"
         )
-    area = Area(wish.windows, told="given windows") if wish.windows else find_area(wish.region, grid)
+    area = area_of(wish.windows, grid) if wish.windows else find_area(wish.region, grid)
     masks = {name: _open_mask(path, grid) for name, path in wish.masks.items()}
     if not wish.lenient:
         refuse_foreign_values({name: band for name, band in masks.items() if isinstance(band, OnGrid)})
