@@ -29,7 +29,7 @@ from resdepth.config import OptimizerConfig, TrainGeneral
 from resdepth.geotiff import new_geotiff
 from resdepth.losses import LOSSES
 from resdepth.optimization import new_optimizer
-from resdepth.patches import TrainingSamples, batches, draw_patches
+from resdepth.patches import TrainingSamples, Variation, batches, draw_patches
 from resdepth.refinement import refine_region
 from resdepth.scene import Scene, hold_in_memory
 from resdepth.training import Learner
@@ -52,7 +52,7 @@ SMALL_TILE = 128
 
 def _samples(scene: Scene, tile: int, n: int) -> TrainingSamples:
     patches = draw_patches(scene, [scene.grid.whole], [VIEW_SET], tile=tile, n=n, all_pairs=True, seed=(0,))
-    return TrainingSamples([patches], tile, NORMALIZATION, INPUTS, augment=True, permute=True, seed=0)
+    return TrainingSamples([patches], tile, NORMALIZATION, INPUTS, Variation(), 0)
 
 
 def training_ours(folder: Path, sizes: Sizes) -> Figures:

@@ -45,7 +45,7 @@ TRAIN_RULES = """\
 - `crossval_training` takes exactly one data set, stripes, and `"area_type": "train+val"`.
 - Networks that see images need `path_image_list`, and a pair list for each role of the data set.
   For `geom` all lists are ignored, with a warning.
-- `"input_channels": "stereo"` needs `"outer_skip": false`.
+- `"input_channels": "stereo"` needs `"outer_skip": false` and `"height_stretch": 1`.
 - `tile_size` is a power of two and at least max(16, 2^(depth + 2)); no region may be smaller than a tile.
 - `scheduler.settings` are the arguments of PyTorch's scheduler of that name, and are checked against it.
 - `n_training_samples` counts for each data set; with several pairs it is multiplied by their number, unless

@@ -392,6 +392,16 @@ RULES = {
     "a model twice": values(
         "test", {"model.path": "model.safetensors"}, "config.json: model: found path and weights", "either"
     ),
+    "relief to be stretched without a DSM": values(
+        "train",
+        {
+            "model.input_channels": "stereo",
+            "model.outer_skip": False,
+            "training_settings.height_stretch": 2.0,
+        },
+        "config.json: training_settings.height_stretch: should be 1 for input_channels 'stereo'",
+    ),
+    "relief to be flattened": value("train", "training_settings.height_stretch", 0.5, "found 0.5"),
     "two data sets of one name": Kind(
         "test",
         lambda ground: with_two_datasets(ground),  # noqa: PLW0108 - defined below

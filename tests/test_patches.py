@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from resdepth.patches import (
     ScenePatches,
     TrainingSamples,
     ValidationSamples,
+    Variation,
     batches,
     draw_patches,
     validation_patches,
@@ -28,6 +30,9 @@ STEREO = Inputs(uses_dsm=True, n_views=2)
 # With these constants every channel keeps its stored number, apart from the DSM's centre.
 PLAIN = Normalization(1.0, 0.0, 1.0)
 PAIRS: tuple[ViewSet, ...] = ((0, 1), (1, 2), (2, 0))
+STILL = Variation(turn=False, permute=False)
+TURNED = Variation(turn=True, permute=False)
+MOVED = Variation(turn=True, permute=True, stretch=3.0)
 
 
 def numbered_scene(n_views: int = 3) -> Scene:
@@ -40,11 +45,11 @@ def numbered_scene(n_views: int = 3) -> Scene:
 
 
 def training_samples(
-    *, augment: bool = False, permute: bool = False, all_pairs: bool = True, seed: int = 0, n: int = 7
+    variation: Variation = STILL, *, all_pairs: bool = True, seed: int = 0, n: int = 7
 ) -> TrainingSamples:
     regions = (Window(0, 0, 40, 24), Window(0, 36, 40, 24))
     part = draw_patches(numbered_scene(), regions, PAIRS, tile=TILE, n=n, all_pairs=all_pairs, seed=(seed, 0))
-    return TrainingSamples([part], TILE, PLAIN, STEREO, augment=augment, permute=permute, seed=seed)
+    return TrainingSamples([part], TILE, PLAIN, STEREO, variation, seed)
 
 
 def heights(sample: Sample) -> np.ndarray:
@@ -87,7 +92,7 @@ def test_training_patches_lie_inside_a_training_region() -> None:
 
 
 def test_every_channel_and_the_truth_show_the_same_pixels() -> None:
-    for sample in all_samples(training_samples(augment=True, permute=True, n=20), epoch=3):
+    for sample in all_samples(training_samples(Variation(), n=20), epoch=3):
         number = heights(sample)
         first, second = view_set_of(sample)
         np.testing.assert_array_equal(sample.channels[1], number + 10_000 * (first + 1))
@@ -111,7 +116,7 @@ def test_several_scenes_follow_each_other() -> None:
         draw_patches(scene, whole, (), tile=TILE, n=n, all_pairs=True, seed=(0, index))
         for index, (scene, n) in enumerate([(low, 3), (high, 5)])
     ]
-    samples = TrainingSamples(parts, TILE, Normalization(1.0), inputs, augment=False, permute=False, seed=0)
+    samples = TrainingSamples(parts, TILE, Normalization(1.0), inputs, STILL, 0)
     assert [sample.centre > 400_000 for sample in all_samples(samples)] == [False] * 3 + [True] * 5
     corners = [part.corners.tolist() for part in parts]
     assert corners[0] != corners[1][:3]
@@ -120,9 +125,7 @@ def test_several_scenes_follow_each_other() -> None:
 def test_a_scene_without_truth_cannot_teach() -> None:
     scene = Scene.of_arrays(np.zeros(SHAPE, np.float32), name="bare")
     part = ScenePatches(scene, np.zeros((1, 2), np.int64), ((),))
-    samples = TrainingSamples(
-        [part], TILE, Normalization(1.0), Inputs(True, 0), augment=False, permute=False, seed=0
-    )
+    samples = TrainingSamples([part], TILE, Normalization(1.0), Inputs(True, 0), STILL, 0)
     with pytest.raises(ValueError, match="'bare' has no truth"):
         samples.sample(0, 0)
 
@@ -138,7 +141,7 @@ def orientation(sample: Sample) -> tuple[int, ...]:
 
 
 def test_augmentation_turns_and_mirrors_in_all_eight_ways_equally_often() -> None:
-    samples = training_samples(augment=True)
+    samples = training_samples(TURNED)
     seen = [orientation(samples.sample(0, epoch)) for epoch in range(800)]
     counts = [seen.count(kind) for kind in set(seen)]
     assert len(counts) == 8
@@ -148,7 +151,7 @@ def test_augmentation_turns_and_mirrors_in_all_eight_ways_equally_often() -> Non
 
 
 def test_the_samples_of_an_epoch_are_turned_each_in_its_own_way() -> None:
-    seen = [orientation(sample) for sample in all_samples(training_samples(augment=True, n=100))]
+    seen = [orientation(sample) for sample in all_samples(training_samples(TURNED, n=100))]
     assert len(set(seen)) == 8
 
 
@@ -160,7 +163,7 @@ def test_without_augmentation_patches_stay_as_they_are() -> None:
 
 
 def test_views_are_shuffled_anew_at_each_visit_if_wanted() -> None:
-    shuffled, fixed = training_samples(permute=True), training_samples(permute=False)
+    shuffled, fixed = training_samples(replace(STILL, permute=True)), training_samples()
     assert {view_set_of(fixed.sample(0, epoch)) for epoch in range(20)} == {(0, 1)}
     seen = [view_set_of(shuffled.sample(0, epoch)) for epoch in range(200)]
     assert set(seen) == {(0, 1), (1, 0)}
@@ -173,10 +176,34 @@ def test_five_views_are_shuffled_as_well() -> None:
         scene, [Window(0, 0, *SHAPE)], [(0, 1, 2, 3, 4)], tile=TILE, n=1, all_pairs=True, seed=(0,)
     )
     inputs = Inputs(uses_dsm=True, n_views=5)
-    samples = TrainingSamples([part], TILE, PLAIN, inputs, augment=False, permute=True, seed=0)
+    samples = TrainingSamples([part], TILE, PLAIN, inputs, replace(STILL, permute=True), 0)
     seen = {view_set_of(samples.sample(0, epoch)) for epoch in range(60)}
     assert len(seen) > 20
     assert {tuple(sorted(views)) for views in seen} == {(0, 1, 2, 3, 4)}
+
+
+def test_relief_is_stretched_about_the_centre_of_the_patch_and_images_stay() -> None:
+    samples, plain = training_samples(replace(STILL, stretch=3.0)), training_samples().sample(0, 0)
+    factors = []
+    for epoch in range(400):
+        stretched = samples.sample(0, epoch)
+        factor = stretched.channels[0, 0, 0] / plain.channels[0, 0, 0]
+        np.testing.assert_allclose(stretched.channels[0], plain.channels[0] * factor, rtol=1e-5)
+        np.testing.assert_allclose(stretched.truth, plain.truth * factor, rtol=1e-5)
+        np.testing.assert_array_equal(stretched.channels[1:], plain.channels[1:])
+        assert stretched.centre == plain.centre
+        factors.append(factor)
+    assert 1 / 3 <= min(factors) < 0.36
+    assert 2.8 < max(factors) <= 3
+    # Half of them lower, half of them higher.
+    assert np.median(factors) == pytest.approx(1, abs=0.15)
+
+
+def test_stretching_moves_no_other_random_choice() -> None:
+    """So trainings with and without it see the same patches, turned the same way."""
+    moved, plain = (training_samples(Variation(stretch=stretch)) for stretch in (3.0, 1.0))
+    for one, other in zip(all_samples(moved, 2), all_samples(plain, 2), strict=True):
+        np.testing.assert_array_equal(one.channels[1:], other.channels[1:])
 
 
 # --- randomness
@@ -187,7 +214,7 @@ def same(a: Sample, b: Sample) -> bool:
 
 
 def test_a_sample_follows_from_seed_epoch_and_index_alone() -> None:
-    samples, again = (training_samples(augment=True, permute=True, all_pairs=False) for _ in range(2))
+    samples, again = (training_samples(MOVED, all_pairs=False) for _ in range(2))
     forwards = all_samples(samples, 4)
     backwards = [again.sample(index, 4) for index in reversed(range(len(again)))]
     assert all(same(a, b) for a, b in zip(forwards, reversed(backwards), strict=True))
@@ -245,7 +272,7 @@ def test_validation_neither_turns_nor_shuffles_anything() -> None:
 def test_batches_hold_the_samples_in_order_whatever_the_number_of_threads(
     workers: int, batch_size: int
 ) -> None:
-    samples = training_samples(augment=True, permute=True)
+    samples = training_samples(MOVED)
     order = samples.order(2)
     found = list(batches(samples, order, batch_size=batch_size, epoch=2, workers=workers))
     sizes = [len(batch.channels) for batch in found]

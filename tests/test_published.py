@@ -220,7 +220,7 @@ def test_a_run_folder_is_a_model(tmp_path: Path, input_channels: str, n_views: i
     assert same_bits(model, loaded)
     assert loaded.architecture == model.architecture
     assert loaded.normalization == model.normalization
-    assert loaded.provenance == {"epoch": 4.0, "loss_val": 1.5}
+    assert loaded.provenance == {"epoch": 5, "loss_val": 1.5}  # counted from one, as everywhere else
     assert loaded.source == str(tmp_path / "checkpoints" / "Model_best.pth")
 
 

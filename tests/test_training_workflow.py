@@ -18,7 +18,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from conftest import MadeScene, read_raster, write_raster
-from resdepth import training
+from resdepth import check, training
 from resdepth.errors import Interrupted, ResDepthError
 from resdepth.published import load_model, read_checkpoint, read_moments
 from resdepth.runs import RunFolder
@@ -232,6 +232,22 @@ def test_two_runs_within_a_minute_have_folders_of_their_own(scene: MadeScene) ->
     assert train(config) != train(config)
 
 
+def test_one_folder_for_runs_and_events_may_be_spelled_in_two_ways(scene: MadeScene) -> None:
+    (scene.folder / "logs").mkdir()
+    (scene.folder / "link").symlink_to(scene.folder / "logs")
+    output = {"output_directory": str(scene.folder / "logs"), "tboard_log_dir": str(scene.folder / "link")}
+    run = train(scene.write(scene.train_config(training_settings={"n_epochs": 1}, output=output)))
+    assert list((scene.folder / "logs").iterdir()) == [run]
+    assert list(run.glob("events.out.tfevents.*"))
+
+
+def test_a_run_folder_tells_as_much_of_its_model_as_the_model_file(scene: MadeScene) -> None:
+    run = train(scene.write(scene.train_config()))
+    of_folder, of_file = load_model(run).provenance, load_model(run / "model.safetensors").provenance
+    assert of_folder == of_file
+    assert of_folder["datasets"][0]["gsd_m"] > 0
+
+
 def undisturbed(scene: MadeScene, **sections: Any) -> Path:
     return train(scene.write(scene.train_config(**sections), "undisturbed.json"))
 
@@ -430,6 +446,55 @@ def test_a_continued_run_keeps_the_best_model_if_it_finds_no_better_one(scene: M
     assert kept["loss_val"] == 1e-6
     assert same_bits(kept["model_state_dict"], best["model_state_dict"])
     assert (second / "model.safetensors").exists()
+
+
+def on_other_stripes(scene: MadeScene, first: Path) -> dict[str, Any]:
+    """A configuration that goes on from a run, validating elsewhere."""
+    return scene.train_config(
+        model={"pretrained_path": str(first / "checkpoints" / "Model_last.pth")},
+        datasets={"test_stripe": 2},
+        output={"suffix": "on"},
+    )
+
+
+def test_a_loss_on_other_validation_data_does_not_count(
+    scene: MadeScene, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = train(scene.write(scene.train_config()))
+    best = read_checkpoint(first / "checkpoints" / "Model_best.pth")
+    torch.save({**best, "loss_val": 1e-6}, first / "checkpoints" / "Model_best.pth")
+    second = train(scene.write(on_other_stripes(scene, first)))
+    assert "validated on other data" in caplog.text
+    kept = read_checkpoint(second / "checkpoints" / "Model_best.pth")
+    assert kept["loss_val"] > 1e-6
+    assert load_model(second / "model.safetensors").provenance["epoch"] == kept["epoch"] + 1 > 2
+
+
+def test_a_checkpoint_beside_no_run_leads_to_a_model_all_the_same(scene: MadeScene) -> None:
+    first = train(scene.write(scene.train_config()))
+    weights = scene.folder / "weights"
+    weights.mkdir()
+    for name in ("Model_last.pth", "Model_best.pth"):
+        torch.save({**read_checkpoint(first / "checkpoints" / name), "loss_val": 1e-6}, weights / name)
+    config = scene.train_config(
+        model={"pretrained_path": str(weights / "Model_last.pth")}, output={"suffix": "on"}
+    )
+    assert load_model(train(scene.write(config)) / "model.safetensors").provenance["epoch"] > 2
+
+
+def test_settings_that_a_checkpoint_replaces_are_told(scene: MadeScene) -> None:
+    first = train(scene.write(scene.train_config()))
+    config = scene.train_config(
+        model={"pretrained_path": str(first / "checkpoints" / "Model_last.pth")},
+        optimizer={"learning_rate": 0.05, "weight_decay": 0.5},
+    )
+    config["scheduler"]["settings"]["step_size"] = 77
+    told = {problem.where.partition(": ")[2]: problem for problem in check(scene.write(config))}
+    assert set(told) == {
+        "optimizer.learning_rate", "optimizer.weight_decay", "scheduler.settings.step_size",
+    }  # fmt: skip
+    assert {problem.severity for problem in told.values()} == {"warning"}
+    assert "found 0.5; training goes on with 1e-05" in told["optimizer.weight_decay"].message
 
 
 def test_a_continued_run_keeps_the_normalisation_of_the_earlier_one(scene: MadeScene) -> None:

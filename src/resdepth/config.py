@@ -150,6 +150,9 @@ class TrainingSettings(Section):
     """Side of a patch in pixels: a power of two, at least max(16, 2^(depth + 2))."""
     augment: bool = True
     """Random quarter turns and flips."""
+    height_stretch: Annotated[float, Field(ge=1, le=10, allow_inf_nan=False)] = 1.0
+    """(new) Relief is made higher or lower at random, at most by this factor; 1 leaves it as it is. It
+    prepares a network for buildings taller than those it learns from."""
     batch_size: Positive = 20
     """Patches per step."""
     n_epochs: Positive = 2000

@@ -12,7 +12,7 @@ from resdepth.config import Device, TestModel, TrainConfig
 from resdepth.engine import choose_device
 from resdepth.errors import InputProblems, Problem, ResDepthError, has_errors, resting_on
 from resdepth.lists import read_image_list, read_pair_list
-from resdepth.optimization import state_misfits
+from resdepth.optimization import state_misfits, unused_wishes
 from resdepth.paths import is_there
 from resdepth.published import PublishedFiles, load_published, read_checkpoint
 from resdepth.raster import FileBand, count_voids
@@ -102,9 +102,14 @@ def checkpoint_problems(
         check_weights(architecture, checkpoint["model_state_dict"])
     except ResDepthError as error:
         return [Problem(where, f"{pretrained}: {error}", rests_on=(f"{path}: model", f"{path}: multiview"))]
-    misfits = state_misfits(config.optimizer, config.scheduler, checkpoint)
+    if misfits := state_misfits(config.optimizer, config.scheduler, checkpoint):
+        return [
+            Problem(f"{path}: {key}", f"{message} ({pretrained})", rests_on=(where,))
+            for key, message in misfits
+        ]
     return [
-        Problem(f"{path}: {key}", f"{message} ({pretrained})", rests_on=(where,)) for key, message in misfits
+        Problem(f"{path}: {key}", f"{message} ({pretrained})", "warning", (where,))
+        for key, message in unused_wishes(config.optimizer, config.scheduler, checkpoint)
     ]
 
 

@@ -61,6 +61,32 @@ def state_misfits(
     return misfits
 
 
+def unused_wishes(
+    optimizer: OptimizerConfig, scheduler: SchedulerConfig, checkpoint: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    """Which settings the state of a fitting checkpoint puts others in place of, as (key, message).
+
+    PyTorch stores settings with the state, and takes both back together.
+    """
+    group = checkpoint["optimizer_state_dict"]["param_groups"][0]
+    wishes = {
+        "optimizer.learning_rate": (optimizer.learning_rate, group.get("initial_lr", group.get("lr"))),
+        "optimizer.weight_decay": (optimizer.weight_decay, group.get("weight_decay")),
+    }
+    state = checkpoint.get("scheduler_state_dict")
+    if scheduler.enabled and isinstance(state, Mapping):
+        wishes |= {
+            f"scheduler.settings.{name}": (wish, state[name])
+            for name, wish in scheduler.settings.items()
+            if name in state
+        }
+    return [
+        (key, f"found {wish}; training goes on with {stored}, which the checkpoint holds")
+        for key, (wish, stored) in wishes.items()
+        if isinstance(stored, float | int) and wish != stored
+    ]
+
+
 def _scheduler_of(state: Mapping[str, Any]) -> str:
     """The scheduler that a state is of, by what only it has."""
     marks = {"step_size": "StepLR", "patience": "ReduceLROnPlateau", "gamma": "ExponentialLR"}

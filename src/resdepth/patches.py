@@ -134,8 +134,23 @@ class _Patches:
         return Sample(seen.channels, (truth - np.float64(seen.centre)).astype(np.float32), seen.centre)
 
 
+@dataclass(frozen=True)
+class Variation:
+    """What differs from visit to visit of a training sample.
+
+    Attributes:
+        turn: quarter turns and flips.
+        permute: the order of the views.
+        stretch: the relief is multiplied by a factor between 1/stretch and stretch, log-uniform.
+    """
+
+    turn: bool = True
+    permute: bool = True
+    stretch: float = 1.0
+
+
 class TrainingSamples(_Patches):
-    """Random patches, shuffled views, random quarter turns and flips."""
+    """Random patches, varied at each visit."""
 
     def __init__(
         self,
@@ -143,13 +158,11 @@ class TrainingSamples(_Patches):
         tile: int,
         normalization: Normalization,
         inputs: Inputs,
-        *,
-        augment: bool,
-        permute: bool,
+        variation: Variation,
         seed: int,
     ) -> None:
         super().__init__(parts, tile, normalization, inputs)
-        self._augment, self._permute, self._seed = augment, permute, seed
+        self._variation, self._seed = variation, seed
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The order of the samples in an epoch."""
@@ -159,19 +172,33 @@ class TrainingSamples(_Patches):
         """Sample `index` as it looks in `epoch`."""
         rng = np.random.default_rng([self._seed, _SAMPLE, epoch, index])
         part, patch, view_set = self._locate(index)
-        if self._permute and len(view_set) > 1:
+        if self._variation.permute and len(view_set) > 1:
             view_set = tuple(view_set[i] for i in rng.permutation(len(view_set)))
-        read = self._read(part, patch, view_set)
-        if not self._augment:
-            return read
-        quarter_turns, upside_down, mirrored = int(rng.integers(4)), rng.random() < 0.5, rng.random() < 0.5
+        sample = self._read(part, patch, view_set)
+        if self._variation.turn:
+            sample = _turned(sample, rng)
+        if self._variation.stretch > 1:
+            sample = self._stretched(sample, rng)
+        return sample
 
-        def turned(values: Array) -> Array:
-            values = np.rot90(values, quarter_turns, axes=(-2, -1))
-            values = values[..., ::-1, :] if upside_down else values
-            return values[..., ::-1] if mirrored else values
+    def _stretched(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """The same place with higher or lower relief: all heights above the centre, multiplied."""
+        limit = np.log(self._variation.stretch)
+        factor = np.float32(np.exp(rng.uniform(-limit, limit)))
+        channels = sample.channels.copy()
+        channels[: int(self._inputs.uses_dsm)] *= factor
+        return Sample(channels, sample.truth * factor, sample.centre)
 
-        return Sample(turned(read.channels), turned(read.truth), read.centre)
+
+def _turned(sample: Sample, rng: np.random.Generator) -> Sample:
+    quarter_turns, upside_down, mirrored = int(rng.integers(4)), rng.random() < 0.5, rng.random() < 0.5
+
+    def turned(values: Array) -> Array:
+        values = np.rot90(values, quarter_turns, axes=(-2, -1))
+        values = values[..., ::-1, :] if upside_down else values
+        return values[..., ::-1] if mirrored else values
+
+    return Sample(turned(sample.channels), turned(sample.truth), sample.centre)
 
 
 class ValidationSamples(_Patches):

@@ -249,8 +249,10 @@ def _read_files(files: PublishedFiles, prefix: str) -> tuple[dict[str, Any], lis
 
 
 def _provenance(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {name: _finite_number(checkpoint.get(name)) for name in ("epoch", "loss_val")}
-    return {name: value for name, value in kept.items() if value is not None}
+    """What a checkpoint tells of its training; its epochs count from zero, ours from one."""
+    epoch, loss = (_finite_number(checkpoint.get(name)) for name in ("epoch", "loss_val"))
+    found = {"epoch": None if epoch is None else int(epoch) + 1, "loss_val": loss}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def load_run_folder(folder: Path, checkpoint: str = BEST_CHECKPOINT) -> Model:
@@ -267,7 +269,17 @@ def load_run_folder(folder: Path, checkpoint: str = BEST_CHECKPOINT) -> Model:
         normalization_image=image_file if is_there(image_file) else None,
     )
     model = load_published(files, f"{folder}: ")
-    return replace(model, provenance={**model.provenance, **_training_tile(folder / CONFIG_FILE)})
+    tile = _training_tile(folder / CONFIG_FILE)
+    return replace(model, provenance={**_told_beside(folder / MODEL_FILE), **model.provenance, **tile})
+
+
+def _told_beside(path: Path) -> dict[str, Any]:
+    """What the self-contained file of the run's best model tells of its training data, if it is there."""
+    try:
+        told = load_safetensors(path).provenance if is_there(path) else {}
+    except ResDepthError:  # what is asked for is in the other files
+        return {}
+    return {name: value for name, value in told.items() if name not in ("epoch", "loss_val")}
 
 
 def _training_tile(config: Path) -> dict[str, Any]:

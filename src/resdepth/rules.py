@@ -53,6 +53,9 @@ def train_rules(config: TrainConfig, path: str) -> list[Problem]:
     if config.model.input_channels == "stereo" and config.model.outer_skip:
         text = "should be false for input_channels 'stereo', which sees no DSM"
         problems.append(Problem(f"{path}: model.outer_skip", text))
+    if config.model.input_channels == "stereo" and config.training_settings.height_stretch > 1:
+        text = "should be 1 for input_channels 'stereo', which sees no DSM that could be stretched"
+        problems.append(Problem(f"{path}: training_settings.height_stretch", text))
     smallest = smallest_tile(config.model.depth)
     if config.training_settings.tile_size < smallest:
         text = (

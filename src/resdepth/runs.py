@@ -75,6 +75,7 @@ def new_run_folder(output_directory: Path, events_directory: Path, suffix: str, 
     try:
         output_directory.mkdir(parents=True, exist_ok=True)
         events_directory.mkdir(parents=True, exist_ok=True)
+        one_folder = output_directory.samefile(events_directory)  # however its paths are spelled
         for number in count(1):
             name = stem if number == 1 else f"{stem}_{number}"
             run = RunFolder(output_directory / name, events_directory / name)
@@ -83,7 +84,7 @@ def new_run_folder(output_directory: Path, events_directory: Path, suffix: str, 
                 continue
             with suppress(FileExistsError):
                 run.path.mkdir()
-                run.events.mkdir(exist_ok=run.events == run.path)
+                run.events.mkdir(exist_ok=one_folder)
                 (run.path / CHECKPOINT_FOLDER).mkdir()
                 return run
     except OSError as error:
@@ -134,9 +135,10 @@ def write_best(run: RunFolder, checkpoint: Mapping[str, Any], model: Model) -> N
     save_model(model, run.path / MODEL_FILE)
 
 
-def carry_over(earlier: Path, run: RunFolder, earlier_events: Path) -> None:
-    """Take the best model, the training log and the TensorBoard events of an earlier run along."""
-    for name in (f"{CHECKPOINT_FOLDER}/{BEST_CHECKPOINT}", TRAINING_LOG, MODEL_FILE):
+def carry_over(earlier: Path, run: RunFolder, earlier_events: Path, *, with_best: bool) -> None:
+    """Take training log and TensorBoard events of an earlier run along and, if wanted, its best model."""
+    best = (f"{CHECKPOINT_FOLDER}/{BEST_CHECKPOINT}", MODEL_FILE) if with_best else ()
+    for name in (TRAINING_LOG, *best):
         if (earlier / name).is_file():
             with atomic_path(run.path / name) as temporary:
                 shutil.copyfile(earlier / name, temporary)

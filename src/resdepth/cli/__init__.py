@@ -28,7 +28,7 @@ click.rich_click.COMMAND_GROUPS = {
 def main() -> None:
     """Refine digital surface models (DSMs) with what a network has learned from places with a good truth.
 
-    What to do is said in a configuration file (JSON); every key has a default but for the paths of your data.
+    What to do is said in a configuration file (JSON); nearly every key has a default.
 
     \b
     Examples:

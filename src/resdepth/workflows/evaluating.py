@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from resdepth.atomic import write_json, write_text
 from resdepth.errors import ResDepthError
 from resdepth.evaluation import evaluation_of
+from resdepth.geotiff import remove_sidecars
 from resdepth.judge.judgement import TRUTH, Judgement
 from resdepth.judge.judging import Case
 from resdepth.judge.stored import read_judgement
@@ -139,6 +140,7 @@ def _judged_into(folder: Path, wish: Wish, rasters: Mapping[str, str]) -> tuple[
         )
         _remove_earlier(folder)
         for name in rasters.values():
+            remove_sidecars(folder / name)
             (Path(unfinished) / name).replace(folder / name)
     return case, judgement
 

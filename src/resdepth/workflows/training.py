@@ -4,6 +4,7 @@ import logging
 import math
 import random
 import shlex
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ from resdepth.checking import TrainPlan, plan_training
 from resdepth.checkpoint import build_network, torch_version
 from resdepth.config import Section
 from resdepth.engine import choose_device
-from resdepth.errors import Interrupted, ResDepthError
+from resdepth.errors import InputProblems, Interrupted, ResDepthError
+from resdepth.loading import read_json
 from resdepth.losses import LOSSES
 from resdepth.normalization import Normalization
 from resdepth.optimization import new_optimizer, new_scheduler
-from resdepth.patches import TrainingSamples, ValidationSamples
-from resdepth.published import BEST_CHECKPOINT, CONFIG_FILE, read_checkpoint
+from resdepth.patches import TrainingSamples, ValidationSamples, Variation
+from resdepth.published import CONFIG_FILE, read_checkpoint
 from resdepth.recording import RunRecorder
 from resdepth.runs import (
     RUN_LOG,
@@ -58,13 +60,17 @@ def train(config: str | Path) -> Path:
     warn(plan.warnings)
     learner = _new_learner(plan)
     pretrained = _restore_pretrained(plan, learner)
-    earlier = None if plan.config.model.pretrained_path is None else Path(plan.config.model.pretrained_path)
-    earlier_run = None if earlier is None else earlier.parent.parent
+    earlier = plan.config.model.pretrained_path
+    earlier_run = None if earlier is None else Path(earlier).parent.parent
     material = gather(plan)
     normalization = _normalization(plan, material, earlier_run)
+    complete = complete_config(plan.config, [describe_training_area(area) for area in plan.areas])
+    keeps_best = earlier_run is not None and _is_judged_alike(earlier_run, complete)
     standing = Standing(epoch=0, end=plan.config.training_settings.n_epochs)
-    if pretrained is not None and earlier is not None:
-        standing = _standing_after(pretrained, plan, material, earlier)
+    if pretrained is not None and earlier_run is not None:
+        standing = _standing_after(pretrained, plan, material)
+        if keeps_best:
+            _keep_best(standing, earlier_run)
 
     output = plan.config.output
     events = Path(output.tboard_log_dir)
@@ -72,7 +78,7 @@ def train(config: str | Path) -> Path:
     run = new_run_folder(Path(output.output_directory), events, output.suffix, now)
     write_description(
         run,
-        complete_config(plan.config, [describe_training_area(area) for area in plan.areas]),
+        complete,
         plan.original,
         plan.architecture,
         learner.network,
@@ -80,7 +86,7 @@ def train(config: str | Path) -> Path:
     )
     write_normalization(run.path, normalization)
     if earlier_run is not None:
-        carry_over(earlier_run, run, events / earlier_run.name)
+        carry_over(earlier_run, run, events / earlier_run.name, with_best=keeps_best)
         truncate_log(run.path / TRAINING_LOG, standing.epoch)
     return _run(plan, material, learner, normalization, standing, run)
 
@@ -166,21 +172,48 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
 
 
-def _standing_after(checkpoint: dict[str, Any], plan: TrainPlan, material: Material, path: Path) -> Standing:
-    """Where a run that continues an earlier one begins: its epochs count on, its best loss stands."""
+def _standing_after(checkpoint: dict[str, Any], plan: TrainPlan, material: Material) -> Standing:
+    """Where a run that continues an earlier one begins: its epochs count on."""
     done = int(checkpoint.get("epoch", -1)) + 1
     settings = plan.config.training_settings
     steps_per_epoch = math.ceil(sum(len(part) for part in material.train) / settings.batch_size)
     exact = checkpoint.get("resdepth", {"step": done * steps_per_epoch})
-    standing = Standing(epoch=done, end=done + settings.n_epochs, step=int(exact["step"]))
-    best_path = path.with_name(BEST_CHECKPOINT)
-    if not best_path.is_file():
-        return standing
-    best = read_checkpoint(best_path)
+    return Standing(epoch=done, end=done + settings.n_epochs, step=int(exact["step"]))
+
+
+def _keep_best(standing: Standing, earlier_run: Path) -> None:
+    """The loss that a model must beat is that of the earlier run's best one, which is carried over."""
+    path = RunFolder(earlier_run, earlier_run).best
+    if not path.is_file():
+        return
+    best = read_checkpoint(path)
     loss = best.get("loss_val")
     if isinstance(loss, float | int) and math.isfinite(loss) and loss > 0:
         standing.best_loss, standing.best_epoch = float(loss), int(best.get("epoch", -1)) + 1
-    return standing
+
+
+def _is_judged_alike(earlier_run: Path, config: Mapping[str, Any]) -> bool:
+    """Whether losses of an earlier run are those of the same pixels; if nobody can tell, they count."""
+    try:
+        before = _validation_data(read_json(earlier_run / CONFIG_FILE))
+    except (InputProblems, LookupError, TypeError, AttributeError):  # none, or not as ours
+        return True
+    if before == _validation_data(config):
+        return True
+    logger.warning(
+        "%s: validated on other data, so its best model does not count here; the best one of this run will",
+        earlier_run,
+    )
+    return False
+
+
+def _validation_data(config: Mapping[str, Any]) -> list[tuple[Path, Path, Any]]:
+    """Initial DSM, truth and pixels of each data set that validates."""
+    return [
+        (Path(one["raster_in"]).resolve(), Path(one["raster_gt"]).resolve(), one["area_defn"]["val"])
+        for one in config["datasets"]
+        if "val" in one["area_defn"]
+    ]
 
 
 def _normalization(plan: TrainPlan, material: Material, earlier_run: Path | None) -> Normalization:
@@ -205,9 +238,12 @@ def _run(
         tile,
         normalization,
         inputs,
-        augment=config.training_settings.augment,
-        permute=config.stereopair_settings.permute_images_within_pair,
-        seed=config.general.random_seed,
+        Variation(
+            turn=config.training_settings.augment,
+            permute=config.stereopair_settings.permute_images_within_pair,
+            stretch=config.training_settings.height_stretch,
+        ),
+        config.general.random_seed,
     )
     validation = ValidationSamples(material.val, tile, normalization, inputs)
     schedule = Schedule(
