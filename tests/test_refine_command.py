@@ -457,10 +457,13 @@ def test_a_model_far_from_the_rasters_is_warned_of(
     scene: MadeScene, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = make_model()
-    model.provenance["datasets"] = [{"name": "a", "gsd_m": 0.25}]  # type: ignore[index]
+    model.provenance["datasets"] = [{"name": "a", "gsd_m": 5 * GSD}]  # type: ignore[index]
+    refine(scene.path("initial.tif"), paths(scene), model)
+    assert f"pixels of {GSD:g} m, the model was trained with {5 * GSD:g} m" in caplog.text
+    caplog.clear()
     refine(scene.initial, [image * 50 for image in scene.images[:2]], model)
-    assert "pixels of 1 m, the model was trained with 0.25 m" in caplog.text
     assert "image 1: grey values of" in caplog.text
+    assert "pixels of" not in caplog.text, "arrays tell no pixel size"
 
 
 def test_a_network_that_is_too_deep_for_seamless_blocks_is_warned_of(

@@ -32,11 +32,12 @@ def trained_gsd(model: Model) -> float | None:
 def misfits(model: Model, scene: Scene) -> list[str]:
     """In words, what makes a good result unlikely; empty if nothing does."""
     found = []
+    # Arrays tell no pixel size.
     metres, trained = metres_per_unit(scene.grid.crs) if scene.grid.crs else 1.0, trained_gsd(model)
     gsd = scene.grid.gsd * (metres or 0.0)
     if metres is None:
         found.append(f"{scene.grid.crs_name} counts in degrees: bring the rasters to a grid in metres first")
-    elif trained and abs(gsd / trained - 1) > GSD_TOLERANCE:
+    elif trained and scene.dsm_path is not None and abs(gsd / trained - 1) > GSD_TOLERANCE:
         found.append(
             f"the DSM has pixels of {gsd:.3g} m, the model was trained with {trained:.3g} m: what it knows "
             "of roofs and edges does not fit; resample the rasters, or train a model"
