@@ -93,7 +93,7 @@ def test_two_surfaces_stand_side_by_side_by_their_names(scene: MadeScene, refine
         scene.folder / "judged", "--no-rasters",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
-    assert re.findall(r"^\| (\w+)", done.stdout, re.MULTILINE) == ["surface", "ours", "initial"]
+    assert re.findall(r"^\| (\w+)", done.stdout, re.MULTILINE) == ["surface", "ours", "initial"] * 2
     assert not list((scene.folder / "judged").glob("errors_*.tif"))
 
 

@@ -14,7 +14,7 @@ from conftest import ORIGIN, write_raster
 from resdepth.errors import ResDepthError
 from resdepth.grid import Grid
 from resdepth.judge import judging
-from resdepth.judge.figures import Portion, bins_of, statistics
+from resdepth.judge.figures import Portion, Tally, bins_of, statistics
 from resdepth.judge.intervals import BlockErrors, intervals
 from resdepth.judge.judgement import Judgement
 from resdepth.judge.judging import Case, block_side, judge
@@ -106,6 +106,28 @@ def test_a_shift_of_a_metre_is_bias_and_no_spread() -> None:
     assert (found.statistics.bias, found.statistics.median, found.statistics.nmad) == (1, 1, 0)
     assert (found.shape.gradient, found.shape.normal_deg) == (0, 0)
     assert found.intervals["bias"] == (1, 1)
+
+
+@pytest.mark.parametrize("exact", [2**20, 1000])
+def test_without_the_median_difference_a_biased_surface_has_the_error_of_its_shape(exact: int) -> None:
+    errors = np.random.default_rng(0).laplace(0, 1, 200_000).astype(np.float32)
+    shape, tally = statistics(errors - np.median(errors)), Tally(exact)
+    tally.add(errors + np.float32(2.6))
+    found = tally.statistics()
+    assert found.mae > 2.6
+    assert found.mae_centred == pytest.approx(shape.mae, abs=1e-4)
+    assert found.rmse_centred == pytest.approx(shape.rmse, abs=1e-4)
+    assert found.absolute_median_centred == pytest.approx(found.nmad / 1.4826, abs=1e-4)
+
+
+def test_a_class_is_centred_by_the_median_of_the_whole_surface_so_that_roofs_too_high_stay_seen() -> None:
+    truth = town()
+    roofs = houses()
+    found = judged(truth, {"dsm": truth + 2.5 + roofs}, masks={"building": roofs})
+    building = found.surfaces["dsm"].classes["building"].statistics
+    assert overall(found).statistics.median == pytest.approx(2.5, abs=1e-3)
+    assert building.mae == pytest.approx(3.4, abs=0.2)
+    assert building.mae_centred == pytest.approx(0.9, abs=0.2)
 
 
 @settings(max_examples=15)
@@ -416,6 +438,15 @@ def test_a_stored_judgement_is_the_same_when_read(tmp_path: Path) -> None:
     path = tmp_path / "evaluation.json"
     path.write_text(json.dumps(found.as_json()))
     assert read_judgement(path).as_json() == found.as_json()
+
+
+def test_a_judgement_stored_before_there_were_centred_figures_is_read(tmp_path: Path) -> None:
+    content = judged(town(), {"dsm": noisy(town())}).as_json()
+    for name in ("mae_centred", "rmse_centred", "absolute_median_centred"):
+        del content["surfaces"]["dsm"]["classes"]["overall"]["statistics"][name]
+    path = tmp_path / "evaluation.json"
+    path.write_text(json.dumps(content))
+    assert math.isnan(overall(read_judgement(path)).statistics.mae_centred)
 
 
 @pytest.mark.parametrize(

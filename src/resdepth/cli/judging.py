@@ -63,7 +63,7 @@ def evaluate(  # noqa: PLR0913 - options of a command
     """
     for module in ("matplotlib", "jinja2", "plotly"):
         needs(module, "report")
-    from resdepth.report.judged import summary_rows
+    from resdepth.report.judged import centred_rows, summary_rows
     from resdepth.report.table import markdown
     from resdepth.workflows.evaluating import evaluate_into
     from resdepth.workflows.wishes import Wish
@@ -80,6 +80,8 @@ def evaluate(  # noqa: PLR0913 - options of a command
     )
     done = evaluate_into(output, wish, error_rasters=not no_rasters, overwrite=overwrite)
     click.echo(markdown(summary_rows(done.judgement)))
+    click.echo()
+    click.echo(markdown(centred_rows(done.judgement)))
     click.echo(f"to look at: {done.page}")
 
 

@@ -1,5 +1,6 @@
 """Error figures of any number of pixels: exact for a million, from a fine histogram for more."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
@@ -36,6 +37,9 @@ class Statistics:
         bias: mean of the residuals.
         le68, le90, le95: linear error: below it lies that percentage of the absolute residuals.
         within_05, within_1, within_2: share (0 to 1) of the absolute residuals up to 0.5, 1 and 2 m.
+        mae_centred, rmse_centred, absolute_median_centred: MAE, RMSE and MedAE without the median difference:
+            of the residuals minus the median over all pixels of the surface (of a class, too). They are the
+            error of the shape, whatever the vertical datum.
     """
 
     count: int
@@ -54,6 +58,9 @@ class Statistics:
     within_05: float
     within_1: float
     within_2: float
+    mae_centred: float = math.nan
+    rmse_centred: float = math.nan
+    absolute_median_centred: float = math.nan
 
     def as_json(self) -> dict[str, float | int | None]:
         """The figures with None for NaN, which JSON lacks."""
@@ -173,11 +180,16 @@ class Tally:
         """Whether quantiles are exact."""
         return self._kept is not None
 
-    def statistics(self) -> Statistics:
-        """The figures of all errors so far."""
+    def statistics(self, centre: float | None = None) -> Statistics:
+        """The figures of all errors so far.
+
+        Args:
+            centre: the centred figures are of the errors minus it, metres; by default the errors' own median.
+        """
         if not self._n:
             return NO_STATISTICS
         quantiles = self._exact_quantiles() if self._kept is not None else self._counted_quantiles()
+        centre = quantiles["median"] if centre is None else centre
         return Statistics(
             count=self._n,
             maximum=self._most,
@@ -186,6 +198,7 @@ class Tally:
             mae=float(self._sums[1] / self._n),
             rmse=float(np.sqrt(self._sums[2] / self._n)),
             **quantiles,
+            **self._centred(centre),
             **dict(
                 zip(("within_05", "within_1", "within_2"), (self._within / self._n).tolist(), strict=True)
             ),
@@ -230,6 +243,20 @@ class Tally:
             "le90": le90,
             "le95": le95,
         }
+
+    def _centred(self, centre: float) -> dict[str, float]:
+        """Figures of the errors minus a centre; of counted ones by the middles of their bins."""
+        if self._kept is not None:
+            sizes = np.abs(np.concatenate(self._kept).astype(np.float64) - centre)
+            mae, square, medae = sizes.mean(), np.mean(sizes**2), np.median(sizes)
+        else:
+            bins, counts = self._used()
+            centres = centres_of(bins)
+            mae = np.abs(centres - centre) @ counts / self._n
+            square = max((self._sums[2] - 2 * centre * self._sums[0]) / self._n + centre**2, 0.0)
+            medae = _median_distance(centres, counts, centre)
+        figures = {"mae": mae, "rmse": math.sqrt(square), "absolute_median": medae}
+        return {f"{name}_centred": float(value) for name, value in figures.items()}
 
     def _counted_quantiles(self) -> dict[str, float]:
         bins, counts = self._used()

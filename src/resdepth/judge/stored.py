@@ -3,7 +3,7 @@
 import json
 import types
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -68,7 +68,9 @@ def _built(kind: Any, value: Any, where: str) -> Any:
 
 def _built_dataclass(kind: type, value: Any, where: str) -> Any:
     names = [field.name for field in fields(kind)]
-    if not isinstance(value, dict) or set(value) != set(names):
+    # What has a default came later: files of earlier versions lack it.
+    required = {field.name for field in fields(kind) if field.default is MISSING}
+    if not isinstance(value, dict) or not required <= set(value) <= set(names):
         raise ResDepthError(f"{where}: expected the keys {', '.join(names)}")
     hints = get_type_hints(kind)
-    return kind(**{name: _built(hints[name], value[name], f"{where}: {name}") for name in names})
+    return kind(**{name: _built(hints[name], one, f"{where}: {name}") for name, one in value.items()})

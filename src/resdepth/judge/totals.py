@@ -32,9 +32,9 @@ class ClassTotal:
         """The sums by name."""
         return dict(zip(COLUMNS, self.columns.tolist(), strict=True))
 
-    def result(self, edges_m: NDArray[np.float64], *, has_initial: bool) -> ClassResult:
-        """The figures, with a histogram over these bins."""
-        summed, found = self.summed(), self.tally.statistics()
+    def result(self, edges_m: NDArray[np.float64], centre: float, *, has_initial: bool) -> ClassResult:
+        """The figures, with a histogram over these bins; the centred ones of errors minus a centre."""
+        summed, found = self.summed(), self.tally.statistics(centre)
 
         def mean(name: str, over: str) -> float:
             return summed[name] / summed[over] if summed[over] else float("nan")
@@ -94,7 +94,10 @@ class SurfaceTotal:
     def results(self, *, has_initial: bool, reach_m: float) -> dict[str, ClassResult]:
         """The figures of all classes."""
         edges = np.linspace(-reach_m, reach_m, HISTOGRAM_BINS + 1)
-        return {name: total.result(edges, has_initial=has_initial) for name, total in self.classes.items()}
+        centre = self.classes[OVERALL].tally.statistics().median
+        return {
+            name: total.result(edges, centre, has_initial=has_initial) for name, total in self.classes.items()
+        }
 
 
 def histogram_reach(totals: Mapping[str, SurfaceTotal]) -> float:

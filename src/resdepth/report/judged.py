@@ -14,13 +14,16 @@ SUMMARY = (
     ("MAE", "mae"), ("RMSE", "rmse"), ("MedAE", "absolute_median"), ("NMAD", "nmad"), ("LE90", "le90"),
     ("bias", "bias"),
 )  # fmt: skip
+# With the median difference of the surface, and without it.
+CENTRED = (("MAE", "mae", "mae_centred"), ("RMSE", "rmse", "rmse_centred"))
 GAINS = ("better", "worse")
 NONE = "--"
 # Columns of the CSV file: the name and where it comes from. Metres, shares from 0 to 1, degrees.
 OF_CLASS = ("truth_pixels", "coverage", "better", "worse")
 OF_STATISTICS = (
     "count", "bias", "median", "mae", "rmse", "absolute_median", "nmad", "le68", "le90", "le95", "within_05",
-    "within_1", "within_2", "minimum", "maximum", "nmad_resdepth_2022",
+    "within_1", "within_2", "minimum", "maximum", "nmad_resdepth_2022", "mae_centred", "rmse_centred",
+    "absolute_median_centred",
 )  # fmt: skip
 OF_SHAPE = ("gradient", "normal_deg", "roughness_m", "truth_roughness_m")
 
@@ -34,6 +37,17 @@ def summary_rows(judgement: Judgement) -> Rows:
         result = surface.classes[OVERALL]
         shares = [_percent(result.statistics.within_1), _percent(result.coverage)]
         rows.append([surface.name, *_figures(result), *shares, *(_gains(result) if with_initial else ())])
+    return rows
+
+
+def centred_rows(judgement: Judgement) -> Rows:
+    """Figures over all pixels with and without the median difference, a row for each surface."""
+    heads = [f"{label}{where} [m]" for label, *_ in CENTRED for where in ("", ", median removed")]
+    rows = [["surface", "median [m]", *heads, "NMAD [m]"]]
+    for surface in judgement.surfaces.values():
+        found = surface.classes[OVERALL].statistics
+        pairs = [_metres(getattr(found, name)) for _, *names in CENTRED for name in names]
+        rows.append([surface.name, _signed(found.median), *pairs, _metres(found.nmad)])
     return rows
 
 
@@ -129,6 +143,8 @@ def markdown_report(judgement: Judgement) -> str:
     parts = [
         "# Surfaces against the truth",
         markdown(summary_rows(judgement)),
+        "## Without the median difference",
+        markdown(centred_rows(judgement)),
         "## By class",
         markdown(class_rows(judgement), text_columns=2),
         "## Shape, edges, shift",
@@ -154,6 +170,10 @@ def told_facts(judgement: Judgement) -> dict[str, str]:
         else "to 0.05 mm, the NMAD to 0.15 mm (above 6.5 m: to 8 and 24 millionths)"
     )
     facts["Shift"] = "what would move a surface onto the truth (Nuth & Kääb 2011)"
+    facts["Median removed"] = (
+        "errors minus the median over all pixels of the surface: what is left when the vertical datum, or a "
+        "bias, is put right"
+    )
     if _has_initial(judgement):
         facts["Better, worse"] = "pixels whose error became smaller, larger by more than 10 cm"
     return facts

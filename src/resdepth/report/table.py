@@ -11,6 +11,8 @@ COLUMNS = (
     ("MedAE", "absolute_median"),
     ("NMAD", "nmad"),
     ("median", "median"),
+    ("MAE, median removed", "mae_centred"),
+    ("RMSE, median removed", "rmse_centred"),
 )
 
 
