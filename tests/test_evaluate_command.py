@@ -342,6 +342,25 @@ def test_runs_that_cannot_be_compared_are_told(scene: MadeScene, caplog: pytest.
     assert "Region differs" in (scene.folder / "c.html").read_text()
 
 
+def spoilt(value: Any) -> Any:
+    """All numbers of a JSON value, beyond what a float holds."""
+    if isinstance(value, dict):
+        return {name: spoilt(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [spoilt(one) for one in value]
+    return 10**400 if type(value) in (int, float) else value
+
+
+def test_numbers_beyond_a_float_in_an_earlier_evaluation_are_refused(scene: MadeScene) -> None:
+    evaluated(scene, "--no-rasters")
+    path = scene.folder / "judged" / "evaluation.json"
+    path.write_text(json.dumps(spoilt(json.loads(path.read_text()))))
+    done = command("compare", scene.folder / "judged", "-o", scene.folder / "c.html")
+    assert done.exit_code == 2
+    assert re.search(r"evaluation\.json: \w+.*a whole number of \d+ bits", done.output)
+    assert evaluated(scene, "--no-rasters", "--overwrite").exit_code == 0
+
+
 def region_of(folder: Path) -> str:
     return str(json.loads((folder / "evaluation.json").read_text())["facts"]["Region"])
 

@@ -118,3 +118,11 @@ def test_long_lists_are_read_quickly(tmp_path: Path) -> None:
     view_sets, problems = pairs(tmp_path, "\n".join(lines), images=images)
     assert len(view_sets) == 300 * 299
     assert problems == []
+
+
+def test_a_list_of_junk_gives_short_messages(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.txt"
+    path.write_text("x" * 10**6 + "\n" + ",".join(["y" * 300] * 1000) + "\n\x01\x02,,,\n")
+    _, problems = read_pair_list(path, [tmp_path / f"{number}.tif" for number in range(1000)], 2)
+    assert len(problems) == 3
+    assert max(len(str(problem)) for problem in problems) < 2500

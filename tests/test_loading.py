@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from conftest import MadeScene
 from resdepth.config import TestConfig, TrainConfig
 from resdepth.errors import InputProblems
-from resdepth.loading import Kind, kind_of, load_test_config, load_train_config, parse_json, read_json
+from resdepth.jsonfiles import parse_json, read_json
+from resdepth.loading import Kind, kind_of, load_test_config, load_train_config
 
 DATASET = {"raster_in": "a.tif", "raster_gt": "b.tif", "area_type": "train+val"}
 TRAIN = {"datasets": [DATASET], "output": {"output_directory": "logs", "tboard_log_dir": "events"}}

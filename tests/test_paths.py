@@ -1,12 +1,21 @@
 """Paths as people write them: they lead from the file that names them, or else from the working directory."""
 
 import os
+import socket
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from resdepth.errors import InputProblems
+from resdepth.checking import plan_training
+from resdepth.errors import InputProblems, ResDepthError
 from resdepth.paths import MAX_TEXT_BYTES, is_there, read_text, resolve_path, why_no_file
+from resdepth.published import load_model
+from resdepth.raster import FileBand
+from resdepth.simulate.truths.options import TruthOptions
+from resdepth.simulate.truths.stored import made_from
+from resdepth.vectorfiles import open_vector_file
 
 
 @pytest.fixture
@@ -86,3 +95,33 @@ def test_a_file_without_permission_is_told(config: Path) -> None:
     config.touch(mode=0)
     with pytest.raises(InputProblems, match="Permission denied"):
         read_text(config)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipes_sockets_and_devices_are_refused_at_once(config: Path) -> None:
+    os.mkfifo(config)
+    assert "named pipe" in str(why_no_file(config))
+    assert "a device" in str(why_no_file(Path(os.devnull)))
+    with pytest.raises(InputProblems, match="named pipe"):
+        read_text(config)
+    with socket.socket(socket.AF_UNIX) as listening:
+        path = Path(tempfile.mkdtemp()) / "s"  # the names of sockets are short
+        listening.bind(str(path))
+        with pytest.raises(InputProblems, match="a socket"):
+            read_text(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("use", ["check", "raster", "truth", "polygons", "model"])
+def test_no_command_waits_for_a_named_pipe(tmp_path: Path, use: str) -> None:
+    pipe = tmp_path / ("pipe.json" if use in ("check", "truth") else "pipe.gpkg")
+    os.mkfifo(pipe)
+    readers: dict[str, Callable[[], object]] = {
+        "check": lambda: plan_training(pipe),
+        "raster": lambda: FileBand(pipe),
+        "truth": lambda: made_from(pipe, TruthOptions()),
+        "polygons": lambda: open_vector_file(pipe),
+        "model": lambda: load_model(pipe),
+    }
+    with pytest.raises(ResDepthError, match="named pipe"):
+        readers[use]()

@@ -19,7 +19,8 @@ from resdepth.inspections import (
     tile_problems,
     void_problems,
 )
-from resdepth.loading import Kind, kind_of, load_test_config, load_train_config, read_json
+from resdepth.jsonfiles import read_json
+from resdepth.loading import Kind, kind_of, load_test_config, load_train_config
 from resdepth.optimization import setting_problems
 from resdepth.rules import (
     dataset_name,

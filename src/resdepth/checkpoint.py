@@ -16,7 +16,7 @@ from resdepth.atomic import atomic_path
 from resdepth.drafting import draft
 from resdepth.errors import InputProblems, Problem, ResDepthError, unusable
 from resdepth.inputs import Inputs, inputs_of_network
-from resdepth.loading import parse_json
+from resdepth.jsonfiles import parse_json
 from resdepth.model_schema import DescribedModel, DescribedNetwork
 from resdepth.networks import halo_px, new_network
 from resdepth.normalization import Normalization

@@ -15,10 +15,10 @@ from typing import Any
 from resdepth.atomic import write_json
 from resdepth.errors import InputProblems, Problem, ResDepthError
 from resdepth.evaluation import Evaluation
+from resdepth.jsonfiles import read_json
 from resdepth.judge.judgement import OVERALL, Judgement
 from resdepth.judge.stored import read_judgement
 from resdepth.lists import read_image_list, read_pair_list
-from resdepth.paths import read_text
 from resdepth.pretrained import TOWN_STEREO
 from resdepth.published import CONFIG_FILE
 from resdepth.raster import read_header
@@ -30,7 +30,7 @@ from resdepth.simulate.settings import AnyStyle, SimulateConfig, TownSettings
 from resdepth.simulate.simulation import simulate
 from resdepth.workflows.evaluating import JSON
 from resdepth.workflows.evaluating import PAGE as TEST_PAGE
-from resdepth.workflows.simulating import scene_facts
+from resdepth.workflows.simulating import read_scene_facts
 from resdepth.workflows.testing import OVER_ALL_PAIRS, PairResult, test
 from resdepth.workflows.wishes import REFINED
 
@@ -174,7 +174,7 @@ def _simulated(folder: Path, seed: int, style: AnyStyle) -> None:
     config = SimulateConfig(seed=seed, town=TownSettings(style=style, size_px=SIZE_PX))
     record = folder / "scene.json"
     if record.exists():
-        made = json.loads(record.read_text(encoding="utf-8")).get("configuration")
+        made = read_json(record).get("configuration")
         if made == json.loads(config.model_dump_json()):
             logger.info("%s: the town is there already", folder)
             return
@@ -256,7 +256,7 @@ def _page(found: _OwnData, result: PairResult, folder: Path) -> PageContent:
     }
     record = folder / "scene.json"
     if record.exists():
-        facts |= scene_facts(json.loads(read_text(record)))
+        facts |= read_scene_facts(record)
     judgement = None if found.truth is None else _judgement(result)
     return PageContent(
         title="A surface model, refined",

@@ -1,5 +1,6 @@
 """The errors that users meet. Everything the package raises on purpose derives from ResDepthError."""
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,23 +60,25 @@ def resting_on(causes: Iterable[str], problems: Iterable[Problem]) -> list[Probl
 
 def without_consequences(problems: Iterable[Problem], wrong: Collection[Problem]) -> list[Problem]:
     """The problems that stay once the keys that are `wrong` by themselves are mended."""
+    places = {other.where for other in wrong}
+    around = {outer for place in places for outer in _around(place)}
     return [
         problem
         for problem in problems
-        if not any(_lies_in(problem.where, other.where) for other in wrong)
-        and not doubtful(problem.rests_on, wrong)
+        if places.isdisjoint(_around(problem.where))
+        and not any(key in around or not places.isdisjoint(_around(key)) for key in problem.rests_on)
     ]
 
 
 def doubtful(keys: Iterable[str], wrong: Collection[Problem]) -> bool:
     """Whether any of these keys, or what it lies in or holds, is wrong."""
-    return any(
-        _lies_in(key, problem.where) or _lies_in(problem.where, key) for key in keys for problem in wrong
-    )
+    concluded = Problem("", "", rests_on=tuple(keys))
+    return not without_consequences([concluded], wrong)
 
 
-def _lies_in(inner: str, outer: str) -> bool:
-    return inner == outer or inner.startswith((f"{outer}.", f"{outer}["))
+def _around(place: str) -> list[str]:
+    """A place and all that it lies in: "datasets[0].name", "datasets[0]", "datasets"."""
+    return [place, *(place[: cut.start()] for cut in re.finditer(r"[.\[]", place))]
 
 
 def location(loc: Sequence[int | str]) -> str:

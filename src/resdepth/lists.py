@@ -1,14 +1,15 @@
 """The text files that say which ortho-images there are and which of them go together."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import islice
 from pathlib import Path
 
 from resdepth.errors import InputProblems, Problem
 from resdepth.paths import read_text, resolve_path
 from resdepth.scene import ViewSet
 
-SHOWN_NAMES = 5
+SHOWN_NAMES, SHOWN_CHARACTERS = 5, 200
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
@@ -27,7 +28,10 @@ def read_image_list(path: Path) -> tuple[tuple[Path, ...] | None, list[Problem]]
     except InputProblems as error:
         return None, list(error.problems)
     problems = [
-        Problem(str(path), f"the file name {name!r} occurs {count} times; pair lists need unique names")
+        Problem(
+            str(path),
+            f"the file name {_shortened(name)!r} occurs {count} times; pair lists need unique names",
+        )
         for name, count in Counter(image.name for image in images).items()
         if count > 1
     ]
@@ -67,7 +71,7 @@ def read_pair_list(
         elif index_of is not None:
             view_set = tuple(index_of[name] for name in names)
             if line_of.setdefault(view_set, number) != number:
-                text = f"repeats line {line_of[view_set]} ({line}); ignored"
+                text = f"repeats line {line_of[view_set]} ({_shortened(line)}); ignored"
                 problems.append(Problem(where, text, "warning"))
     return tuple(line_of), problems
 
@@ -77,12 +81,21 @@ def _misfits(line: str, names: list[str], index_of: dict[str, int] | None, n_vie
     found = []
     unknown = [] if index_of is None else [name for name in names if name not in index_of]
     if index_of is not None and unknown:
-        known = ", ".join(list(index_of)[:SHOWN_NAMES]) + (", ..." if len(index_of) > SHOWN_NAMES else "")
-        found.append(f"{', '.join(unknown)}: not in the image list, which has {known}")
+        found.append(f"{_first_of(unknown)}: not in the image list, which has {_first_of(index_of)}")
     if len(set(names)) < len(names):
-        found.append(f"names one image twice ({line}); its views must differ")
+        found.append(f"names one image twice ({_shortened(line)}); its views must differ")
     if not names or n_views not in (None, len(names)):
         found.append(
-            f"names {len(names)} images ({line}); the network takes {n_views or 'some'} (input_channels)"
+            f"names {len(names)} images ({_shortened(line)}); the network takes {n_views or 'some'} "
+            "(input_channels)"
         )
     return found
+
+
+def _first_of(names: Collection[str]) -> str:
+    shown = ", ".join(_shortened(name) for name in islice(names, SHOWN_NAMES))
+    return shown + (", ..." if len(names) > SHOWN_NAMES else "")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."

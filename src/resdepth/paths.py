@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from stat import S_ISDIR, S_ISFIFO, S_ISREG, S_ISSOCK
 
 from resdepth.errors import unusable
 
@@ -31,24 +32,44 @@ def why_no_file(path: Path) -> str | None:
     """What is wrong with the path of a file; None if there is a file."""
     if os.path.isfile(path):  # noqa: PTH113 - as above
         return None
-    return "is a folder; name a file" if os.path.isdir(path) else NO_SUCH_FILE  # noqa: PTH112
+    if os.path.isdir(path):  # noqa: PTH112
+        return "is a folder; name a file"
+    return why_special(path) or NO_SUCH_FILE
 
 
-def read_text(path: Path) -> str:
+def why_special(path: Path) -> str | None:
+    """Why a path is not opened: reading a pipe, a socket or a device may never end. None if it may be."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # whoever opens it finds out
+        return None
+    if S_ISREG(mode) or S_ISDIR(mode):
+        return None
+    kind = "a named pipe" if S_ISFIFO(mode) else "a socket" if S_ISSOCK(mode) else "a device"
+    return f"is {kind}; name a file (what a program prints can be put into one)"
+
+
+def read_text(path: Path, *, at_most: int = MAX_TEXT_BYTES) -> str:
     """The text of a file in UTF-8, with or without a byte order mark.
+
+    Args:
+        path: the file.
+        at_most: bytes; a larger file is refused.
 
     Raises:
         InputProblems: if it cannot be read, is no text, or is far too large.
     """
+    if reason := why_special(path):
+        raise unusable(path, reason)
     try:
         with path.open("rb") as file:
-            raw = file.read(MAX_TEXT_BYTES + 1)
+            raw = file.read(at_most + 1)
     except FileNotFoundError as error:
         raise unusable(path, NO_SUCH_FILE) from error
     except OSError as error:
         raise unusable(path, f"cannot be read ({error.strerror}); check the path") from error
-    if len(raw) > MAX_TEXT_BYTES:
-        raise unusable(path, f"larger than {MAX_TEXT_BYTES >> 20} MiB; is it the right file?")
+    if len(raw) > at_most:
+        raise unusable(path, f"larger than {at_most >> 20} MiB; is it the right file?")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -27,7 +27,7 @@ from resdepth.checkpoint import (
 )
 from resdepth.drafting import draft
 from resdepth.errors import InputProblems, Problem, ResDepthError, unusable
-from resdepth.loading import read_json
+from resdepth.jsonfiles import read_json
 from resdepth.model_schema import DescribedNetwork
 from resdepth.normalization import Normalization
 from resdepth.paths import is_there, why_no_file

@@ -21,6 +21,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from resdepth.errors import ResDepthError
 from resdepth.grid import Grid, refuse_geocentric, short_name
+from resdepth.paths import why_special
 from resdepth.windows import Window
 
 Array = NDArray[np.float32]
@@ -104,6 +105,8 @@ def open_dataset(path: Path) -> Any:
     Raises:
         ResDepthError: if it is none.
     """
+    if reason := why_special(path):
+        raise ResDepthError(f"{path}: {reason}")
     try:
         with unreferenced_allowed():
             return rasterio.open(path)

@@ -1,5 +1,6 @@
 """Rules between the keys of a configuration, which no schema tells. The text alone shows them."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -150,9 +151,10 @@ def test_rules(config: TestConfig, path: str) -> list[Problem]:
         text = f"found path and {', '.join(others)}; give either path or the published files"
         problems.append(Problem(f"{path}: model", text))
     names = [dataset_name(dataset, index) for index, dataset in enumerate(config.datasets)]
+    times = Counter(names)
     for index, dataset in enumerate(config.datasets):
         key = f"{path}: datasets[{index}]"
-        if names.count(names[index]) > 1:
+        if times[names[index]] > 1:
             text = f"{names[index]!r} occurs twice; results would overwrite each other"
             problems.append(Problem(f"{key}.name", text))
         problems += _region_problems(dataset, key)

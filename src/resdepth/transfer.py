@@ -18,10 +18,13 @@ from dataclasses import asdict, dataclass, replace
 from http import HTTPStatus
 from http.client import HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path
-from typing import cast
+from typing import Annotated, cast
+
+from pydantic import Field
 
 from resdepth.connecting import opener
-from resdepth.errors import ResDepthError
+from resdepth.errors import InputProblems, ResDepthError
+from resdepth.jsonfiles import demand, read_json
 from resdepth.progress import progress_bar
 from resdepth.unpacking import MAX_BYTES, RefusedError
 
@@ -74,9 +77,9 @@ class Origin:
     """
 
     url: str
-    validator: str | None
-    size: int | None
-    checksum: str | None
+    validator: Annotated[str, Field(pattern=r"^[\x20-\x7e]*$")] | None
+    size: Annotated[int, Field(ge=0)] | None
+    checksum: Annotated[str, Field(pattern=r"^(sha512|sha256|sha1|md5)=[A-Za-z0-9+/=]+$")] | None
 
 
 class _BrokenError(Exception):
@@ -244,9 +247,9 @@ def _chunks(response: HTTPResponse) -> Iterator[bytes]:
 def _known_part(errand: Errand) -> tuple[Origin | None, int]:
     """What an earlier try left: the version that its bytes belong to, and their number; or (None, 0)."""
     try:
-        origin = Origin(**json.loads(errand.side.read_text("utf-8")))
+        origin = demand(Origin, read_json(errand.side), errand.side)
         have = errand.part.stat().st_size
-    except (OSError, ValueError, TypeError):
+    except (OSError, InputProblems):
         return None, 0
     return (origin, have) if origin.url == errand.url else (None, 0)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from resdepth.cityjson import read_city_model
 from resdepth.errors import ResDepthError
 from resdepth.grid import Bounds
+from resdepth.paths import why_special
 
 SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".fgb", ".gml")
 LAYER_MARK = "|layername="
@@ -64,6 +65,8 @@ def open_vector_file(path: Path) -> VectorFile:
         ResDepthError: if it cannot be read, or has no polygons, or a package is missing.
     """
     file, _ = split_layer(path)
+    if reason := why_special(file):
+        raise ResDepthError(f"{path}: {reason}")
     return CityFile(path) if _is_city_model(file) else LayerFile(path)
 
 

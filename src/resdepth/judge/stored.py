@@ -1,6 +1,5 @@
 """Judgements that were stored as JSON, read again."""
 
-import json
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -8,8 +7,11 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from resdepth.errors import ResDepthError
+from resdepth.jsonfiles import read_json, shown
 from resdepth.judge.judgement import FORMAT, Judgement
-from resdepth.paths import why_no_file
+
+LARGEST_BYTES = 256 * 2**20
+LARGEST_NUMBER = 2**63  # of pixels, of metres: far beyond any figure, and within a float
 
 
 def read_judgement(path: Path) -> Judgement:
@@ -18,13 +20,8 @@ def read_judgement(path: Path) -> Judgement:
     Raises:
         ResDepthError: if the file is none; the message says which value is not as it should be.
     """
-    if not path.is_file():
-        raise ResDepthError(f"{path}: {why_no_file(path)}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ResDepthError(f"{path}: is not valid JSON ({error}); is the file complete?") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    content = read_json(path, at_most=LARGEST_BYTES)
+    if content.get("format") != FORMAT:
         raise ResDepthError(
             f"{path}: is no judgement of this version ({FORMAT!r}); resdepth evaluate and test "
             "write evaluation.json"
@@ -59,11 +56,13 @@ def _built(kind: Any, value: Any, where: str) -> Any:
         if inner[-1] is not Ellipsis and len(value) != len(inner):
             raise ResDepthError(f"{where}: expected {len(inner)} values, found {len(value)}")
         return tuple(_built(inner[0], one, f"{where}: {number}") for number, one in enumerate(value))
-    if kind is float and (value is None or (isinstance(value, int | float) and not isinstance(value, bool))):
+    if type(value) in (int, float) and abs(value) > LARGEST_NUMBER:
+        raise ResDepthError(f"{where}: found {shown(value)}, which no figure is; is the file damaged?")
+    if kind is float and (value is None or type(value) in (int, float)):
         return float("nan") if value is None else float(value)
     if isinstance(kind, type) and type(value) is kind:
         return value
-    raise ResDepthError(f"{where}: expected {getattr(kind, '__name__', kind)}, found {value!r:.60}")
+    raise ResDepthError(f"{where}: expected {getattr(kind, '__name__', kind)}, found {shown(value)}")
 
 
 def _built_dataclass(kind: type, value: Any, where: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from resdepth.drafting import draft
 from resdepth.errors import InputProblems
-from resdepth.loading import read_json
+from resdepth.jsonfiles import read_json
 from resdepth.paths import resolve_path
 from resdepth.simulate.plan import find_misfits
 from resdepth.simulate.settings import SimulateConfig

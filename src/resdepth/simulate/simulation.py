@@ -16,6 +16,7 @@ from resdepth.allocator import tune_allocator
 from resdepth.atomic import write_json
 from resdepth.errors import InputProblems, Interrupted, ResDepthError
 from resdepth.grid import Grid
+from resdepth.jsonfiles import read_json
 from resdepth.progress import Progress, progress_bar
 from resdepth.raster import FileBand, read_header
 from resdepth.release import __version__
@@ -134,8 +135,8 @@ def _begin(scene: SceneFolder, source: str | Path, config: SimulateConfig) -> No
         raise ResDepthError(f"{scene.path}: holds a complete scene; choose another folder or remove it")
     if scene.wishes.exists():
         try:
-            begun = json.loads(scene.wishes.read_text(encoding="utf-8"))
-        except ValueError:
+            begun = read_json(scene.wishes)
+        except InputProblems:
             begun = None
         if begun != wishes and not _is_bare(scene):
             raise ResDepthError(
@@ -213,7 +214,7 @@ def _record(simulation: Simulation, pairs: tuple[Pair, ...], config: SimulateCon
     ]
     return {
         "resdepth": __version__,
-        "source": json.loads(scene.wishes.read_text(encoding="utf-8"))["source"],
+        "source": read_json(scene.wishes)["source"],
         "seed": config.seed,
         "grid": {"height": grid.height, "width": grid.width, "gsd_m": grid.gsd, "crs": grid.crs_name},
         "heights_m": [round(value, 2) for value in simulation.relief.whole],

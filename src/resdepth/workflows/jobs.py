@@ -5,17 +5,19 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BaseModel, Field
 
 from resdepth.blocks import Work, block_counts_of, blocks_of
 from resdepth.blockwise import RefinedBlock
 from resdepth.checkpoint import fingerprint, load_safetensors
+from resdepth.config import Fuse, Mode
 from resdepth.engine import Refiner
 from resdepth.errors import ResDepthError
+from resdepth.jsonfiles import demand, read_json
 from resdepth.mosaic import Compression, Layer, write_block
-from resdepth.paths import read_text
 from resdepth.release import __version__
 from resdepth.scene import Scene
 from resdepth.windows import Window
@@ -25,6 +27,26 @@ HEIGHTS_AND_SPREAD = Layer(("height", "spread"), unit="metre")
 PROVENANCE = Layer(("provenance",), dtype="uint8", nodata=0, overviews="nearest")
 JOB_TAG = "RESDEPTH_JOB"
 UNFINISHED, RECORD, MODEL, LOCK = ".unfinished", "job.json", "model.safetensors", "lock"
+
+
+class _File(BaseModel):
+    path: str
+
+
+class _Record(BaseModel):
+    """What is used of a job's record; the whole of it is compared with the job that it describes."""
+
+    dsm: _File
+    images: list[_File]
+    view_sets: list[tuple[int, ...]]
+    region: tuple[int, int, int, int]
+    mode: Mode
+    tile: Annotated[int, Field(ge=1)]
+    precision: Literal["float32", "bfloat16"]
+    device: Literal["cpu", "cuda", "mps"]
+    fill: bool
+    fuse: Fuse | None
+    compression: Compression
 
 
 @dataclass(frozen=True)
@@ -147,18 +169,17 @@ def load_job(folder: Path) -> Job:
     Raises:
         ResDepthError: if it cannot be read, or its inputs have changed since.
     """
-    told = json.loads(read_text(folder / RECORD))
-    scene = Scene.open(told["dsm"]["path"], [image["path"] for image in told["images"]])
-    device = torch.device(told["device"])
+    content = read_json(folder / RECORD)
+    told = demand(_Record, content, folder / RECORD)
+    scene = Scene.open(told.dsm.path, [image.path for image in told.images])
     model = load_safetensors(folder / MODEL)
-    refiner = Refiner(model, device=device, precision=getattr(torch, told["precision"]))
-    view_sets = tuple(tuple(view_set) for view_set in told["view_sets"])
+    refiner = Refiner(model, device=torch.device(told.device), precision=getattr(torch, told.precision))
+    view_sets = tuple(told.view_sets)
     work = Work(
-        scene, Window(*told["region"]), view_sets, told["mode"], told["tile"], told["fill"],
-        told["fuse"] or "median",
-    )  # fmt: skip
-    job = Job(work, refiner, folder.with_name(folder.name.removesuffix(UNFINISHED)), told["compression"])
-    if job.description != told:
+        scene, Window(*told.region), view_sets, told.mode, told.tile, told.fill, told.fuse or "median"
+    )
+    job = Job(work, refiner, folder.with_name(folder.name.removesuffix(UNFINISHED)), told.compression)
+    if job.description != content:
         raise ResDepthError(f"{folder}: the inputs of this job have changed, or this resdepth is another one")
     return job
 

@@ -1,6 +1,5 @@
 """Making what jobs describe: block by block, so that a stopped job goes on. No file of others is touched."""
 
-import json
 import logging
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -21,8 +20,8 @@ from resdepth.checkpoint import save_model
 from resdepth.errors import Interrupted, ResDepthError
 from resdepth.geotiff import remove_sidecars
 from resdepth.interruption import stoppable
+from resdepth.jsonfiles import read_json
 from resdepth.mosaic import write_cog
-from resdepth.paths import read_text
 from resdepth.progress import progress_bar
 from resdepth.raster import read_tags
 from resdepth.windows import Window
@@ -126,8 +125,8 @@ def _was_stopped(job: Job, existing: Existing) -> bool:
 def _holds_own_blocks(job: Job) -> bool:
     """Whether the blocks in the folder are those of this job."""
     try:
-        return bool(json.loads(read_text(job.record)) == job.description)
-    except (ResDepthError, ValueError):
+        return bool(read_json(job.record) == job.description)
+    except ResDepthError:
         return False
 
 

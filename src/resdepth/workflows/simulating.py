@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
+from resdepth.jsonfiles import demand, read_json
 from resdepth.raster import read_header
 from resdepth.report.page import PageContent, Table, reading, write_page
 from resdepth.simulate.loading import wished
@@ -74,6 +77,64 @@ def error_table(figures: Mapping[str, Mapping[str, float]]) -> Sequence[Sequence
         if row["n"]:
             rows.append([name, *(f"{row[column]:.2f}" for column in COLUMNS), f"{int(row['n']):,}"])
     return rows
+
+
+def read_scene_facts(path: Path) -> dict[str, str]:
+    """What a page says of how a scene was made, from its scene.json.
+
+    Raises:
+        ResDepthError: if the file cannot be read, or is none that `simulate` writes.
+    """
+    content = read_json(path)
+    demand(_Record, content, path)
+    return scene_facts(content)
+
+
+class _Sun(BaseModel):
+    azimuth_deg: float
+    elevation_deg: float
+
+
+class _Date(BaseModel):
+    number: int
+    sun: _Sun
+
+
+class _View(BaseModel):
+    name: str
+    azimuth_deg: float
+    incidence_deg: float
+
+
+class _Pair(BaseModel):
+    images: list[str]
+    base_to_height: float
+    fused: bool
+
+
+class _Place(BaseModel):
+    height: int
+    width: int
+    gsd_m: float
+    crs: str
+
+
+class _Source(BaseModel):
+    kind: str
+    name: str = ""
+    style: str = ""
+
+
+class _Record(BaseModel):
+    """What scene_facts takes from a scene.json."""
+
+    resdepth: str
+    seed: int
+    source: _Source
+    grid: _Place
+    dates: list[_Date]
+    views: list[_View]
+    pairs: list[_Pair]
 
 
 def scene_facts(record: Mapping[str, Any]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from resdepth.checkpoint import build_network, torch_version
 from resdepth.config import Section
 from resdepth.engine import choose_device
 from resdepth.errors import InputProblems, Interrupted, ResDepthError
-from resdepth.loading import read_json
+from resdepth.jsonfiles import read_json
 from resdepth.losses import LOSSES
 from resdepth.normalization import Normalization
 from resdepth.optimization import new_optimizer, new_scheduler

@@ -10,9 +10,11 @@ from zlib import crc32
 import numpy as np
 
 from resdepth.atomic import atomic_path
-from resdepth.errors import ResDepthError
+from resdepth.errors import InputProblems, ResDepthError
 from resdepth.geotiff import GeoTiffWriter, new_geotiff
 from resdepth.grid import Grid
+from resdepth.jsonfiles import read_json
+from resdepth.paths import why_special
 from resdepth.raster import FileBand
 from resdepth.simulate.surface import Surface
 from resdepth.simulate.truths.options import TruthOptions
@@ -81,6 +83,8 @@ def made_from(path: Path, options: TruthOptions) -> dict[str, object]:
 
 
 def _fingerprint(path: Path) -> dict[str, object]:
+    if reason := why_special(path):
+        raise ResDepthError(f"{path}: {reason}")
     try:
         with path.open("rb") as file:
             sample = file.read(SAMPLE_BYTES)
@@ -98,8 +102,8 @@ def _fingerprint(path: Path) -> dict[str, object]:
 def is_current(folder: Path, stamp: dict[str, object]) -> bool:
     """Whether the folder holds complete rasters that were made from just this."""
     try:
-        told = json.loads((folder / STAMP).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        told = read_json(folder / STAMP)
+    except InputProblems:
         return False
     return bool(told == stamp) and all(_raster(folder, name).is_file() for name in TYPES)
 
