@@ -206,7 +206,8 @@ def test_without_nodata_no_number_is_a_void(tmp_path: Path) -> None:
     ("dtype", "nodata", "stored", "is_void"),
     [
         ("Float32", "-3.40282347e+38", FLOAT32_LOWEST, True),  # as many digits as C's FLT_MAX
-        ("Float32", "-3.4e+38", FLOAT32_LOWEST, False),
+        ("Float32", "-3.4e+38", FLOAT32_LOWEST, True),  # their sum is infinite in float32, as GDAL has it
+        ("Float32", "-9999", -9998.9, False),
         ("UInt16", "0.5", 0, False),
         ("UInt16", "nan", 0, False),
         ("UInt16", "-9999", 65536 - 9999, False),
@@ -226,6 +227,67 @@ def test_a_nodata_value_is_compared_in_the_type_of_the_raster(
         "</SimpleSource></VRTRasterBand></VRTDataset>"
     )
     np.testing.assert_array_equal(np.isnan(read_both_ways(path)), [[False, is_void]])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("nodata", [-9999.0, -32768.0, 0.1, 0.0, -3.4e38, 1e20, FLOAT32_LOWEST])
+def test_nodata_values_are_compared_as_gdal_compares_them(
+    tmp_path: Path, dtype: type[np.floating], nodata: float
+) -> None:
+    near = [np.array(nodata, np.float32)]
+    with np.errstate(over="ignore"):
+        for _ in range(9):
+            lower, upper = (
+                np.nextafter(near[end], np.float32(far)) for end, far in ((0, -np.inf), (-1, np.inf))
+            )
+            near = [lower, *near, upper]
+    shares = 1 + np.array([-1e-5, -5.1e-7, -4.6e-7, -1e-9, 1e-9, 4.6e-7, 5.1e-7, 1e-5])
+    values = np.array([*near, *(nodata * shares), 0, 400, -1e30], np.float64)
+    values = values[np.abs(values) <= -FLOAT32_LOWEST].astype(dtype)[None]
+    path = write_raster(tmp_path / "x.tif", values, nodata=nodata)
+    with rasterio.open(path) as dataset:
+        void = dataset.read_masks(1) == 0
+    assert void.any()
+    np.testing.assert_array_equal(np.isnan(read_both_ways(path)), void)
+    same = read_header(path).grid
+    np.testing.assert_array_equal(np.isnan(read_resampled(path, same, "nearest")), void)
+
+
+def test_a_nodata_value_beyond_the_type_is_its_largest_number() -> None:
+    grid = Grid(1, 2, (1, 0, 0, 0, -1, 0))
+    band = ArrayBand(np.array([[7, FLOAT32_LOWEST]], np.float32), grid, nodata=-1.797e308)
+    np.testing.assert_array_equal(band.read(grid.whole), [[7, np.nan]])
+
+
+@pytest.mark.parametrize("nodata", [None, -9999.0])
+@pytest.mark.parametrize("void", [np.inf, -np.inf, np.nan, -9999.0004])
+@pytest.mark.parametrize("method", ["average", "bilinear", "nearest"])
+def test_voids_of_any_kind_are_left_out_before_pixels_are_resampled(
+    tmp_path: Path, nodata: float | None, void: float, method: Method
+) -> None:
+    if nodata is None and np.isfinite(void):
+        return
+    values = np.full((40, 60), 400, np.float32)
+    values[10:13, 20:25] = void
+    path = write_raster(tmp_path / "x.tif", values, nodata=nodata)
+    for gsd in (1.0, 0.4):
+        grid = Grid(int(20 / gsd), int(30 / gsd), (gsd, 0, 465000, 0, -gsd, 5248000), UTM32)
+        found = read_resampled(path, grid, method)
+        assert set(np.unique(found[~np.isnan(found)])) == {400}
+        assert 0 < np.isnan(found).sum() < 30 / gsd**2
+
+
+@pytest.mark.parametrize("method", ["average", "bilinear", "nearest"])
+def test_a_raster_too_large_for_memory_is_resampled_in_parts(
+    tmp_path: Path, method: Method, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.random.default_rng(0).normal(400, 9, (96, 128)).astype(np.float32)
+    values[40:44] = np.inf
+    path = write_raster(tmp_path / "x.tif", values)
+    grid = Grid(31, 47, (1.5, 0, 464995.3, 0, -1.5, 5248003.3), UTM32)
+    at_once = read_resampled(path, grid, method)
+    monkeypatch.setattr("resdepth.resampling.PART_PX", 50)
+    np.testing.assert_allclose(read_resampled(path, grid, method), at_once, rtol=1e-6)
 
 
 @pytest.mark.parametrize("nodata", [0.5, np.nan, -9999.0, 256.0, 1e40])

@@ -33,7 +33,8 @@ Scaling = tuple[float, float]
 """Scale and offset: value = scale * stored number + offset."""
 UNSCALED: Scaling = (1.0, 0.0)
 
-NODATA = -9999.0
+# GDAL takes a float for the nodata value within two units in the last place of their sum, of float32 always.
+_TOLERANCE = 2 * float(np.finfo(np.float32).eps)
 
 _WARNINGS = threading.Lock()
 
@@ -282,18 +283,34 @@ def void_to_nan(
 ) -> Array:
     """Stored numbers as values: (H, W) float32, a copy; NaN where nodata, not finite or not valid."""
     result = scaled(values, scaling)
-    # float64 beyond float32 becomes inf, which is void; nodata = NaN becomes some integer, seen below.
-    with np.errstate(over="ignore", invalid="ignore"):
-        # Compared in the stored type: -3.4e38 or 0.1 differ once they are float64.
-        nodata_as_stored = None if nodata is None else np.array(nodata).astype(values.dtype)
     if values.dtype.kind == "f" or scaling != UNSCALED:
         result[~np.isfinite(result)] = np.nan
-    # Not where the type cannot hold it: 0.5, as an integer, would make every 0 a void.
-    if nodata_as_stored is not None and (values.dtype.kind == "f" or nodata_as_stored == nodata):
-        result[values == nodata_as_stored] = np.nan
+    if nodata is not None:
+        result[_equal_nodata(values, nodata)] = np.nan
     if valid is not None:
         result[~valid] = np.nan
     return result
+
+
+def _equal_nodata(values: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
+    """(H, W) bool: where stored numbers are the nodata value, as GDAL compares them in the stored type.
+
+    Floats may differ by some units in the last place (ARE_REAL_EQUAL of gdal_priv.h), because programs write
+    -3.4e38 and 0.1 in many ways; a nodata value beyond the type's range is its largest number. Integers are
+    compared exactly: 0.5, as an integer, would make every 0 a void.
+    """
+    if values.dtype.kind != "f":
+        fits = np.isfinite(nodata) and nodata == int(nodata) and _holds(values.dtype, int(nodata))
+        return values == values.dtype.type(int(nodata)) if fits else np.zeros(values.shape, np.bool_)
+    largest = float(np.finfo(values.dtype).max)
+    as_stored = values.dtype.type(min(max(nodata, -largest), largest))
+    with np.errstate(over="ignore", invalid="ignore"):
+        near: NDArray[np.bool_] = np.abs(values - as_stored) <= _TOLERANCE * np.abs(values + as_stored)
+    return near
+
+
+def _holds(dtype: np.dtype[Any], number: int) -> bool:
+    return dtype.kind != "b" and bool(np.iinfo(dtype).min <= number <= np.iinfo(dtype).max)
 
 
 def scaled(values: NDArray[Any], scaling: Scaling) -> Array:
