@@ -22,7 +22,7 @@ from PIL import Image
 from scipy import ndimage
 
 from resdepth.errors import ResDepthError
-from resdepth.grid import Grid
+from resdepth.grid import Grid, Sides
 from resdepth.judge.figures import Tally
 from resdepth.raster import FileBand
 from resdepth.report.pictures import error_colours, grey, hillshade
@@ -236,11 +236,11 @@ def draw(cases: list[Case], path: Path) -> None:
         row, col = max((height - SHOWN_PX) // 2, 0), max((width - SHOWN_PX) // 2, 0)
         part = (slice(row, row + SHOWN_PX), slice(col, col + SHOWN_PX))
         panels = [np.full((SHOWN_PX, SHOWN_PX, 3), 255, np.uint8) for _ in range(4)]
-        pictures = {1: hillshade(case.surface[part], GSD_M)}
+        pictures = {1: hillshade(case.surface[part], Sides(GSD_M, GSD_M))}
         if case.image is not None:
             pictures[0] = grey(case.image[part])
         if case.truth is not None:
-            pictures[2] = hillshade(case.truth[part], GSD_M)
+            pictures[2] = hillshade(case.truth[part], Sides(GSD_M, GSD_M))
             pictures[3] = error_colours((case.surface - case.truth)[part], ERROR_LIMIT_M)
         for place, picture in pictures.items():
             colours = np.repeat(picture[..., None], 3, axis=2) if picture.ndim == 2 else picture

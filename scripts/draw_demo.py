@@ -43,10 +43,10 @@ def draw(folder: Path, picture: Path) -> None:
     surfaces = {
         "Initial DSM": read_part(data / "dsm" / "initial.tif"), "Refined DSM": read_part(predictions[0])
     }  # fmt: skip
-    gsd = FileBand(data / "dsm" / "truth.tif").grid.gsd
+    sides = FileBand(data / "dsm" / "truth.tif").grid.sides_m
     figure, axes = plt.subplots(2, 3, figsize=(9.2, 6.9), layout="constrained")
-    panels = {name: hillshade(surface, gsd) for name, surface in surfaces.items()}
-    panels["Truth"] = hillshade(truth, gsd)
+    panels = {name: hillshade(surface, sides) for name, surface in surfaces.items()}
+    panels["Truth"] = hillshade(truth, sides)
     for name, surface in surfaces.items():
         mae = float(np.nanmean(np.abs(surface - truth)))
         title = f"Error of the {name.split()[0].lower()} DSM: MAE {mae:.2f} m"

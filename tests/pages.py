@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from conftest import GSD, ORIGIN, make_heights
-from resdepth.grid import Grid, find_crs
+from resdepth.crs import find_crs
+from resdepth.grid import Grid
 from resdepth.judge.figures import statistics
 from resdepth.judge.judgement import (
     OVERALL,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from rasterio import Affine
 
-from resdepth.grid import Grid
+from resdepth.grid import Grid, Sides
 from resdepth.judge.coregistration import estimate_shift
 from resdepth.judge.figures import NMAD_FACTOR, statistics
 from resdepth.judge.shape import shape_of
@@ -75,7 +75,7 @@ def test_slopes_are_those_of_xdem() -> None:
     heights[60:70, 100:130] += 12
     heights[150, 33] = np.nan
     theirs = xdem.terrain.slope(heights, surface_fit="Horn", resolution=GSD, degrees=False)
-    ours, expected = shape_of(heights, GSD).slope, np.tan(theirs)[1:-1, 1:-1]
+    ours, expected = shape_of(heights, Sides(GSD, GSD)).slope, np.tan(theirs)[1:-1, 1:-1]
     known = ~np.isnan(expected)
     assert known.sum() == expected.size - 9
     np.testing.assert_allclose(ours[known], expected[known], atol=1e-6)

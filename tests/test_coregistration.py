@@ -162,3 +162,9 @@ def test_the_shift_leads_back_on_any_grid(down: float, right: float, axes: tuple
     shift = found(town(down, right, buildings=False), TOWN, grid)
     expected = (-a * right - b * down, -d * right - e * down)
     assert (shift.dx_m, shift.dy_m) == pytest.approx(expected, abs=0.02 * GSD)
+
+
+def test_pixels_that_are_not_square_shift_by_their_own_sides() -> None:
+    grid = Grid(*TOWN.shape, (2.0, 0, 0, 0, -0.5, 0))
+    shift = found(town(-1.2, 0.7, buildings=False), TOWN, grid)
+    assert (shift.dx_m, shift.dy_m) == pytest.approx((-0.7 * 2.0, -1.2 * 0.5), abs=0.02)

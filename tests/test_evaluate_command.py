@@ -113,7 +113,7 @@ def test_an_earlier_evaluation_is_not_overwritten_silently(scene: MadeScene) -> 
         (["far.tif"], "has no height where the truth is known"),
         (["void.tif"], "has no height where the truth is known"),
         (["other_crs.tif"], "EPSG:32633"),
-        (["degrees.tif", "--truth", "degrees.tif"], "has no metres"),
+        (["slanted.tif", "--truth", "slanted.tif"], "are not at right angles"),
         (["initial.tif", "initial.tif"], "another DSM is called 'initial'"),
         (["initial=truth.tif", "--initial", "initial.tif"], "another name"),
         (["initial.tif", "--threshold", "0.000001"], "above the threshold"),
@@ -141,7 +141,8 @@ def test_bad_input_is_told_and_nothing_is_left(
     write_raster(Path("far.tif"), scene.initial, origin=(0, 0))
     write_raster(Path("void.tif"), np.full(shape, np.nan, np.float32))
     write_raster(Path("other_crs.tif"), scene.initial, crs="EPSG:32633")
-    write_raster(Path("degrees.tif"), scene.initial, crs="EPSG:4326", gsd=5e-6, origin=(8.5, 47.4))
+    with rasterio.open(write_raster(Path("slanted.tif"), scene.initial), "r+") as file:
+        file.transform = rasterio.Affine(0.5, 0.1, 465000, 0, -0.5, 5248000)
     write_raster(Path("thin.tif"), scene.initial[:, :3])
     write_raster(Path("coded.tif"), np.full(shape, 7, np.uint8))
     write_raster(Path("zeros.tif"), np.zeros(shape, np.uint8))

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resdepth.crs import find_crs, metres_per_unit
 from resdepth.errors import ResDepthError
-from resdepth.grid import Grid, find_crs, metres_per_unit
-from resdepth.report.views import pixel_size_m
+from resdepth.grid import Grid
 from resdepth.windows import Window
 
 GSDS = [0.1, 0.2, 0.25, 0.3, 0.5, 1 / 3, 1.0, 2.4]
@@ -104,7 +104,7 @@ def test_a_local_crs_tells_its_unit_and_an_unknown_one_is_a_metre(crs: str, metr
 def test_pixels_of_a_local_crs_have_a_size_in_metres() -> None:
     grid = Grid(60, 80, (0.5, 0, 0, 0, -0.5, 0), LOCAL_FEET)
     assert grid.gsd_m == pytest.approx(0.1524)
-    assert pixel_size_m(grid) == pytest.approx((0.1524, 0.1524))
+    assert grid.sides_m == pytest.approx((0.1524, 0.1524))
 
 
 def test_a_crs_from_the_centre_of_the_earth_is_refused_with_a_remedy() -> None:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from conftest import ORIGIN, write_raster
 from resdepth.errors import ResDepthError
-from resdepth.grid import Grid
+from resdepth.grid import Grid, Sides
 from resdepth.judge import judging
+from resdepth.judge.classes import dilation_px, edge_px, object_classes
 from resdepth.judge.figures import Portion, Tally, bins_of, statistics
 from resdepth.judge.intervals import BlockErrors, intervals
 from resdepth.judge.judgement import Judgement
@@ -457,3 +458,102 @@ def test_what_is_no_judgement_is_refused(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(ResDepthError, match=r"evaluation\.json"):
         read_judgement(path)
+
+
+# --- what pixels and heights are in metres
+
+
+def test_pixels_that_are_not_square_have_gradients_of_both_sides(tmp_path: Path) -> None:
+    """The surface is the truth, a roof of 45 degrees, tilted by 0.1 to the east."""
+    for down, across in ((0.25, 0.5), (2.0, 0.5), (0.5, 2.0)):
+        place = rasterio.Affine(across, 0, *ORIGIN[:1], 0, -down, ORIGIN[1])
+        x, y = np.meshgrid((np.arange(90) + 0.5) * across, (np.arange(80) + 0.5) * down)
+        roof = (300 + y + 0 * x).astype(np.float32)
+        tilted = (roof + 0.1 * x).astype(np.float32)
+        for name, values in (("truth", roof), ("dsm", tilted)):
+            with rasterio.open(write_raster(tmp_path / f"{name}.tif", values), "r+") as file:
+                file.transform = place
+        found = judge_files(Wish({"dsm": tmp_path / "dsm.tif"}, tmp_path / "truth.tif"))[1]
+        assert overall(found).shape.gradient == pytest.approx(0.1, abs=1e-3)
+        # 45 degrees are in the class from 30 to 60; 26.6 and 63.4 are not.
+        assert found.surfaces["dsm"].classes["slope_4"].truth_pixels > 6500
+        assert found.pixel_area_m2 == pytest.approx(down * across)
+
+
+def test_buildings_grow_as_far_in_both_directions_on_pixels_that_are_not_square() -> None:
+    assert dilation_px(Sides(0.5, 0.5)) == (2, 2)
+    assert dilation_px(Sides(2.0, 0.5)) == (1, 4)
+    assert edge_px(Sides(2.0, 0.5)) == (1, 4)
+    speck = np.zeros((9, 15), bool)
+    speck[4, 7] = True
+    grown = object_classes(speck.shape, {"building": (speck, ~speck | speck)}, (1, 4))["building"]
+    assert (grown[4].sum(), grown[3].sum(), grown[5].sum(), grown.sum()) == (9, 1, 1, 11)
+
+
+@pytest.mark.parametrize(
+    ("crs", "origin", "gsd"),
+    [("EPSG:3857", (1e6, 6e6), 1.0), ("EPSG:4326", (8.98, 47.3), 1e-5), ("EPSG:2263", (1e6, 2e5), 3.0)],
+)
+def test_maps_without_true_metres_are_measured_on_the_ground(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, crs: str, origin: tuple[float, float], gsd: float
+) -> None:
+    """A surface that is tilted by 0.1 on the ground, and lies 3 pixels beside the truth to the east."""
+    rows, cols = np.mgrid[:200, :210]
+    truth = (100 + 5 * np.sin(rows / 9) + 4 * np.cos(cols / 11)).astype(np.float32)
+    true = write_raster(tmp_path / "truth.tif", truth[:, :200], crs=crs, gsd=gsd, origin=origin)
+    sides = read_header(true).grid.sides_m
+    tilted = truth[:, :200] + (0.1 * sides.width * cols[:, :200]).astype(np.float32)
+    dsm = write_raster(tmp_path / "dsm.tif", tilted, crs=crs, gsd=gsd, origin=origin)
+    found = judge_files(Wish({"dsm": dsm}, true))[1]
+    assert overall(found).shape.gradient == pytest.approx(0.1, rel=0.01)
+    assert found.pixel_area_m2 == pytest.approx(sides.height * sides.width, rel=1e-3)
+    assert ("on the ground" in caplog.text) == (crs != "EPSG:2263")
+    beside = write_raster(tmp_path / "beside.tif", truth[:, 3:203], crs=crs, gsd=gsd, origin=origin)
+    aligned = judge_files(Wish({"dsm": beside}, true, align=True))[1].surfaces["dsm"]
+    assert (aligned.shift.dx_m, aligned.shift.dy_m) == pytest.approx((3 * sides.width, 0), abs=0.03)
+    assert aligned.classes["overall"].statistics.rmse < 0.05
+
+
+def test_surfaces_in_different_units_are_compared_in_metres(tmp_path: Path) -> None:
+    truth = town()
+    foot = 1200 / 3937
+    true = write_raster(tmp_path / "truth.tif", truth / np.float32(foot), crs="EPSG:32632+6360")
+    dsm = write_raster(tmp_path / "dsm.tif", truth + 1)
+    errors = tmp_path / "errors.tif"
+    found = judge_files(Wish({"dsm": dsm}, true), {"dsm": errors})[1]
+    assert overall(found).statistics.mae == pytest.approx(1, abs=1e-3)
+    assert "heights converted from US survey foot to metres" in found.facts["Truth"]
+    with rasterio.open(errors) as file:
+        assert file.units[0] == "metre"
+        assert "foot" not in file.crs.to_wkt()
+        np.testing.assert_allclose(file.read(1), 1, atol=1e-3)
+
+
+def test_a_datum_that_differs_is_warned_of_by_both_names(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    true = write_raster(tmp_path / "truth.tif", town(), crs="EPSG:32632+5773")
+    dsm = write_raster(tmp_path / "dsm.tif", town(), crs="EPSG:32632+3855")
+    judge_files(Wish({"dsm": dsm}, true))
+    assert "EGM2008 height (EGM2008 geoid) instead of EGM96 height (EGM96 geoid)" in caplog.text
+
+
+@pytest.mark.parametrize("beside", [0.0, 0.2])
+def test_where_files_overlap_the_last_one_with_a_height_counts_on_every_path(
+    tmp_path: Path, beside: float
+) -> None:
+    first = np.full((40, 40), 1, np.float32)
+    last = np.full((40, 40), 2, np.float32)
+    last[:, 30:] = np.nan
+    place = (ORIGIN[0] + beside, ORIGIN[1])
+    parts = [
+        write_raster(tmp_path / f"{name}.tif", values, origin=place)
+        for name, values in (("first", first), ("last", last))
+    ]
+    grid = read_header(write_raster(tmp_path / "truth.tif", first)).grid
+    band = OnGrid(parts, grid)
+    assert (band.resampling == "none") == (beside == 0)
+    inner = Window(5, 5, 20, 20)
+    np.testing.assert_array_equal(band.read(inner), 2)
+    np.testing.assert_array_equal(band.on(grid.crop(inner)), 2)
+    np.testing.assert_array_equal(band.read(Window(5, 32, 20, 6)), 1)

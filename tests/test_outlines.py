@@ -3,11 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resdepth.grid import Sides
 from resdepth.judge.figures import statistics
 from resdepth.judge.outlines import OutlineProfiles, margin_px
 from resdepth.windows import Window, blocks
 
 GSD = 0.5
+SIDES = Sides(GSD, GSD)
 SIDE = 160
 WHOLE = (slice(0, SIDE), slice(0, SIDE))
 
@@ -43,7 +45,7 @@ NORTH = (slice(40, 60), slice(55, 95))
 
 
 def profiles(inner: tuple[slice, slice] = WHOLE, truth: np.ndarray = TRUTH) -> OutlineProfiles:
-    return OutlineProfiles.of(truth > 105, truth, inner, GSD)
+    return OutlineProfiles.of(truth > 105, truth, inner, SIDES)
 
 
 def test_the_truth_itself_is_nowhere_displaced() -> None:
@@ -113,8 +115,8 @@ def test_edges_do_not_depend_on_heights() -> None:
 
 
 def test_low_walls_of_the_truth_count_for_nothing() -> None:
-    assert OutlineProfiles.of(BUILDING, box(50, 40, 100, 110, height=1.9), WHOLE, GSD).count == 0
-    assert OutlineProfiles.of(BUILDING, box(50, 40, 100, 110, height=2.1), WHOLE, GSD).count > 100
+    assert OutlineProfiles.of(BUILDING, box(50, 40, 100, 110, height=1.9), WHOLE, SIDES).count == 0
+    assert OutlineProfiles.of(BUILDING, box(50, 40, 100, 110, height=2.1), WHOLE, SIDES).count > 100
 
 
 def test_of_several_edges_the_nearest_to_the_true_one_counts() -> None:
@@ -144,19 +146,19 @@ def test_a_surface_has_no_edge_where_it_is_void() -> None:
 
 
 def test_nothing_is_found_without_buildings() -> None:
-    nothing = OutlineProfiles.of(np.zeros_like(BUILDING), TRUTH, WHOLE, GSD)
+    nothing = OutlineProfiles.of(np.zeros_like(BUILDING), TRUTH, WHOLE, SIDES)
     assert nothing.count == 0
     assert nothing.displacements(TRUTH).shape == (0,)
     speck = np.zeros_like(BUILDING)
     speck[80, 80] = True
-    assert OutlineProfiles.of(speck, TRUTH, WHOLE, GSD).count == 0
+    assert OutlineProfiles.of(speck, TRUTH, WHOLE, SIDES).count == 0
 
 
 @pytest.mark.parametrize("side", [23, 64])
 def test_blocks_add_up_to_the_whole(side: int) -> None:
     truth = np.maximum(turned(25), box(12, 8, 30, 150))
     noisy = truth + np.random.default_rng(0).normal(0, 0.5, truth.shape).astype(np.float32)
-    whole, margin = profiles(truth=truth), margin_px(GSD)
+    whole, margin = profiles(truth=truth), margin_px(SIDES)
     count, found = 0, []
     raster = Window(0, 0, SIDE, SIDE)
     for inner in blocks(raster, side):
@@ -165,7 +167,7 @@ def test_blocks_add_up_to_the_whole(side: int) -> None:
             truth[outer.slices] > 105,
             truth[outer.slices],
             inner.relative_to(outer).slices,
-            GSD,
+            SIDES,
             (outer.row, outer.col),
         )
         count += part.count
@@ -178,7 +180,22 @@ def test_blocks_add_up_to_the_whole(side: int) -> None:
 
 @pytest.mark.parametrize("gsd", [0.1, 0.25, 1.0, 3.0])
 def test_any_pixel_size_will_do(gsd: float) -> None:
-    found = OutlineProfiles.of(BUILDING, TRUTH, WHOLE, gsd)
+    found = OutlineProfiles.of(BUILDING, TRUTH, WHOLE, Sides(gsd, gsd))
     larger = found.displacements(box(49.2, 39.2, 100.8, 110.8))
     assert len(larger) == found.count > 80
     assert np.median(larger) == pytest.approx(0.8 * gsd, abs=0.3 * gsd if gsd < 0.25 else 0.01 * gsd)
+
+
+@pytest.mark.parametrize("sides", [Sides(0.5, 0.25), Sides(0.25, 1.0)])
+@given(st.floats(-1, 1), st.floats(-1, 1))
+def test_edges_lie_as_far_off_on_pixels_that_are_not_square(
+    sides: Sides, down_m: float, right_m: float
+) -> None:
+    surface = box(50 + down_m / sides.height, 40 + right_m / sides.width, 100, 110)
+    truth, margin = TRUTH, margin_px(sides)
+    assert margin <= 20
+    west, north = (slice(60, 90), slice(30, 50)), (slice(40, 60), slice(55, 95))
+    at_west = OutlineProfiles.of(BUILDING, truth, west, sides)
+    at_north = OutlineProfiles.of(BUILDING, truth, north, sides)
+    np.testing.assert_allclose(at_west.displacements(surface), -right_m, atol=1e-3)
+    np.testing.assert_allclose(at_north.displacements(surface), -down_m, atol=1e-3)

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pages import grid_of, made_content, made_surfaces, reader, written
-from resdepth.grid import Grid, find_crs
+from resdepth.crs import find_crs
+from resdepth.grid import Grid
 from resdepth.report.packing import HEIGHT_STEP_M, packed_bytes, packed_heights, stretched
 from resdepth.report.page import LARGEST_BYTES, PageContent, Table, within_a_sentence
 from resdepth.report.places import find_places
-from resdepth.report.views import OVERVIEW_PX, pixel_size_m
+from resdepth.report.views import OVERVIEW_PX
 from resdepth.windows import Window
 
 
@@ -277,7 +278,7 @@ def test_a_coarser_grid_covers_the_same_area(height: int, width: int, side: int)
 def test_pixels_are_measured_in_metres_whatever_the_unit() -> None:
     wkt, name = find_crs("EPSG:4326")
     degrees = Grid(10, 10, (1e-5, 0, 8, 0, -1e-5, 60), wkt, name)
-    np.testing.assert_allclose(pixel_size_m(degrees), (0.5566, 1.1132), rtol=1e-3)
+    np.testing.assert_allclose(degrees.sides_m, (1.1141, 0.5580), rtol=1e-3)
     wkt, name = find_crs("EPSG:2263")  # US survey feet
-    np.testing.assert_allclose(pixel_size_m(Grid(2, 2, (2, 0, 0, 0, -2, 0), wkt, name)), 0.6096, rtol=1e-4)
-    assert pixel_size_m(Grid(2, 2, (3, 0, 0, 0, -3, 0))) == (3, 3)
+    np.testing.assert_allclose(Grid(2, 2, (2, 0, 1e6, 0, -2, 2e5), wkt, name).sides_m, 0.6096, rtol=1e-4)
+    assert Grid(2, 2, (3, 0, 0, 0, -3, 0)).sides_m == (3, 3)

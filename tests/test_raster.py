@@ -17,9 +17,10 @@ from rasterio.enums import ColorInterp
 
 from conftest import write_raster
 from resdepth.atomic import atomic_path
+from resdepth.crs import find_crs, metres_per_unit
 from resdepth.errors import ResDepthError
 from resdepth.geotiff import new_geotiff
-from resdepth.grid import Grid, find_crs, metres_per_unit
+from resdepth.grid import Grid
 from resdepth.raster import ArrayBand, FileBand, count_voids, hold, read_header
 from resdepth.resampling import Method, read_resampled
 from resdepth.windows import Window

@@ -577,3 +577,63 @@ def test_a_dsm_in_centimetres_with_a_scale_gives_a_dsm_in_metres(scene: MadeScen
     with rasterio.open(output(scene)) as file:
         assert (file.dtypes[0], file.scales, file.offsets) == ("float32", (1.0,), (0.0,))
         np.testing.assert_array_equal(file.read(1), expected)
+
+
+@pytest.mark.parametrize(
+    ("crs", "unit", "size", "name"),
+    [
+        ("EPSG:32632+6360", None, 1200 / 3937, "US survey foot"),
+        ("EPSG:32632", "ft", 0.3048, "ft"),
+        ("EPSG:32632", "cm", 0.01, "cm"),
+    ],
+)
+def test_heights_in_another_unit_are_refined_as_metres_and_written_in_their_unit(
+    scene: MadeScene, model: Path, crs: str, unit: str | None, size: float, name: str
+) -> None:
+    expected = refine(scene.path("initial.tif"), paths(scene), model)
+    path = write_raster(scene.folder / "initial.tif", (scene.initial / size).astype(np.float32), crs=crs)
+    if unit:
+        with rasterio.open(path, "r+") as file:
+            file.units = (unit,)
+    np.testing.assert_allclose(refine(path, paths(scene), model), expected, atol=2e-3)
+    assert command(scene, model).exit_code == 0
+    with rasterio.open(output(scene)) as file:
+        assert (file.units[0], file.crs) == (name, rasterio.CRS.from_user_input(crs))
+        np.testing.assert_allclose(file.read(1) * size, expected, atol=2e-3)
+    with rasterio.open(scene.folder / "initial_refined_provenance.tif") as file:
+        assert file.units[0] is None
+    judged = evaluate(output(scene), scene.path("truth.tif"))
+    direct = evaluate(expected, scene.truth, gsd=GSD)
+    assert judged.refined["overall"].mae == pytest.approx(direct.refined["overall"].mae, abs=2e-3)
+
+
+def test_a_unit_that_is_no_length_is_refused(scene: MadeScene, model: Path) -> None:
+    with rasterio.open(scene.path("initial.tif"), "r+") as file:
+        file.units = ("dB",)
+    done = command(scene, model)
+    assert done.exit_code == 2
+    assert "the unit of its band is 'dB', which is no known unit of length" in done.stderr
+    assert not output(scene).exists()
+
+
+def test_images_with_units_of_their_own_are_no_heights(scene: MadeScene, model: Path) -> None:
+    expected = refine(scene.path("initial.tif"), paths(scene), model)
+    with rasterio.open(scene.path("ortho1.tif"), "r+") as file:
+        file.units = ("W/m2",)
+    assert command(scene, model, "--report").exit_code == 0
+    np.testing.assert_array_equal(read_raster(output(scene)), expected)
+
+
+def test_feet_on_the_map_leave_the_unit_of_heights_in_doubt(
+    scene: MadeScene, model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, values in (
+        ("initial", scene.initial),
+        ("ortho1", scene.images[0]),
+        ("ortho2", scene.images[1]),
+    ):
+        write_raster(scene.folder / f"{name}.tif", values, crs="EPSG:2263", origin=(1e6, 2e5))
+    assert command(scene, model).exit_code == 0
+    assert "nothing states the unit of its heights" in caplog.text
+    with rasterio.open(output(scene)) as file:
+        assert file.units[0] is None  # never relabelled

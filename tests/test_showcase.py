@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import IMAGES, Event
 
 from conftest import MadeScene, make_model, make_scene
 from resdepth import train
+from resdepth.grid import Sides
 from resdepth.networks import new_network
 from resdepth.patches import ValidationSamples, validation_patches
 from resdepth.report.pictures import patch_picture
@@ -41,7 +42,7 @@ def test_the_same_few_patches_are_shown_as_the_network_refines_them(tmp_path: Pa
         assert patch.refined is not None
         assert patch.initial.shape == patch.refined.shape == patch.truth.shape == (16, 16)
         assert abs(float(patch.initial.mean())) < 1e-3
-        assert patch.gsd_m == 0.5
+        assert patch.sides == (0.5, 0.5)
     again = Showcase(samples).refined_by(network, 2.5, torch.device("cpu"))
     for one, other in zip(shown, again, strict=True):
         np.testing.assert_array_equal(one.initial, other.initial)
@@ -59,7 +60,7 @@ def test_pictures_become_rare() -> None:
 
 def test_a_picture_shows_five_surfaces_side_by_side() -> None:
     truth = np.zeros((8, 8), np.float32)
-    picture = patch_picture(truth - 4, truth + 4, truth, 0.5)
+    picture = patch_picture(truth - 4, truth + 4, truth, Sides(0.5, 0.5))
     assert picture.shape == (8, 5 * 8 + 4 * 4, 3)
     before, after = picture[4, 3 * 12 + 4], picture[4, 4 * 12 + 4]
     assert before[2] > before[0] + 50, "below the truth: blue"

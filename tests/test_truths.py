@@ -519,7 +519,7 @@ def test_a_city_model_without_crs_takes_the_one_in_the_options(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("head", "told"),
     [
-        ({"type": "CityJSONFeature"}, "its type is 'CityJSONFeature'; .* join the features"),
+        ({"type": "CityJSONFeature"}, "CityJSONSeq file, .* join them into one"),
         ({"type": "FeatureCollection"}, "its type is 'FeatureCollection'"),
         ({"version": "0.9"}, "its version is '0.9'; known are 1.0, 1.1, 2.0"),
         ({"version": None}, "its version is None"),

@@ -12,8 +12,9 @@ import rasterio
 import shapely
 
 from resdepth import vectors
+from resdepth.crs import find_crs
 from resdepth.errors import ResDepthError
-from resdepth.grid import Grid, find_crs
+from resdepth.grid import Grid
 from resdepth.vectors import bounds_on, is_vector, open_vector_mask
 from resdepth.windows import Window, blocks
 

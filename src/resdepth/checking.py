@@ -12,6 +12,7 @@ from resdepth.errors import InputProblems, Problem, doubtful, has_errors, restin
 from resdepth.inputs import inputs_for_training
 from resdepth.inspections import (
     checkpoint_problems,
+    degree_problems,
     device_problems,
     folder_problems,
     read_lists,
@@ -194,6 +195,7 @@ def _check_train_area(
     problems += found
     if scene is None:
         return None, problems
+    problems += degree_problems(scene, f"{key}.raster_in")
     train, val = _training_regions(config, dataset, scene)
     n_samples = dataset.n_training_samples or config.training_settings.n_training_samples
     tile = config.training_settings.tile_size
@@ -280,6 +282,7 @@ def _check_test_area(
         problems += folder_problems(results / files.name, f"{key}.name")
     if scene is None:
         return None, problems
+    problems += degree_problems(scene, f"{key}.raster_in")
     regions = _used_regions(scene, dataset)
     found = tile_problems(regions, config.general.tile_size, f"{key}.raster_in", "general.tile_size")
     problems += resting_on([*split_keys(key), f"{path}: general.tile_size"], found)

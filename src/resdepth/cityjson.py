@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ DEPTHS = {"MultiSurface": 1, "CompositeSurface": 1, "Solid": 2, "MultiSolid": 3,
 MAX_FAMILY_DEPTH = 32
 BUILDINGS = ("Building", "BuildingPart", "BuildingInstallation", "BuildingUnit", "OtherConstruction")
 GROUND_SURFACE = "GroundSurface"
+SEQUENCE = (
+    "is a CityJSONSeq file, with its features line by line; join them into one CityJSON file (cjseq collect)"
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class CityModel:
 
     Attributes:
         crs: the reference system as the file names it ("urn:ogc:def:crs:EPSG::7415"), or empty.
-        vertices: (V, 3) float64, map coordinates and metres.
+        vertices: (V, 3) float64, map coordinates and heights, in the units of the reference system.
         surfaces: of each object those of its most detailed geometry.
     """
 
@@ -53,9 +57,13 @@ class CityModel:
 
     @property
     def crs_code(self) -> str:
-        """EPSG:7415 of a URN (urn:ogc:def:crs:EPSG::7415) or URL (.../def/crs/EPSG/0/7415); "" if unknown."""
-        found = re.search(r"EPSG(?:[:/]+[\d.]*)?[:/](\d+)$", self.crs.strip(), re.IGNORECASE)
-        return f"EPSG:{found.group(1)}" if found else self.crs
+        """EPSG:7415 of a URN (urn:ogc:def:crs:EPSG::7415) or URL (.../def/crs/EPSG/0/7415); "" if unknown.
+
+        Of several parts it is EPSG:32632+5773, whether a compound URN names them
+        (urn:ogc:def:crs,crs:EPSG::32632,crs:EPSG::5773), a URL (.../def/crs-compound?1=...&2=...), or a code.
+        """
+        codes = re.findall(r"EPSG(?:[:/]+[\d.]*)?[:/](\d+)(?:\+(\d+))?", unquote(self.crs), re.IGNORECASE)
+        return "EPSG:" + "+".join(code for pair in codes for code in pair if code) if codes else self.crs
 
     def footprints(self) -> list[CitySurface]:
         """What the buildings cover: where one tells its ground surfaces, these, else all its surfaces."""
@@ -84,19 +92,32 @@ def read_city_model(path: Path) -> CityModel:
 
 
 def _load(path: Path) -> Any:
+    text = ""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        return json.loads(text)
     except UnicodeDecodeError as error:
         raise ResDepthError(f"{path}: is not UTF-8 text ({error}); a CityJSON file is") from error
     except (ValueError, RecursionError) as error:
+        if is_sequence(text):
+            raise ResDepthError(f"{path}: {SEQUENCE}") from error
         raise ResDepthError(f"{path}: is not valid JSON ({error}); is the file complete?") from error
+
+
+def is_sequence(text: str) -> bool:
+    """Whether a text holds CityJSON objects line by line (CityJSONSeq)."""
+    lines = text.lstrip().split("\n", 2)
+    return len(lines) > 1 and all(
+        line.startswith("{") and ('"CityJSON"' in line or '"CityJSONFeature"' in line) for line in lines[:2]
+    )
 
 
 def _check_head(path: Path, file: Any) -> None:
     kind = file.get("type") if isinstance(file, dict) else type(file).__name__
     if kind != "CityJSON":
-        hint = "; join the features into one file (cjseq collect)" if kind == "CityJSONFeature" else ""
-        raise ResDepthError(f"{path}: its type is {kind!r}; a city model has the type 'CityJSON'{hint}")
+        if kind == "CityJSONFeature":
+            raise ResDepthError(f"{path}: {SEQUENCE}")
+        raise ResDepthError(f"{path}: its type is {kind!r}; a city model has the type 'CityJSON'")
     version = file.get("version")
     if not (isinstance(version, str) and version.startswith(VERSIONS)):
         raise ResDepthError(

@@ -264,7 +264,9 @@ def _page(found: _OwnData, result: PairResult, folder: Path) -> PageContent:
         grid=read_header(found.initial).grid,
         surfaces={name: reading(path, "average") for name, path in surfaces.items()},
         reference="Initial DSM" if found.truth is None else "Truth",
-        images={f"Ortho-image {paths[view].name}": reading(paths[view], "average") for view in first},
+        images={
+            f"Ortho-image {paths[view].name}": reading(paths[view], "average", "stored") for view in first
+        },
         tables=[] if judgement is None else tables_of(judgement),
         judgement=judgement,
         facts=facts,

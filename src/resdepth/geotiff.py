@@ -16,6 +16,7 @@ from resdepth.atomic import atomic_path
 from resdepth.errors import ResDepthError
 from resdepth.grid import Grid
 from resdepth.paths import is_there
+from resdepth.units import METRE, Unit
 
 NODATA = -9999.0
 SMALLEST_OVERVIEW_PX = 256
@@ -25,11 +26,12 @@ SIDECARS = (".aux.xml", ".ovr", ".msk")
 class GeoTiffWriter:
     """An open GeoTIFF that is being filled; see `new_geotiff`."""
 
-    def __init__(self, dataset: Any, dtype: str) -> None:
-        self._dataset, self._dtype = dataset, np.dtype(dtype)
+    def __init__(self, dataset: Any, dtype: str, unit: Unit = METRE) -> None:
+        self._dataset, self._dtype, self._unit = dataset, np.dtype(dtype), unit
 
     def write(self, row: int, values: NDArray[Any], *, col: int = 0) -> None:
         """Write full rows from `row` on, in a tiled file a part of them from `col` on; NaN becomes nodata."""
+        values = self._unit.of_metres(values)
         stored = np.where(np.isnan(values), NODATA, values) if self._dtype.kind == "f" else values
         height, width = values.shape
         window = RasterioWindow(col, row, width, height)
@@ -45,6 +47,7 @@ def new_geotiff(
     tile: int | None = None,
     overviews: bool = False,
     compression: Literal["lzw", "zstd"] = "lzw",
+    unit: Unit | None = None,
 ) -> Iterator[GeoTiffWriter]:
     """Write a one-band GeoTIFF (nodata -9999); it appears under its name only once it is complete.
 
@@ -55,6 +58,7 @@ def new_geotiff(
         tile: side of the file's tiles in pixels, a multiple of 16; None: it is stored row by row.
         overviews: add averaged ones, so that large rasters open at once.
         compression: lzw as the published code has it; zstd is several times as fast.
+        unit: the file has its values, which come in metres, in this unit and states it; None: it states none.
 
     Raises:
         ResDepthError: if it cannot be written (disk full, no permission).
@@ -80,7 +84,9 @@ def new_geotiff(
                 BIGTIFF="IF_SAFER",
                 **layout,
             ) as dataset:
-                yield GeoTiffWriter(dataset, dtype)
+                if unit is not None and unit.name:
+                    dataset.units = (unit.name,)
+                yield GeoTiffWriter(dataset, dtype, unit or METRE)
             if overviews:
                 _add_overviews(temporary, grid)
             remove_sidecars(path)

@@ -1,19 +1,19 @@
-"""Where pixels lie: grids and coordinate reference systems."""
+"""Where pixels lie: grids, on the map and on the ground."""
 
-import json
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
-from rasterio.crs import CRS
-from rasterio.errors import CRSError
+from numpy.typing import NDArray
 
+from resdepth.crs import ground_scale, horizontal_part, metres_per_unit, same_horizontally, vertical_part
 from resdepth.errors import ResDepthError
 from resdepth.windows import Window
 
 # Two grids are the same if their corners agree within this share of a pixel.
 CORNER_TOLERANCE_PX = 0.01
-ANGLES = ("degree", "radian", "grad")  # units that a local CRS may have, as GDAL names them
-METRES_PER_DEGREE = 111_195.0  # on a sphere as large as the Earth
+# Pixels are square, and their corners right angles, within this share.
+SQUARE = 0.01
 # Rounds an origin between two pixels of the map's lattice: an irrational share, which no grid in use
 # has, or rounding errors would decide.
 _BETWEEN_PX = 0.41421356237
@@ -21,6 +21,32 @@ _BETWEEN_PX = 0.41421356237
 
 Bounds = tuple[float, float, float, float]
 """A rectangle of the map: xmin, ymin, xmax, ymax."""
+
+
+class Sides(NamedTuple):
+    """Sides of a pixel on the ground, metres.
+
+    Attributes:
+        height: from a row to the next.
+        width: from a column to the next.
+    """
+
+    height: float
+    width: float
+
+    @property
+    def mean(self) -> float:
+        """Side of a square of the same area."""
+        return float(np.sqrt(self.height * self.width))
+
+    @property
+    def are_equal(self) -> bool:
+        """Whether the pixel is square."""
+        return abs(self.height / self.width - 1) < SQUARE
+
+    def __str__(self) -> str:
+        """Height and width as people write them, "0.5" or "0.5 x 0.25"."""
+        return f"{self.mean:.4g}" if self.are_equal else f"{self.height:.4g} x {self.width:.4g}"
 
 
 @dataclass(frozen=True)
@@ -47,25 +73,80 @@ class Grid:
 
     @property
     def pixel_area(self) -> float:
-        """Area of a pixel in squared map units (m2 in projected systems)."""
+        """Area of a pixel in squared map units."""
         a, b, _, d, e, _ = self.transform
         return abs(a * e - b * d)
 
     @property
     def gsd(self) -> float:
-        """Side of a pixel in map units."""
+        """Side in map units of a square as large as a pixel."""
         return float(np.sqrt(self.pixel_area))
 
     @property
+    def _ground(self) -> NDArray[np.float64]:
+        """(2, 2) metres on the ground, east and north, for each unit of the map; as in the grid's middle."""
+        if not self.crs:
+            return np.eye(2)
+        return np.array(ground_scale(self.crs, *self.map_position(self.height / 2, self.width / 2)))
+
+    @property
+    def sides_m(self) -> Sides:
+        """Sides of a pixel on the ground, as in the grid's middle. An unknown unit is a metre."""
+        a, b, _, d, e, _ = self.transform
+        (east, north), (east_down, north_down) = (self._ground @ one for one in ((a, d), (b, e)))
+        return Sides(float(np.hypot(east_down, north_down)), float(np.hypot(east, north)))
+
+    @property
+    def is_slanted(self) -> bool:
+        """Whether rows and columns do not meet at right angles on the ground."""
+        a, b, _, d, e, _ = self.transform
+        along, down = (self._ground @ one for one in ((a, d), (b, e)))
+        return bool(abs(along @ down) > SQUARE * np.hypot(*along) * np.hypot(*down))
+
+    @property
+    def pixel_area_m2(self) -> float:
+        """Area of a pixel on the ground, as in the grid's middle."""
+        return self.pixel_area * float(np.linalg.det(self._ground))
+
+    @property
     def gsd_m(self) -> float:
-        """Side of a pixel in metres; about, where coordinates are angles. An unknown unit is a metre."""
+        """Side on the ground of a square as large as a pixel, metres."""
+        return float(np.sqrt(self.pixel_area_m2))
+
+    def metres_of(self, x: float, y: float) -> tuple[float, float]:
+        """A distance on the map as metres on the ground, along the map's axes."""
+        east, north = self._ground @ (x, y)
+        return float(east), float(north)
+
+    def map_units_of(self, east_m: float, north_m: float) -> tuple[float, float]:
+        """The inverse of `metres_of`."""
+        x, y = np.linalg.solve(self._ground, (east_m, north_m))
+        return float(x), float(y)
+
+    @property
+    def is_in_degrees(self) -> bool:
+        """Whether its map units are angles."""
+        return bool(self.crs) and metres_per_unit(self.crs) is None
+
+    @property
+    def stretched(self) -> str:
+        """In words, how far map units are from metres on the ground where that surprises; "" elsewhere."""
         unit = metres_per_unit(self.crs) if self.crs else 1.0
-        if unit is not None:
-            return self.gsd * unit
-        _, south, _, north = self.bounds
-        return float(
-            self.gsd * METRES_PER_DEGREE * np.sqrt(max(np.cos(np.radians((south + north) / 2)), 0.01))
+        if unit is not None and np.allclose(self._ground, unit * np.eye(2), rtol=1e-9):
+            return ""
+        sides = self.sides_m
+        return (
+            f"its CRS {self.crs_name} {'is in degrees' if unit is None else 'stretches lengths'}: pixels are "
+            f"taken as {sides.height:.4g} x {sides.width:.4g} m (height x width), their size on the ground "
+            "in the middle of the raster"
         )
+
+    @property
+    def flat(self) -> "Grid":
+        """The same for values that are no heights: without the vertical part of the CRS."""
+        if not self.crs or vertical_part(self.crs) is None:
+            return self
+        return replace(self, crs=horizontal_part(self.crs))
 
     def map_position(self, row: float, col: float) -> tuple[float, float]:
         """Map coordinates (x, y) of a pixel corner."""
@@ -162,7 +243,7 @@ class Grid:
 
     def may_share_crs(self, other: "Grid") -> bool:
         """Whether both CRSs place pixels alike; an unknown one might."""
-        return _same_horizontally(self.crs, other.crs)
+        return same_horizontally(self.crs, other.crs)
 
     def differences(self, other: "Grid") -> list[str]:
         """In words, what keeps the two grids from being pixel-aligned; empty if they are the same."""
@@ -171,7 +252,7 @@ class Grid:
             found.append(
                 f"size {other.height} x {other.width} instead of {self.height} x {self.width} pixels"
             )
-        if not _same_horizontally(self.crs, other.crs):
+        if not same_horizontally(self.crs, other.crs):
             found.append(f"CRS {other.crs_name} instead of {self.crs_name}")
         if self._corner_shift_px(other) > CORNER_TOLERANCE_PX:
             ours, theirs = self.transform, other.transform
@@ -179,83 +260,13 @@ class Grid:
         return found
 
     def _corner_shift_px(self, other: "Grid") -> float:
+        a, b, _, d, e, _ = self.transform
         corners = [(0, 0), (0, self.width), (self.height, 0), (self.height, self.width)]
-        shifts = [
-            np.hypot(*np.subtract(self.map_position(*corner), other.map_position(*corner)))
-            for corner in corners
-        ]
-        return float(max(shifts)) / max(self.gsd, 1e-30)
-
-
-def _same_horizontally(first: str, second: str) -> bool:
-    """Whether two CRSs place pixels alike, whatever their names and their heights; unknown ones might."""
-    if not first or not second or first == second:
-        return True
-    one, other = (_horizontal(CRS.from_wkt(wkt)) for wkt in (first, second))
-    return bool(one == other) or (one.to_epsg() is not None and one.to_epsg() == other.to_epsg())
-
-
-def _horizontal(crs: CRS) -> CRS:
-    """A CRS without its vertical part: a DSM may have one, and its ortho-images none."""
-    described = crs.to_dict(projjson=True)
-    if described.get("type") != "CompoundCRS":
-        return crs
-    return CRS.from_string(json.dumps(described["components"][0]))
-
-
-def find_crs(text: str) -> tuple[str, str]:
-    """WKT and short name of the horizontal part of a CRS given as "EPSG:7415", as WKT or as a URN.
-
-    Raises:
-        ResDepthError: if there is no such CRS, or it is no map's.
-    """
-    try:
-        crs = _horizontal(CRS.from_user_input(text))
-        refuse_geocentric(crs)
-        return crs.to_wkt(), short_name(crs)
-    except CRSError as error:
-        raise ResDepthError(f"{text[:80]!r} is no coordinate system that GDAL knows ({error})") from error
-
-
-def refuse_geocentric(crs: CRS) -> None:
-    """Refuse a CRS that counts from the centre of the Earth: no height lies above its X and Y.
-
-    Raises:
-        ResDepthError: if it is one, saying what to do.
-    """
-    if crs.is_geographic or crs.is_projected:
-        return  # the way of nearly all, without asking PROJ
-    described = crs.to_dict(projjson=True)
-    if described.get("type") == "GeodeticCRS":
-        raise ResDepthError(
-            f"its CRS {described['name']} is geocentric (counted from the centre of the Earth), which is no "
-            "map: reproject the file to a projected CRS in metres (gdalwarp -t_srs EPSG:32632), or correct "
-            "the CRS if it was named by mistake (gdal_edit.py -a_srs)"
-        )
-
-
-def metres_per_unit(crs: str) -> float | None:
-    """Length in metres of the horizontal unit of a CRS given as WKT; None where the unit is an angle.
-
-    A local CRS (of a building site, say) may tell no unit; then it is a metre.
-    """
-    known = _horizontal(CRS.from_wkt(crs))
-    if known.is_geographic:
-        return None
-    if known.is_projected:
-        return float(known.linear_units_factor[1])
-    # rasterio gives linear_units_factor of projected CRSs alone.
-    try:
-        unit, factor = known.units_factor
-    except CRSError:
-        return 1.0
-    return None if unit.lower() in ANGLES else float(factor) or 1.0
-
-
-def short_name(crs: CRS) -> str:
-    """What people call it: "EPSG:32632"."""
-    epsg = crs.to_epsg()
-    return f"EPSG:{epsg}" if epsg else str(crs.to_string())
+        shifts = []
+        for corner in corners:
+            x, y = np.subtract(self.map_position(*corner), other.map_position(*corner))
+            shifts.append(np.hypot(e * x - b * y, a * y - d * x))
+        return float(max(shifts)) / max(self.pixel_area, 1e-60)
 
 
 def _placement(transform: tuple[float, ...]) -> str:

@@ -71,6 +71,17 @@ def tile_problems(regions: tuple[Window, ...], tile: int, key: str, tile_key: st
     ]
 
 
+def degree_problems(scene: Scene, key: str) -> list[Problem]:
+    """A grid in degrees: no network knows what its pixels are in metres."""
+    if not scene.grid.is_in_degrees:
+        return []
+    text = (
+        f"{scene.dsm_path}: its CRS {scene.grid.crs_name} is in degrees; bring all rasters to a projected "
+        "CRS in metres, for example UTM zone 32N (gdalwarp -t_srs EPSG:32632)"
+    )
+    return [Problem(key, text)]
+
+
 def void_problems(scene: Scene, regions: tuple[Window, ...], key: str) -> list[Problem]:
     """Voids of the initial DSM in the regions; the only look at pixels, a strip at a time."""
     if not isinstance(scene.dsm, FileBand) or not scene.dsm.header.may_have_voids:

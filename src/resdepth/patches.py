@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from resdepth.grid import Sides
 from resdepth.inputs import Inputs
 from resdepth.normalization import Array, Normalization, normalize_patch
 from resdepth.prefetch import in_order
@@ -226,9 +227,9 @@ class ValidationSamples(_Patches):
         dsm = part.scene.dsm.read(Window(int(row), int(col), self._tile, self._tile))
         return (dsm - np.float64(self._read(part, patch, view_set).centre)).astype(np.float32)
 
-    def gsd(self, index: int) -> float:
-        """The side of a pixel of sample `index`, metres."""
-        return self._locate(index)[0].scene.grid.gsd
+    def sides(self, index: int) -> Sides:
+        """Sides of a pixel of sample `index`."""
+        return self._locate(index)[0].scene.grid.sides_m
 
 
 class Batch(NamedTuple):

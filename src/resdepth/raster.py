@@ -19,15 +19,17 @@ from rasterio.env import get_gdal_config, set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
+from resdepth.crs import metres_per_unit, refuse_unmapped, short_name, vertical_part
 from resdepth.errors import ResDepthError
-from resdepth.grid import Grid, refuse_geocentric, short_name
+from resdepth.grid import Grid
 from resdepth.paths import why_special
+from resdepth.units import METRE, Unit, height_unit
 from resdepth.windows import Window
 
 Array = NDArray[np.float32]
 Numbers = Literal["scaled", "stored"]
-"""What is read of a band that has a scale and an offset: heights are meant scaled. Grey values are taken as
-stored, because models know those of their training; masks too, where 1 means set."""
+"""What is read of a band: "scaled" are heights, in metres, whatever the band's unit, scale and offset. Grey
+values are taken as stored, because models know those of their training; masks too, where 1 means set."""
 
 Scaling = tuple[float, float]
 """Scale and offset: value = scale * stored number + offset."""
@@ -60,6 +62,7 @@ class Header:
         has_mask: whether a mask or an alpha band tells voids.
         has_alpha: whether there is an alpha band; 0 in it is a void of the first band.
         scaling: of the first band.
+        band_unit: the unit that the first band names; "" if it names none.
     """
 
     path: Path
@@ -70,6 +73,38 @@ class Header:
     has_mask: bool
     has_alpha: bool = False
     scaling: Scaling = UNSCALED
+    band_unit: str = ""
+
+    @property
+    def unit(self) -> Unit | None:
+        """The unit of its values, if they are heights; None if neither band nor CRS names one.
+
+        Raises:
+            ResDepthError: if it is no known length, or band and CRS contradict each other.
+        """
+        return height_unit(self.path, self.band_unit, vertical_part(self.grid.crs))
+
+    @property
+    def doubt_about_unit(self) -> str:
+        """In words, why its heights may not be metres though nothing states so; "" without doubt."""
+        unit = metres_per_unit(self.grid.crs) if self.grid.crs else 1.0
+        if unit in (None, 1.0) or self.unit is not None:
+            return ""
+        return (
+            f"{self.path}: its CRS {self.grid.crs_name} is in units of {unit:.6g} m, and nothing states the "
+            "unit of its heights: they are taken as metres; if they are feet, name the unit "
+            "(gdal_edit.py -units 'US survey foot')"
+        )
+
+    def other_zero(self, other: "Header") -> str:
+        """In words, that both count heights from different zeros, if their CRSs state so; else ""."""
+        ours, theirs = vertical_part(self.grid.crs), vertical_part(other.grid.crs)
+        if ours is None or theirs is None or ours.same_zero(theirs):
+            return ""
+        return (
+            f"{self.path}: its heights count from another zero than those of {other.path}: {ours} instead of "
+            f"{theirs}; transform one of them (gdalwarp -s_srs and -t_srs with compound CRSs)"
+        )
 
     @property
     def may_have_voids(self) -> bool:
@@ -138,13 +173,14 @@ def read_header(path: Path) -> Header:
             has_mask=has_alpha or _has_own_mask(dataset),
             has_alpha=has_alpha,
             scaling=(dataset.scales[0], dataset.offsets[0]),
+            band_unit=dataset.units[0] or "",
         )
 
 
 def _refuse_unmapped(path: Path, crs: CRS | None) -> None:
     try:
         if crs:
-            refuse_geocentric(crs)
+            refuse_unmapped(crs)
     except ResDepthError as error:
         raise ResDepthError(f"{path}: {error}") from error
 
@@ -201,14 +237,19 @@ class FileBand:
         path: the file.
         numbers: "scaled" for heights, "stored" for grey values and masks.
 
+    Attributes:
+        header: of the file.
+        unit: in which the file has its heights; they are read in metres.
+
     Raises:
-        ResDepthError: if it is no raster that can be used, or its scale makes no heights.
+        ResDepthError: if it is no raster that can be used, or its scale or its unit makes no heights.
     """
 
     def __init__(self, path: Path, numbers: Numbers = "scaled") -> None:
         self.header, self.numbers = read_header(path), numbers
         self.grid = self.header.grid
-        self.scaling = scaling_for(path, numbers, self.header.scaling)
+        self.unit = (self.header.unit if numbers == "scaled" else None) or METRE
+        self.scaling = scaling_for(path, numbers, self.header.scaling, self.unit)
         self._handles = threading.local()
 
     def read(self, window: Window) -> Array:
@@ -231,8 +272,8 @@ class FileBand:
         return values, valid
 
 
-def scaling_for(path: Path, numbers: Numbers, told: Scaling) -> Scaling:
-    """The scaling to be applied.
+def scaling_for(path: Path, numbers: Numbers, told: Scaling, unit: Unit) -> Scaling:
+    """The scaling to be applied, which makes metres of heights.
 
     Raises:
         ResDepthError: if heights are meant, and it makes none.
@@ -245,7 +286,7 @@ def scaling_for(path: Path, numbers: Numbers, told: Scaling) -> Scaling:
             f"{path}: its scale {scale:g} and offset {offset:g} make no heights of the stored numbers; "
             "correct them (gdal_edit.py -scale 1 -offset 0, if the numbers are metres)"
         )
-    return told
+    return told if unit.is_metre else (scale * unit.metres, offset * unit.metres)
 
 
 class ArrayBand:

@@ -69,7 +69,7 @@ class RunRecorder:
     def patches(self, shown: Sequence[Patch], step: int) -> None:
         """Pictures of patches: initial, refined, truth; and the errors before and after."""
         pictures = {
-            f"val/patch_{number}": patch_picture(patch.initial, patch.refined, patch.truth, patch.gsd_m)
+            f"val/patch_{number}": patch_picture(patch.initial, patch.refined, patch.truth, patch.sides)
             for number, patch in enumerate(shown, 1)
         }
 

@@ -13,11 +13,13 @@ from rasterio.errors import RasterioError
 from rasterio.warp import reproject
 from rasterio.windows import Window as RasterioWindow
 
+from resdepth.crs import vertical_part
 from resdepth.errors import ResDepthError
 from resdepth.grid import Grid
 from resdepth.raster import (
     Array,
     Numbers,
+    Scaling,
     open_dataset,
     read_valid,
     scaled,
@@ -25,6 +27,7 @@ from resdepth.raster import (
     unreferenced_allowed,
     void_to_nan,
 )
+from resdepth.units import METRE, height_unit
 from resdepth.windows import Window
 
 Method = Literal["nearest", "bilinear", "average"]
@@ -43,17 +46,17 @@ def read_resampled(path: Path, grid: Grid, method: Method, numbers: Numbers = "s
         path: the file.
         grid: wished.
         method: how pixels become others.
-        numbers: "scaled" for heights, "stored" for grey values and masks.
+        numbers: "scaled" for heights (in metres), "stored" for grey values and masks.
 
     Returns:
         (grid.height, grid.width) float32, NaN = void or outside the file.
 
     Raises:
-        ResDepthError: if the pixels cannot be read, or their scale makes no heights.
+        ResDepthError: if the pixels cannot be read, or their scale or unit makes no heights.
     """
     stored = np.full((grid.height, grid.width), np.nan, np.float32)
     with open_dataset(path) as dataset:
-        scaling = scaling_for(path, numbers, (dataset.scales[0], dataset.offsets[0]))
+        scaling = _scaling(path, dataset, numbers)
         try:
             for part, window in _parts(dataset, grid, grid.whole):
                 stored[part.slices] = _warped(dataset, window, grid.crop(part), method)
@@ -78,6 +81,12 @@ def _parts(dataset: Any, grid: Grid, part: Window) -> Iterator[tuple[Window, Win
         halves = left, Window(row, left.col_stop, height, width - left.width)
     for half in halves:
         yield from _parts(dataset, grid, half)
+
+
+def _scaling(path: Path, dataset: Any, numbers: Numbers) -> Scaling:
+    vertical = vertical_part(dataset.crs.to_wkt()) if dataset.crs and numbers == "scaled" else None
+    unit = height_unit(path, dataset.units[0] or "", vertical) if numbers == "scaled" else None
+    return scaling_for(path, numbers, (dataset.scales[0], dataset.offsets[0]), unit or METRE)
 
 
 def _window_below(dataset: Any, grid: Grid) -> Window:

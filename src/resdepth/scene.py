@@ -12,6 +12,7 @@ from resdepth.errors import InputProblems, Problem, ResDepthError, has_errors
 from resdepth.grid import Grid
 from resdepth.paths import NO_SUCH_FILE, is_there
 from resdepth.raster import Array, ArrayBand, Band, FileBand, Header, Numbers, hold
+from resdepth.units import METRE, Unit
 from resdepth.windows import Window
 
 logger = logging.getLogger(__name__)
@@ -121,6 +122,13 @@ class Scene:
             masks={mask: band(values, f"masks[{mask!r}]") for mask, values in (masks or {}).items()},
         )
 
+    @property
+    def unit(self) -> Unit:
+        """The unit of the initial DSM's file, in which results are written; named "" where in doubt."""
+        if not isinstance(self.dsm, FileBand):
+            return METRE
+        return Unit("", 1.0) if self.dsm.header.doubt_about_unit else self.dsm.unit
+
     def read_views(self, view_set: ViewSet, window: Window) -> Array:
         """(V, height, width) float32 grey values, NaN = void; V is 0 for an empty view set."""
         shape = (len(view_set), *window.shape)
@@ -164,8 +172,11 @@ def open_scene(files: SceneFiles) -> tuple[Scene | None, list[Problem]]:
     }
     if dsm is None:
         return None, problems
+    problems += _map_problems(files.dsm[0], dsm)
     if files.truth:
         problems += _misalignments(files.truth[0], truth, dsm)
+        if truth is not None and (other := truth.header.other_zero(dsm.header)):
+            problems.append(Problem(files.truth[0], other, "warning"))
     for name, band in masks.items():
         problems += _misalignments(files.masks[name][0], band, dsm)
     for band in views.values():
@@ -195,9 +206,25 @@ def _open_band(key: str, path: Path, problems: list[Problem], numbers: Numbers =
     except ResDepthError as error:
         problems.append(Problem(key, str(error)))
         return None
+    if numbers == "scaled" and band.header.doubt_about_unit:
+        problems.append(Problem(key, band.header.doubt_about_unit, "warning"))
     if band.header.bands > 1:
         problems.append(Problem(key, _bands_left_out(band.header), "warning"))
     return band
+
+
+def _map_problems(key: str, dsm: FileBand) -> list[Problem]:
+    """Warnings of pixels that mislead a network; whoever trains or refines refuses degrees."""
+    grid = dsm.grid
+    if grid.is_in_degrees:
+        return []
+    if grid.stretched:
+        found = f"{grid.stretched}; a projected CRS in metres is expected (gdalwarp -t_srs)"
+    elif not grid.sides_m.are_equal or grid.is_slanted:
+        found = f"its pixels are not square ({grid.sides_m} m); resample it (gdalwarp -tr)"
+    else:
+        return []
+    return [Problem(key, f"{dsm.header.path}: {found}", "warning")]
 
 
 def _bands_left_out(header: Header) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from resdepth.grid import Sides
 from resdepth.normalization import Array
 from resdepth.patches import ValidationSamples
 
@@ -24,12 +25,12 @@ class Patch:
         initial: NaN = void.
         truth: NaN = unknown.
         refined: what the network makes of it; None before it was asked.
-        gsd_m: side of a pixel.
+        sides: of a pixel.
     """
 
     initial: Array
     truth: Array
-    gsd_m: float
+    sides: Sides
     refined: Array | None = None
 
 
@@ -43,7 +44,7 @@ class Showcase:
         chosen = [good[place] for place in _spread(len(good), SHOWN)]
         self._channels = [read[index].channels for index in chosen]
         self._patches = [
-            Patch(samples.initial(index), read[index].truth, samples.gsd(index)) for index in chosen
+            Patch(samples.initial(index), read[index].truth, samples.sides(index)) for index in chosen
         ]
 
     @staticmethod
@@ -59,7 +60,7 @@ class Showcase:
         try:
             return [
                 Patch(
-                    patch.initial, patch.truth, patch.gsd_m, _heights(network, channels, height_sigma, device)
+                    patch.initial, patch.truth, patch.sides, _heights(network, channels, height_sigma, device)
                 )
                 for patch, channels in zip(self._patches, self._channels, strict=True)
             ]

@@ -6,7 +6,7 @@ from statistics import median
 import numpy as np
 
 from resdepth.checkpoint import Model
-from resdepth.grid import metres_per_unit
+from resdepth.crs import metres_per_unit
 from resdepth.raster import Array
 from resdepth.scene import Scene
 from resdepth.windows import Window
@@ -34,7 +34,7 @@ def misfits(model: Model, scene: Scene) -> list[str]:
     found = []
     # Arrays tell no pixel size.
     metres, trained = metres_per_unit(scene.grid.crs) if scene.grid.crs else 1.0, trained_gsd(model)
-    gsd = scene.grid.gsd * (metres or 0.0)
+    gsd = scene.grid.gsd_m
     if metres is None:
         found.append(f"{scene.grid.crs_name} counts in degrees: bring the rasters to a grid in metres first")
     elif trained and scene.dsm_path is not None and abs(gsd / trained - 1) > GSD_TOLERANCE:

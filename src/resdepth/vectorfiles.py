@@ -13,7 +13,7 @@ from resdepth.errors import ResDepthError
 from resdepth.grid import Bounds
 from resdepth.paths import why_special
 
-SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".fgb", ".gml")
+SUFFIXES = (".gpkg", ".geojson", ".json", ".jsonl", ".shp", ".fgb", ".gml")
 LAYER_MARK = "|layername="
 # GDAL's names of formats that find the polygons of a rectangle without reading all others.
 SEARCHABLE = ("GPKG", "FlatGeobuf", "ESRI Shapefile", "OpenFileGDB")
@@ -71,7 +71,7 @@ def open_vector_file(path: Path) -> VectorFile:
 
 
 def _is_city_model(file: Path) -> bool:
-    if file.suffix.lower() != ".json":
+    if file.suffix.lower() not in (".json", ".jsonl"):
         return False
     try:
         with file.open("rb") as opened:

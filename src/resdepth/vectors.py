@@ -15,8 +15,9 @@ from rasterio.errors import RasterioError
 from rasterio.features import rasterize
 from rasterio.warp import transform, transform_bounds
 
+from resdepth.crs import find_crs
 from resdepth.errors import ResDepthError
-from resdepth.grid import Bounds, Grid, find_crs
+from resdepth.grid import Bounds, Grid
 from resdepth.raster import Array, unreferenced_allowed
 from resdepth.vectorfiles import SUFFIXES, Shapes, VectorFile, extent, open_vector_file, split_layer
 from resdepth.windows import Window

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from resdepth.grid import Sides
 from resdepth.judge.judgement import OVERALL
 
 Array = NDArray[np.float32]
@@ -14,13 +15,30 @@ Mask = NDArray[np.bool_]
 MaskPixels = tuple[Mask, Mask]
 """Where a mask is set, and where it is known."""
 
-BUILDING_DILATION_PX = 2
+DILATION_PX = 2
 EDGE_M = 2.0
 SLOPES_DEG = (0, 5, 15, 30, 60, 90)
 ABOVE_GROUND_M = (-np.inf, 0.5, 3, 6, 12, 25, np.inf)
 
 
-def object_classes(shape: tuple[int, int], masks: Mapping[str, MaskPixels]) -> dict[str, Mask]:
+def dilation_px(sides: Sides) -> tuple[int, int]:
+    """How many rows and columns buildings grow by: 2 and 2, or as far where pixels are not square."""
+    if sides.are_equal:
+        return DILATION_PX, DILATION_PX
+    reach = DILATION_PX * sides.mean
+    return round(reach / sides.height), round(reach / sides.width)
+
+
+def edge_px(sides: Sides) -> tuple[int, int]:
+    """How many rows and columns the band of EDGE_M to both sides of outlines reaches."""
+    return max(1, round(EDGE_M / sides.height)), max(1, round(EDGE_M / sides.width))
+
+
+def object_classes(
+    shape: tuple[int, int],
+    masks: Mapping[str, MaskPixels],
+    dilation: tuple[int, int] = (DILATION_PX, DILATION_PX),
+) -> dict[str, Mask]:
     """Which pixels belong to which class of objects.
 
     The building mask is dilated by two pixels (4-neighbours, so that walls do not count as terrain); terrain
@@ -30,7 +48,8 @@ def object_classes(shape: tuple[int, int], masks: Mapping[str, MaskPixels]) -> d
     Args:
         shape: of the region.
         masks: name (building, water, forest) to (set, known), both (H, W) bool. Buildings beside a region
-            grow into it: give it with a margin of BUILDING_DILATION_PX pixels, and cut that off.
+            grow into it: give it with a margin of as many pixels, and cut that off.
+        dilation: rows and columns, as of `dilation_px`.
 
     Returns:
         Class name to (H, W) bool; always `overall`, then what the masks allow.
@@ -39,7 +58,7 @@ def object_classes(shape: tuple[int, int], masks: Mapping[str, MaskPixels]) -> d
     if "building" not in masks:
         return classes
     building, known = masks["building"]
-    building = _dilated(building)
+    building = _dilated(building, *dilation)
     terrain = known & ~building
     classes |= {"building": building, "terrain": terrain}
     excluded: list[str] = []
@@ -51,21 +70,20 @@ def object_classes(shape: tuple[int, int], masks: Mapping[str, MaskPixels]) -> d
     return classes
 
 
-def _dilated(mask: Mask) -> Mask:
-    """Grown by BUILDING_DILATION_PX steps to the four neighbours."""
-    for _ in range(BUILDING_DILATION_PX):
-        grown = mask.copy()
-        grown[1:] |= mask[:-1]
-        grown[:-1] |= mask[1:]
-        grown[:, 1:] |= mask[:, :-1]
-        grown[:, :-1] |= mask[:, 1:]
-        mask = grown
-    return mask
+def _dilated(mask: Mask, rows: int, cols: int) -> Mask:
+    """Grown by a diamond of so many rows and columns to each side; 2 and 2: two steps to the neighbours."""
+    grown = mask.copy()
+    for step in range(min(rows, len(mask) - 1) + 1):
+        across = cols * (rows - step) // max(rows, 1) if step else cols
+        wide = ndimage.maximum_filter1d(mask.view(np.uint8), 2 * across + 1, axis=1, mode="constant") > 0
+        grown[step:] |= wide[: len(mask) - step]
+        grown[: len(mask) - step] |= wide[step:]
+    return grown
 
 
-def edge_band(building: Mask, known: Mask, reach_px: int) -> Mask:
-    """Pixels with both building and known other ground within so many pixels along rows and columns."""
-    side = 2 * reach_px + 1
+def edge_band(building: Mask, known: Mask, reach_px: tuple[int, int]) -> Mask:
+    """Pixels with both building and known other ground within so many rows and columns."""
+    side = (2 * reach_px[0] + 1, 2 * reach_px[1] + 1)
     inside = ndimage.maximum_filter(building.view(np.uint8), side, mode="constant")
     outside = ndimage.maximum_filter((known & ~building).view(np.uint8), side, mode="constant")
     return np.asarray((inside > 0) & (outside > 0))

@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.grid import Grid
+from resdepth.grid import Grid, Sides
 from resdepth.judge.figures import NMAD_FACTOR
 from resdepth.judge.judgement import Shift
 from resdepth.windows import Window
@@ -99,29 +99,30 @@ def estimate_shift(surface: Read, truth: Read, grid: Grid) -> Shift:
     Args:
         surface: reads windows of it on the grid: (h, w) float32, metres, NaN = void.
         truth: likewise.
-        grid: of both; its units are metres. y grows to the north, whatever way the rows go.
+        grid: of both. y grows to the north, whatever way the rows go.
 
     Returns:
-        NaN for all three with fewer than 100 common pixels; NaN for dx and dy where the truth is too flat to
-        tell (its gradients vary by less than 0.01 in some direction), or the search does not settle.
+        Metres; NaN for all three with fewer than 100 common pixels; NaN for dx and dy where the truth is too
+        flat to tell (its gradients vary by less than 0.01 in some direction), or the search does not settle.
     """
     samples = [_sample(surface, truth, grid, window) for window in _sample_windows(grid)]
-    pixels = _sorted_pixels(samples, grid.gsd)
-    (row, col), last = _searched(samples, pixels, grid.gsd)
+    pixels = _sorted_pixels(samples, grid.sides_m)
+    (row, col), last = _searched(samples, pixels, grid.sides_m)
     if last is None:
         return Shift(UNKNOWN, UNKNOWN, UNKNOWN, 0, applied=False)
     if last.moved is None:
         return Shift(UNKNOWN, UNKNOWN, last.up_m, last.pixels, applied=False)
     a, b, _, d, e, _ = grid.transform
-    return Shift(float(a * col + b * row), float(d * col + e * row), last.up_m, last.pixels, applied=False)
+    east_m, north_m = grid.metres_of(float(a * col + b * row), float(d * col + e * row))
+    return Shift(east_m, north_m, last.up_m, last.pixels, applied=False)
 
 
-def _searched(samples: list[_Sample], pixels: _Pixels, gsd: float) -> tuple[Floats, _Step | None]:
+def _searched(samples: list[_Sample], pixels: _Pixels, sides: Sides) -> tuple[Floats, _Step | None]:
     """How many pixels down and to the right the surface must be moved, and the last step towards it."""
     at = np.zeros(2)
     step = None
     for _ in range(MAX_ROUNDS):
-        step = _step(_differences(samples, pixels, at), pixels, gsd)
+        step = _step(_differences(samples, pixels, at), pixels, sides)
         if step is None or step.moved is None:
             return at, step
         at = at + step.moved
@@ -147,11 +148,11 @@ def _sample(surface: Read, truth: Read, grid: Grid, window: Window) -> _Sample:
     return _Sample(window.relative_to(around), truth(window), surface(around))
 
 
-def _sorted_pixels(samples: list[_Sample], gsd: float) -> _Pixels:
+def _sorted_pixels(samples: list[_Sample], sides: Sides) -> _Pixels:
     truth = np.concatenate([one.truth.ravel() for one in samples]).astype(np.float64)
     gradients = np.concatenate([_gradients(one.truth).reshape(-1, 2) for one in samples])
     known = np.flatnonzero(np.isfinite(gradients).all(axis=1) & np.isfinite(truth))
-    slopes = np.hypot(*gradients[known].T) / gsd
+    slopes = np.hypot(*(gradients[known] / np.array(sides, np.float32)).T)
     classes = np.digitize(slopes, SLOPES).astype(np.int8)
     order = known[np.argsort(classes, kind="stable")]
     starts = np.searchsorted(np.sort(classes), np.arange(len(SLOPES) + 2))
@@ -201,7 +202,7 @@ def _part(values: Array, window: Window) -> Array:
     return result
 
 
-def _step(differences: Floats, pixels: _Pixels, gsd: float) -> _Step | None:
+def _step(differences: Floats, pixels: _Pixels, sides: Sides) -> _Step | None:
     """Weighted least squares over the pixels that are no blunders; None if there are too few."""
     known = ~np.isnan(differences)
     if int(known.sum()) < MIN_PIXELS:
@@ -212,7 +213,7 @@ def _step(differences: Floats, pixels: _Pixels, gsd: float) -> _Step | None:
     found, gradients, weights = differences[kept], pixels.gradients[kept], 1 / spreads[kept] ** 2
     # About the means: they are what a vertical shift explains.
     level, slope = (weights @ found) / weights.sum(), (weights @ gradients) / weights.sum()
-    if np.linalg.eigvalsh(np.cov(gradients, rowvar=False))[0] < (LEAST_RELIEF * gsd) ** 2:
+    if np.linalg.eigvalsh(np.cov(gradients / sides, rowvar=False))[0] < LEAST_RELIEF**2:
         return _Step(None, float(level), len(found))
     around = gradients - slope
     weighted = around * weights[:, None]

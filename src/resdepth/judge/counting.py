@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from resdepth.grid import Sides
 from resdepth.judge.classes import (
-    EDGE_M,
     Mask,
     MaskPixels,
     above_ground_classes,
+    dilation_px,
     edge_band,
+    edge_px,
     object_classes,
     slope_classes,
 )
@@ -40,7 +42,7 @@ class Scenery:
         masks: by name, where it is set and where it is known; the same shape.
         ground: heights of the bare ground, the same shape; None without.
         margin: pixels on each side.
-        gsd_m: side of a pixel.
+        sides: of a pixel.
         threshold: errors above it in absolute value are left out; metres.
         initial: the name of the initial DSM; None without one.
     """
@@ -51,7 +53,7 @@ class Scenery:
     masks: Mapping[str, MaskPixels]
     ground: Array | None
     margin: int
-    gsd_m: float
+    sides: Sides
     threshold: float | None
     initial: str | None
 
@@ -92,12 +94,10 @@ class Scenery:
     def classes(self, slope: Array) -> dict[str, Mask]:
         """Which pixels of the window belong to which class, by the names of `classes.titles_of`."""
         inner = self.inner
-        classes = {
-            name: pixels[inner] for name, pixels in object_classes(self.truth.shape, self.masks).items()
-        }
+        objects = object_classes(self.truth.shape, self.masks, dilation_px(self.sides))
+        classes = {name: pixels[inner] for name, pixels in objects.items()}
         if "building" in self.masks:
-            reach = max(1, round(EDGE_M / self.gsd_m))
-            classes["edge"] = edge_band(*self.masks["building"], reach)[inner]
+            classes["edge"] = edge_band(*self.masks["building"], edge_px(self.sides))[inner]
         for name, (inside, _) in self.masks.items():
             if name != "building":
                 classes[name] = inside[inner]
@@ -138,7 +138,7 @@ def count(
     """
     inner, shaping = scenery.inner, scenery.shaping
     judged = scenery.judged[inner]
-    true_shape = shape_of(scenery.truth[shaping], scenery.gsd_m)
+    true_shape = shape_of(scenery.truth[shaping], scenery.sides)
     classes = scenery.classes(true_shape.slope)
     members = np.stack([pixels.ravel() for pixels in classes.values()]).astype(np.float32)
     outlines = _outlines(scenery) if "building" in scenery.masks else None
@@ -146,7 +146,7 @@ def count(
     before = None if scenery.initial is None else errors[scenery.initial]
     counted = {}
     for name, height in surfaces.items():
-        shape = shape_of(height[shaping], scenery.gsd_m)
+        shape = shape_of(height[shaping], scenery.sides)
         columns = _columns(errors[name], before, judged, shape, true_shape, ~np.isnan(height[inner]))
         sums = (members @ columns).astype(np.float64)
         counted[name] = Counted(
@@ -163,7 +163,7 @@ def _outlines(scenery: Scenery) -> OutlineProfiles:
     building, _ = scenery.masks["building"]
     known = np.where(scenery.judged, scenery.truth, np.float32(np.nan))
     origin = (scenery.window.row - scenery.margin, scenery.window.col - scenery.margin)
-    return OutlineProfiles.of(building, known, scenery.inner, scenery.gsd_m, origin)
+    return OutlineProfiles.of(building, known, scenery.inner, scenery.sides, origin)
 
 
 def _errors(height: Array, scenery: Scenery) -> Array:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from resdepth.errors import ResDepthError
-from resdepth.judge.classes import BUILDING_DILATION_PX, EDGE_M, titles_of
+from resdepth.judge.classes import dilation_px, edge_px, titles_of
 from resdepth.judge.counting import Counted, Scenery, count
 from resdepth.judge.figures import EXACT
 from resdepth.judge.judgement import NO_SHIFT, OVERALL, Judgement, Shift, SurfaceResult
@@ -119,7 +119,7 @@ def judge(
         initial=case.initial,
         titles=titles,
         facts=dict(facts or {}),
-        pixel_area_m2=case.truth.grid.pixel_area,
+        pixel_area_m2=case.truth.grid.pixel_area_m2,
         block_m=side * case.truth.grid.gsd_m,
         blocks=max(len(one.blocks) for one in everywhere),
         exact=all(one.tally.is_exact for one in everywhere),
@@ -185,8 +185,8 @@ def _count_band(
 
 
 def _scenery(case: Case, window: Window) -> Scenery:
-    gsd = case.truth.grid.gsd_m
-    margin = max(BUILDING_DILATION_PX, MARGIN_PX, round(EDGE_M / gsd), margin_px(gsd))
+    sides = case.truth.grid.sides_m
+    margin = max(*dilation_px(sides), MARGIN_PX, *edge_px(sides), margin_px(sides))
     truth = read_padded(case.truth, window, margin)
     judged = ~np.isnan(truth)
     masks = {}
@@ -199,7 +199,7 @@ def _scenery(case: Case, window: Window) -> Scenery:
         judged &= read_padded(case.inside, window, margin) == 1
     ground = None if case.ground is None else read_padded(case.ground, window, margin)
     return Scenery(
-        window, truth, judged, masks, ground, margin, gsd, case.threshold, case.initial
+        window, truth, judged, masks, ground, margin, sides, case.threshold, case.initial
     )  # fmt: skip
 
 

@@ -1,10 +1,13 @@
 """How far the edges of a surface's buildings lie from the true ones, across the outlines of the buildings."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from resdepth.grid import Sides
 
 Array = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -24,17 +27,18 @@ LEAST_GRADIENT = 0.04
 PROFILES_AT_ONCE = 8192
 
 
-def margin_px(gsd_m: float) -> int:
+def margin_px(sides: Sides) -> int:
     """How many pixels around a block its profiles look at, at most."""
-    return max(_reach_px(gsd_m) + 1, SEEN_PX)
+    return max(_reach_px(sides) + 1, SEEN_PX)
 
 
-def _reach_px(gsd_m: float) -> int:
-    return max(round(REACH_M / gsd_m), LEAST_REACH_PX)
+def _reach_px(sides: Sides) -> int:
+    """Counted along the shorter side of pixels, as steps are."""
+    return max(round(REACH_M / min(sides)), math.ceil(LEAST_REACH_PX * max(sides) / min(sides)))
 
 
-def _step_px(gsd_m: float) -> float:
-    return max(0.5, _reach_px(gsd_m) / MOST_STEPS)
+def _step_px(sides: Sides) -> float:
+    return max(0.5, _reach_px(sides) / MOST_STEPS)
 
 
 @dataclass(frozen=True)
@@ -48,17 +52,18 @@ class OutlineProfiles:
 
     Attributes:
         cells: (N, 2) int64: row and column of the outline's pixel in the block.
-        outward: (N, 2) float64: unit vector across the outline, along rows and columns.
+        outward: (N, 2) float64: across the outline, down columns and along rows: pixels for each length of
+            the shorter side of pixels.
         drops: (N,) float32, metres: the truth's roof above its ground.
         edges: (N,) float32: where the true edge is, in steps from the profile's middle, positive = outward.
-        gsd_m: metres per pixel.
+        sides: of a pixel.
     """
 
     cells: Ints
     outward: Floats
     drops: Array
     edges: Array
-    gsd_m: float
+    sides: Sides
 
     @classmethod
     def of(
@@ -66,7 +71,7 @@ class OutlineProfiles:
         building: NDArray[np.bool_],
         truth: Array,
         inner: tuple[slice, slice],
-        gsd_m: float,
+        sides: Sides,
         origin: tuple[int, int] = (0, 0),
     ) -> "OutlineProfiles":
         """The profiles of a block: across every second outline pixel, as a chessboard takes them.
@@ -79,18 +84,20 @@ class OutlineProfiles:
             truth: (H, W) float32, metres, NaN = void. Profiles that touch a void are left out.
             inner: the block in these arrays: rows and columns. Outline pixels in it count, except those
                 nearer to an end of the arrays than the margin.
-            gsd_m: metres per pixel.
+            sides: of a pixel.
             origin: row and column, in the raster, of the first pixel of the arrays.
         """
-        cells = _outline_cells(building, inner, margin_px(gsd_m), origin)
+        cells = _outline_cells(building, inner, margin_px(sides), origin)
         directions = _outward(building, cells)
-        lengths = np.hypot(directions[:, 0], directions[:, 1])
-        facing = lengths > LEAST_GRADIENT
-        cells, outward = cells[facing], directions[facing] / lengths[facing, None]
+        facing = np.hypot(directions[:, 0], directions[:, 1]) > LEAST_GRADIENT
+        # Gradients for each pixel become those for each metre, of one unit of length; then that many pixels.
+        scale = min(sides) / np.array(sides)
+        cells, directions = cells[facing], directions[facing] * scale
+        outward = directions / np.hypot(directions[:, 0], directions[:, 1])[:, None] * scale
         unknown = np.zeros(len(cells), np.float32)
-        drops, edges = cls(cells, outward, unknown, unknown, gsd_m)._edges_of(truth)
+        drops, edges = cls(cells, outward, unknown, unknown, sides)._edges_of(truth)
         clear = (drops > LEAST_DROP_M) & np.isfinite(edges)
-        return cls(cells[clear], outward[clear], drops[clear], edges[clear], gsd_m)
+        return cls(cells[clear], outward[clear], drops[clear], edges[clear], sides)
 
     @property
     def count(self) -> int:
@@ -112,7 +119,7 @@ class OutlineProfiles:
         """
         drops, edges = self._edges_of(surface)
         found = (drops >= FOUND_SHARE * self.drops) & np.isfinite(edges)
-        return (edges[found] - self.edges[found]) * np.float32(_step_px(self.gsd_m) * self.gsd_m)
+        return (edges[found] - self.edges[found]) * np.float32(_step_px(self.sides) * min(self.sides))
 
     def _edges_of(self, heights: Array) -> tuple[Array, Array]:
         """(N,) drops, NaN where a profile touches a void; (N,) edges, infinite where there is none."""
@@ -123,7 +130,7 @@ class OutlineProfiles:
     def _portions(self, heights: Array) -> Iterator[tuple[Array, Array]]:
         for start in range(0, self.count, PROFILES_AT_ONCE):
             some = slice(start, start + PROFILES_AT_ONCE)
-            profiles = _sampled(heights, self.cells[some], self.outward[some], self.gsd_m)
+            profiles = _sampled(heights, self.cells[some], self.outward[some], self.sides)
             yield _crossing(profiles, self.edges[some])
 
 
@@ -160,10 +167,10 @@ def _outward(building: NDArray[np.bool_], cells: Ints) -> Floats:
     return result.T
 
 
-def _sampled(heights: Array, cells: Ints, outward: Floats, gsd_m: float) -> Array:
+def _sampled(heights: Array, cells: Ints, outward: Floats, sides: Sides) -> Array:
     """(N, K) heights along profiles, from the inside to the outside; NaN where one of four heights is."""
-    step = _step_px(gsd_m)
-    count = int(_reach_px(gsd_m) / step)
+    step = _step_px(sides)
+    count = int(_reach_px(sides) / step)
     # Offsets from the pixel are split, not positions in the block: so they round alike in every block.
     offsets = np.arange(-count, count + 1) * step
     rows, cols = outward[:, :1] * offsets, outward[:, 1:] * offsets

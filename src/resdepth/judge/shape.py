@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from resdepth.grid import Sides
+
 Array = NDArray[np.float32]
 
 MARGIN_PX = 1
@@ -30,23 +32,23 @@ class Shape:
         return np.hypot(self.along_row, self.along_col)
 
 
-def shape_of(height: Array, gsd_m: float) -> Shape:
+def shape_of(height: Array, sides: Sides) -> Shape:
     """Gradient (Horn 1981) and roughness.
 
     Args:
         height: (H + 2, W + 2) float32, metres, NaN = void: with a margin of MARGIN_PX.
-        gsd_m: side of a pixel.
+        sides: of a pixel.
     """
     down: Array = height[:-2] + 2 * height[1:-1] + height[2:]
     across: Array = height[:, :-2] + 2 * height[:, 1:-1] + height[:, 2:]
-    step = float(8 * gsd_m)  # no numpy number: float32 stays float32
     highest = np.maximum(np.maximum(height[:-2], height[1:-1]), height[2:])
     lowest = np.minimum(np.minimum(height[:-2], height[1:-1]), height[2:])
     highest = np.maximum(np.maximum(highest[:, :-2], highest[:, 1:-1]), highest[:, 2:])
     lowest = np.minimum(np.minimum(lowest[:, :-2], lowest[:, 1:-1]), lowest[:, 2:])
     roughness = highest - lowest  # NaN in any pixel goes through maximum and minimum
-    along_row: Array = (down[:, 2:] - down[:, :-2]) / step
-    along_col: Array = (across[2:] - across[:-2]) / step
+    # No numpy numbers: float32 stays float32.
+    along_row: Array = (down[:, 2:] - down[:, :-2]) / float(8 * sides.width)
+    along_col: Array = (across[2:] - across[:-2]) / float(8 * sides.height)
     void = np.isnan(roughness)  # the gradients themselves do not look at the pixel in the middle
     along_row[void] = along_col[void] = np.nan
     return Shape(along_row, along_col, roughness)

@@ -28,10 +28,10 @@ GLANCE_PX = 1024
 
 @dataclass(frozen=True)
 class Move:
-    """A move of a surface: metres to the east, to the north, up."""
+    """A move of a surface: map units to the east and to the north, metres up."""
 
-    dx_m: float = 0.0
-    dy_m: float = 0.0
+    dx: float = 0.0
+    dy: float = 0.0
     dz_m: float = 0.0
 
 
@@ -41,14 +41,22 @@ class OnGrid:
     Pixels that coincide with those of the grid are taken as they are. Otherwise finer rasters are averaged
     over the pixels of the grid, others interpolated bilinearly between their pixel centres, masks taken from
     the nearest pixel. Void, outside the raster, or beyond ABSURD_M is NaN; beside voids an interpolation uses
-    the heights that there are.
+    the heights that there are. Heights are in metres, whatever the files' units.
+
+    Law: where several rasters have a value, that of the last counts, as in gdalbuildvrt; voids hide nothing.
     """
 
     def __init__(
-        self, paths: Sequence[Path], grid: Grid, *, move: Move | None = None, is_mask: bool = False
+        self,
+        paths: Sequence[Path],
+        grid: Grid,
+        *,
+        move: Move | None = None,
+        is_mask: bool = False,
+        is_image: bool = False,
     ) -> None:
         self.grid, self.paths, self.move = grid, tuple(paths), move or Move()
-        self._numbers: Numbers = "stored" if is_mask else "scaled"
+        self._numbers: Numbers = "stored" if is_mask or is_image else "scaled"
         self._bands = [FileBand(path, self._numbers) for path in paths]
         for band in self._bands:
             if not grid.may_share_crs(band.grid):
@@ -61,25 +69,37 @@ class OnGrid:
         self._offsets = [None if move else grid.pixel_offset_of(band.grid) for band in self._bands]
         self.resampling: Resampling = "none"
         if not all(self._offsets):
-            finer = self._bands[0].grid.gsd < FINER * grid.gsd
-            self.resampling = "nearest" if is_mask else "average" if finer else "bilinear"
+            self.resampling = self._method(self._bands[0], grid)
 
     def read(self, window: Window) -> Array:
         """(height, width) float32, NaN = void."""
-        if self.resampling == "none":
-            values = np.full(window.shape, np.nan, np.float32)
-            for band, offset in zip(self._bands, self._offsets, strict=True):
-                assert offset is not None, "nothing is resampled"
-                _lay_over(values, window, band, offset)
-        else:
-            values = self._resampled(self.grid.crop(window), self.resampling)
-        return self._moved_up(self._without_absurd(values))
+        if self.resampling != "none":
+            return self.on(self.grid.crop(window))
+        values = np.full(window.shape, np.nan, np.float32)
+        for band, offset in zip(self._bands, self._offsets, strict=True):
+            assert offset is not None, "nothing is resampled"
+            self._lay_over(values, *_common(band, offset, window))
+        return self._moved_up(values)
 
     def on(self, grid: Grid) -> Array:
         """The same on any other grid, a coarser one say, for looking at."""
-        coarser = grid.gsd > self._bands[0].grid.gsd / FINER
-        method: Method = "nearest" if self._is_mask else "average" if coarser else "bilinear"
-        return self._moved_up(self._without_absurd(self._resampled(grid, method)))
+        a, b, c, d, e, f = grid.transform
+        # A surface that is moved to the east shows at a place what it had further to the west.
+        moved = replace(grid, transform=(a, b, c - self.move.dx, d, e, f - self.move.dy))
+        values = np.full((grid.height, grid.width), np.nan, np.float32)
+        for path, band in zip(self.paths, self._bands, strict=True):
+            method = self._method(band, grid)
+            self._lay_over(values, grid.whole, read_resampled(path, moved, method, self._numbers))
+        return self._moved_up(values)
+
+    def _method(self, band: FileBand, grid: Grid) -> Method:
+        finer = band.grid.gsd < FINER * grid.gsd
+        return "nearest" if self._is_mask else "average" if finer else "bilinear"
+
+    def _lay_over(self, values: Array, part: Window, more: Array) -> None:
+        """Put the values of one more raster into a part of those before it; its voids hide nothing."""
+        more = self._without_absurd(more)
+        np.copyto(values[part.slices], more, where=~np.isnan(more))
 
     def _without_absurd(self, values: Array) -> Array:
         """Void where a number is no height."""
@@ -92,25 +112,22 @@ class OnGrid:
     def _moved_up(self, values: Array) -> Array:
         return values + np.float32(self.move.dz_m) if self.move.dz_m else values
 
-    def _resampled(self, grid: Grid, method: Method) -> Array:
-        a, b, c, d, e, f = grid.transform
-        # A surface that is moved to the east shows at a place what it had further to the west.
-        moved = replace(grid, transform=(a, b, c - self.move.dx_m, d, e, f - self.move.dy_m))
-        values = read_resampled(self.paths[0], moved, method, self._numbers)
-        for path in self.paths[1:]:
-            more = read_resampled(path, moved, method, self._numbers)
-            values = np.where(np.isnan(values), more, values)
-        return values
 
+def _common(band: FileBand, offset: tuple[int, int], window: Window) -> tuple[Window, Array]:
+    """Where a band overlaps with a window, counted in that, and what it has there.
 
-def _lay_over(values: Array, window: Window, band: FileBand, offset: tuple[int, int]) -> None:
-    """Put what a band has of a window into `values`; the band's first pixel lies at `offset` of the grid."""
+    Args:
+        band: to be read.
+        offset: of its first pixel in the grid.
+        window: of the grid.
+    """
     there = Window(*offset, *band.grid.whole.shape)
     row, col = max(window.row, there.row), max(window.col, there.col)
     row_stop, col_stop = min(window.row_stop, there.row_stop), min(window.col_stop, there.col_stop)
-    if row < row_stop and col < col_stop:
-        common = Window(row, col, row_stop - row, col_stop - col)
-        values[common.relative_to(window).slices] = band.read(common.relative_to(there))
+    if row >= row_stop or col >= col_stop:
+        return Window(0, 0, 0, 0), np.zeros((0, 0), np.float32)
+    common = Window(row, col, row_stop - row, col_stop - col)
+    return common.relative_to(window), band.read(common.relative_to(there))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from resdepth.errors import ResDepthError
 from resdepth.paths import NO_SUCH_FILE, is_there
 from resdepth.pretrained import TOWN_STEREO
 from resdepth.published import load_model
-from resdepth.raster import read_header, read_tags
+from resdepth.raster import Header, read_header, read_tags
 from resdepth.suitability import trained_gsd
 
 Facts = dict[str, Any]
@@ -69,13 +69,24 @@ def about_raster(path: Path) -> Facts:
     facts: Facts = {
         "what": "raster",
         "size": f"{grid.height} x {grid.width} px, {grid.height * grid.width / 1e6:.4g} Mpx",
-        "pixel size": f"{grid.gsd:.6g} (map units)",
+        "pixel size": f"{grid.sides_m} m",
         "CRS": grid.crs_name,
         "covers": f"{west:.10g} {south:.10g} {east:.10g} {north:.10g} (xmin ymin xmax ymax)",
         "values": f"{header.dtype}, {header.bands} band{'s' if header.bands > 1 else ''}",
+        "unit of heights": _unit_of(header),
         "nodata": "none" if header.nodata is None else f"{header.nodata:.10g}",
     }
+    if grid.stretched:
+        facts["map"] = grid.stretched
     ours = {name: value for name, value in read_tags(path).items() if name.startswith(OUR_TAG)}
     for name, value in ours.items():
         facts[name.removeprefix(OUR_TAG).lower().replace("_", " ")] = value
     return facts
+
+
+def _unit_of(header: Header) -> str:
+    try:
+        unit = header.unit
+    except ResDepthError as error:
+        return str(error).removeprefix(f"{header.path}: ")
+    return "not stated; metres are taken" if unit is None else unit.name

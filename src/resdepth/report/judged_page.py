@@ -51,7 +51,7 @@ def judged_content(
         grid=grid,
         surfaces=surfaces,
         reference=TRUTH,
-        images={name: OnGrid([path], grid).on for name, path in (images or {}).items()},
+        images={name: OnGrid([path], grid, is_image=True).on for name, path in (images or {}).items()},
         masks={name: mask_reader(path, grid) for name, path in masks.items() if name != "ground_truth"},
         tables=tables_of(judgement),
         judgement=judgement,

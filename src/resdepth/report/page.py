@@ -14,6 +14,7 @@ import jinja2
 from resdepth.atomic import write_text
 from resdepth.grid import Grid
 from resdepth.judge.judgement import Judgement
+from resdepth.raster import Numbers
 from resdepth.report.charts import chart_data
 from resdepth.report.packing import HEIGHT_STEP_M, deflated
 from resdepth.report.views import LIMITS_M, Array, Embedded, Layer, Read, embed, sides_within
@@ -79,11 +80,11 @@ class PageContent:
     difference: Literal["error", "change"] = "error"
 
 
-def reading(path: Path, method: Method) -> Read:
-    """The pixels of a file, for `PageContent`."""
+def reading(path: Path, method: Method, numbers: Numbers = "scaled") -> Read:
+    """The pixels of a file, for `PageContent`; images and masks as they are stored."""
 
     def read(grid: Grid) -> Array:
-        return read_resampled(path, grid, method)
+        return read_resampled(path, grid, method, numbers)
 
     return read
 

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from resdepth.grid import Sides
+
 Array = NDArray[np.float32]
 Colours = NDArray[np.uint8]
 
@@ -22,12 +24,12 @@ STRETCH_PERCENT = (0.5, 99.5)
 BRIGHTENING = 0.65  # exponent: panchromatic images are dark, but for a few bright roofs
 
 
-def hillshade(height: Array, gsd_m: float) -> Colours:
+def hillshade(height: Array, sides: Sides) -> Colours:
     """A surface in relief, lit from the north-west; void is grey.
 
     Args:
         height: (H, W) float32, metres, NaN = void.
-        gsd_m: size of a pixel.
+        sides: of a pixel.
 
     Returns:
         (H, W) uint8.
@@ -37,7 +39,7 @@ def hillshade(height: Array, gsd_m: float) -> Colours:
     azimuth, elevation = np.radians(SUN_AZIMUTH_DEG), np.radians(SUN_ELEVATION_DEG)
     sun = [np.sin(azimuth) * np.cos(elevation), np.cos(azimuth) * np.cos(elevation), np.sin(elevation)]
     slope_row, slope_col = (
-        np.gradient(flat, gsd_m, axis=axis) if flat.shape[axis] > 1 else np.zeros_like(flat)
+        np.gradient(flat, sides[axis], axis=axis) if flat.shape[axis] > 1 else np.zeros_like(flat)
         for axis in (0, 1)
     )
     normal = np.stack([-slope_col, slope_row, np.ones_like(flat)], axis=-1)
@@ -60,14 +62,14 @@ def error_colours(errors: Array, limit_m: float) -> Colours:
     return np.asarray(colours)
 
 
-def patch_picture(initial: Array, refined: Array | None, truth: Array, gsd_m: float) -> Colours:
+def patch_picture(initial: Array, refined: Array | None, truth: Array, sides: Sides) -> Colours:
     """Five pictures of a patch side by side: initial, refined and true relief, errors before and after.
 
     Args:
         initial: (H, W) heights, metres, NaN = void; the others the same.
         refined: None: as void as can be.
         truth: of the same zero.
-        gsd_m: side of a pixel.
+        sides: of a pixel.
 
     Returns:
         (H, 5 W + 4 gaps, 3) uint8. The strongest colours are 4 m below (blue) and above (red) the truth.
@@ -75,7 +77,7 @@ def patch_picture(initial: Array, refined: Array | None, truth: Array, gsd_m: fl
     if refined is None:
         refined = np.full_like(initial, np.nan)
     reliefs = [
-        np.repeat(hillshade(height, gsd_m)[..., None], 3, axis=2) for height in (initial, refined, truth)
+        np.repeat(hillshade(height, sides)[..., None], 3, axis=2) for height in (initial, refined, truth)
     ]
     errors = [error_colours(height - truth, PATCH_LIMIT_M) for height in (initial, refined)]
     gap = np.full((len(initial), GAP_PX, 3), 255, np.uint8)

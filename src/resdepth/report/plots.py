@@ -78,11 +78,13 @@ def _saved(path: Path, figure: Figure) -> Path:
 
 def _extent(grid: Grid) -> tuple[float, float, float, float]:
     """In metres from the lower left corner."""
-    return 0.0, grid.width * grid.gsd, 0.0, grid.height * grid.gsd
+    sides = grid.sides_m
+    return 0.0, grid.width * sides.width, 0.0, grid.height * sides.height
 
 
 def _map(grid: Grid, title: str) -> tuple[Figure, Axes]:
-    height = WIDTH_IN / 2 * np.clip(grid.height / grid.width, 0.3, 3.0)
+    _, width_m, _, height_m = _extent(grid)
+    height = WIDTH_IN / 2 * np.clip(height_m / width_m, 0.3, 3.0)
     figure = Figure(figsize=(WIDTH_IN / 2 + 0.8, float(height) + 0.6), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, fontsize=SMALL + 1)
@@ -93,7 +95,7 @@ def _map(grid: Grid, title: str) -> tuple[Figure, Axes]:
 
 def _relief(height: Array, grid: Grid, title: str) -> Figure:
     figure, axes = _map(grid, title)
-    axes.imshow(hillshade(height, grid.gsd), cmap="gray", vmin=0, vmax=255, extent=_extent(grid))
+    axes.imshow(hillshade(height, grid.sides_m), cmap="gray", vmin=0, vmax=255, extent=_extent(grid))
     return figure
 
 

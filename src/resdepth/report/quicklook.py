@@ -55,7 +55,7 @@ def quick_looks(content: PageContent) -> Iterator[PageContent]:
     if whole is None or max(whole.height, whole.width) <= 2 * COPY_PX:
         yield content
         return
-    grid = whole.coarser(COPY_PX)
+    grid = whole.flat.coarser(COPY_PX)  # copies are in metres
     with TemporaryDirectory(prefix="resdepth-") as folder:
         looks: list[_Look] = []
 

@@ -52,7 +52,9 @@ def refined_content(initial: Path, refined: Path, provenance: Path, images: Sequ
         grid=read_header(refined).grid,
         surfaces={"Initial DSM": reading(initial, "average"), "Refined DSM": reading(refined, "average")},
         reference="Initial DSM",
-        images={f"Ortho-image {path.name}": reading(path, "average") for path in images[:SHOWN_IMAGES]},
+        images={
+            f"Ortho-image {path.name}": reading(path, "average", "stored") for path in images[:SHOWN_IMAGES]
+        },
         tables=[Table("Where heights come from", rows)],
         facts={name: value for name, value in told.items() if value},
         difference="change",
@@ -61,7 +63,7 @@ def refined_content(initial: Path, refined: Path, provenance: Path, images: Sequ
 
 def _counts(provenance: Path) -> dict[Provenance, int]:
     """How many pixels there are of each kind."""
-    band = FileBand(provenance)
+    band = FileBand(provenance, "stored")
     found = np.zeros(len(Provenance), dtype=np.int64)
     for window in blocks(band.grid.whole, BLOCK_PX):
         codes = np.nan_to_num(band.read(window)).astype(np.uint8)

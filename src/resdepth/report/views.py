@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.grid import Grid, metres_per_unit
+from resdepth.grid import Grid
 from resdepth.report.packing import (
     GREY_BYTES,
     HEIGHT_BYTES,
@@ -35,7 +35,6 @@ SMALL_PX = 96
 PLACES = 5
 LIMITS_M = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 LIMIT_PERCENT = 95
-METRES_PER_DEGREE = 111_320.0
 
 
 @dataclass(frozen=True)
@@ -136,18 +135,6 @@ def embed(
     return Embedded(views, blobs, _limit(differences))
 
 
-def pixel_size_m(grid: Grid) -> tuple[float, float]:
-    """Width and height of a pixel in metres; of one in degrees, as in the middle of the grid."""
-    a, b, _, d, e, _ = grid.transform
-    across, down = math.hypot(a, d), math.hypot(b, e)
-    unit = metres_per_unit(grid.crs) if grid.crs else 1.0
-    if unit is not None:
-        return across * unit, down * unit
-    _, south, _, north = grid.bounds
-    latitude = math.radians(min(max((south + north) / 2, -89), 89))
-    return across * METRES_PER_DEGREE * math.cos(latitude), down * METRES_PER_DEGREE
-
-
 def _view(place: Place, full: Grid, shown: Grid) -> dict[str, Any]:
     """An area of the page, for JSON.
 
@@ -159,7 +146,7 @@ def _view(place: Place, full: Grid, shown: Grid) -> dict[str, Any]:
     factor = max(full.height / shown.height, full.width / shown.width)
     about = f"{factor:.2g}" if factor < 10 else f"{factor:.0f}"
     detail = "full resolution" if factor == 1 else f"means of {about} x {about} pixels"
-    window = place.window
+    window, sides = place.window, shown.sides_m
     return {
         "name": place.name,
         "why": place.why,
@@ -167,7 +154,7 @@ def _view(place: Place, full: Grid, shown: Grid) -> dict[str, Any]:
         "window": [window.row, window.col, window.height, window.width],
         "height": shown.height,
         "width": shown.width,
-        "pixel_m": list(pixel_size_m(shown)),
+        "pixel_m": [sides.width, sides.height],
         "transform": list(shown.transform),
     }
 

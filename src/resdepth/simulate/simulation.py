@@ -200,7 +200,7 @@ def _texture(path: str | None, grid: Grid) -> Callable[[Window], NDArray[np.floa
 def _record(simulation: Simulation, pairs: tuple[Pair, ...], config: SimulateConfig) -> dict[str, Any]:
     """What scene.json says: everything that the images do not show."""
     scene, taken, grid = simulation.folder, simulation.shots, simulation.truth.grid
-    masks = {name: FileBand(scene.mask(name)) for name in ("building", "water", "forest", "void")}
+    masks = {name: FileBand(scene.mask(name), "stored") for name in ("building", "water", "forest", "void")}
     figures = error_figures(FileBand(scene.initial), FileBand(scene.truth), masks)
     views = [_described_shot(shot) for shot in taken]
     ranked = [

@@ -27,6 +27,7 @@ from resdepth.simulate.relief import Relief, window_on
 from resdepth.simulate.render import Sensor, expose
 from resdepth.simulate.shots import Shot
 from resdepth.simulate.surface import BUILDING_CLASSES, SurfaceClass, Truth, is_any
+from resdepth.units import METRE
 from resdepth.warping import new_image, orthorectified, read_rpc
 from resdepth.windows import Window, blocks
 
@@ -172,7 +173,7 @@ def fill_initial(simulation: Simulation, progress: Progress) -> None:
     fallback = _typical_height(band, parts)
     with (
         new_geotiff(void, grid, dtype="uint8", tile=TILE) as void_file,
-        new_geotiff(initial, grid, tile=TILE) as file,
+        new_geotiff(initial, grid, tile=TILE, unit=METRE) as file,
     ):
         for block in parts:
             outer = block.grown(FILL_HALO, band.grid.whole)
@@ -247,7 +248,7 @@ def write_truth(simulation: Simulation, progress: Progress) -> None:
         return
     parts = list(blocks(truth.grid.whole, COPY_BLOCK))
     with ExitStack() as stack:
-        file = stack.enter_context(new_geotiff(folder.truth, truth.grid, tile=TILE))
+        file = stack.enter_context(new_geotiff(folder.truth, truth.grid, tile=TILE, unit=METRE))
         mask_files = {
             name: stack.enter_context(new_geotiff(path, truth.grid, dtype="uint8", tile=TILE))
             for name, path in masks.items()

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -92,8 +92,9 @@ class Job:
 
     @property
     def layer(self) -> Layer:
-        """What the output's bands are."""
-        return HEIGHTS_AND_SPREAD if self.work.spreads else HEIGHTS
+        """What the output's bands are; heights are in the unit of the initial DSM."""
+        kind = HEIGHTS_AND_SPREAD if self.work.spreads else HEIGHTS
+        return replace(kind, unit=self.work.scene.unit.name)
 
     @cached_property
     def blocks(self) -> tuple[Window, ...]:
@@ -191,6 +192,7 @@ def write_finished(job: Job, done: RefinedBlock) -> None:
         ResDepthError: if it cannot be written.
     """
     grid = job.work.scene.grid.crop(done.block)
-    write_block(job.block_path(PROVENANCE, done.block), grid, PROVENANCE, [done.provenance])
+    write_block(job.block_path(PROVENANCE, done.block), grid.flat, PROVENANCE, [done.provenance])
     bands = [done.heights] if done.spread is None else [done.heights, done.spread]
+    bands = [job.work.scene.unit.of_metres(band) for band in bands]
     write_block(job.block_path(job.layer, done.block), grid, job.layer, bands)

@@ -15,6 +15,7 @@ from resdepth.judge.surfaces import ABSURD_M, Candidate, OnGrid
 from resdepth.progress import progress_bar
 from resdepth.raster import Array
 from resdepth.scene import MASKS, Scene
+from resdepth.units import METRE
 from resdepth.windows import Window
 from resdepth.workflows.surfaces import Surface
 from resdepth.workflows.wishes import INITIAL, REFINED, Wish, facts_of, open_case
@@ -85,11 +86,11 @@ def _error_files(case: Case, paths: Mapping[str, Path]) -> Iterator[Sink | None]
         yield None
         return
     (region,) = case.regions
-    grid = case.truth.grid.crop(region)
+    grid = case.truth.grid.crop(region).flat
     with ExitStack() as stack:
         writers = {
             name: stack.enter_context(
-                new_geotiff(path, grid, tile=TILE_PX, overviews=True, compression="zstd")
+                new_geotiff(path, grid, tile=TILE_PX, overviews=True, compression="zstd", unit=METRE)
             )
             for name, path in paths.items()
         }

@@ -244,6 +244,7 @@ def _assemble(job: Job) -> None:
         parts = {block.relative_to(job.work.region): job.block_path(layer, block) for block in job.blocks}
         # Made in the folder of the blocks, where whatever a kill leaves behind is removed with them.
         whole = job.unfinished / f"whole_{layer.names[0]}.tif"
-        write_cog(whole, grid, layer, parts, compression=job.compression, tags=job.tags)
+        place = grid.flat if layer == PROVENANCE else grid
+        write_cog(whole, place, layer, parts, compression=job.compression, tags=job.tags)
         remove_sidecars(path)
         whole.replace(path)

@@ -50,11 +50,13 @@ def scene_content(folder: Path, record: Mapping[str, Any]) -> PageContent:
     views = record["views"][:2] + record["views"][-1:]
     dates = {view["name"]: f"date {view['date'] + 1}" for view in views}
     images = {
-        f"Ortho-image {name} ({dates[name]})": reading(data / "satellite_views" / f"{name}.tif", "average")
+        f"Ortho-image {name} ({dates[name]})": reading(
+            data / "satellite_views" / f"{name}.tif", "average", "stored"
+        )
         for name in dates
     }
     masks = {
-        f"Shadows on date {number}": reading(data / "mask" / f"shadow_date{number}.tif", "nearest")
+        f"Shadows on date {number}": reading(data / "mask" / f"shadow_date{number}.tif", "nearest", "stored")
         for number in (date["number"] + 1 for date in record["dates"])
     }
     return PageContent(

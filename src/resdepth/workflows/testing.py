@@ -29,6 +29,7 @@ from resdepth.refinement import refine_region
 from resdepth.report.text import format_overall_statistics, format_statistics, write_statistics
 from resdepth.runs import ORIGINAL_CONFIG_FILE
 from resdepth.scene import MASKS, Scene, ViewSet, used_views
+from resdepth.units import METRE
 from resdepth.windows import Window
 from resdepth.workflows.descriptions import complete_config, extents, warn
 from resdepth.workflows.evaluating import JSON, PAGE, add_styles, report_possible, write_judged_page
@@ -215,8 +216,10 @@ def _refine_area(job: _Job, regions: Sequence[Window], stem: Path) -> tuple[Path
         residuals = stem.with_name(f"{stem.name}_residuals{suffix}.tif")
         grid, dtype = scene.grid.crop(region), _height_type(scene)
         with ExitStack() as stack:
-            refined = stack.enter_context(new_geotiff(path, grid, dtype=dtype))
-            errors = stack.enter_context(new_geotiff(residuals, grid, dtype=dtype)) if scene.truth else None
+            errors = None
+            refined = stack.enter_context(new_geotiff(path, grid, dtype=dtype, unit=scene.unit))
+            if scene.truth is not None:
+                errors = stack.enter_context(new_geotiff(residuals, grid.flat, dtype=dtype, unit=METRE))
             for strip in job.strips(region):
                 heights = strip.values.astype(dtype)  # the residuals are those of the heights in the file
                 refined.write(strip.row, heights)

@@ -282,7 +282,7 @@ def _provenance(plan: TrainPlan) -> dict[str, Any]:
         "torch": torch_version(),
         "tile_size": plan.config.training_settings.tile_size,
         "datasets": [
-            {"name": area.scene.name, "gsd_m": area.scene.grid.gsd, "crs": area.scene.grid.crs_name}
+            {"name": area.scene.name, "gsd_m": area.scene.grid.gsd_m, "crs": area.scene.grid.crs_name}
             for area in plan.areas
         ],
     }

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from resdepth.errors import ResDepthError
-from resdepth.grid import Bounds, Grid, metres_per_unit
+from resdepth.grid import Bounds, Grid
 from resdepth.judge.coregistration import estimate_shift
-from resdepth.judge.judgement import NO_SHIFT, OVERALL, TRUTH, Shift
+from resdepth.judge.judgement import OVERALL, TRUTH, Shift
 from resdepth.judge.judging import Case
 from resdepth.judge.regions import area_of, find_area
 from resdepth.judge.surfaces import Candidate, Move, OnGrid, open_candidate, refuse_foreign_values, sha256_of
@@ -83,18 +83,15 @@ def open_case(wish: Wish) -> tuple[Case, str]:
             raise ResDepthError(f"{path}: {why_no_file(path)}")
     grid = read_header(wish.truth).grid
     truth = OnGrid([wish.truth], grid)
-    in_metres = not grid.crs or metres_per_unit(grid.crs) == 1.0
-    if not (in_metres or wish.lenient):
-        raise ResDepthError(
-            f"{wish.truth}: its CRS, {grid.crs_name}, has no metres, in which shifts and slopes are told; "
-            "reproject all rasters to one that has (gdalwarp -t_srs)"
-        )
+    _demand_right_angles(wish.truth, grid)
     area = area_of(wish.windows, grid) if wish.windows else find_area(wish.region, grid)
     masks = {name: _open_mask(path, grid) for name, path in wish.masks.items()}
     if not wish.lenient:
         refuse_foreign_values({name: band for name, band in masks.items() if isinstance(band, OnGrid)})
     ground = None if wish.ground is None else OnGrid([wish.ground], grid)
     surfaces = [open_candidate(name, _parts(parts), grid) for name, parts in named.items()]
+    heights = [wish.truth, *(part for parts in named.values() for part in _parts(parts))]
+    _warn_of_units([*heights, *([] if wish.ground is None else [wish.ground])])
     case = Case(
         truth=truth,
         surfaces=surfaces,
@@ -107,12 +104,35 @@ def open_case(wish: Wish) -> tuple[Case, str]:
         threshold=wish.threshold,
         together=wish.together,
     )
-    shifts = {one.name: _shift_of(one, case) if in_metres else NO_SHIFT for one in surfaces}
+    shifts = {one.name: _shift_of(one, case) for one in surfaces}
     if wish.align:
-        moved = [_moved(one, _parts(named[one.name]), grid, shifts[one.name]) for one in surfaces]
+        moved = [_moved(one, _parts(named[one.name]), case, shifts[one.name]) for one in surfaces]
         shifts = {name: replace(shift, applied=shift.pixels > 0) for name, shift in shifts.items()}
         case = replace(case, surfaces=moved)
     return replace(case, shifts=shifts), area.told
+
+
+def _demand_right_angles(path: Path, grid: Grid) -> None:
+    """Refuse pixels that are no rectangles, and warn of a map that stretches lengths.
+
+    Raises:
+        ResDepthError: if rows and columns are not at right angles on the ground.
+    """
+    if grid.is_slanted:
+        raise ResDepthError(
+            f"{path}: its rows and columns are not at right angles, so no figure of shape would be right; "
+            "bring it to a grid along the axes of a projected CRS (gdalwarp -t_srs)"
+        )
+    if grid.stretched:
+        logger.warning("%s: %s; a projected CRS in metres is safer (gdalwarp -t_srs)", path, grid.stretched)
+
+
+def _warn_of_units(paths: Sequence[Path]) -> None:
+    """Warn of heights whose unit nobody states, and of surfaces of another zero than the truth's."""
+    headers = [read_header(path) for path in paths]
+    for header in headers:
+        for doubt in filter(None, (header.doubt_about_unit, header.other_zero(headers[0]))):
+            logger.warning("%s", doubt)
 
 
 def _demand_sense(wish: Wish) -> None:
@@ -161,13 +181,15 @@ def _shift_of(surface: Candidate, case: Case) -> Shift:
     )
 
 
-def _moved(surface: Candidate, paths: Sequence[Path], grid: Grid, shift: Shift) -> Candidate:
+def _moved(surface: Candidate, paths: Sequence[Path], case: Case, shift: Shift) -> Candidate:
     """The surface where the truth is; left where it is if nobody knows."""
     if not shift.pixels:
         logger.warning("%s: it could not be found how to align it with the truth; it stays", surface.name)
         return surface
-    move = Move(*(0.0 if np.isnan(one) else one for one in (shift.dx_m, shift.dy_m, shift.dz_m)))
-    band = OnGrid(paths, grid, move=move)
+    dx_m, dy_m, dz_m = (0.0 if np.isnan(one) else one for one in (shift.dx_m, shift.dy_m, shift.dz_m))
+    grid = case.truth.grid
+    around = grid.crop(bounding(case.regions))  # in which the shift was found
+    band = OnGrid(paths, grid, move=Move(*around.map_units_of(dx_m, dy_m), dz_m))
     return replace(surface, band=band, resampling=band.resampling)
 
 
@@ -175,25 +197,33 @@ def facts_of(wish: Wish, case: Case, told_area: str) -> dict[str, str]:
     """What was judged by which rules."""
     grid = case.truth.grid
     facts = {
-        "Truth": f"{wish.truth}, {grid.height} x {grid.width} px of {grid.gsd:.4g} m, {grid.crs_name}, "
-        f"SHA-256 {sha256_of(wish.truth)}",
+        "Truth": f"{wish.truth}, {grid.height} x {grid.width} px of {grid.sides_m} m, {grid.crs_name}, "
+        f"SHA-256 {sha256_of(wish.truth)}{_unit_told(wish.truth)}",
         "Region": told_area,
     }
+    named = {**wish.surfaces, **({} if wish.initial is None else {INITIAL: wish.initial})}
     for surface in case.surfaces:
         facts[f"Surface {surface.name}"] = (
             f"{surface.source}{_checksum(surface)}; {RESAMPLED[surface.resampling]}"
+            + _unit_told(_parts(named[surface.name])[0])
         )
         facts |= {f"{label} of {surface.name}": value for label, value in _origin(wish, surface).items()}
     for name, path in wish.masks.items():
         facts[f"Mask {name}"] = _with_checksum(path)
     if wish.ground is not None:
-        facts["Ground model"] = _with_checksum(wish.ground)
+        facts["Ground model"] = _with_checksum(wish.ground) + _unit_told(wish.ground)
     facts["Errors"] = "surface minus truth, in metres, where both are known" + (
         "" if wish.threshold is None else f"; those above {wish.threshold:g} m are left out"
     )
     facts["Alignment"] = "moved onto the truth (Nuth & Kääb 2011)" if wish.align else "as they are"
     facts["Software"] = f"resdepth {__version__}"
     return {**facts, **wish.facts}
+
+
+def _unit_told(path: Path) -> str:
+    """In words, that heights were converted; "" for metres."""
+    unit = read_header(path).unit
+    return "" if unit is None or unit.is_metre else f"; heights converted from {unit.name} to metres"
 
 
 def _with_checksum(path: Path) -> str:

@@ -88,8 +88,9 @@ class CitySource:
 
     def __init__(self, path: Path, options: TruthOptions) -> None:
         model = read_city_model(path)
-        crs = chosen_crs(path, model.crs_code or None, options)
+        wkt, name, unit = chosen_crs(path, model.crs_code or None, options)
         gsd = self.detail_m = chosen_gsd(path, DEFAULT_GSD_M, options)
+        model = replace(model, vertices=model.vertices * (1, 1, unit.metres))
         vertices = model.vertices
         buildings = [one for one in model.surfaces if one.object_type in BUILDINGS]
         grounds = [one for one in model.surfaces if one.object_type == TERRAIN or one.object_type in COVERS]
@@ -114,7 +115,7 @@ class CitySource:
             )
         places = np.concatenate(edges).reshape(-1, 2)
         bounds = (*places.min(axis=0).tolist(), *places.max(axis=0).tolist())
-        self.grid = lattice_grid(path, cropped_bounds(path, bounds, options), gsd, crs)
+        self.grid = lattice_grid(path, cropped_bounds(path, bounds, options), gsd, (wkt, name))
         self.n_objects = int(max(layer.objects.max(initial=0) for layer in self._layers.values()))
 
     def read(self, window: Window) -> Sketch:

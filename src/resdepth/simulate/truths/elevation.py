@@ -1,12 +1,13 @@
 """True surfaces from elevation rasters (GeoTIFF, or whatever else GDAL reads)."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from resdepth.errors import ResDepthError
 from resdepth.grid import Grid
-from resdepth.raster import FileBand
+from resdepth.raster import FileBand, Header
 from resdepth.resampling import Method, read_resampled
 from resdepth.simulate.surface import Heights
 from resdepth.simulate.truths.options import TruthOptions
@@ -19,6 +20,7 @@ from resdepth.simulate.truths.placing import (
     crs_in_metres,
 )
 from resdepth.simulate.truths.sketch import Guessing, Sketch, unclassified
+from resdepth.units import METRE, Unit
 from resdepth.windows import Window
 
 # Without a CRS, pixels smaller than this are rather degrees than metres.
@@ -42,7 +44,8 @@ class ElevationSource:
         header = self._band.header
         if header.bands != 1:
             raise ResDepthError(f"{path}: has {header.bands} bands; a raster of heights has one")
-        own = _georeferenced(_with_crs(path, header.grid, options))
+        grid, self._unit = _with_crs(header, options)
+        own = _georeferenced(grid)
         if not own.crs and own.gsd < SMALLEST_PIXEL_M:
             raise ResDepthError(
                 f"{path}: has no CRS, and its pixels of {own.gsd:g} are too small for metres; if they are "
@@ -56,7 +59,7 @@ class ElevationSource:
         gsd = own.transform[0] if self._plain else gsd
         wished = cropped_bounds(path, bounds, options)
         self.grid = anchored_grid(path, wished, gsd, anchor, (own.crs, own.crs_name))
-        self.detail_m = max(gsd, own.gsd)
+        self.detail_m = max(gsd, *own.sides_m)
         self._corner = (
             round((anchor[1] - self.grid.transform[5]) / gsd),
             round((self.grid.transform[2] - anchor[0]) / gsd),
@@ -67,6 +70,13 @@ class ElevationSource:
         return unclassified(self._heights(window))
 
     def _heights(self, window: Window) -> Heights:
+        return (
+            self._stored(window) * np.float32(self._unit.metres)
+            if self._unit != METRE
+            else self._stored(window)
+        )
+
+    def _stored(self, window: Window) -> Heights:
         if not self._plain:
             method: Method = "average" if self._average else "bilinear"
             return read_resampled(self._path, self.grid.crop(window), method)
@@ -74,10 +84,16 @@ class ElevationSource:
         return self._band.read(Window(window.row + row, window.col + col, window.height, window.width))
 
 
-def _with_crs(path: Path, grid: Grid, options: TruthOptions) -> Grid:
-    crs = (grid.crs, grid.crs_name) if grid.crs else chosen_crs(path, None, options)
-    crs_in_metres(path, *crs)
-    return Grid(grid.height, grid.width, grid.transform, *crs)
+def _with_crs(header: Header, options: TruthOptions) -> tuple[Grid, Unit]:
+    """The grid with its CRS, for heights in metres; and the unit that a chosen CRS gives them."""
+    grid = header.grid
+    if not grid.crs:
+        crs, name, unit = chosen_crs(header.path, None, options, header.band_unit)
+        # What the band states was considered when it was opened.
+        return replace(grid, crs=crs, crs_name=name), METRE if header.unit else unit
+    crs_in_metres(header.path, grid.crs, grid.crs_name)
+    in_metres = header.unit is None or header.unit.is_metre
+    return grid if in_metres else grid.flat, METRE
 
 
 def _georeferenced(grid: Grid) -> Grid:

@@ -3,14 +3,21 @@
 import math
 from pathlib import Path
 
+from resdepth.crs import find_crs, metres_per_unit, parsed, vertical_part
 from resdepth.errors import ResDepthError
-from resdepth.grid import Grid, find_crs, metres_per_unit
+from resdepth.grid import Grid
 from resdepth.simulate.truths.options import TruthOptions
+from resdepth.units import METRE, Unit, height_unit
 
 Bounds = tuple[float, float, float, float]
 
 DEFAULT_GSD_M = 0.5
 MAX_PIXELS = 10**10
+REPROJECT = (
+    "Reproject the file, for example to UTM zone 32N: gdalwarp -t_srs EPSG:32632 -r bilinear IN.tif OUT.tif "
+    "(rasters), pdal translate with filters.reprojection (points), cjio IN.json crs_reproject 25832 save "
+    "OUT.json"
+)
 # Edges within this share of a pixel of the lattice lie on it.
 SNAP_PX = 1e-3
 
@@ -26,29 +33,39 @@ def crs_in_metres(path: Path, crs: str, name: str) -> None:
         return
     unit = "degrees" if factor is None else f"units of {factor:.7g} m"
     raise ResDepthError(
-        f"{path}: its CRS {name} is in {unit}; a projected CRS in metres is needed. Reproject the file, for "
-        "example to UTM zone 32N: gdalwarp -t_srs EPSG:32632 -r bilinear IN.tif OUT.tif (rasters), "
-        "pdal translate with filters.reprojection (points), cjio IN.json crs_reproject 25832 save OUT.json"
+        f"{path}: its CRS {name} is in {unit}; a projected CRS in metres is needed. {REPROJECT}"
     )
 
 
-def chosen_crs(path: Path, told: str | None, options: TruthOptions) -> tuple[str, str]:
-    """WKT and name of the CRS that a file tells, or else of the one in the options; ("", "unknown") if none.
+def chosen_crs(
+    path: Path, told: str | None, options: TruthOptions, height_unit_told: str = ""
+) -> tuple[str, str, Unit]:
+    """WKT and name of a file's horizontal CRS, and the unit of its heights.
+
+    Args:
+        path: the file.
+        told: the CRS that it names; None if it names none, and that of the options counts.
+        options: name a CRS.
+        height_unit_told: what else the file states about the unit of its heights.
+
+    Returns:
+        ("", "unknown", ...) without any CRS; metres where nothing states a unit.
 
     Raises:
-        ResDepthError: if there is no such CRS, or it is not in metres.
+        ResDepthError: if there is no such CRS, or it is not in metres, or units contradict each other.
     """
     text = told or options.crs
     if not text:
-        return "", "unknown"
+        return "", "unknown", height_unit(path, height_unit_told, None) or METRE
     try:
         wkt, name = find_crs(text)
+        vertical = vertical_part(parsed(text))
     except ResDepthError as error:
         raise ResDepthError(
             f"{path}: {error}; correct the file or, if it was named there, the setting crs (EPSG:28992)"
         ) from error
     crs_in_metres(path, wkt, name)
-    return wkt, name
+    return wkt, name, height_unit(path, height_unit_told, vertical) or METRE
 
 
 def lattice_grid(path: Path, bounds: Bounds, gsd: float, crs: tuple[str, str]) -> Grid:
@@ -66,7 +83,7 @@ def anchored_grid(
     """The smallest grid around the bounds of which a pixel corner, continued, meets the anchor (x, y).
 
     Raises:
-        ResDepthError: if it has more pixels than can be worked with.
+        ResDepthError: if it has more pixels than can be worked with, or its map stretches lengths.
     """
     if not all(map(math.isfinite, bounds)):
         raise ResDepthError(f"{path}: its extent {bounds} is not finite; the file is damaged")
@@ -79,7 +96,10 @@ def anchored_grid(
             "choose a greater gsd_m or a smaller extent"
         )
     origin = (anchor[0] + left * gsd, anchor[1] + top * gsd)
-    return Grid(height, width, (gsd, 0.0, origin[0], 0.0, -gsd, origin[1]), *crs)
+    grid = Grid(height, width, (gsd, 0.0, origin[0], 0.0, -gsd, origin[1]), *crs)
+    if grid.stretched:
+        raise ResDepthError(f"{path}: {grid.stretched}; {REPROJECT}")
+    return grid
 
 
 def cropped_bounds(path: Path, bounds: Bounds, options: TruthOptions) -> Bounds:

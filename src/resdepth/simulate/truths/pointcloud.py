@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from resdepth.progress import Progress
 from resdepth.simulate.surface import Codes, SurfaceClass
 from resdepth.simulate.truths.gaps import GAP_PX, close_gaps, spikes
-from resdepth.simulate.truths.lascrs import told_crs
+from resdepth.simulate.truths.lascrs import demand_unit, told_crs
 from resdepth.simulate.truths.lasfile import Points, open_points
 from resdepth.simulate.truths.options import TruthOptions
 from resdepth.simulate.truths.placing import (
@@ -63,10 +63,12 @@ class PointSource:
         """
         buildings = False
         with open_points(path) as file:
-            crs = chosen_crs(path, told_crs(path, file.records, options.crs), options)
+            stated = told_crs(path, file.records, options.crs)
+            wkt, name, self._unit = chosen_crs(path, stated.crs, options, stated.height_unit)
+            demand_unit(path, wkt, stated.unit)
             self.detail_m = chosen_gsd(path, DEFAULT_GSD_M, options)
             told: Bounds = (*file.low.tolist(), *file.high.tolist())
-            self.grid = lattice_grid(path, cropped_bounds(path, told, options), self.detail_m, crs)
+            self.grid = lattice_grid(path, cropped_bounds(path, told, options), self.detail_m, (wkt, name))
             shape = (self.grid.height, self.grid.width)
             self._height = np.memmap(folder / "highest", np.float32, "w+", shape=shape)
             # One more than the code of the highest point; 0 without a point, as in a new file.
@@ -83,7 +85,7 @@ class PointSource:
         row = _cell((top - points.y) / gsd, self.grid.height)
         used = ~np.isin(points.codes, NOISE) & ~points.withheld & (col >= 0) & (row >= 0)
         cell = row[used] * self.grid.width + col[used]
-        z, mark = points.z[used].astype(np.float32), MARKS[points.codes[used]]
+        z, mark = self._unit.to_metres(points.z[used]).astype(np.float32), MARKS[points.codes[used]]
         # Of equally high points the one with the greatest mark, for the result not to depend on their order.
         order = np.lexsort((mark, z, cell))
         cell, z, mark = cell[order], z[order], mark[order]
