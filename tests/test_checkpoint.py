@@ -1,9 +1,11 @@
 """A trained model as one value and one file."""
 
 import json
+import re
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from resdepth.checkpoint import (
     check_weights,
     load_safetensors,
     load_weights,
+    plain_weights,
     save_model,
 )
 from resdepth.errors import InputProblems, ResDepthError
@@ -144,3 +147,45 @@ def test_a_header_that_promises_too_much_is_refused(tmp_path: Path) -> None:
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
     with pytest.raises(InputProblems, match="not a readable"):
         load_safetensors(path)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_weights_of_wrapped_networks_are_those_of_the_network(tmp_path: Path, prefix: str) -> None:
+    model = make_model()
+    wrapped = {prefix + name: value for name, value in model.weights.items()}
+    assert plain_weights(wrapped, tmp_path).keys() == model.weights.keys()
+    assert plain_weights({}, tmp_path) == {}
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn, torch.bool])
+def test_weights_that_are_no_plain_numbers_are_refused_by_name(tmp_path: Path, kind: torch.dtype) -> None:
+    model = make_model()
+    weights = {name: value.to(kind) for name, value in model.weights.items()}
+    save_model(replace(model, weights=weights), tmp_path / "m.safetensors")
+    with pytest.raises(InputProblems, match=r"m\.safetensors: .* holds \w+ instead of float32"):
+        load_safetensors(tmp_path / "m.safetensors")
+
+
+def test_variances_below_zero_are_refused() -> None:
+    model = make_model()
+    name = next(name for name in model.weights if name.endswith("running_var"))
+    with pytest.raises(ResDepthError, match=f"{name}: variances below zero"):
+        check_weights(model.architecture, {**model.weights, name: -model.weights[name]})
+
+
+@pytest.mark.parametrize(
+    ("provenance", "key"),
+    [
+        ({"tile_size": "large"}, "tile_size"),
+        ({"tile_size": 10**30}, "tile_size"),
+        ({"datasets": [{"gsd_m": -1.0}]}, "datasets[0].gsd_m"),
+        ({"datasets": [{"gsd_m": 10**400}]}, "datasets[0].gsd_m"),
+        ({"epoch": [1]}, "epoch"),
+    ],
+)
+def test_what_a_file_states_of_its_training_has_to_make_sense(
+    tmp_path: Path, provenance: dict[str, Any], key: str
+) -> None:
+    save_model(replace(make_model(), provenance=provenance), tmp_path / "m.safetensors")
+    with pytest.raises(InputProblems, match=rf"m\.safetensors: {re.escape(key)}: found"):
+        load_safetensors(tmp_path / "m.safetensors")

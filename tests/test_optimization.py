@@ -1,5 +1,6 @@
 """Optimizers and schedulers by name."""
 
+import copy
 import re
 from typing import Any
 
@@ -10,7 +11,13 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau, StepLR
 
 from resdepth.config import OptimizerConfig, SchedulerConfig
-from resdepth.optimization import new_optimizer, new_scheduler, setting_problems
+from resdepth.optimization import (
+    new_optimizer,
+    new_scheduler,
+    restore_optimizer,
+    restore_scheduler,
+    setting_problems,
+)
 
 
 def optimizer() -> Optimizer:
@@ -112,3 +119,68 @@ def test_all_wrong_settings_are_told_at_once() -> None:
 def test_a_disabled_scheduler_may_say_anything() -> None:
     given = SchedulerConfig(enabled=False, name="ExponentialLR", settings={"x": 1})
     assert setting_problems(given) == []
+
+
+def stepped(kind: str) -> tuple[Optimizer, dict[str, Any]]:
+    """An optimizer that has done a step, and its state."""
+    parameters = [nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))]
+    given = OptimizerConfig.model_validate({"name": kind})
+    made = new_optimizer(given, parameters, torch.device("cpu"))
+    sum(parameter.sum() for parameter in parameters).backward()
+    made.step()
+    return made, copy.deepcopy(made.state_dict())
+
+
+@pytest.mark.parametrize("kind", ["Adam", "SGD"])
+def test_the_state_of_an_optimizer_is_put_back(kind: str) -> None:
+    made, state = stepped(kind)
+    restore_optimizer(made, state)
+    assert str(made.state_dict()) == str(state)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("lr", "x"), ("lr", -1.0), ("lr", 10**400), ("lr", float("nan")), ("betas", (0.9,)),
+        ("betas", (0.9, 2.0)), ("eps", None), ("amsgrad", True), ("maximize", "x"),
+        ("params", [0]), ("params", [0, "x"]),
+    ],
+)  # fmt: skip
+def test_settings_that_no_optimizer_has_are_refused(key: str, value: Any) -> None:
+    made, state = stepped("Adam")
+    state["param_groups"][0][key] = value
+    with pytest.raises((ValueError, TypeError)):
+        restore_optimizer(made, state)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("exp_avg", torch.zeros(4)), ("exp_avg", None), ("exp_avg", torch.zeros(2).to_sparse()), ("step", -1),
+     ("step", torch.zeros(3)), ("step", "x"), ("more", 1)],
+)  # fmt: skip
+def test_a_memory_that_does_not_fit_its_parameter_is_refused(key: str, value: Any) -> None:
+    made, state = stepped("Adam")
+    state["state"][0][key] = value
+    with pytest.raises((ValueError, TypeError, RuntimeError)):
+        restore_optimizer(made, state)
+
+
+@pytest.mark.parametrize("name", ["StepLR", "ExponentialLR", "ReduceLROnPlateau"])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("step", 1), ("base_lrs", 1), ("base_lrs", []), ("step_size", 0), ("gamma", "x"), ("gamma", -1.0),
+     ("patience", None), ("best", "x"), ("mode", "other"), ("last_epoch", float("nan"))],
+)  # fmt: skip
+def test_a_state_that_no_scheduler_has_is_refused_or_without_effect(name: str, key: str, value: Any) -> None:
+    settings = {"StepLR": {"step_size": 3}, "ExponentialLR": {"gamma": 0.5}, "ReduceLROnPlateau": {}}
+    made = new_scheduler(config(name, **settings[name]), optimizer())
+    assert made is not None
+    state = copy.deepcopy(made.state_dict())
+    known = key in state
+    if known:
+        with pytest.raises(ValueError, match=key):
+            restore_scheduler(made, {**state, key: value})
+    else:
+        restore_scheduler(made, {**state, key: value})
+        assert made.state_dict() == state
+        assert callable(made.step)

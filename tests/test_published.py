@@ -55,10 +55,10 @@ def test_numbers_of_numpy_are_read(tmp_path: Path, protocol: int, kind: Callable
     assert read_moments(tmp_path / "x.p") == (float(kind(350.25)), float(kind(2.5)))
 
 
-def test_numbers_of_numpy_1_are_read(tmp_path: Path) -> None:
+def test_numbers_written_with_the_other_numpy_are_read(tmp_path: Path) -> None:
     content = pickle.dumps({"mean": np.float64(1.5), "std": np.float32(2.5)}, protocol=3)
-    assert b"numpy._core.multiarray" in content
-    (tmp_path / "x.p").write_bytes(content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    old, new = b"numpy._core.multiarray", b"numpy.core.multiarray"
+    (tmp_path / "x.p").write_bytes(content.replace(*((old, new) if old in content else (new, old))))
     assert read_moments(tmp_path / "x.p") == (1.5, 2.5)
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from conftest import MadeScene, read_raster, write_raster
+from conftest import MadeScene, make_scene, read_raster, write_raster
 from resdepth import check, training
 from resdepth.errors import Interrupted, ResDepthError
 from resdepth.published import load_model, read_checkpoint, read_moments
@@ -716,3 +717,47 @@ def test_several_data_sets_train_together(scene: MadeScene, tmp_path: Path) -> N
 def test_a_complete_configuration_of_a_run_trains_again(scene: MadeScene) -> None:
     first = train(scene.write(scene.train_config()))
     assert same_bits(weights_of(train(first / "config.json")), weights_of(first))
+
+
+@pytest.fixture(scope="module")
+def run_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[MadeScene, Path]:
+    made = make_scene(tmp_path_factory.mktemp("once"), 64, 160)
+    return made, train(made.write(made.train_config()))
+
+
+def edited(run: Path, change: Callable[[dict[str, Any]], object]) -> bytes:
+    """Change the last checkpoint; returns what it was."""
+    path = run / "checkpoints" / "Model_last.pth"
+    before, content = path.read_bytes(), torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+    return before
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("resdepth.epoch", lambda content: content["resdepth"].update(epoch="x")),
+        ("resdepth.epoch", lambda content: content["resdepth"].update(epoch=-5)),
+        ("resdepth.step", lambda content: content["resdepth"].update(step=10**400)),
+        ("resdepth.step", lambda content: content["resdepth"].pop("step")),
+        ("resdepth.best_loss", lambda content: content["resdepth"].update(best_loss=math.nan)),
+        ("epoch", lambda content: content.update(epoch="x")),
+        (
+            "optimizer_state_dict.param_groups",
+            lambda content: content.update(optimizer_state_dict={"state": {}}),
+        ),
+        ("optimizer", lambda content: content["optimizer_state_dict"]["param_groups"][0].update(lr="x")),
+    ],
+)
+def test_a_checkpoint_of_other_types_is_refused_by_name_and_key(
+    run_once: tuple[MadeScene, Path], key: str, change: Callable[[dict[str, Any]], object]
+) -> None:
+    scene, run = run_once
+    before = edited(run, change)
+    pretrained = scene.train_config(model={"pretrained_path": str(run / "checkpoints" / "Model_last.pth")})
+    with pytest.raises(ResDepthError, match=rf"Model_last\.pth.*{key}"):
+        resume(run)
+    with pytest.raises(ResDepthError, match=key):
+        train(scene.write(pretrained, "pretrained.json"))
+    (run / "checkpoints" / "Model_last.pth").write_bytes(before)

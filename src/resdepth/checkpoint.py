@@ -16,8 +16,8 @@ from resdepth.atomic import atomic_path
 from resdepth.drafting import draft
 from resdepth.errors import InputProblems, Problem, ResDepthError, unusable
 from resdepth.inputs import Inputs, inputs_of_network
-from resdepth.jsonfiles import parse_json
-from resdepth.model_schema import DescribedModel, DescribedNetwork
+from resdepth.jsonfiles import demand, parse_json
+from resdepth.model_schema import DescribedModel, DescribedNetwork, KnownProvenance
 from resdepth.networks import halo_px, new_network
 from resdepth.normalization import Normalization
 from resdepth.paths import why_no_file
@@ -25,6 +25,12 @@ from resdepth.paths import why_no_file
 METADATA_KEY = "resdepth"
 FORMAT_VERSION = 1
 SHOWN_KEYS = 3
+# What converts without loss of meaning to a weight (True) or a counter (False); int8 and float8 need scales.
+_TYPES = {
+    True: (torch.float32, torch.float64, torch.float16, torch.bfloat16),
+    False: (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8),
+}
+_WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and of compiled networks
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ def build_network(architecture: Architecture) -> nn.Module:
     """
     try:
         return new_network(architecture.name, architecture.settings)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:  # torch, where memory is short
         raise ResDepthError(f"no network can be built from this architecture: {error}") from error
 
 
@@ -126,6 +132,13 @@ def check_weights(architecture: Architecture, weights: Mapping[str, Tensor]) -> 
     spoilt = [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]
     if spoilt:
         raise ResDepthError(f"{_some(spoilt)}: not finite numbers; take an earlier checkpoint")
+    spoilt = [name for name, value in weights.items() if _is_variance(name) and bool((value < 0).any())]
+    if spoilt:
+        raise ResDepthError(f"{_some(spoilt)}: variances below zero; is the file damaged?")
+
+
+def _is_variance(name: str) -> bool:
+    return name.endswith("running_var")
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
@@ -144,6 +157,11 @@ def _refuse_misfits(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     found = [f"{name} is missing" for name in wanted if name not in weights]
     found += [f"{name} is not part of the network" for name in weights if name not in wanted]
     found += [
+        f"{name} holds {_type_name(weights[name])} instead of {_type_name(value)}"
+        for name, value in wanted.items()
+        if name in weights and weights[name].dtype not in _TYPES[value.is_floating_point()]
+    ]
+    found += [
         f"{name} has shape {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
         for name, value in wanted.items()
         if name in weights and weights[name].shape != value.shape
@@ -152,6 +170,10 @@ def _refuse_misfits(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
         raise ResDepthError(
             f"the weights do not fit the architecture: {_some(found)}; take both from the same run"
         )
+
+
+def _type_name(values: Tensor) -> str:
+    return str(values.dtype).removeprefix("torch.")
 
 
 def _some(items: Sequence[str]) -> str:
@@ -174,8 +196,13 @@ def plain_weights(content: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
             and not (value.is_quantized or value.is_complex())
         )
         if not isinstance(name, str) or not is_plain:
-            raise unusable(path, f"{name!r} is no array of numbers; is it a ResDepth checkpoint?")
-    return dict(content)
+            raise unusable(path, f"{name!r:.100} is no array of numbers; is it a ResDepth checkpoint?")
+    weights = dict(content)
+    while wrapper := next((one for one in _WRAPPERS if all(name.startswith(one) for name in weights)), ""):
+        if not weights:
+            break
+        weights = {name.removeprefix(wrapper): value for name, value in weights.items()}
+    return weights
 
 
 def save_model(model: Model, path: str | Path) -> None:
@@ -216,13 +243,14 @@ def load_safetensors(path: Path) -> Model:
         with safe_open(path, framework="pt", device="cpu") as stored:
             metadata = stored.metadata() or {}
             weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError, ValueError) as error:
+    except Exception as error:  # of types that torch does not know, it raises whatever comes
         raise unusable(path, f"not a readable .safetensors file ({error}); is it complete?") from error
     if METADATA_KEY not in metadata:
         raise unusable(
             path, "holds weights but no resdepth metadata; make a model with `resdepth convert-model`"
         )
     described = _read_description(metadata[METADATA_KEY], path)
+    demand(KnownProvenance, described.provenance, path)
     constants = described.normalization
     model = Model(
         architecture=described_architecture(described.architecture, f"{path}: {METADATA_KEY}.architecture."),

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from resdepth.allocator import Footprint, return_unused_memory, tune_allocator
 from resdepth.checkpoint import Model, check_weights
 from resdepth.config import Device, Precision
 from resdepth.errors import ResDepthError
+from resdepth.float32 import unrounded_float32
 from resdepth.networks.deployed import DeployedUNet, deployed
 from resdepth.normalization import normalize, normalize_patch
 from resdepth.windows import Window, row_bands
@@ -188,7 +189,7 @@ class Refiner:
         return self._said("inside", channels)
 
     def _said(self, way: Literal["forward", "inside"], channels: Array) -> Array:
-        with _ONE_AT_A_TIME, torch.inference_mode(), _unrounded_float32(self.device):
+        with _ONE_AT_A_TIME, torch.inference_mode(), _repeatable(self.device):
             given = torch.from_numpy(channels).to(self.device, memory_format=torch.channels_last)
             said: Array = getattr(self._network, way)(given).float().cpu().numpy()[:, 0]
         self._footprint.settle(channels.size)
@@ -201,15 +202,16 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 @contextmanager
-def _unrounded_float32(device: torch.device) -> Iterator[None]:
-    """Let float32 be float32, whatever the program around chose to have faster."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        if device.type == "cuda":  # where convolutions are rounded unless told otherwise
-            with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-                yield
-        else:
+def _repeatable(device: torch.device) -> Iterator[None]:
+    """Let float32 be float32, and the same numbers come out each time, whatever the program around chose."""
+    cudnn: Any = torch.backends.cudnn
+    wanted = {"enabled": True, "deterministic": True, "benchmark": False} if device.type == "cuda" else {}
+    before = {name: getattr(cudnn, name) for name in wanted}
+    with unrounded_float32():
+        try:
+            for name, value in wanted.items():
+                setattr(cudnn, name, value)
             yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+        finally:
+            for name, value in before.items():
+                setattr(cudnn, name, value)

@@ -14,7 +14,7 @@ from resdepth.errors import InputProblems, Problem, ResDepthError, has_errors, r
 from resdepth.lists import read_image_list, read_pair_list
 from resdepth.optimization import state_misfits, unused_wishes
 from resdepth.paths import is_there
-from resdepth.published import PublishedFiles, load_published, read_checkpoint
+from resdepth.published import PublishedFiles, load_published, read_training_state
 from resdepth.raster import FileBand, count_voids
 from resdepth.scene import Scene, ViewSet, used_views
 from resdepth.windows import Window
@@ -106,7 +106,7 @@ def checkpoint_problems(
     """Whether training can go on from a checkpoint with this configuration."""
     where = f"{path}: model.pretrained_path"
     try:
-        checkpoint = read_checkpoint(Path(pretrained))
+        checkpoint = read_training_state(Path(pretrained))
     except InputProblems as error:
         return _told_at(where, error.problems)
     try:

@@ -3,7 +3,8 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -71,14 +72,25 @@ def demand(kind: type[Value], content: Any, path: Path) -> Value:
     Raises:
         InputProblems: each value that is not as it should be, with its place in the file; the first few.
     """
-    try:
+    with wrong_values_named(path):
         return TypeAdapter(kind).validate_json(json.dumps(content), strict=True)
+
+
+@contextmanager
+def wrong_values_named(path: Path) -> Iterator[None]:
+    """Turn what pydantic finds wrong with the content of a file into problems; the first few."""
+    try:
+        yield
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False)
+        raise _first_problems(error, path) from error
+
+
+def _first_problems(error: ValidationError, path: Path) -> InputProblems:
+    found = error.errors(include_url=False, include_context=False)
     problems = [Problem(f"{path}: {location(one['loc'])}", described(one)) for one in found[:SHOWN_PROBLEMS]]
     if len(found) > SHOWN_PROBLEMS:
         problems.append(Problem(str(path), f"and {len(found) - SHOWN_PROBLEMS} more values; is it damaged?"))
-    raise InputProblems(problems)
+    return InputProblems(problems)
 
 
 def described(found: ErrorDetails) -> str:

@@ -1,11 +1,14 @@
 """The schema of what lies beside a model's weights: model_config.json, and the metadata of .safetensors."""
 
+import math
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
-from resdepth.config import Activation, Positive, Section, UpMode
+from resdepth.config import LARGEST_COUNT, Activation, Positive, Section, UpMode
 from resdepth.inputs import InputChannels
+
+LARGEST_TILE_PX = 2**16
 
 
 class NetworkSettings(Section):
@@ -59,10 +62,62 @@ class DescribedNormalization(Section):
     """Standard deviation of the grey values; none for networks without images."""
 
 
+class TrainedOn(BaseModel):
+    """What a model file states about a data set of its training."""
+
+    name: str | None = None
+    gsd_m: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    crs: str | None = None
+
+
+class KnownProvenance(BaseModel):
+    """What is used of a model's provenance, where it is there."""
+
+    tile_size: Annotated[int, Field(gt=0, le=LARGEST_TILE_PX)] | None = None
+    epoch: Annotated[int, Field(ge=0)] | None = None
+    loss_val: float | None = None
+    resdepth: str | None = None
+    datasets: list[TrainedOn] = Field(default_factory=list)
+
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+
+
+class Progress(BaseModel):
+    """How far a training had come (training.Standing)."""
+
+    epoch: Count
+    end: Count
+    iteration: Count = 0
+    step: Count
+    loss_sum: float = 0.0
+    loss_count: Count = 0
+    best_loss: Annotated[float, Field(ge=0)] = math.inf
+    best_epoch: Count = 0
+    loss_train: float = math.nan
+    loss_val: float = math.nan
+
+
+class OptimizerState(BaseModel):
+    """The form of an optimizer's state; optimization.py looks at its values."""
+
+    state: dict[int, dict[str, Any]]
+    param_groups: Annotated[list[dict[str, Any]], Field(min_length=1)]
+
+
+class TrainingState(BaseModel):
+    """What training goes on from, beside the weights."""
+
+    epoch: Annotated[int, Field(ge=-1, le=LARGEST_COUNT)] | None = None
+    optimizer_state_dict: OptimizerState | None = None
+    scheduler_state_dict: dict[str, Any] | None = None
+    resdepth: Progress | None = None
+
+
 class DescribedModel(Section):
     """What a model file says beside its weights."""
 
-    format: int
+    format: Annotated[int, Field(ge=1)]
     """Version of this description."""
     architecture: DescribedNetwork
     """Which network."""

@@ -1,13 +1,15 @@
 """Optimizers and learning-rate schedulers by name, with PyTorch's own arguments."""
 
 import inspect
+import math
+import sys
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, LRScheduler, ReduceLROnPlateau, StepLR
 
@@ -23,6 +25,7 @@ SCHEDULERS: dict[str, type[LRScheduler]] = {
 # How a step is computed, not what; and a setting that tells one optimizer's state from another's.
 _FORMS = ("fused", "foreach")
 _MARKS: dict[type[Optimizer], str] = {Adam: "betas", SGD: "momentum"}
+_MOMENTS = {Adam: {"step", "exp_avg", "exp_avg_sq"}, SGD: {"momentum_buffer"}}
 _NOT_SETTINGS = {"self", "optimizer", "last_epoch"}
 _POSITIVE = {"step_size", "gamma", "factor"}
 
@@ -97,8 +100,10 @@ def restore_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
     """Put a checkpoint's state into an optimizer, which keeps the form that is fastest on its device.
 
     Raises:
-        ValueError: if the state is that of another network.
+        ValueError: if the state is that of another network, or none.
     """
+    _demand_settings(optimizer, state["param_groups"])
+    _demand_moments(optimizer, state["state"])
     forms = [{name: group.get(name) for name in _FORMS} for group in optimizer.param_groups]
     known = set(optimizer.param_groups[0]) - set(_FORMS)
     stored = set(state["param_groups"][0])
@@ -109,6 +114,71 @@ def restore_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
         group.update(form)
         for name, value in defaults.items():
             group.setdefault(name, value)
+
+
+def _demand_settings(optimizer: Optimizer, groups: Sequence[Mapping[str, Any]]) -> None:
+    """Settings are numbers as PyTorch takes them; those that no configuration chooses are ours."""
+    for own, stored in zip(optimizer.state_dict()["param_groups"], groups, strict=True):
+        if stored["params"] != own["params"]:
+            raise ValueError("it remembers other parameters")
+        known = {name: stored[name] for name in own.keys() & stored.keys() - {"params", *_FORMS}}
+        for name, value in known.items():
+            is_choice = own[name] is None or isinstance(own[name], bool | str)
+            if not _is_alike(own[name], value) or (is_choice and value != own[name]):
+                raise ValueError(f"{name} is {value!r:.60}")
+        taken = known.keys() & inspect.signature(type(optimizer)).parameters.keys()
+        type(optimizer)([nn.Parameter()], **{name: known[name] for name in taken})
+
+
+def _demand_moments(optimizer: Optimizer, state: Mapping[int, Mapping[str, Any]]) -> None:
+    """What an optimizer remembers of each parameter has the parameter's shape."""
+    parameters = [one for group in optimizer.param_groups for one in group["params"]]
+    names = _MOMENTS[type(optimizer)]
+    for number, found in state.items():
+        if not 0 <= number < len(parameters) or (found and set(found) != names):
+            raise ValueError(f"the state of parameter {number} is {', '.join(found)}; expected {names}")
+        for name, value in found.items():
+            if name == "step":
+                sound = 0 <= float(value) < float("inf")
+            elif value is None:
+                sound = name == "momentum_buffer"
+            else:
+                shape = parameters[number].shape
+                sound = isinstance(value, Tensor) and value.layout == torch.strided and value.shape == shape
+            if not sound:
+                raise ValueError(f"{name} of parameter {number} is {value!r:.60}")
+
+
+def restore_scheduler(scheduler: LRScheduler, state: Mapping[str, Any]) -> None:
+    """Put a checkpoint's state into a scheduler.
+
+    Raises:
+        ValueError: if it is that of another scheduler, or none.
+    """
+    own = scheduler.state_dict()
+    known = {name: state[name] for name in own.keys() & state.keys()}
+    for name, value in known.items():
+        if not _is_alike(own[name], value):
+            raise ValueError(f"{name} is {value!r:.60}")
+    name = next(name for name, kind in SCHEDULERS.items() if type(scheduler) is kind)
+    chosen = known.keys() & inspect.signature(type(scheduler)).parameters.keys() - _NOT_SETTINGS
+    settings = {key: known[key] for key in chosen}
+    if problems := setting_problems(SchedulerConfig(name=name, settings=settings)):  # type: ignore[arg-type]
+        raise ValueError("; ".join(f"{key}: {text}" for key, text in problems))
+    scheduler.load_state_dict(known)
+
+
+def _is_alike(own: Any, found: Any) -> bool:
+    """Whether a stored value is of the kind of ours."""
+    if isinstance(own, list | tuple):
+        return isinstance(found, list | tuple) and len(found) == len(own) and all(map(_is_number, found))
+    if isinstance(own, bool) or own is None or isinstance(own, str):
+        return isinstance(found, type(own)) or (own is None and isinstance(found, list))
+    return _is_number(found)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and bool(value == math.inf or abs(value) <= sys.float_info.max)
 
 
 def new_scheduler(config: SchedulerConfig, optimizer: Optimizer) -> LRScheduler | None:

@@ -6,14 +6,11 @@ Nothing in them is executed: pickles may hold plain numbers only.
 import json
 import math
 import pickle
-import re
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from resdepth.atomic import atomic_path
@@ -25,12 +22,14 @@ from resdepth.checkpoint import (
     load_safetensors,
     plain_weights,
 )
+from resdepth.config import LARGEST_COUNT
 from resdepth.drafting import draft
 from resdepth.errors import InputProblems, Problem, ResDepthError, unusable
-from resdepth.jsonfiles import read_json
-from resdepth.model_schema import DescribedNetwork
+from resdepth.jsonfiles import read_json, wrong_values_named
+from resdepth.model_schema import LARGEST_TILE_PX, DescribedNetwork, TrainingState
 from resdepth.normalization import Normalization
 from resdepth.paths import is_there, why_no_file
+from resdepth.pth import load_pth
 from resdepth.unpickling import RefusedError, load_numbers
 
 CONFIG_FILE = "config.json"
@@ -131,35 +130,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if reason := why_no_file(path):
         raise unusable(path, reason)
-    try:
-        with torch.serialization.safe_globals(_numpy_scalars()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch, about pickles that it refuses anyway
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        tried = re.search(r"GLOBAL (\S+)", str(error))
-        reason = (
-            f"it tries to load {tried[1]}"
-            if tried
-            else "it is damaged, or holds more than arrays and plain values"
-        )
-        raise unusable(path, f"refused, nothing was run: {reason}") from error
-    except Exception as error:
-        raise unusable(path, f"not a readable checkpoint ({error!r}); is it complete?") from error
+    content = load_pth(path)
     if not isinstance(content, dict) or not isinstance(content.get("model_state_dict"), dict):
         raise unusable(path, "holds no model_state_dict; is it a ResDepth checkpoint?")
     return content | {"model_state_dict": plain_weights(content["model_state_dict"], path)}
 
 
-def _numpy_scalars() -> list[Any]:
-    """What rebuilding a numpy number takes: losses may have been stored as one."""
-    multiarray: Any = vars(np)["_core"].multiarray  # its public alias warns
-    return [
-        (multiarray.scalar, "numpy.core.multiarray.scalar"),
-        multiarray.scalar,
-        np.dtype,
-        np.dtypes.Float64DType,
-        np.dtypes.Float32DType,
-    ]
+def read_training_state(path: Path) -> dict[str, Any]:
+    """Read a .pth checkpoint from which training is to go on.
+
+    Raises:
+        InputProblems: see `read_checkpoint`; or its counters or the state of its optimizer are none.
+    """
+    content = read_checkpoint(path)
+    with wrong_values_named(path):
+        TrainingState.model_validate(content, strict=True)
+    return content
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
@@ -221,7 +207,7 @@ def load_published(files: PublishedFiles, prefix: str = "") -> Model:
         architecture=architecture,
         weights=read["weights"]["model_state_dict"],
         normalization=Normalization(read["normalization_geom"][1], *read.get("normalization_image", ())),
-        provenance=_provenance(read["weights"]),
+        provenance=reached(read["weights"]),
         source=str(files.weights),
     )
 
@@ -248,10 +234,11 @@ def _read_files(files: PublishedFiles, prefix: str) -> tuple[dict[str, Any], lis
     return read, problems
 
 
-def _provenance(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+def reached(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """What a checkpoint tells of its training; its epochs count from zero, ours from one."""
     epoch, loss = (_finite_number(checkpoint.get(name)) for name in ("epoch", "loss_val"))
-    found = {"epoch": None if epoch is None else int(epoch) + 1, "loss_val": loss}
+    counts = epoch is not None and -1 <= epoch < LARGEST_COUNT
+    found = {"epoch": int(epoch) + 1 if epoch is not None and counts else None, "loss_val": loss}
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -288,7 +275,7 @@ def _training_tile(config: Path) -> dict[str, Any]:
         tile = read_json(config).get("training_settings", {}).get("tile_size")
     except (InputProblems, AttributeError):
         return {}
-    return {"tile_size": tile} if isinstance(tile, int) and tile > 0 else {}
+    return {"tile_size": tile} if type(tile) is int and 0 < tile <= LARGEST_TILE_PX else {}
 
 
 def load_model(path: str | Path) -> Model:

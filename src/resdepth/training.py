@@ -16,7 +16,7 @@ from resdepth.checkpoint import clone_weights, load_weights
 from resdepth.errors import Interrupted, ResDepthError
 from resdepth.interruption import Stop, stoppable
 from resdepth.losses import Loss
-from resdepth.optimization import restore_optimizer
+from resdepth.optimization import restore_optimizer, restore_scheduler
 from resdepth.patches import Batch, TrainingSamples, ValidationSamples, batches
 from resdepth.progress import Progress, progress_bar
 from resdepth.showcase import Patch, Showcase
@@ -144,9 +144,9 @@ def restore(learner: Learner, checkpoint: Mapping[str, Any]) -> None:
     load_weights(learner.network, checkpoint["model_state_dict"])
     try:
         restore_optimizer(learner.optimizer, checkpoint["optimizer_state_dict"])
-        if learner.scheduler is not None and "scheduler_state_dict" in checkpoint:
-            learner.scheduler.load_state_dict(checkpoint["scheduler_state_dict"])
-    except (KeyError, IndexError, ValueError, TypeError) as error:
+        if learner.scheduler is not None and checkpoint.get("scheduler_state_dict") is not None:
+            restore_scheduler(learner.scheduler, checkpoint["scheduler_state_dict"])
+    except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
         raise ResDepthError(f"the checkpoint's optimizer or scheduler does not fit: {error}") from error
 
 

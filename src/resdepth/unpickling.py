@@ -8,6 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 MOST_REUSES = 16
+_FLOATS = {"f8": "<d", "f4": "<f"}  # what a normalisation can hold
+_NUMBERS = {
+    **_FLOATS, "f2": "<e", "b1": "<?", "i1": "<b", "i2": "<h", "i4": "<i", "i8": "<q", "u1": "<B", "u2": "<H",
+    "u4": "<I", "u8": "<Q",
+}  # fmt: skip
 
 
 class RefusedError(Exception):
@@ -15,7 +20,7 @@ class RefusedError(Exception):
 
 
 class _PlainDtype:
-    """Stands for numpy.dtype in a pickle; knows the two floats that a normalisation can hold."""
+    """Stands for numpy.dtype in a pickle."""
 
     def __init__(self, code: str, *_: object) -> None:
         self.code = code
@@ -25,11 +30,27 @@ class _PlainDtype:
             raise RefusedError("a number of an unknown type")
 
 
-def _plain_scalar(dtype: _PlainDtype, raw: bytes) -> float:
-    formats = {"f8": "<d", "f4": "<f"}
+def _plain_float(dtype: _PlainDtype, raw: bytes) -> float:
+    return float(_unpacked(_FLOATS, dtype, raw))
+
+
+def _plain_number(dtype: _PlainDtype, raw: bytes) -> float:
+    return _unpacked(_NUMBERS, dtype, raw)
+
+
+def _unpacked(formats: Mapping[str, str], dtype: _PlainDtype, raw: bytes) -> float:
     if not isinstance(dtype, _PlainDtype) or dtype.code not in formats:
         raise RefusedError("a number of an unknown type")
-    return float(struct.unpack(formats[dtype.code], raw)[0])
+    number: float = struct.unpack(formats[dtype.code], raw)[0]
+    return number
+
+
+# What rebuilding a number of numpy, of any version, takes in a pickle; as torch's safe_globals want it.
+NUMBERS_OF_NUMPY: list[Any] = [
+    (_PlainDtype, "numpy.dtype"),
+    (_plain_number, "numpy.core.multiarray.scalar"),
+    (_plain_number, "numpy._core.multiarray.scalar"),
+]
 
 
 class _NumbersOnly(pickle.Unpickler):
@@ -37,8 +58,8 @@ class _NumbersOnly(pickle.Unpickler):
 
     _allowed: Mapping[tuple[str, str], object] = {
         ("numpy", "dtype"): _PlainDtype,
-        ("numpy.core.multiarray", "scalar"): _plain_scalar,
-        ("numpy._core.multiarray", "scalar"): _plain_scalar,
+        ("numpy.core.multiarray", "scalar"): _plain_float,
+        ("numpy._core.multiarray", "scalar"): _plain_float,
     }
 
     def find_class(self, module: str, name: str) -> Any:

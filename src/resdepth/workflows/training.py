@@ -24,7 +24,7 @@ from resdepth.losses import LOSSES
 from resdepth.normalization import Normalization
 from resdepth.optimization import new_optimizer, new_scheduler
 from resdepth.patches import TrainingSamples, ValidationSamples, Variation
-from resdepth.published import CONFIG_FILE, read_checkpoint
+from resdepth.published import CONFIG_FILE, reached, read_checkpoint, read_training_state
 from resdepth.recording import RunRecorder
 from resdepth.runs import (
     RUN_LOG,
@@ -113,14 +113,14 @@ def resume(run_folder: str | Path) -> Path:
     plan = plan_training(folder / CONFIG_FILE, resumed=True)
     warn(plan.warnings)
     learner = _new_learner(plan)
-    checkpoint = read_checkpoint(last)
+    checkpoint = read_training_state(last)
+    if checkpoint.get("resdepth") is None:
+        raise ResDepthError(f"{last}: does not say how far the run had come; use model.pretrained_path")
+    standing = Standing(**checkpoint["resdepth"])
     try:
-        standing = Standing(**checkpoint["resdepth"])
-    except (KeyError, TypeError) as error:
-        raise ResDepthError(
-            f"{last}: does not say how far the run had come; use model.pretrained_path"
-        ) from error
-    restore(learner, checkpoint)
+        restore(learner, checkpoint)
+    except ResDepthError as error:
+        raise ResDepthError(f"{last}: {error}") from error
     run = RunFolder(folder, Path(plan.config.output.tboard_log_dir) / folder.name)
     if standing.epoch >= standing.end:
         logger.info("%s: all %d epochs are complete already", folder, standing.end)
@@ -157,7 +157,7 @@ def _restore_pretrained(plan: TrainPlan, learner: Learner) -> dict[str, Any] | N
     """Put the checkpoint that the configuration names, if it does, into the learner; return it."""
     if plan.config.model.pretrained_path is None:
         return None
-    checkpoint = read_checkpoint(Path(plan.config.model.pretrained_path))
+    checkpoint = read_training_state(Path(plan.config.model.pretrained_path))
     try:
         restore(learner, checkpoint)
     except ResDepthError as error:
@@ -174,10 +174,11 @@ def seed_everything(seed: int) -> None:
 
 def _standing_after(checkpoint: dict[str, Any], plan: TrainPlan, material: Material) -> Standing:
     """Where a run that continues an earlier one begins: its epochs count on."""
-    done = int(checkpoint.get("epoch", -1)) + 1
+    epoch = checkpoint.get("epoch")
+    done = 0 if epoch is None else int(epoch) + 1
     settings = plan.config.training_settings
     steps_per_epoch = math.ceil(sum(len(part) for part in material.train) / settings.batch_size)
-    exact = checkpoint.get("resdepth", {"step": done * steps_per_epoch})
+    exact = checkpoint.get("resdepth") or {"step": done * steps_per_epoch}
     return Standing(epoch=done, end=done + settings.n_epochs, step=int(exact["step"]))
 
 
@@ -186,10 +187,9 @@ def _keep_best(standing: Standing, earlier_run: Path) -> None:
     path = RunFolder(earlier_run, earlier_run).best
     if not path.is_file():
         return
-    best = read_checkpoint(path)
-    loss = best.get("loss_val")
-    if isinstance(loss, float | int) and math.isfinite(loss) and loss > 0:
-        standing.best_loss, standing.best_epoch = float(loss), int(best.get("epoch", -1)) + 1
+    told = reached(read_checkpoint(path))
+    if told.get("loss_val", 0) > 0:
+        standing.best_loss, standing.best_epoch = told["loss_val"], told.get("epoch", 0)
 
 
 def _is_judged_alike(earlier_run: Path, config: Mapping[str, Any]) -> bool:
