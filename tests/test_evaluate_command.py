@@ -288,7 +288,8 @@ def test_an_undeclared_nodata_value_is_told(scene: MadeScene, caplog: pytest.Log
     wrong[:3] = -3.4e38
     write_raster(scene.folder / "wrong.tif", wrong)
     assert evaluated(scene, dsm="wrong.tif").exit_code == 0
-    assert "not declare its nodata value" in caplog.text
+    assert "4.7 % are -3.39999995e+38; all others" in caplog.text
+    assert "gdal_edit.py -a_nodata -3.39999995e+38 wrong.tif" in caplog.text
     found = json.loads((scene.folder / "judged" / "evaluation.json").read_text())["surfaces"]["wrong"]
     assert found["classes"]["overall"]["statistics"]["maximum"] < 10
     assert found["classes"]["overall"]["coverage"] < 0.96

@@ -557,3 +557,18 @@ def test_where_files_overlap_the_last_one_with_a_height_counts_on_every_path(
     np.testing.assert_array_equal(band.read(inner), 2)
     np.testing.assert_array_equal(band.on(grid.crop(inner)), 2)
     np.testing.assert_array_equal(band.read(Window(5, 32, 20, 6)), 1)
+
+
+@pytest.mark.parametrize("nodata", [0, None])
+def test_a_nodata_value_of_0_in_a_mask_means_not_inside(tmp_path: Path, nodata: float | None) -> None:
+    truth = town((96, 96))
+    true, dsm = files(tmp_path, truth, truth)
+    mask = write_raster(tmp_path / "mask.tif", (truth > 405).astype(np.uint8), nodata=nodata)
+    shifted = write_raster(
+        tmp_path / "shifted.tif", (truth > 405).astype(np.uint8), nodata=nodata, gsd=GSD * 1.01
+    )
+    for building in (mask, shifted):
+        found = judge_files(wish(tmp_path, dsm, true, masks={"building": building}))[1]
+        classes = found.surfaces["dsm"].classes
+        assert classes["terrain"].statistics.count > 0
+        assert classes["terrain"].statistics.count + classes["building"].statistics.count > 95 * 95

@@ -481,7 +481,7 @@ def test_heights_that_must_be_voids_are_warned_of(scene: MadeScene, caplog: pyte
     dsm = scene.initial.copy()
     dsm[3, 4] = -9999
     refine(dsm, scene.images[:2], make_model())
-    assert "heights of -9999 m: are these voids" in caplog.text
+    assert "0.0098 % are -9999; all others are from" in caplog.text
 
 
 def test_degrees_are_warned_of(scene: MadeScene, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,6 +18,7 @@ from resdepth.inspections import (
     read_lists,
     read_model,
     tile_problems,
+    undeclared_problems,
     void_problems,
 )
 from resdepth.jsonfiles import read_json
@@ -196,6 +197,7 @@ def _check_train_area(
     if scene is None:
         return None, problems
     problems += degree_problems(scene, f"{key}.raster_in")
+    problems += undeclared_problems({f"{key}.raster_in": scene.dsm, f"{key}.raster_gt": scene.truth})
     train, val = _training_regions(config, dataset, scene)
     n_samples = dataset.n_training_samples or config.training_settings.n_training_samples
     tile = config.training_settings.tile_size
@@ -283,6 +285,7 @@ def _check_test_area(
     if scene is None:
         return None, problems
     problems += degree_problems(scene, f"{key}.raster_in")
+    problems += undeclared_problems({f"{key}.raster_in": scene.dsm, f"{key}.raster_gt": scene.truth})
     regions = _used_regions(scene, dataset)
     found = tile_problems(regions, config.general.tile_size, f"{key}.raster_in", "general.tile_size")
     problems += resting_on([*split_keys(key), f"{path}: general.tile_size"], found)

@@ -15,8 +15,9 @@ from resdepth.lists import read_image_list, read_pair_list
 from resdepth.optimization import state_misfits, unused_wishes
 from resdepth.paths import is_there
 from resdepth.published import PublishedFiles, load_published, read_training_state
-from resdepth.raster import FileBand, count_voids
+from resdepth.raster import Band, FileBand, count_voids
 from resdepth.scene import Scene, ViewSet, used_views
+from resdepth.undeclared import look_for_undeclared
 from resdepth.windows import Window
 
 
@@ -98,6 +99,22 @@ def void_problems(scene: Scene, regions: tuple[Window, ...], key: str) -> list[P
         "the network needs a height everywhere: fill them, for example with gdal_fillnodata.py"
     )
     return [Problem(key, text)]
+
+
+def undeclared_problems(bands: Mapping[str, Band | None]) -> list[Problem]:
+    """Warnings of heights, by the keys that name them, which may be voids that a file does not declare."""
+    problems = []
+    for key, band in bands.items():
+        if not isinstance(band, FileBand):
+            continue
+        try:
+            question = look_for_undeclared(band).question
+        except ResDepthError as error:
+            problems.append(Problem(key, str(error)))
+            continue
+        if question:
+            problems.append(Problem(key, f"{band.header.path}: {question}", "warning"))
+    return problems
 
 
 def checkpoint_problems(

@@ -27,9 +27,10 @@ from resdepth.units import METRE, Unit, height_unit
 from resdepth.windows import Window
 
 Array = NDArray[np.float32]
-Numbers = Literal["scaled", "stored"]
+Numbers = Literal["scaled", "stored", "mask"]
 """What is read of a band: "scaled" are heights, in metres, whatever the band's unit, scale and offset. Grey
-values are taken as stored, because models know those of their training; masks too, where 1 means set."""
+values are taken as stored, because models know those of their training; masks too, where 1 means set and 0 is
+never void."""
 
 Scaling = tuple[float, float]
 """Scale and offset: value = scale * stored number + offset."""
@@ -235,7 +236,7 @@ class FileBand:
 
     Args:
         path: the file.
-        numbers: "scaled" for heights, "stored" for grey values and masks.
+        numbers: "scaled" for heights, "stored" for grey values, "mask" for masks.
 
     Attributes:
         header: of the file.
@@ -247,6 +248,7 @@ class FileBand:
 
     def __init__(self, path: Path, numbers: Numbers = "scaled") -> None:
         self.header, self.numbers = read_header(path), numbers
+        self.nodata = nodata_for(numbers, self.header.nodata)
         self.grid = self.header.grid
         self.unit = (self.header.unit if numbers == "scaled" else None) or METRE
         self.scaling = scaling_for(path, numbers, self.header.scaling, self.unit)
@@ -255,7 +257,7 @@ class FileBand:
     def read(self, window: Window) -> Array:
         """(height, width) float32, NaN = void."""
         values, valid = self.read_raw(window)
-        return void_to_nan(values, self.header.nodata, valid, self.scaling)
+        return void_to_nan(values, self.nodata, valid, self.scaling)
 
     def read_raw(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """The stored numbers, unscaled, and True where mask and alpha let them count; None without them."""
@@ -278,7 +280,7 @@ def scaling_for(path: Path, numbers: Numbers, told: Scaling, unit: Unit) -> Scal
     Raises:
         ResDepthError: if heights are meant, and it makes none.
     """
-    if numbers == "stored":
+    if numbers != "scaled":
         return UNSCALED
     scale, offset = told
     if scale == 0 or not (math.isfinite(scale) and math.isfinite(offset)):
@@ -287,6 +289,11 @@ def scaling_for(path: Path, numbers: Numbers, told: Scaling, unit: Unit) -> Scal
             "correct them (gdal_edit.py -scale 1 -offset 0, if the numbers are metres)"
         )
     return told if unit.is_metre else (scale * unit.metres, offset * unit.metres)
+
+
+def nodata_for(numbers: Numbers, declared: float | None) -> float | None:
+    """The nodata value that counts: of a mask not 0, though rasterizers declare it; it is what is not set."""
+    return None if numbers == "mask" and declared == 0 else declared
 
 
 class ArrayBand:
@@ -313,7 +320,7 @@ class ArrayBand:
 def hold(band: FileBand) -> ArrayBand:
     """Read a whole band into memory."""
     values, valid = band.read_raw(band.grid.whole)
-    return ArrayBand(values, band.grid, nodata=band.header.nodata, valid=valid, scaling=band.scaling)
+    return ArrayBand(values, band.grid, nodata=band.nodata, valid=valid, scaling=band.scaling)
 
 
 def void_to_nan(

@@ -20,6 +20,7 @@ from resdepth.raster import (
     Array,
     Numbers,
     Scaling,
+    nodata_for,
     open_dataset,
     read_valid,
     scaled,
@@ -46,7 +47,7 @@ def read_resampled(path: Path, grid: Grid, method: Method, numbers: Numbers = "s
         path: the file.
         grid: wished.
         method: how pixels become others.
-        numbers: "scaled" for heights (in metres), "stored" for grey values and masks.
+        numbers: "scaled" for heights (in metres), "stored" for grey values, "mask" for masks.
 
     Returns:
         (grid.height, grid.width) float32, NaN = void or outside the file.
@@ -59,7 +60,8 @@ def read_resampled(path: Path, grid: Grid, method: Method, numbers: Numbers = "s
         scaling = _scaling(path, dataset, numbers)
         try:
             for part, window in _parts(dataset, grid, grid.whole):
-                stored[part.slices] = _warped(dataset, window, grid.crop(part), method)
+                values = _read(dataset, window, nodata_for(numbers, dataset.nodata))
+                stored[part.slices] = _warped(values, _grid_of(dataset).crop(window), grid.crop(part), method)
         except RasterioError as error:
             raise ResDepthError(f"{path}: cannot be read ({error}); is the file complete?") from error
     return scaled(stored, scaling)
@@ -100,19 +102,23 @@ def _window_below(dataset: Any, grid: Grid) -> Window:
     return Window(top, left, max(bottom - top, 0), max(right - left, 0))
 
 
-def _warped(dataset: Any, window: Window, grid: Grid, method: Method) -> Array:
-    """A window of a file on a grid, as GDAL warps it once all its voids are NaN: GDAL knows only one kind.
+def _grid_of(dataset: Any) -> Grid:
+    return Grid(dataset.height, dataset.width, tuple(dataset.transform)[:6])
 
-    The numbers are as stored: a scale and an offset may come after resampling, whose weights sum to 1.
-    """
+
+def _read(dataset: Any, window: Window, nodata: float | None) -> Array:
+    """Numbers as stored: a scale and an offset may come after resampling, whose weights sum to 1."""
+    where = RasterioWindow(window.col, window.row, window.width, window.height)
+    return void_to_nan(dataset.read(1, window=where), nodata, read_valid(dataset, where))
+
+
+def _warped(values: Array, source: Grid, grid: Grid, method: Method) -> Array:
+    """Pixels on another grid, as GDAL warps them once all voids are NaN: GDAL knows only one kind."""
     # Named alike for both sides: only the pixels' places count, and a CRS may be unknown.
     crs = CRS.from_wkt(grid.crs) if grid.crs else CRS.from_epsg(3857)
     # Left alone, GDAL widens its bilinear kernel by the shape of each window, and blocks would not fit.
     options = {"XSCALE": "1", "YSCALE": "1"} if method == "bilinear" else {}
     warped = np.full((grid.height, grid.width), np.nan, np.float32)
-    where = RasterioWindow(window.col, window.row, window.width, window.height)
-    values = void_to_nan(dataset.read(1, window=where), dataset.nodata, read_valid(dataset, where))
-    source = Grid(dataset.height, dataset.width, tuple(dataset.transform)[:6]).crop(window)
     with unreferenced_allowed():  # rasterio changes the warning filters within
         reproject(
             values, warped, src_transform=rasterio.Affine(*source.transform), src_crs=crs, src_nodata=np.nan,

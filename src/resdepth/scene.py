@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from resdepth.arrays import bands_of
 from resdepth.errors import InputProblems, Problem, ResDepthError, has_errors
 from resdepth.grid import Grid
 from resdepth.paths import NO_SUCH_FILE, is_there
-from resdepth.raster import Array, ArrayBand, Band, FileBand, Header, Numbers, hold
+from resdepth.raster import Array, Band, FileBand, Header, Numbers, hold
 from resdepth.units import METRE, Unit
 from resdepth.windows import Window
 
@@ -93,33 +94,23 @@ class Scene:
         truth: Array | None = None,
         masks: Mapping[str, Array] | None = None,
         gsd: float = 1.0,
+        nodata: float | None = None,
         name: str = "scene",
     ) -> "Scene":
-        """A scene from arrays of one shape (H, W). `gsd` is the side of a pixel in metres.
-
-        NaN is void, and so is what an array masks (`numpy.ma`, as rasterio gives it with `masked=True`).
+        """A scene from arrays of one shape (H, W); see `arrays.bands_of`.
 
         Raises:
-            ResDepthError: if an array is not two-dimensional or has another shape than the DSM.
+            InputProblems: all arrays that cannot be used, and why.
         """
-        shape = np.shape(dsm)
-        if len(shape) != 2:
-            raise ResDepthError(f"dsm: expected an array (height, width), found shape {shape}")
-        grid = Grid(shape[0], shape[1], (gsd, 0.0, 0.0, 0.0, -gsd, 0.0))
-
-        def band(values: Array, key: str) -> Band:
-            if np.shape(values) != shape:
-                raise ResDepthError(f"{key}: shape {np.shape(values)} differs from the DSM's {shape}")
-            valid = ~np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
-            return ArrayBand(np.asarray(values), grid, valid=valid)
-
+        heights = {"dsm": dsm} if truth is None else {"dsm": dsm, "truth": truth}
+        bands = bands_of(heights, images, masks, gsd=gsd, nodata=nodata)
         return cls(
             name=name,
-            grid=grid,
-            dsm=band(dsm, "dsm"),
-            truth=None if truth is None else band(truth, "truth"),
-            views={index: band(image, f"images[{index}]") for index, image in enumerate(images)},
-            masks={mask: band(values, f"masks[{mask!r}]") for mask, values in (masks or {}).items()},
+            grid=bands.grid,
+            dsm=bands.heights["dsm"],
+            truth=bands.heights.get("truth"),
+            views=dict(enumerate(bands.images)),
+            masks=bands.masks,
         )
 
     @property
@@ -165,7 +156,7 @@ def open_scene(files: SceneFiles) -> tuple[Scene | None, list[Problem]]:
     problems: list[Problem] = []
     dsm = _open_band(*files.dsm, problems)
     truth = _open_band(*files.truth, problems) if files.truth else None
-    masks = {name: _open_band(*named, problems, "stored") for name, named in files.masks.items()}
+    masks = {name: _open_band(*named, problems, "mask") for name, named in files.masks.items()}
     views = {
         index: _open_band(files.image_list_key, files.images[index], problems, "stored")
         for index in files.used_views

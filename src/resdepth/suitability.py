@@ -7,14 +7,13 @@ import numpy as np
 
 from resdepth.checkpoint import Model
 from resdepth.crs import metres_per_unit
-from resdepth.raster import Array
 from resdepth.scene import Scene
+from resdepth.undeclared import look_for_undeclared
 from resdepth.windows import Window
 
 GSD_TOLERANCE = 0.2
 # Standardised by the training's constants, grey values should have a mean near 0 and a deviation near 1.
 LARGEST_MEAN, LARGEST_RATIO = 2.0, 3.0
-LOWEST_M = -1000.0  # no land lies lower
 SAMPLE_PX, SAMPLES_A_SIDE = 256, 3
 
 
@@ -42,9 +41,8 @@ def misfits(model: Model, scene: Scene) -> list[str]:
             f"the DSM has pixels of {gsd:.3g} m, the model was trained with {trained:.3g} m: what it knows "
             "of roofs and edges does not fit; resample the rasters, or train a model"
         )
-    lowest = min(_lowest(scene.dsm.read(window)) for window in _samples(scene.grid.whole))
-    if lowest < LOWEST_M:
-        found.append(f"the DSM has heights of {lowest:.6g} m: are these voids, and the file names no nodata?")
+    if question := look_for_undeclared(scene.dsm).question:
+        found.append(f"{scene.dsm_path or 'dsm'}: {question}")
     constants = model.normalization
     if constants.image_mean is None or not constants.image_std:
         return found
@@ -62,10 +60,6 @@ def misfits(model: Model, scene: Scene) -> list[str]:
                 f"with {constants.image_mean:.4g} ± {constants.image_std:.4g}. Another sensor?"
             )
     return found
-
-
-def _lowest(heights: Array) -> float:
-    return float(np.nanmin(heights)) if not np.isnan(heights).all() else 0.0
 
 
 def _samples(whole: Window) -> Iterator[Window]:

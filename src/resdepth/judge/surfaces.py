@@ -1,7 +1,7 @@
 """What is judged, on the grid of the truth: surfaces, masks, a model of the ground."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -22,8 +22,6 @@ Read = Callable[[Grid], Array]
 FINER = 0.75
 # Larger numbers are no heights but nodata values that a file does not declare, as -3.4e38.
 ABSURD_M = 1e5
-# Masks are looked at in so many pixels on a side before the work begins.
-GLANCE_PX = 1024
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class OnGrid:
         is_image: bool = False,
     ) -> None:
         self.grid, self.paths, self.move = grid, tuple(paths), move or Move()
-        self._numbers: Numbers = "stored" if is_mask or is_image else "scaled"
+        self._numbers: Numbers = "mask" if is_mask else "stored" if is_image else "scaled"
         self._bands = [FileBand(path, self._numbers) for path in paths]
         for band in self._bands:
             if not grid.may_share_crs(band.grid):
@@ -176,21 +174,3 @@ def read_padded(band: Band, window: Window, margin: int) -> Array:
     padded = np.full((window.height + 2 * margin, window.width + 2 * margin), np.nan, np.float32)
     padded[above : above + around.height, left : left + around.width] = values
     return padded
-
-
-def refuse_foreign_values(masks: Mapping[str, OnGrid]) -> None:
-    """Refuse masks that mark pixels by other numbers than 1, as many programs do with 255.
-
-    Raises:
-        ResDepthError: if none of the pixels that a glance shows is 1, but some are neither 0 nor void.
-    """
-    for name, band in masks.items():
-        whole = band.grid
-        values = band.on(whole.coarser(GLANCE_PX))
-        seen = np.unique(values[~np.isnan(values)])
-        if seen.size and 1 not in seen and (seen != 0).any():
-            told = ", ".join(f"{value:g}" for value in seen[:5])
-            raise ResDepthError(
-                f"{band.paths[0]}: the mask {name} has the values {told}{', ...' if seen.size > 5 else ''}; "
-                "1 marks what is inside, 0 what is not (gdal_calc --calc='A>0')"
-            )

@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from resdepth.checkpoint import Model
 from resdepth.errors import ResDepthError
 from resdepth.paths import NO_SUCH_FILE, is_there
 from resdepth.pretrained import TOWN_STEREO
 from resdepth.published import load_model
-from resdepth.raster import Header, read_header, read_tags
+from resdepth.raster import FileBand, Header, read_header, read_tags
 from resdepth.suitability import trained_gsd
+from resdepth.undeclared import look_for_undeclared
 
 Facts = dict[str, Any]
 
@@ -62,7 +65,7 @@ def about_model(model: Model) -> Facts:
 
 
 def about_raster(path: Path) -> Facts:
-    """What a raster is; only its header is read."""
+    """What a raster is: its header, and whether a sample of its pixels looks like undeclared voids."""
     header = read_header(path)
     grid = header.grid
     west, south, east, north = grid.bounds
@@ -78,6 +81,9 @@ def about_raster(path: Path) -> Facts:
     }
     if grid.stretched:
         facts["map"] = grid.stretched
+    is_grey = header.bands > 1 or np.dtype(header.dtype).kind == "u"
+    if not is_grey and (question := look_for_undeclared(FileBand(path)).question):
+        facts["suspicious"] = question
     ours = {name: value for name, value in read_tags(path).items() if name.startswith(OUR_TAG)}
     for name, value in ours.items():
         facts[name.removeprefix(OUR_TAG).lower().replace("_", " ")] = value

@@ -1,23 +1,26 @@
 """Judging surfaces: arrays or files in, figures out."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from resdepth.arrays import bands_of
 from resdepth.errors import ResDepthError
 from resdepth.evaluation import Evaluation, evaluation_of
 from resdepth.geotiff import new_geotiff
 from resdepth.grid import Bounds
-from resdepth.judge.judgement import OVERALL, Judgement
+from resdepth.judge.judgement import OVERALL, TRUTH, Judgement
 from resdepth.judge.judging import Case, Sink, demand_pixels, judge
+from resdepth.judge.masks import check_mask_values, empty_classes
 from resdepth.judge.surfaces import ABSURD_M, Candidate, OnGrid
 from resdepth.progress import progress_bar
-from resdepth.raster import Array
-from resdepth.scene import MASKS, Scene
+from resdepth.raster import Array, FileBand
+from resdepth.scene import MASKS
+from resdepth.undeclared import look_for_undeclared
 from resdepth.units import METRE
 from resdepth.windows import Window
-from resdepth.workflows.surfaces import Surface
+from resdepth.workflows.surfaces import Surface, refuse_nodata_of_files
 from resdepth.workflows.wishes import INITIAL, REFINED, Wish, facts_of, open_case
 
 logger = logging.getLogger(__name__)
@@ -41,6 +44,7 @@ def judge_files(wish: Wish, errors: Mapping[str, Path] | None = None) -> tuple[C
             numbers than 1, or a surface has no pixel in common with the truth.
     """
     case, told = open_case(wish)
+    asked = set() if wish.lenient else ask_about_voids(case)
     pixels = sum(region.area for region in case.regions)
     with (
         progress_bar("judging", pixels / 1e6, unit="Mpx") as progress,
@@ -52,20 +56,40 @@ def judge_files(wish: Wish, errors: Mapping[str, Path] | None = None) -> tuple[C
             sink=sink,
             progress=lambda done: progress.advance(done / 1e6),
         )
-        _warn_of_numbers(case, judgement)
+        _warn_of_numbers(case, judgement, asked)
+        for warning in empty_classes(judgement, {name: str(path) for name, path in wish.masks.items()}):
+            logger.warning("%s", warning)
         if not wish.lenient:
             demand_pixels(judgement, wish.threshold)  # or rasters of nothing would appear
     return case, judgement
 
 
-def _warn_of_numbers(case: Case, judgement: Judgement) -> None:
-    """Tell of numbers that may be nodata values which files do not declare."""
-    if isinstance(case.truth, OnGrid) and case.truth.has_absurd:
+def ask_about_voids(case: Case) -> set[str]:
+    """Warn of surfaces that seem to hold voids which nobody declared.
+
+    Returns:
+        The names of those surfaces.
+    """
+    asked = set()
+    for name, band in [(TRUTH, case.truth), *((one.name, one.band) for one in case.surfaces)]:
+        for one in [FileBand(path) for path in band.paths] if isinstance(band, OnGrid) else [band]:
+            if question := look_for_undeclared(one).question:
+                where = one.header.path if isinstance(one, FileBand) else name
+                logger.warning("%s: %s", where, question)
+                asked.add(name)
+    return asked
+
+
+def _warn_of_numbers(case: Case, judgement: Judgement, asked: Collection[str]) -> None:
+    """Warn of numbers that may be undeclared nodata values, but for surfaces already `asked` about."""
+    if isinstance(case.truth, OnGrid) and case.truth.has_absurd and TRUTH not in asked:
         logger.warning(
             "the truth: numbers beyond %g m count as void; does the file not declare its nodata value?",
             ABSURD_M,
         )
     for surface in case.surfaces:
+        if surface.name in asked:
+            continue
         found = judgement.surfaces[surface.name].classes[OVERALL].statistics
         if isinstance(surface.band, OnGrid) and surface.band.has_absurd:
             logger.warning(
@@ -102,13 +126,14 @@ def _error_files(case: Case, paths: Mapping[str, Path]) -> Iterator[Sink | None]
         yield write
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - each is a choice of its own, with a default
     refined: Surface,
     truth: Surface,
     *,
     initial: Surface | None = None,
     masks: Mapping[str, Surface] | None = None,
     gsd: float = 1.0,
+    nodata: float | None = None,
     threshold: float | None = None,
     region: str | Path | Bounds | None = None,
 ) -> Evaluation:
@@ -122,6 +147,7 @@ def evaluate(
         masks: by name (ground_truth, building, water, forest); the value 1 sets a mask. Vector files may be
             masks of files.
         gsd: side of a pixel in metres, for arrays; files know it.
+        nodata: a number that marks voids of the heights, for arrays; files declare it.
         threshold: leave out residuals above this many metres.
         region: of files: "vertical:3", (xmin, ymin, xmax, ymax), or a file with polygons.
 
@@ -139,6 +165,7 @@ def evaluate(
     are_paths = {isinstance(one, str | Path) for one in surfaces}
     if len(are_paths) > 1:
         raise ResDepthError("give either arrays or paths, not a mixture: arrays have no georeference")
+    refuse_nodata_of_files(nodata, are_paths)
     if are_paths == {True}:
         wish = Wish(
             {REFINED: Path(refined)},  # type: ignore[arg-type] # all are paths
@@ -151,27 +178,33 @@ def evaluate(
         return evaluation_of(judge_files(wish)[1], REFINED)
     if region is not None:
         raise ResDepthError("region: cut arrays themselves; only files have a place on the map")
-    return evaluation_of(judge(_case_of_arrays(refined, truth, initial, given, gsd, threshold)), REFINED)  # type: ignore[arg-type]
+    heights = {REFINED: refined} if initial is None else {INITIAL: initial, REFINED: refined}
+    case = _case_of_arrays(heights, truth, given, gsd=gsd, nodata=nodata, threshold=threshold)
+    judgement = judge(case)
+    for warning in empty_classes(judgement, {name: f"masks[{name!r}]" for name in given}):
+        logger.warning("%s", warning)
+    return evaluation_of(judgement, REFINED)
 
 
 def _case_of_arrays(
-    refined: Array,
-    truth: Array,
-    initial: Array | None,
-    masks: Mapping[str, Array],
+    surfaces: Mapping[str, Surface],
+    truth: Surface,
+    masks: Mapping[str, Surface],
+    *,
     gsd: float,
+    nodata: float | None,
     threshold: float | None,
 ) -> Case:
-    scene = Scene.of_arrays(refined, [] if initial is None else [initial], truth=truth, masks=masks, gsd=gsd)
-    assert scene.truth is not None, "given above"
-    surfaces = [Candidate(REFINED, scene.dsm)]
-    if initial is not None:
-        surfaces.insert(0, Candidate(INITIAL, scene.views[0]))
-    return Case(
-        truth=scene.truth,
-        surfaces=surfaces,
-        regions=(scene.grid.whole,),
-        initial=None if initial is None else INITIAL,
-        masks=scene.masks,
+    bands = bands_of({**surfaces, TRUTH: truth}, (), masks, gsd=gsd, nodata=nodata)
+    for warning in check_mask_values(bands.masks):
+        logger.warning("%s", warning)
+    case = Case(
+        truth=bands.heights[TRUTH],
+        surfaces=[Candidate(name, bands.heights[name]) for name in surfaces],
+        regions=(bands.grid.whole,),
+        initial=INITIAL if INITIAL in surfaces else None,
+        masks=bands.masks,
         threshold=threshold,
     )
+    ask_about_voids(case)
+    return case

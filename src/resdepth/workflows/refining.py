@@ -45,8 +45,8 @@ WASTEFUL = 4.0
 @overload
 def refine(
     dsm: Surface, images: Sequence[Surface] = ..., model: Model | str | Path | None = ..., *,
-    output: None = ..., pairs: Pairs | None = ..., region: Region | None = ..., mode: Mode = ...,
-    precision: Precision = ..., device: Device = ..., fill: bool = ..., fuse: Fuse = ...,
+    output: None = ..., nodata: float | None = ..., pairs: Pairs | None = ..., region: Region | None = ...,
+    mode: Mode = ..., precision: Precision = ..., device: Device = ..., fill: bool = ..., fuse: Fuse = ...,
     tile_size: int | None = ...,
 ) -> Array: ...  # fmt: skip
 @overload
@@ -65,6 +65,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     model: Model | str | Path | None = None,
     *,
     output: str | Path | None = None,
+    nodata: float | None = None,
     pairs: Pairs | None = None,
     region: Region | None = None,
     mode: Mode = "seamless",
@@ -90,6 +91,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         output: write a Cloud-Optimised GeoTIFF, block by block, and beside it where each height comes from
             (OUTPUT_provenance.tif); needs paths. A job that was stopped or killed goes on when the function
             is called again.
+        nodata: a number that marks voids of the DSM, for arrays; files declare it.
         pairs: sets of images to show the model, by their index in `images`, or the path of a pair list.
         region: the part to refine: xmin, ymin, xmax, ymax on the map, or a window of pixels.
         mode: "seamless": results do not depend on tiles (new); "exact": as published.
@@ -116,7 +118,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         fuse=(fuse, Fuse | None), compression=(compression, Compression), existing=(existing, Existing),
     )  # fmt: skip
     trained = model if isinstance(model, Model) else load_model(TOWN_STEREO if model is None else model)
-    scene = scene_of(dsm, images)
+    scene = scene_of(dsm, images, nodata=nodata)
     if output is not None and scene.dsm_path is None:
         raise ResDepthError("output: needs a path as dsm, from which the georeference is taken")
     if output is None and (scheduler is not None or workers > 1):

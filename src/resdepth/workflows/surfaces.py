@@ -1,6 +1,6 @@
 """Surfaces as Python users have them: arrays, or files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from resdepth.errors import ResDepthError
@@ -17,16 +17,31 @@ def scene_of(
     truth: Surface | None = None,
     masks: Mapping[str, Surface] | None = None,
     gsd: float = 1.0,
+    nodata: float | None = None,
 ) -> Scene:
     """A scene from arrays, or from files.
 
     Raises:
-        ResDepthError: if both are mixed, a file cannot be read, or shapes or grids differ.
+        ResDepthError: if both are mixed, a file cannot be read, shapes or grids differ, or `nodata` is given
+            for files.
     """
     surfaces = [dsm, *images, *([] if truth is None else [truth]), *(masks or {}).values()]
     are_paths = {isinstance(surface, str | Path) for surface in surfaces}
     if len(are_paths) > 1:
         raise ResDepthError("give either arrays or paths, not a mixture: arrays have no georeference")
+    refuse_nodata_of_files(nodata, are_paths)
     if are_paths == {True}:
         return Scene.open(dsm, images, truth=truth, masks=masks)  # type: ignore[arg-type] # all are paths
-    return Scene.of_arrays(dsm, images, truth=truth, masks=masks, gsd=gsd)  # type: ignore[arg-type]
+    return Scene.of_arrays(dsm, images, truth=truth, masks=masks, gsd=gsd, nodata=nodata)  # type: ignore[arg-type]
+
+
+def refuse_nodata_of_files(nodata: float | None, are_paths: Collection[bool]) -> None:
+    """Refuse a nodata value that is given beside files.
+
+    Raises:
+        ResDepthError: saying where files declare it.
+    """
+    if nodata is not None and True in are_paths:
+        raise ResDepthError(
+            f"nodata: found {nodata}; it is for arrays; files declare it (gdal_edit.py -a_nodata {nodata:g})"
+        )

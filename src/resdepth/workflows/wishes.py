@@ -12,8 +12,9 @@ from resdepth.grid import Bounds, Grid
 from resdepth.judge.coregistration import estimate_shift
 from resdepth.judge.judgement import OVERALL, TRUTH, Shift
 from resdepth.judge.judging import Case
+from resdepth.judge.masks import check_mask_values
 from resdepth.judge.regions import area_of, find_area
-from resdepth.judge.surfaces import Candidate, Move, OnGrid, open_candidate, refuse_foreign_values, sha256_of
+from resdepth.judge.surfaces import Candidate, Move, OnGrid, open_candidate, sha256_of
 from resdepth.paths import why_no_file
 from resdepth.raster import Array, Band, read_header, read_tags
 from resdepth.release import __version__
@@ -86,8 +87,8 @@ def open_case(wish: Wish) -> tuple[Case, str]:
     _demand_right_angles(wish.truth, grid)
     area = area_of(wish.windows, grid) if wish.windows else find_area(wish.region, grid)
     masks = {name: _open_mask(path, grid) for name, path in wish.masks.items()}
-    if not wish.lenient:
-        refuse_foreign_values({name: band for name, band in masks.items() if isinstance(band, OnGrid)})
+    for warning in [] if wish.lenient else check_mask_values(masks):
+        logger.warning("%s", warning)
     ground = None if wish.ground is None else OnGrid([wish.ground], grid)
     surfaces = [open_candidate(name, _parts(parts), grid) for name, parts in named.items()]
     heights = [wish.truth, *(part for parts in named.values() for part in _parts(parts))]

@@ -1,5 +1,6 @@
 """True surfaces from elevation rasters (GeoTIFF, or whatever else GDAL reads)."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +21,11 @@ from resdepth.simulate.truths.placing import (
     crs_in_metres,
 )
 from resdepth.simulate.truths.sketch import Guessing, Sketch, unclassified
+from resdepth.undeclared import look_for_undeclared
 from resdepth.units import METRE, Unit
 from resdepth.windows import Window
+
+logger = logging.getLogger(__name__)
 
 # Without a CRS, pixels smaller than this are rather degrees than metres.
 SMALLEST_PIXEL_M = 0.01
@@ -44,6 +48,8 @@ class ElevationSource:
         header = self._band.header
         if header.bands != 1:
             raise ResDepthError(f"{path}: has {header.bands} bands; a raster of heights has one")
+        if question := look_for_undeclared(self._band).question:
+            logger.warning("%s: %s", path, question)
         grid, self._unit = _with_crs(header, options)
         own = _georeferenced(grid)
         if not own.crs and own.gsd < SMALLEST_PIXEL_M:

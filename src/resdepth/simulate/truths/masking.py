@@ -40,9 +40,9 @@ class Masks:
             if path := self._paths.get(name):
                 placeless = read_header(path).grid.transform == PLACELESS
                 found[name] = (
-                    FileBand(path, "stored").read(window)
+                    FileBand(path, "mask").read(window)
                     if placeless
-                    else read_resampled(path, self._grid.crop(window), "nearest", "stored")
+                    else read_resampled(path, self._grid.crop(window), "nearest", "mask")
                 )
         return found
 
