@@ -190,6 +190,17 @@ def raster(**changes: Any) -> Callable[[Path], object]:
     return spoil
 
 
+def unit(name: str, crs: str = "EPSG:32632") -> Callable[[Path], object]:
+    """The same raster with another unit of its band."""
+
+    def spoil(path: Path) -> None:
+        raster(crs=crs)(path)
+        with rasterio.open(path, "r+") as dataset:
+            dataset.units = (name,)
+
+    return spoil
+
+
 def hole(value: float) -> Callable[[Path], object]:
     """A void in the training region, marked by this value."""
 
@@ -496,6 +507,11 @@ RASTERS = {
     "a truth that breaks off": file("train", TRUTH, "truth.tif", cut(0.5), "complete"),
     "an image that breaks off": file("test", IMAGES, "ortho1.tif", cut(0.5), "complete"),
     "another CRS": file("train", TRUTH, "truth.tif", raster(crs="EPSG:32633"), "EPSG:32633", "EPSG:32632"),
+    "a unit that is no length": file("train", DSM, "initial.tif", unit("reflectance"), "no known unit"),
+    "a unit against the CRS": file(
+        "train", TRUTH, "truth.tif", unit("metre", "EPSG:32632+6360"), "US survey foot", "gdal_edit.py"
+    ),
+    "depths": file("test", DSM, "initial.tif", raster(crs="EPSG:32632+5715"), "counts depths"),
     "another origin": file("train", TRUTH, "truth.tif", raster(origin=(465000.5, 5248000.0)), "465000.5"),
     "another pixel size": file("train", IMAGES, "ortho2.tif", raster(gsd=0.25), "pixel size (0.25"),
     "another size": file("train", IMAGES, "ortho2.tif", raster(crop=(64, 159)), "64 x 159", "64 x 160"),
@@ -979,3 +995,12 @@ def test_any_value_in_any_place_is_told_without_failing(
     path.write_text(json.dumps(config))
     for kind in (None, command):
         assert all(problem.message for problem in check(path, kind))
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_degrees_are_refused_with_a_remedy(ground: Ground, name: Command) -> None:
+    for path in ground.folder.glob("*.tif"):
+        raster(crs="EPSG:4326", gsd=1e-5, origin=(7.0, 50.0))(path)
+    done = run(name, ground.write(name))
+    assert done.exit_code == 2
+    assert "its CRS EPSG:4326 is in degrees; bring all rasters to a projected CRS" in done.stderr

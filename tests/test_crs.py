@@ -31,6 +31,7 @@ UTM_3D = CRS.from_wkt(
         ("EPSG:32632", "EPSG:32632"),
         ("EPSG:32632+5773", "EPSG:32632+5773"),
         ("EPSG:28992+5709", "EPSG:7415"),
+        (f'COMPD_CS["x",{UTM},VERT_CS["dam",VERT_DATUM["crest",2005],UNIT["metre",1]]]', "EPSG:32632 + dam"),
         (UTM_3D, "EPSG:32632 with ellipsoidal heights"),
         ('LOCAL_CS["site",UNIT["metre",1]]', "site"),
         (f'LOCAL_CS["{"s" * 100}",UNIT["metre",1]]', "s" * 60 + "..."),

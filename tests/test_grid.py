@@ -107,6 +107,28 @@ def test_pixels_of_a_local_crs_have_a_size_in_metres() -> None:
     assert grid.sides_m == pytest.approx((0.1524, 0.1524))
 
 
+@given(st.floats(-180, 180), st.floats(0.1, 5), st.floats(0.1, 5))
+def test_turning_a_grid_changes_no_side_of_its_pixels(angle_deg: float, height: float, width: float) -> None:
+    cosine, sine = np.cos(np.radians(angle_deg)), np.sin(np.radians(angle_deg))
+    turned = Grid(9, 8, (width * cosine, height * sine, 0, width * sine, -height * cosine, 0))
+    assert turned.sides_m == pytest.approx((height, width))
+    assert turned.pixel_area_m2 == pytest.approx(height * width)
+    assert not turned.is_slanted
+    assert Grid(9, 8, (width, 0.1 * height, 0, 0, -height, 0)).is_slanted
+
+
+@given(st.sampled_from(["EPSG:32632", "EPSG:3857", "EPSG:4326"]), st.floats(-50, 50), st.floats(-50, 50))
+def test_metres_of_a_distance_lead_back_to_map_units(crs: str, east_m: float, north_m: float) -> None:
+    grid = Grid(9, 8, (1e-5, 0, 8, 0, -1e-5, 47), find_crs(crs)[0])
+    assert grid.metres_of(*grid.map_units_of(east_m, north_m)) == pytest.approx((east_m, north_m))
+
+
+def test_a_shift_counts_in_pixels_of_their_own_sides() -> None:
+    narrow = Grid(9, 8, (0.01, 0, 0, 0, -1.0, 0))
+    assert narrow.differences(Grid(9, 8, (0.01, 0, 0.005, 0, -1.0, 0)))
+    assert not narrow.differences(Grid(9, 8, (0.01, 0, 0, 0, -1.0, 0.005)))
+
+
 def test_a_crs_from_the_centre_of_the_earth_is_refused_with_a_remedy() -> None:
     with pytest.raises(ResDepthError, match=r"WGS 84 is geocentric.*gdalwarp -t_srs"):
         find_crs("EPSG:4978")

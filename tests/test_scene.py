@@ -98,6 +98,31 @@ def test_the_advice_puts_a_raster_onto_the_grid_of_the_dsm(scene: MadeScene) -> 
     assert told.endswith("gdalwarp -t_srs EPSG:32632 -te 465000 5247968 465080 5248000 -ts 160 64")
 
 
+def test_the_advice_names_the_map_of_a_dsm_with_heights_above_a_geoid(scene: MadeScene) -> None:
+    write_raster(scene.folder / "initial.tif", scene.initial, crs="EPSG:32632+5773")
+    write_raster(scene.folder / "truth.tif", scene.truth[:32], gsd=1.0)
+    with pytest.raises(InputProblems, match=r"gdalwarp -t_srs EPSG:32632 -te"):
+        opened(scene)
+
+
+def test_pixels_and_zeros_that_mislead_are_warned_of(
+    scene: MadeScene, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = {"initial": scene.initial, "truth": scene.truth}
+    for name, values in names.items():
+        write_raster(scene.folder / f"{name}.tif", values, crs="EPSG:3857", origin=(1e6, 6e6))
+    opened(scene)
+    assert "its CRS EPSG:3857 stretches lengths: pixels are taken as 0.338" in caplog.text
+    crss = {"initial": "EPSG:32632+5773", "truth": "EPSG:32632+3855"}
+    for name, values in names.items():
+        path = write_raster(scene.folder / f"{name}.tif", values, crs=crss[name])
+        with rasterio.open(path, "r+") as file:
+            file.transform = rasterio.Affine(0.25, 0, 465000, 0, -0.5, 5248000)
+    opened(scene)
+    assert "its pixels are not square (0.5 x 0.25 m)" in caplog.text
+    assert "EGM2008 height (EGM2008 geoid) instead of EGM96 height (EGM96 geoid)" in caplog.text
+
+
 def test_an_unusable_dsm_does_not_hide_the_other_files(scene: MadeScene) -> None:
     (scene.folder / "initial.tif").unlink()
     with pytest.raises(InputProblems) as raised:

@@ -533,6 +533,25 @@ def test_results_have_the_type_of_the_dsm_but_are_never_rounded(
     assert np.abs(residuals - np.round(residuals)).max() > 0.1
 
 
+def test_results_are_in_the_unit_of_the_dsm_and_residuals_in_metres(scene: MadeScene) -> None:
+    config = config_of(scene, "geom")
+    (before,) = test(config)
+    heights, residuals = read_raster(results_of(scene) / "initial_prediction.tif"), residuals_of(scene)
+    feet = (scene.initial / (1200 / 3937)).astype(np.float32)
+    write_raster(scene.folder / "initial.tif", feet, crs="EPSG:32632+6360")
+    (after,) = test(config)
+    with rasterio.open(results_of(scene) / "initial_prediction.tif") as found:
+        assert found.units == ("US survey foot",)
+        np.testing.assert_allclose(found.read(1) * 1200 / 3937, heights, atol=2e-3)
+    with rasterio.open(results_of(scene) / "initial_residuals.tif") as found:
+        assert found.units == ("metre",)
+        assert "foot" not in found.crs.to_wkt()
+    np.testing.assert_allclose(residuals_of(scene), residuals, atol=2e-3)
+    assert after.evaluation.refined["overall"].mae == pytest.approx(
+        before.evaluation.refined["overall"].mae, abs=2e-3
+    )
+
+
 # --- from Python
 
 

@@ -227,13 +227,15 @@ def test_a_raster_without_georeference_lies_on_local_metres(tmp_path: Path) -> N
     [
         ("EPSG:4326", 1e-5, r"CRS EPSG:4326 is in degrees; .*gdalwarp -t_srs"),
         ("EPSG:2263", 1.0, r"CRS EPSG:2263 is in units of 0.304\d* m; .*gdalwarp"),
+        ("EPSG:3857", 1.0, r"CRS EPSG:3857 stretches lengths: .*gdalwarp"),
         (None, 1e-5, r"no CRS, and its pixels of 1e-05 are too small"),
     ],
 )
 def test_rasters_that_are_not_in_metres_are_refused(
     tmp_path: Path, crs: str | None, gsd: float, told: str
 ) -> None:
-    path = write_raster(tmp_path / "dsm.tif", made_town(64), crs=crs, gsd=gsd, origin=(7.0, 51.0))
+    origin = (1e6, 6e6) if crs == "EPSG:3857" else (7.0, 51.0)
+    path = write_raster(tmp_path / "dsm.tif", made_town(64), crs=crs, gsd=gsd, origin=origin)
     with pytest.raises(ResDepthError, match=f"dsm.tif: .*{told}"):
         opened(path)
 
@@ -568,17 +570,51 @@ def test_broken_json_is_refused(tmp_path: Path, text: str) -> None:
         opened(tmp_path / "town.json")
 
 
+@pytest.mark.parametrize(
+    ("crs", "unit", "size"),
+    [("EPSG:32632+6360", None, 1200 / 3937), ("EPSG:32632", "ft", 0.3048), ("EPSG:32632", "cm", 0.01)],
+)
+def test_a_raster_in_another_unit_becomes_one_in_metres(
+    tmp_path: Path, crs: str, unit: str | None, size: float
+) -> None:
+    heights = made_town(64)
+    path = write_raster(tmp_path / "dsm.tif", (heights / size).astype(np.float32), crs=crs)
+    if unit:
+        with rasterio.open(path, "r+") as file:
+            file.units = (unit,)
+    truth = opened(path)
+    assert truth.grid.crs_name == "EPSG:32632"
+    np.testing.assert_allclose(whole(truth).height, heights, atol=2e-3)
+
+
+def test_a_chosen_crs_may_give_the_unit_of_heights(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "dsm.tif", np.full((20, 20), 100, np.float32), crs=None)
+    truth = opened(path, crs="EPSG:32632+6360")
+    np.testing.assert_allclose(whole(truth).height, 100 * 1200 / 3937, rtol=1e-6)
+
+
+def test_a_city_model_in_feet_becomes_one_in_metres(tmp_path: Path) -> None:
+    city = City(metadata={"referenceSystem": "urn:ogc:def:crs,crs:EPSG::28992,crs:EPSG::6360"})
+    city.add_terrain(height=10.0)
+    truth = opened(city.write(tmp_path / "town.json"))
+    assert truth.grid.crs_name == "EPSG:28992"
+    np.testing.assert_allclose(whole(truth).height, 10 * 1200 / 3937, rtol=1e-6)
+
+
 # --- point clouds
 
 
 def write_points(
-    path: Path, xyz: np.ndarray, classes: Any = 1, *, epsg: int | None = 28992, **fields: Any
-) -> Path:
+    path: Path, xyz: np.ndarray, classes: Any = 1, *, epsg: int | None = 28992,
+    keys: dict[int, int] | None = None, **fields: Any,
+) -> Path:  # fmt: skip
     header = laspy.LasHeader(point_format=6, version="1.4")
     header.scales, header.offsets = np.full(3, 0.001), np.array([*TOWN, 0])
     if epsg:
-        keys = np.array([1, 1, 0, 1, 3072, 0, 1, epsg], np.uint16)
-        header.vlrs.append(laspy.VLR("LASF_Projection", 34735, record_data=keys.tobytes()))
+        told = {3072: epsg, **(keys or {})}
+        entries = [number for key, value in told.items() for number in (key, 0, 1, value)]
+        record = np.array([1, 1, 0, len(told), *entries], np.uint16)
+        header.vlrs.append(laspy.VLR("LASF_Projection", 34735, record_data=record.tobytes()))
     las = laspy.LasData(header)
     las.x, las.y, las.z = xyz.T
     las.classification = np.broadcast_to(np.asarray(classes, np.uint8), len(xyz))
@@ -675,6 +711,41 @@ def test_the_crs_of_points_may_be_wkt_or_come_from_the_options(tmp_path: Path) -
 )
 def test_points_in_an_unusable_crs_are_refused(tmp_path: Path, epsg: int, told: str) -> None:
     path = write_points(tmp_path / "a.las", points_of(np.ones((20, 20), np.float32)), epsg=epsg)
+    with pytest.raises(ResDepthError, match=f"a.las: .*{told}"):
+        opened(path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "size"),
+    [
+        ({4099: 9003}, 1200 / 3937),
+        ({4099: 9002}, 0.3048),
+        ({4099: 9001}, 1),
+        ({4096: 6360}, 1200 / 3937),
+        ({4096: 5709, 4099: 9001}, 1),
+        ({4096: 5103, 4099: 9003}, 1200 / 3937),  # a number of GeoTIFF 1.0, which is no CRS
+        ({4096: 5709, 3076: 9001}, 1),
+    ],
+)
+def test_heights_of_points_in_feet_become_metres(tmp_path: Path, keys: dict[int, int], size: float) -> None:
+    path = write_points(tmp_path / "a.las", points_of(np.full((20, 20), 50, np.float32)), 2, keys=keys)
+    truth = opened(path)
+    assert truth.grid.crs_name == "EPSG:28992"
+    np.testing.assert_allclose(whole(truth).height, 50 * size, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({3076: 9003}, "coordinates are in the unit 'US survey foot', its CRS has units of 1 m"),
+        ({4096: 6360, 4099: 9001}, "band is metre, that of its vertical CRS .* is US survey foot"),
+        ({4099: 9102}, "'EPSG unit 9102', which is no known unit"),
+    ],
+)
+def test_points_whose_units_contradict_each_other_are_refused(
+    tmp_path: Path, keys: dict[int, int], told: str
+) -> None:
+    path = write_points(tmp_path / "a.las", points_of(np.ones((20, 20), np.float32)), keys=keys)
     with pytest.raises(ResDepthError, match=f"a.las: .*{told}"):
         opened(path)
 

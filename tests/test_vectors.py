@@ -12,6 +12,7 @@ import rasterio
 import shapely
 
 from resdepth import vectors
+from resdepth.cityjson import CityModel
 from resdepth.crs import find_crs
 from resdepth.errors import ResDepthError
 from resdepth.grid import Grid
@@ -256,7 +257,15 @@ def test_the_bounds_are_those_of_all_polygons(tmp_path: Path) -> None:
 
 
 def test_vector_files_are_told_by_their_names() -> None:
-    for name in ("a.gpkg", "a.GeoJSON", "a.city.json", "b/a.shp", "a.fgb", "a.gpkg|layername=roofs.tif"):
+    for name in (
+        "a.gpkg",
+        "a.GeoJSON",
+        "a.city.json",
+        "a.city.jsonl",
+        "b/a.shp",
+        "a.fgb",
+        "a.gpkg|layername=roofs.tif",
+    ):
         assert is_vector(Path(name))
     for name in ("a.tif", "a.parquet", "gpkg", "a.vrt"):
         assert not is_vector(Path(name))
@@ -334,3 +343,41 @@ def test_a_city_model_of_another_crs_is_transformed(tmp_path: Path) -> None:
     rows, cols = np.nonzero(read)
     assert abs(rows.mean() - 49.5) < 1
     assert abs(cols.mean() - 59.5) < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("urn:ogc:def:crs:EPSG::7415", "EPSG:7415"),
+        ("urn:ogc:def:crs:EPSG:9.8:7415", "EPSG:7415"),
+        ("https://www.opengis.net/def/crs/EPSG/0/7415", "EPSG:7415"),
+        ("EPSG:7415", "EPSG:7415"),
+        ("EPSG:32632+5773", "EPSG:32632+5773"),
+        ("urn:ogc:def:crs,crs:EPSG::32632,crs:EPSG::5773", "EPSG:32632+5773"),
+        ("urn:ogc:def:crs,crs:EPSG:6.12:3068,crs:EPSG:6.12:5783", "EPSG:3068+5783"),
+        ("urn:ogc:def:crs:EPSG::32632,crs:EPSG::5773", "EPSG:32632+5773"),
+        (
+            "http://www.opengis.net/def/crs-compound?1=http://www.opengis.net/def/crs/EPSG/0/32632&"
+            "2=http%3A%2F%2Fwww.opengis.net%2Fdef%2Fcrs%2FEPSG%2F0%2F5773",
+            "EPSG:32632+5773",
+        ),
+        ("OGC:CRS84", "OGC:CRS84"),
+        ("", ""),
+    ],
+)
+def test_reference_systems_of_city_models_are_known_in_all_their_spellings(text: str, code: str) -> None:
+    assert CityModel(text, np.zeros((0, 3)), []).crs_code == code
+
+
+def test_a_city_model_with_a_compound_system_lies_where_its_horizontal_part_does(tmp_path: Path) -> None:
+    head = {"metadata": {"referenceSystem": "urn:ogc:def:crs,crs:EPSG::32632,crs:EPSG::5773"}}
+    path = city(tmp_path / "town.json", {"house": building()}, [*GROUND, *EAVES], **head)
+    np.testing.assert_array_equal(open_vector_mask(path, GRID).read(GRID.whole), pixels(9.1, 9.1, 21.1, 19.1))
+
+
+def test_a_city_model_line_by_line_is_called_what_it_is(tmp_path: Path) -> None:
+    path = city(tmp_path / "town.json", {}, [])
+    lines = tmp_path / "town.city.jsonl"
+    lines.write_text(path.read_text() + '\n{"type": "CityJSONFeature", "id": "a", "CityObjects": {}}\n')
+    with pytest.raises(ResDepthError, match=r"town.city.jsonl: is a CityJSONSeq file.*cjseq collect"):
+        open_vector_mask(lines, GRID)

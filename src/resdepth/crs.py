@@ -38,10 +38,13 @@ def short_name(crs: CRS) -> str:
     if flat != described:
         return f"{short_name(_from_json(flat))} with ellipsoidal heights"
     parts = described.get("components", [])
-    codes = [_from_json(part).to_epsg() for part in parts if part.get("type") != "BoundCRS"]
-    if codes and len(codes) == len(parts) and all(codes):
+    codes = [None if part.get("type") == "BoundCRS" else _from_json(part).to_epsg() for part in parts]
+    if codes and all(codes):
         return "EPSG:" + "+".join(str(code) for code in codes)
     name = str(described.get("name") or crs.to_string())
+    if any(codes):
+        known = zip(codes, parts, strict=True)
+        name = " + ".join(f"EPSG:{code}" if code else str(part.get("name", "")) for code, part in known)
     return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
 
 

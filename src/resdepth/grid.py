@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.crs import ground_scale, horizontal_part, metres_per_unit, same_horizontally, vertical_part
+from resdepth.crs import find_crs, ground_scale, metres_per_unit, same_horizontally, vertical_part
 from resdepth.errors import ResDepthError
 from resdepth.windows import Window
 
@@ -146,7 +146,8 @@ class Grid:
         """The same for values that are no heights: without the vertical part of the CRS."""
         if not self.crs or vertical_part(self.crs) is None:
             return self
-        return replace(self, crs=horizontal_part(self.crs))
+        crs, name = find_crs(self.crs)
+        return replace(self, crs=crs, crs_name=name)
 
     def map_position(self, row: float, col: float) -> tuple[float, float]:
         """Map coordinates (x, y) of a pixel corner."""

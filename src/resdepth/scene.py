@@ -230,9 +230,11 @@ def _misalignments(key: str, band: FileBand | None, dsm: FileBand) -> list[Probl
         return []
     corners = [dsm.grid.map_position(dsm.grid.height, 0), dsm.grid.map_position(0, dsm.grid.width)]
     extent = " ".join(f"{value:.10g}" for corner in corners for value in corner)
+    name = dsm.grid.flat.crs_name
+    target = f"-t_srs {name} " if name.startswith("EPSG:") else ""
     advice = (
         f"all rasters of a data set must be pixel-aligned with {dsm.header.path.name}: resample with "
-        f"gdalwarp -t_srs {dsm.grid.crs_name} -te {extent} -ts {dsm.grid.width} {dsm.grid.height}"
+        f"gdalwarp {target}-te {extent} -ts {dsm.grid.width} {dsm.grid.height}"
     )
     return [
         Problem(key, f"{band.header.path}: {difference}; {advice}")

@@ -94,8 +94,14 @@ class Vertical:
 def length_unit(text: str) -> Unit | None:
     """The unit that a text names; None if it names no length.
 
-    Letters, blanks and dots are taken as people write them: "US survey foot", "us-ft", "m above geoid".
+    Letters, blanks and dots are taken as people write them: "US survey foot", "us-ft", "m above geoid",
+    "metres (NAVD88)".
     """
+    remark = text.find("(")
+    return _unit_in(text) or (_unit_in(text[:remark]) if remark > 0 else None)
+
+
+def _unit_in(text: str) -> Unit | None:
     words = re.sub(r"[^a-z0-9]+", " ", text.casefold()).replace("u s ", "us ").split()
     for count in range(len(words), 0, -1):
         size = METRES.get("_".join(words[:count]))

@@ -189,6 +189,11 @@ def _texture(path: str | None, grid: Grid) -> Callable[[Window], NDArray[np.floa
     if path is None:
         return None
     header = read_header(Path(path))
+    if not grid.may_share_crs(header.grid):
+        raise ResDepthError(
+            f"{path}: the texture's CRS is {header.grid.crs_name}, that of the scene {grid.crs_name}; "
+            "reproject the texture (gdalwarp -t_srs)"
+        )
     scale = 1 / 255 if np.dtype(header.dtype).kind in "iu" else 1.0
 
     def texture(window: Window) -> NDArray[np.float32]:
