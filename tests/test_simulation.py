@@ -337,9 +337,18 @@ def test_an_interrupted_simulation_goes_on(
     assert all(filecmp.cmp(scene / path, again / path, shallow=False) for path in files_of(scene))
 
 
+def test_a_texture_of_another_crs_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    texture = write_raster(tmp_path / "texture.tif", np.ones((8, 8), np.uint8), crs="EPSG:32633")
+    config = SMALL.model_copy(update={"texture": str(texture)})
+    with pytest.raises(ResDepthError, match=r"texture's CRS is EPSG:32633, that of the scene EPSG:32632"):
+        simulate("town", tmp_path / "scene", config, workers=0)
+    assert not (tmp_path / "scene").exists() or not any((tmp_path / "scene").iterdir())
+
+
 def test_a_real_texture_is_what_is_seen_from_above(scene: Path, tmp_path: Path) -> None:
     with rasterio.open(scene / "data" / "dsm" / "truth.tif") as dataset:
         origin = (dataset.transform.c, dataset.transform.f)
+        assert dataset.units == ("metre",)
     rows, cols = np.indices((192, 192))
     checks = np.where((rows // 24 + cols // 24) % 2, 200, 40).astype(np.uint8)
     write_raster(tmp_path / "texture.tif", checks, gsd=0.5, origin=origin)

@@ -85,6 +85,7 @@ def simulate(
     _begin(scene, source, config)
     try:
         truth = true_surface(source, config, scene.work / "truth")
+        texture = _texture(config.texture, truth.grid)
     except ResDepthError:
         _withdraw(scene)
         raise
@@ -99,7 +100,7 @@ def simulate(
     simulation = Simulation(
         truth=truth,
         relief=relief,
-        look=Look(config.seed, _texture(config.texture, truth.grid)),
+        look=Look(config.seed, texture),
         shots=taken,
         sensor=_sensor(config),
         pairs=pairs[: config.matching.pairs],
