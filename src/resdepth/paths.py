@@ -1,6 +1,7 @@
 """Paths as people write them into files: where they lead, and what is there."""
 
 import os
+import re
 from pathlib import Path
 from stat import S_ISDIR, S_ISFIFO, S_ISREG, S_ISSOCK
 
@@ -12,6 +13,11 @@ NO_SUCH_FILE = (
     "no such file; check the path (relative ones lead from the file that names them, or else from the "
     "working directory)"
 )
+
+
+# Path takes one slash of a URL away.
+_URL = re.compile(r"(^|[/=])(https?|ftp|s3|gs|az|file):/", re.IGNORECASE)
+_FIRST_HALF, _LAST_HALF = "\ud800", "\udfff"  # how Python keeps bytes of names that are no UTF-8
 
 
 def resolve_path(text: str, named_in: Path) -> Path:
@@ -28,8 +34,28 @@ def is_there(path: Path) -> bool:
     return os.path.exists(path)  # noqa: PTH110 - Path.exists raises for names that are too long
 
 
+def why_foreign(path: str | Path) -> str | None:
+    """Why a path is none of a file that is read or written here; None if it may be one."""
+    text = os.fspath(path)
+    if text.startswith("/vsi"):
+        return (
+            "is a virtual path of GDAL; only files are read and written. Copy the raster out (gdal_translate "
+            f"{text} FILE.tif), and name the copy"
+        )
+    if _URL.search(text):
+        return "is a URL; download the file, and name the copy"
+    if any(_FIRST_HALF <= letter <= _LAST_HALF for letter in text):
+        return (
+            "its name holds bytes that are not UTF-8, which GDAL does not open; rename it "
+            "(convmv -f latin1 -t utf8 --notest FILE)"
+        )
+    return None
+
+
 def why_no_file(path: Path) -> str | None:
     """What is wrong with the path of a file; None if there is a file."""
+    if reason := why_foreign(path):
+        return reason
     if os.path.isfile(path):  # noqa: PTH113 - as above
         return None
     if os.path.isdir(path):  # noqa: PTH112

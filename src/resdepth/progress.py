@@ -1,10 +1,13 @@
-"""Progress of long work: a bar on a terminal, plain lines elsewhere. Always on stderr."""
+"""Progress of long work: a bar on a terminal, plain lines elsewhere. Always on stderr, if there is one.
+
+There is none, or one that cannot do all, in QGIS, in services, under pythonw and behind `2>&-`.
+"""
 
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Protocol
+from contextlib import contextmanager, suppress
+from typing import Protocol, TextIO
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -79,10 +82,25 @@ class _Lines:
             parts.append(f"{rate:.3g} {self._unit}/s")
         if note:
             parts.append(note)
-        print("  ".join(parts), file=sys.stderr, flush=True)
+        _say("  ".join(parts))
 
     def close(self) -> None:
         pass
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except (AttributeError, ValueError):  # not complete, or closed
+        return False
+
+
+def _say(text: str) -> None:
+    """A line on stderr; nobody's work fails because it cannot be written."""
+    if sys.stderr is None:
+        return
+    with suppress(AttributeError, ValueError, OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -95,7 +113,7 @@ def progress_bar(title: str, total: float | None, *, unit: str = "", done: float
         unit: the unit's name, for the rate ("samples" gives "120 samples/s").
         done: how many units an earlier try had done already; they do not count for the rate.
     """
-    kind = _Bar if sys.stderr.isatty() else _Lines
+    kind = _Bar if _is_terminal(sys.stderr) else _Lines
     shown = kind(title, total, unit, done)
     try:
         yield shown

@@ -22,7 +22,7 @@ from rasterio.windows import Window as RasterioWindow
 from resdepth.crs import metres_per_unit, refuse_unmapped, short_name, vertical_part
 from resdepth.errors import ResDepthError
 from resdepth.grid import Grid
-from resdepth.paths import why_special
+from resdepth.paths import why_foreign, why_special
 from resdepth.units import METRE, Unit, height_unit
 from resdepth.windows import Window
 
@@ -143,6 +143,8 @@ def open_dataset(path: Path) -> Any:
         ResDepthError: if it is none.
     """
     if reason := why_special(path):
+        raise ResDepthError(f"{path}: {reason}")
+    if reason := why_foreign(path):
         raise ResDepthError(f"{path}: {reason}")
     try:
         with unreferenced_allowed():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from resdepth.arrays import bands_of
 from resdepth.errors import InputProblems, Problem, ResDepthError, has_errors
 from resdepth.grid import Grid
-from resdepth.paths import NO_SUCH_FILE, is_there
+from resdepth.paths import why_no_file
 from resdepth.raster import Array, Band, FileBand, Header, Numbers, hold
 from resdepth.units import METRE, Unit
 from resdepth.windows import Window
@@ -187,8 +187,8 @@ def open_scene(files: SceneFiles) -> tuple[Scene | None, list[Problem]]:
 
 def _open_band(key: str, path: Path, problems: list[Problem], numbers: Numbers = "scaled") -> FileBand | None:
     """A band whose header and last pixel can be read: files that break off lack their end."""
-    if not is_there(path):
-        problems.append(Problem(key, f"{path}: {NO_SUCH_FILE}"))
+    if reason := why_no_file(path):
+        problems.append(Problem(key, f"{path}: {reason}"))
         return None
     try:
         band = FileBand(path, numbers)

@@ -6,6 +6,7 @@ from typing import Any
 import rich_click as click
 
 from resdepth import __version__
+from resdepth.cli.frame import make_streams_sound
 from resdepth.cli.judging import compare, evaluate
 from resdepth.cli.learning import check, schema, test, train
 from resdepth.cli.making import convert_model, demo, download, simulate
@@ -23,7 +24,15 @@ click.rich_click.COMMAND_GROUPS = {
 }
 
 
-@click.group("resdepth", context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.RichGroup):
+    """The commands, on streams that take whatever is written."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        make_streams_sound()
+        return super().main(*args, **kwargs)
+
+
+@click.group("resdepth", cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="resdepth")
 def main() -> None:
     """Refine digital surface models (DSMs) with what a network has learned from places with a good truth.

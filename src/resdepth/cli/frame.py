@@ -1,12 +1,15 @@
 """What all commands share: errors become messages and exit codes."""
 
+import codecs
 import errno
+import io
 import logging
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import rich_click as click
 
@@ -24,6 +27,38 @@ def fail(message: str, code: int = EXIT_INPUT) -> None:
     sys.exit(code)
 
 
+def make_streams_sound() -> None:
+    """Let stdout and stderr take whatever is written.
+
+    Where one is not open (services, pythonw, `2>&-`), nothing must take its place among the files that are
+    opened later. Letters that an encoding lacks become their numbers; names that are not UTF-8 stay as they
+    are.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None or stream.closed:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - until the end
+        elif isinstance(stream, io.TextIOWrapper):
+            is_utf8 = codecs.lookup(stream.encoding).name == "utf-8"
+            stream.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
+
+
+def _refuse_foreign_paths(arguments: Mapping[str, Any]) -> None:
+    """Refuse paths of GDAL's virtual files, URLs, and names that are not UTF-8.
+
+    Raises:
+        ResDepthError: the first of them.
+    """
+    from resdepth.errors import ResDepthError
+    from resdepth.paths import why_foreign
+
+    for value in arguments.values():
+        for one in value if isinstance(value, tuple) else (value,):
+            path = str(one).rpartition("=")[2] if isinstance(one, str) else one
+            if isinstance(path, str | Path) and (reason := why_foreign(path)):
+                raise ResDepthError(f"{path}: {reason}")
+
+
 def guarded(command: Callable[Params, None]) -> Callable[Params, None]:
     """Turn the errors that users can mend into a message and an exit code."""
 
@@ -34,6 +69,7 @@ def guarded(command: Callable[Params, None]) -> Callable[Params, None]:
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         logging.getLogger("resdepth").setLevel(logging.INFO)
         try:
+            _refuse_foreign_paths(kwargs)
             command(*args, **kwargs)
         except InputProblems as error:
             count = sum(problem.severity == "error" for problem in error.problems)

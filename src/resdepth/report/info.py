@@ -7,7 +7,7 @@ import numpy as np
 
 from resdepth.checkpoint import Model
 from resdepth.errors import ResDepthError
-from resdepth.paths import NO_SUCH_FILE, is_there
+from resdepth.paths import why_no_file
 from resdepth.pretrained import TOWN_STEREO
 from resdepth.published import load_model
 from resdepth.raster import FileBand, Header, read_header, read_tags
@@ -29,8 +29,8 @@ def about(path: Path) -> Facts:
         return about_model(load_model(path))
     if str(path) == TOWN_STEREO.stem:
         return about_model(load_model(TOWN_STEREO))
-    if not is_there(path):
-        raise ResDepthError(f"{path}: {NO_SUCH_FILE}")
+    if reason := why_no_file(path):
+        raise ResDepthError(f"{path}: {reason}")
     return about_raster(path)
 
 
