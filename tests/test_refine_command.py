@@ -543,6 +543,21 @@ def test_info_tells_what_a_model_and_a_raster_are(scene: MadeScene, model: Path)
     assert json.loads(as_json.stdout)["town-stereo"]["pixel size"] == "0.25 m"
 
 
+def test_info_tells_the_unit_of_heights_and_what_a_map_makes_of_pixels(scene: MadeScene) -> None:
+    feet = write_raster(scene.folder / "feet.tif", scene.initial, crs="EPSG:32632+6360")
+    mercator = write_raster(scene.folder / "web.tif", scene.initial, crs="EPSG:3857", origin=(1e6, 6e6))
+    wrong = write_raster(scene.folder / "wrong.tif", scene.initial)
+    with rasterio.open(wrong, "r+") as file:
+        file.units = ("dB",)
+    told = CliRunner().invoke(main, ["info", "--json", str(feet), str(mercator), str(wrong)])
+    found = json.loads(told.stdout)
+    assert found[str(feet)]["unit of heights"] == "US survey foot"
+    assert found[str(feet)]["pixel size"] == "0.5 m"
+    assert found[str(mercator)]["unit of heights"] == "not stated; metres are taken"
+    assert "stretches lengths" in found[str(mercator)]["map"]
+    assert "'dB', which is no known unit" in found[str(wrong)]["unit of heights"]
+
+
 def test_info_on_what_is_neither_is_told(scene: MadeScene) -> None:
     for name in ("absent.tif", "imagelist.txt"):
         told = CliRunner().invoke(main, ["info", scene.path(name)])

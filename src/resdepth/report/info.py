@@ -76,23 +76,25 @@ def about_raster(path: Path) -> Facts:
         "CRS": grid.crs_name,
         "covers": f"{west:.10g} {south:.10g} {east:.10g} {north:.10g} (xmin ymin xmax ymax)",
         "values": f"{header.dtype}, {header.bands} band{'s' if header.bands > 1 else ''}",
-        "unit of heights": _unit_of(header),
         "nodata": "none" if header.nodata is None else f"{header.nodata:.10g}",
     }
     if grid.stretched:
         facts["map"] = grid.stretched
     is_grey = header.bands > 1 or np.dtype(header.dtype).kind == "u"
-    if not is_grey and (question := look_for_undeclared(FileBand(path)).question):
-        facts["suspicious"] = question
+    if not is_grey:
+        facts |= _about_heights(header)
     ours = {name: value for name, value in read_tags(path).items() if name.startswith(OUR_TAG)}
     for name, value in ours.items():
         facts[name.removeprefix(OUR_TAG).lower().replace("_", " ")] = value
     return facts
 
 
-def _unit_of(header: Header) -> str:
+def _about_heights(header: Header) -> Facts:
+    """The unit of heights, and whether some of them look like undeclared voids."""
     try:
         unit = header.unit
     except ResDepthError as error:
-        return str(error).removeprefix(f"{header.path}: ")
-    return "not stated; metres are taken" if unit is None else unit.name
+        return {"unit of heights": str(error).removeprefix(f"{header.path}: ")}
+    look = look_for_undeclared(FileBand(header.path))
+    facts: Facts = {"unit of heights": "not stated; metres are taken" if unit is None else unit.name}
+    return facts | {"suspicious": look.question} if look.question else facts

@@ -119,6 +119,7 @@ class Job:
         return {
             "resdepth": __version__,
             "dsm": _described(work.scene.dsm_path),
+            "unit": [work.scene.unit.name, work.scene.unit.metres],
             "images": [_described(path) for path in images],
             "model": fingerprint(self.refiner.model),
             "view_sets": [list(view_set) for view_set in work.view_sets],
