@@ -24,6 +24,7 @@ from resdepth.errors import Interrupted, ResDepthError
 from resdepth.networks import new_network
 from resdepth.workflows import making
 from resdepth.workflows.jobs import Job
+from resdepth.workflows.refining import _refiner
 
 
 @pytest.fixture
@@ -652,3 +653,25 @@ def test_feet_on_the_map_leave_the_unit_of_heights_in_doubt(
     assert "nothing states the unit of its heights" in caplog.text
     with rasterio.open(output(scene)) as file:
         assert file.units[0] is None  # never relabelled
+
+
+def test_fp32_is_the_default_precision_and_the_tags_state_it(
+    scene: MadeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resdepth.engine.computes_bfloat16", lambda _: True)
+    dsm, images = scene.folder / "initial.tif", [scene.folder / f"ortho{number}.tif" for number in (1, 2)]
+    (written,) = refine(dsm, images, make_model(), output=tmp_path / "refined.tif")
+    with rasterio.open(written) as dataset:
+        assert dataset.tags()["RESDEPTH_PRECISION"] == "float32"
+    expected = refine(scene.initial, scene.images[:2], make_model(), precision="fp32")
+    np.testing.assert_array_equal(read_raster(written), np.where(np.isnan(expected), -9999, expected))
+
+
+@pytest.mark.parametrize("can", [True, False])
+def test_bfloat16_is_reported_where_auto_takes_it(
+    can: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("resdepth.engine.computes_bfloat16", lambda _: can)
+    caplog.set_level("INFO")
+    _refiner(make_model(), "cpu", "auto", None)
+    assert ("--precision fp32 makes the same choices" in caplog.text) == can

@@ -37,8 +37,8 @@ from resdepth.cli.frame import guarded, needs
     help="exact: in overlapping tiles, as published; slower.",
 )  # fmt: skip
 @click.option(
-    "--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16"]),
-    help="auto: bf16 where the processor is made for it.",
+    "--precision", default="fp32", show_default=True, type=click.Choice(["auto", "fp32", "bf16"]),
+    help="auto: bf16 where the processor is made for it: faster, other heights at single edges.",
 )  # fmt: skip
 @click.option("--fill", is_flag=True, help="Keep the heights that voids of the DSM were given.")
 @click.option(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args, overload
 
 import numpy as np
+import torch
 
 from resdepth.blocks import Work, computed_times
 from resdepth.blockwise import refined_strips
@@ -69,7 +70,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     pairs: Pairs | None = None,
     region: Region | None = None,
     mode: Mode = "seamless",
-    precision: Precision = "auto",
+    precision: Precision = "fp32",
     device: Device = "auto",
     fill: bool = False,
     fuse: Fuse | None = "median",
@@ -95,7 +96,8 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         pairs: sets of images to show the model, by their index in `images`, or the path of a pair list.
         region: the part to refine: xmin, ymin, xmax, ymax on the map, or a window of pixels.
         mode: "seamless": results do not depend on tiles (new); "exact": as published.
-        precision: what the network computes in; "auto" takes bfloat16 where the processor is made for it.
+        precision: what the network computes in; "auto" takes bfloat16 where the processor is made for it,
+            which is faster, and may give other heights at single edges.
         device: "auto", "cpu", "cuda" or "mps".
         fill: keep the heights that voids of the DSM were given; without it, voids stay voids.
         fuse: how the results of several pairs become one; None writes a file for each.
@@ -159,6 +161,11 @@ def _refiner(model: Model, device: Device, precision: Precision, scheduler: str 
     else:
         there = choose_device(device)
         dtype = choose_precision(precision, there)
+    if precision == "auto" and dtype == torch.bfloat16:
+        logger.info(
+            "computing in bfloat16: at single edges heights differ by decimetres from those of other "
+            "processors; --precision fp32 makes the same choices everywhere"
+        )
     return Refiner(model, device=there, precision=dtype)
 
 

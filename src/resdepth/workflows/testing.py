@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from resdepth.atomic import atomic_path, write_json
 from resdepth.blending import Strip
@@ -109,7 +110,7 @@ def _test_area(
         (folder / views).mkdir(exist_ok=True)
         job = _Job(area.scene, view_set, refiner, plan.config.general, progress)
         predictions[views] = _refine_area(job, area.regions, folder / views / dsm.stem)
-    judged = _judged(plan, area, folder, dsm, predictions)
+    judged = _judged(plan, area, refiner, folder, dsm, predictions)
     return [
         PairResult(area.name, views, predictions.get(views, ()), judged.get(views))
         for views in [*predictions, *(views for views in judged if views not in predictions)]
@@ -117,7 +118,12 @@ def _test_area(
 
 
 def _judged(
-    plan: TestPlan, area: TestArea, folder: Path, dsm: Path, predictions: Mapping[str, tuple[Path, ...]]
+    plan: TestPlan,
+    area: TestArea,
+    refiner: Refiner,
+    folder: Path,
+    dsm: Path,
+    predictions: Mapping[str, tuple[Path, ...]],
 ) -> dict[str, Evaluation]:
     """Statistics of each view set, and of all together where there are several; and a page to look at."""
     truth = area.scene.truth
@@ -130,7 +136,7 @@ def _judged(
         masks={name: _path_of(area.scene.masks[name]) for name in MASKS if name in area.scene.masks},
         windows=tuple(area.regions),
         together=ALL_PAIRS if len(predictions) > 1 else "",
-        facts=_facts(plan, area),
+        facts=_facts(plan, area, refiner),
         lenient=True,
     )
     case, judgement = judge_files(wish)
@@ -154,16 +160,20 @@ def _judged(
     return judged
 
 
-def _facts(plan: TestPlan, area: TestArea) -> dict[str, str]:
+def _facts(plan: TestPlan, area: TestArea, refiner: Refiner) -> dict[str, str]:
     """How the surfaces were made, for the provenance."""
     general = plan.config.general
     images = ", ".join(f"{index}: {path.name}" for index, path in enumerate(area.scene.image_paths))
     return {
         "Model": f"{plan.model.source}, SHA-256 of its weights {fingerprint(plan.model)}",
         "Configuration": f"{plan.source}, SHA-256 {hashlib.sha256(plan.original).hexdigest()}",
-        "Refined": f"mode {general.mode}, {general.precision}, tiles of {general.tile_size} px",
+        "Refined": f"mode {general.mode}, {_named(refiner.precision)}, tiles of {general.tile_size} px",
         **({"Images": images} if images else {}),
     }
+
+
+def _named(precision: torch.dtype) -> str:
+    return str(precision).removeprefix("torch.")
 
 
 def _path_of(band: Band) -> Path:
