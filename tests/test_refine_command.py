@@ -623,6 +623,26 @@ def test_heights_in_another_unit_are_refined_as_metres_and_written_in_their_unit
     assert judged.refined["overall"].mae == pytest.approx(direct.refined["overall"].mae, abs=2e-3)
 
 
+def test_a_dsm_above_the_ellipsoid_lies_on_the_map_of_its_images(scene: MadeScene, model: Path) -> None:
+    """GDAL turns a vertical datum of type 2002 into a 3D CRS."""
+    utm = rasterio.CRS.from_epsg(32632).to_wkt()
+    above = (
+        f'COMPD_CS["x",{utm},VERT_CS["ellipsoid",VERT_DATUM["Ellipsoid",2002],UNIT["metre",1],AXIS["Up",UP]]]'
+    )
+    expected = refine(scene.path("initial.tif"), paths(scene), model)
+    write_raster(scene.folder / "initial.tif", scene.initial, crs=above)
+    assert command(scene, model).exit_code == 0
+    with rasterio.open(output(scene)) as file:
+        assert file.crs == rasterio.CRS.from_epsg(32632)
+        assert file.units[0] == "metre"
+        np.testing.assert_array_equal(file.read(1), expected)
+    judged = evaluate(output(scene), scene.path("truth.tif"), initial=scene.path("initial.tif"))
+    assert judged.refined["overall"].count > 0
+    (scene.folder / "initial.tif.aux.xml").unlink()  # where GDAL puts such a CRS
+    assert not list(scene.folder.glob("*.aux.xml"))
+    assert not list(scene.folder.glob(".*.aux.xml"))
+
+
 def test_a_unit_that_is_no_length_is_refused(scene: MadeScene, model: Path) -> None:
     with rasterio.open(scene.path("initial.tif"), "r+") as file:
         file.units = ("dB",)

@@ -111,6 +111,17 @@ def _vertical(name: str, datum: str, axis: dict[str, Any]) -> Vertical:
     return Vertical(name, datum, _unit_of(axis), axis.get("direction") == "down")
 
 
+@lru_cache(maxsize=64)
+def storable(wkt: str) -> str:
+    """The CRS as a GeoTIFF holds it: one in 3D without its heights.
+
+    GDAL would put a projected 3D CRS into a file beside it (.aux.xml), without which the raster lies nowhere.
+    """
+    if not wkt or not CRS.from_wkt(wkt).is_projected:
+        return wkt
+    return wkt if "components" in CRS.from_wkt(wkt).to_dict(projjson=True) else horizontal_part(wkt)
+
+
 def _datum_name(described: dict[str, Any]) -> str:
     return str((described.get("datum") or described.get("datum_ensemble") or {}).get("name", ""))
 

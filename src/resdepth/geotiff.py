@@ -13,6 +13,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from resdepth.atomic import atomic_path
+from resdepth.crs import storable
 from resdepth.errors import ResDepthError
 from resdepth.grid import Grid
 from resdepth.paths import is_there
@@ -76,7 +77,7 @@ def new_geotiff(
                 width=grid.width,
                 count=1,
                 dtype=dtype,
-                crs=grid.crs or None,
+                crs=storable(grid.crs) or None,
                 transform=rasterio.Affine(*grid.transform),
                 nodata=NODATA if floats else None,
                 compress=compression.upper(),

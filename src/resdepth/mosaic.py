@@ -15,6 +15,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from resdepth.atomic import atomic_path, write_text
+from resdepth.crs import storable
 from resdepth.errors import ResDepthError
 from resdepth.geotiff import NODATA
 from resdepth.grid import Grid
@@ -63,7 +64,7 @@ def write_block(path: Path, grid: Grid, layer: Layer, bands: Sequence[NDArray[An
                 temporary, "w", driver="GTiff", height=grid.height, width=grid.width, count=len(bands),
                 dtype=layer.dtype, nodata=layer.nodata, tiled=True, sparse_ok=True,
                 blockxsize=_tile_side(grid.width), blockysize=_tile_side(grid.height),
-                crs=grid.crs or None, transform=rasterio.Affine(*grid.transform),
+                crs=storable(grid.crs) or None, transform=rasterio.Affine(*grid.transform),
             ) as dataset:  # fmt: skip
                 if any(one.count for one in moments):
                     dataset.write(stored)
@@ -238,7 +239,7 @@ def _virtual(
     """GDAL's description of a raster that consists of others."""
     root = ET.Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
     if grid.crs:
-        ET.SubElement(root, "SRS").text = grid.crs
+        ET.SubElement(root, "SRS").text = storable(grid.crs)
     a, b, c, d, e, f = grid.transform
     ET.SubElement(root, "GeoTransform").text = ", ".join(repr(float(value)) for value in (c, a, b, f, d, e))
     _add_metadata(root, tags or {})
