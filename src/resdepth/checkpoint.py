@@ -244,7 +244,7 @@ def load_safetensors(path: Path) -> Model:
             metadata = stored.metadata() or {}
             weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
     except Exception as error:  # of types that torch does not know, it raises whatever comes
-        raise unusable(path, f"not a readable .safetensors file ({error}); is it complete?") from error
+        raise unusable(path, f"not a readable .safetensors file ({error!s:.200}); is it complete?") from error
     if METADATA_KEY not in metadata:
         raise unusable(
             path, "holds weights but no resdepth metadata; make a model with `resdepth convert-model`"

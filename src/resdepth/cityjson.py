@@ -1,27 +1,80 @@
 """Reading CityJSON files: https://www.cityjson.org/specs/2.0.1/ and its elder versions 1.0 and 1.1."""
 
 import json
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field
 
 from resdepth.errors import ResDepthError
+from resdepth.jsonfiles import shown, wrong_values_named
+from resdepth.paths import read_text
 
 VERSIONS = ("1.0", "1.1", "2.0")
 # How many lists there are around a surface, which itself is a list of rings.
+Triple = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=3, max_length=3)]
 DEPTHS = {"MultiSurface": 1, "CompositeSurface": 1, "Solid": 2, "MultiSolid": 3, "CompositeSolid": 3}
 MAX_FAMILY_DEPTH = 32
 BUILDINGS = ("Building", "BuildingPart", "BuildingInstallation", "BuildingUnit", "OtherConstruction")
 GROUND_SURFACE = "GroundSurface"
+LARGEST_BYTES = 2**31
+FARTHEST = 1e9  # metres or degrees; no map has such coordinates
 SEQUENCE = (
     "is a CityJSONSeq file, with its features line by line; join them into one CityJSON file (cjseq collect)"
 )
+
+
+class _Kind(BaseModel):
+    type: str = ""
+
+
+class _Semantics(BaseModel):
+    surfaces: list[_Kind] | None = None
+    values: Any = None  # nested as the boundaries are, but may end early
+
+
+class _Geometry(BaseModel):
+    type: str
+    lod: str | float = 0.0
+    boundaries: Any = None  # nested as the type asks for
+    semantics: _Semantics | None = None
+
+
+class _Object(BaseModel):
+    type: str
+    geometry: list[_Geometry] = Field(default_factory=list)
+    parents: list[str] | None = None
+    children: list[str] | None = None
+
+
+class _Transform(BaseModel):
+    scale: Triple
+    translate: Triple
+
+
+class _Metadata(BaseModel):
+    referenceSystem: str | None = None  # noqa: N815 - the file's
+
+
+class _File(BaseModel):
+    """What is used of a file; templates, textures and extensions are passed over."""
+
+    CityObjects: dict[str, _Object]
+    vertices: list[Any]  # numpy looks at so many
+    transform: _Transform | None = None
+    metadata: _Metadata | None = None
+
+    @property
+    def crs(self) -> str:
+        """The reference system, or empty."""
+        return (self.metadata and self.metadata.referenceSystem) or ""
 
 
 @dataclass(frozen=True)
@@ -78,30 +131,28 @@ def read_city_model(path: Path) -> CityModel:
     Raises:
         ResDepthError: if it is no CityJSON of a known version, or is damaged; the message names the object.
     """
-    file = _load(path)
-    _check_head(path, file)
-    objects = file["CityObjects"]
+    content = _load(path)
+    _check_head(path, content)
+    with wrong_values_named(path):
+        file = _File.model_validate(content, strict=True)
     vertices = _vertices(path, file)
-    families = _families(objects)
+    families = _families(file.CityObjects)
     surfaces: list[CitySurface] = []
-    for name, found in objects.items():
-        for geometry in _most_detailed(found, objects):
-            where = f"{path}: CityObjects[{name!r}]"
-            surfaces.extend(_surfaces(where, geometry, found["type"], families[name], len(vertices)))
-    return CityModel(_crs(file), vertices, surfaces)
+    for name, found in file.CityObjects.items():
+        for geometry in _most_detailed(found, file.CityObjects):
+            where = f"{path}: CityObjects[{name!r:.100}]"
+            surfaces.extend(_surfaces(where, geometry, found.type, families[name], len(vertices)))
+    return CityModel(file.crs, vertices, surfaces)
 
 
 def _load(path: Path) -> Any:
-    text = ""
+    text = read_text(path, at_most=LARGEST_BYTES)
     try:
-        text = path.read_text(encoding="utf-8-sig")
         return json.loads(text)
-    except UnicodeDecodeError as error:
-        raise ResDepthError(f"{path}: is not UTF-8 text ({error}); a CityJSON file is") from error
     except (ValueError, RecursionError) as error:
         if is_sequence(text):
             raise ResDepthError(f"{path}: {SEQUENCE}") from error
-        raise ResDepthError(f"{path}: is not valid JSON ({error}); is the file complete?") from error
+        raise ResDepthError(f"{path}: is not valid JSON ({error!s:.200}); is the file complete?") from error
 
 
 def is_sequence(text: str) -> bool:
@@ -124,86 +175,67 @@ def _check_head(path: Path, file: Any) -> None:
             f"{path}: its version is {version!r}; known are {', '.join(VERSIONS)}: "
             "upgrade it (cjio IN.json upgrade save OUT.json)"
         )
-    objects = file.get("CityObjects")
-    if not (isinstance(objects, dict) and objects):
+    if not file.get("CityObjects"):
         raise ResDepthError(f"{path}: has no CityObjects; there is nothing to build a scene from")
-    for name, found in objects.items():
-        if not (isinstance(found, dict) and isinstance(found.get("type"), str)):
-            raise ResDepthError(f"{path}: CityObjects[{name!r}]: is no object with a type")
-        if not isinstance(found.get("geometry", []), list):
-            raise ResDepthError(f"{path}: CityObjects[{name!r}]: its geometry is no list")
 
 
-def _vertices(path: Path, file: dict[str, Any]) -> NDArray[np.float64]:
+def _vertices(path: Path, file: _File) -> NDArray[np.float64]:
     try:
-        vertices = np.array(file.get("vertices"), np.float64)
-        transform = file.get("transform") or {"scale": [1, 1, 1], "translate": [0, 0, 0]}
-        scale, translate = (np.array(transform[key], np.float64) for key in ("scale", "translate"))
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise ResDepthError(f"{path}: vertices or transform are not made of numbers ({error})") from error
-    if vertices.ndim != 2 or vertices.shape[1:] != (3,) or scale.shape != (3,) or translate.shape != (3,):
-        raise ResDepthError(
-            f"{path}: vertices of shape {vertices.shape} with a scale of {scale.shape} and a translate of "
-            f"{translate.shape} numbers; (V, 3), (3,) and (3,) are expected"
-        )
-    vertices = vertices * scale + translate
-    if not np.isfinite(vertices).all():
-        raise ResDepthError(
-            f"{path}: vertices {np.flatnonzero(~np.isfinite(vertices).all(axis=1))[:5]} are not finite"
-        )
-    return vertices
+        vertices = np.array(file.vertices, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ResDepthError(f"{path}: vertices are not made of numbers ({error!s:.200})") from error
+    if vertices.ndim != 2 or vertices.shape[1:] != (3,):
+        raise ResDepthError(f"{path}: vertices of shape {vertices.shape}; (V, 3) is expected")
+    with np.errstate(over="ignore", invalid="ignore"):
+        transform = file.transform or _Transform(scale=[1.0] * 3, translate=[0.0] * 3)
+        vertices = vertices * np.array(transform.scale) + np.array(transform.translate)
+    lost = ~(np.abs(vertices) < FARTHEST).all(axis=1)
+    if lost.any():
+        raise ResDepthError(f"{path}: vertices {np.flatnonzero(lost)[:5]} are not finite, or lie on no map")
+    return np.asarray(vertices)
 
 
-def _crs(file: dict[str, Any]) -> str:
-    metadata = file.get("metadata")
-    told = metadata.get("referenceSystem") if isinstance(metadata, dict) else None
-    return told if isinstance(told, str) else ""
-
-
-def _families(objects: dict[str, Any]) -> dict[str, int]:
+def _families(objects: Mapping[str, _Object]) -> dict[str, int]:
     """For each object the number of its topmost parent."""
     numbers = {name: number for number, name in enumerate(objects, 1)}
     families = {}
     for name in objects:
         top = name
         for _ in range(MAX_FAMILY_DEPTH):  # parents could go round in a circle
-            parents = objects[top].get("parents")
-            if not (isinstance(parents, list) and parents and parents[0] in numbers):
+            parents = objects[top].parents
+            if not parents or parents[0] not in numbers:
                 break
             top = parents[0]
         families[name] = numbers[top]
     return families
 
 
-def _most_detailed(found: dict[str, Any], objects: dict[str, Any]) -> list[dict[str, Any]]:
+def _most_detailed(found: _Object, objects: Mapping[str, _Object]) -> list[_Geometry]:
     """The geometries of the highest level of detail; no bare footprint where parts have more."""
-    geometries = [
-        one for one in found.get("geometry", []) if isinstance(one, dict) and one.get("type") in DEPTHS
-    ]
+    geometries = [one for one in found.geometry if one.type in DEPTHS]
     if not geometries:
         return []
     best = max(map(_detail, geometries))
-    children = [objects[name] for name in found.get("children") or [] if name in objects]
-    if best < 1 and any(one.get("geometry") for one in children):
+    children = [objects[name] for name in found.children or () if name in objects]
+    if best < 1 and any(one.geometry for one in children):
         return []
     return [one for one in geometries if _detail(one) == best]
 
 
-def _detail(geometry: dict[str, Any]) -> float:
+def _detail(geometry: _Geometry) -> float:
     try:
-        return float(geometry.get("lod", 0))
-    except (TypeError, ValueError):
+        detail = float(geometry.lod)
+    except (ValueError, OverflowError):
         return 0.0
+    return detail if math.isfinite(detail) else 0.0
 
 
 def _surfaces(
-    where: str, geometry: dict[str, Any], object_type: str, family: int, n_vertices: int
+    where: str, geometry: _Geometry, object_type: str, family: int, n_vertices: int
 ) -> Iterator[CitySurface]:
-    semantics = geometry.get("semantics") or {}
-    named = [one.get("type", "") for one in semantics.get("surfaces") or []]
-    for rings, value in _leaves(
-        where, geometry.get("boundaries"), semantics.get("values"), DEPTHS[geometry["type"]]
-    ):
+    semantics = geometry.semantics or _Semantics()
+    named = [one.type for one in semantics.surfaces or ()]
+    for rings, value in _leaves(where, geometry.boundaries, semantics.values, DEPTHS[geometry.type]):
         _check_rings(where, rings, n_vertices)
         told = isinstance(value, int) and 0 <= value < len(named)
         yield CitySurface(object_type, named[value] if told else "", family, rings)
@@ -228,6 +260,6 @@ def _check_rings(where: str, rings: Any, n_vertices: int) -> None:
         for index in ring:
             if type(index) is not int or not 0 <= index < n_vertices:
                 raise ResDepthError(
-                    f"{where}: names the vertex {index!r}; there are vertices 0 to {n_vertices - 1}. "
+                    f"{where}: names the vertex {shown(index)}; there are vertices 0 to {n_vertices - 1}. "
                     "Is the file complete? (cjval tells more)"
                 )

@@ -25,6 +25,8 @@ SMALLEST_SCALE = 1e-4  # beyond it a place lies on no map
 METRES_PER_DEGREE = 111_195.0  # on a sphere as large as the Earth
 STEP_M = 50.0  # over which a map's scale is measured
 WGS84_AXIS_M, WGS84_FLATTENING = 6378137.0, 298.257223563
+READ_FAILURES = (RasterioError, CRSError, CPLE_BaseError, UnicodeError, RecursionError, MemoryError)
+"""What reading a file through GDAL may raise that is the file's fault."""
 _FAILURES = (RasterioError, CPLE_BaseError, ValueError, KeyError, TypeError)
 
 

@@ -1,5 +1,6 @@
 """Where pixels lie: grids, on the map and on the ground."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -209,9 +210,11 @@ class Grid:
         rows = [(a * y - d * x) / determinant for x, y in corners]
         cols = [(e * x - b * y) / determinant for x, y in corners]
         # A corner that by rounding reaches a millionth into the next pixel does not touch it.
-        row, col = max(int(np.floor(min(rows) + 1e-6)), 0), max(int(np.floor(min(cols) + 1e-6)), 0)
-        height = min(int(np.ceil(max(rows) - 1e-6)), self.height) - row
-        width = min(int(np.ceil(max(cols) - 1e-6)), self.width) - col
+        if np.isnan([*rows, *cols]).any():
+            return None
+        row, row_stop = (int(np.clip(edge, 0, self.height)) for edge in _touched_between(rows))
+        col, col_stop = (int(np.clip(edge, 0, self.width)) for edge in _touched_between(cols))
+        height, width = row_stop - row, col_stop - col
         return Window(row, col, height, width) if height > 0 and width > 0 else None
 
     def crop(self, window: Window) -> "Grid":
@@ -268,6 +271,10 @@ class Grid:
             x, y = np.subtract(self.map_position(*corner), other.map_position(*corner))
             shifts.append(np.hypot(e * x - b * y, a * y - d * x))
         return float(max(shifts)) / max(self.pixel_area, 1e-60)
+
+
+def _touched_between(places: Sequence[float]) -> tuple[float, float]:
+    return float(np.floor(min(places) + 1e-6)), float(np.ceil(max(places) - 1e-6))
 
 
 def _placement(transform: tuple[float, ...]) -> str:

@@ -97,6 +97,8 @@ def described(found: ErrorDetails) -> str:
     """What is wrong with a value, and the value."""
     if found["type"] == "missing":
         return "missing"
+    if found["type"] == "model_type":
+        return f"found {shown(found['input'])}; should be an object {{...}}"
     told = found["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
     return f"found {shown(found['input'])}; {told}"
 

@@ -7,6 +7,7 @@ from stat import S_ISDIR, S_ISFIFO, S_ISREG, S_ISSOCK
 
 from resdepth.errors import unusable
 
+SMALL_BYTES = 2**16
 MAX_TEXT_BYTES = 16 * 2**20
 """No configuration and no list is larger; a raster given by mistake is."""
 NO_SUCH_FILE = (
@@ -89,7 +90,8 @@ def read_text(path: Path, *, at_most: int = MAX_TEXT_BYTES) -> str:
         raise unusable(path, reason)
     try:
         with path.open("rb") as file:
-            raw = file.read(at_most + 1)
+            size = max(os.fstat(file.fileno()).st_size, SMALL_BYTES)  # of some, the system does not know it
+            raw = file.read(min(size, at_most) + 1)
     except FileNotFoundError as error:
         raise unusable(path, NO_SUCH_FILE) from error
     except OSError as error:

@@ -72,13 +72,14 @@ def _refuse_bombs(path: Path) -> None:
 
 
 def _refuse_long_pickles(path: Path, file: io.BufferedReader) -> None:
+    beginning = io.BytesIO(file.read(LARGEST_PICKLE))
     try:
         for _ in range(PICKLES_BEFORE_ARRAYS):
-            for _, _, position in pickletools.genops(file):
-                if (position or 0) > LARGEST_PICKLE:
-                    raise unusable(path, f"refused: more than {LARGEST_PICKLE} bytes describe its arrays")
-    except ValueError:  # it is no pickle; whoever loads it finds out
-        return
+            for _ in pickletools.genops(beginning):
+                pass
+    except Exception as error:  # it is no pickle, or a longer one
+        if file.read(1):
+            raise unusable(path, f"refused: more than {LARGEST_PICKLE} bytes describe its arrays") from error
 
 
 class _Plain:

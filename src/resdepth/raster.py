@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.env import get_gdal_config, set_gdal_config
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window as RasterioWindow
 
-from resdepth.crs import metres_per_unit, refuse_unmapped, short_name, vertical_part
+from resdepth.crs import READ_FAILURES, metres_per_unit, refuse_unmapped, short_name, vertical_part
 from resdepth.errors import ResDepthError
 from resdepth.grid import Grid
 from resdepth.paths import why_foreign, why_special
@@ -39,6 +39,7 @@ UNSCALED: Scaling = (1.0, 0.0)
 # GDAL takes a float for the nodata value within two units in the last place of their sum, of float32 always.
 _TOLERANCE = 2 * float(np.finfo(np.float32).eps)
 
+FARTHEST = 1e12  # in the units of any map
 _WARNINGS = threading.Lock()
 
 # By default GDAL keeps up to 5 % of the machine's memory in decoded blocks, whatever we promise of ours.
@@ -149,8 +150,22 @@ def open_dataset(path: Path) -> Any:
     try:
         with unreferenced_allowed():
             return rasterio.open(path)
-    except RasterioError as error:
+    except READ_FAILURES as error:
         raise ResDepthError(f"{path}: this file cannot be read as a raster ({error})") from error
+
+
+@contextmanager
+def open_header(path: Path) -> Iterator[Any]:
+    """A raster open for a look at what it states about itself.
+
+    Raises:
+        ResDepthError: if it is no raster, or what it states cannot be read.
+    """
+    with open_dataset(path) as dataset:
+        try:
+            yield dataset
+        except READ_FAILURES as error:
+            raise ResDepthError(f"{path}: its header cannot be read ({error!s:.200})") from error
 
 
 def read_header(path: Path) -> Header:
@@ -159,13 +174,17 @@ def read_header(path: Path) -> Header:
     Raises:
         ResDepthError: if the file is no raster, holds complex numbers, or lies on no map.
     """
-    with open_dataset(path) as dataset:
+    with open_header(path) as dataset:
         if np.dtype(dataset.dtypes[0]).kind not in "iuf":
             raise ResDepthError(f"{path}: holds {dataset.dtypes[0]} values; integers or floats are expected")
         crs = dataset.crs
         _refuse_unmapped(path, crs)
         wkt, name = (crs.to_wkt(), short_name(crs)) if crs else ("", "unknown")
         grid = Grid(dataset.height, dataset.width, tuple(dataset.transform)[:6], wkt, name)
+        if not all(abs(edge) < FARTHEST for edge in (*grid.transform, *grid.bounds)):
+            raise ResDepthError(
+                f"{path}: its georeference {grid.transform} lies on no map; correct it (gdal_edit.py -a_ullr)"
+            )
         has_alpha = alpha_band(dataset) is not None
         return Header(
             path,
@@ -220,7 +239,7 @@ def read_tags(path: Path) -> dict[str, str]:
     Raises:
         ResDepthError: if it is no raster.
     """
-    with open_dataset(path) as dataset:
+    with open_header(path) as dataset:
         return {str(name): str(value) for name, value in dataset.tags().items()}
 
 
@@ -269,7 +288,7 @@ class FileBand:
         try:
             values = self._handles.dataset.read(1, window=where)
             valid = read_valid(self._handles.dataset, where) if self.header.has_mask else None
-        except RasterioError as error:
+        except READ_FAILURES as error:
             raise ResDepthError(
                 f"{self.header.path}: the pixels of {window} cannot be read ({error}); is the file complete?"
             ) from error

@@ -21,7 +21,8 @@ from rasterio.warp import Resampling, reproject, transform
 from rasterio.windows import Window as RasterioWindow
 
 from resdepth.atomic import atomic_path
-from resdepth.camera import Rpc
+from resdepth.camera import N_TERMS, Rpc
+from resdepth.crs import READ_FAILURES
 from resdepth.errors import ResDepthError
 from resdepth.grid import Grid
 from resdepth.raster import Array, open_dataset, unreferenced_allowed
@@ -96,8 +97,16 @@ def read_rpc(path: Path) -> Rpc:
     Raises:
         ResDepthError: if the file is no raster, or has none.
     """
-    with open_dataset(path) as dataset:
-        tags = dataset.rpcs
+    try:
+        with open_dataset(path) as dataset:
+            tags = dataset.rpcs
+            values = [] if tags is None else [*tags.to_dict().values()]
+    except (ValueError, LookupError, TypeError, AttributeError, *READ_FAILURES) as error:
+        raise ResDepthError(f"{path}: the RPC in its tags cannot be read ({error!s:.200})") from error
+    lists = [value for value in values if isinstance(value, list)]
+    numbers = np.array([one for value in values for one in np.ravel(value) if one is not None], np.float64)
+    if not np.isfinite(numbers).all() or any(len(one) != N_TERMS for one in lists):
+        raise ResDepthError(f"{path}: the RPC in its tags has numbers that are not finite, or too few")
     if tags is None:
         raise ResDepthError(f"{path}: has no RPC in its tags; a raw satellite image is expected")
     return Rpc(

@@ -23,6 +23,8 @@ from resdepth.simulate.truths.sketch import PLANTS, ROOF, UNKNOWN, Guessing, Ske
 from resdepth.windows import Window
 
 NOISE = (7, 18)
+# So many pixels, and so many for each point, are given room before the points have been looked at.
+FREE_PIXELS, SPARSEST = 10**7, 10
 BUILDING = 6
 # ASPRS codes (LAS 1.4 R15, table 17); 26 is what the Dutch AHN calls structures: bridges, quays, locks.
 CODES = {
@@ -70,6 +72,8 @@ class PointSource:
             told: Bounds = (*file.low.tolist(), *file.high.tolist())
             self.grid = lattice_grid(path, cropped_bounds(path, told, options), self.detail_m, (wkt, name))
             shape = (self.grid.height, self.grid.width)
+            if self.grid.height * self.grid.width > FREE_PIXELS + SPARSEST * file.count:
+                file.demand_filled_bounds()
             self._height = np.memmap(folder / "highest", np.float32, "w+", shape=shape)
             # One more than the code of the highest point; 0 without a point, as in a new file.
             self._mark = np.memmap(folder / "codes", np.uint8, "w+", shape=shape)
