@@ -21,8 +21,9 @@ from resdepth.judge.judgement import Judgement
 from resdepth.judge.judging import Case, block_side, judge
 from resdepth.judge.stored import read_judgement
 from resdepth.judge.surfaces import Candidate, OnGrid
-from resdepth.raster import ArrayBand, read_header
+from resdepth.raster import ArrayBand, FileBand, read_header
 from resdepth.windows import Window, blocks
+from resdepth.workflows.evaluating import evaluate_into
 from resdepth.workflows.judging import judge_files
 from resdepth.workflows.wishes import Wish
 
@@ -572,3 +573,44 @@ def test_a_nodata_value_of_0_in_a_mask_means_not_inside(tmp_path: Path, nodata: 
         classes = found.surfaces["dsm"].classes
         assert classes["terrain"].statistics.count > 0
         assert classes["terrain"].statistics.count + classes["building"].statistics.count > 95 * 95
+
+
+@pytest.mark.parametrize("gsd", [GSD, GSD * 0.6])
+def test_aligned_surfaces_are_written_on_the_grid_of_the_reference(tmp_path: Path, gsd: float) -> None:
+    rows, cols = np.mgrid[:200, :200]
+    truth = (100 + 5 * np.sin(rows / 9) + 4 * np.cos(cols / 11)).astype(np.float32)
+    y, x = np.mgrid[: round(200 * GSD / gsd), : round(200 * GSD / gsd)] * (gsd / GSD)
+    surface = (100.5 + 5 * np.sin((y - 0.6) / 9) + 4 * np.cos((x + 1.6) / 11)).astype(np.float32)
+    surface[60:70, 80:95] = -9999
+    true, dsm = files(tmp_path, truth, surface, gsd=gsd)
+    asked = wish(tmp_path, dsm, true, align=True)
+    done = evaluate_into(tmp_path / "out", asked, error_rasters=False, aligned_rasters=True)
+    assert done.judgement.surfaces["dsm"].shift.applied
+    band = FileBand(tmp_path / "out" / "aligned_dsm.tif")
+    assert band.grid.differences(read_header(true).grid) == []
+    written = band.read(band.grid.whole)
+    difference = written - truth
+    assert 30 < np.isnan(difference[5:-5, 5:-5]).sum() < 200 + 2 * 35
+    assert np.nanmax(np.abs(difference[5:-5, 5:-5])) < 0.4
+    assert np.nanmean(np.abs(difference)) < 0.05
+    with pytest.raises(ResDepthError, match="aligned_rasters: only aligned surfaces are moved"):
+        evaluate_into(tmp_path / "other", wish(tmp_path, dsm, true), aligned_rasters=True)
+
+
+def test_a_search_that_does_not_converge_is_not_called_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("resdepth.judge.coregistration.MAX_ROUNDS", 1)
+    rows, cols = np.mgrid[:200, :200]
+    truth = (100 + 5 * np.sin(rows / 9) + 4 * np.cos(cols / 11)).astype(np.float32)
+    true, dsm = files(tmp_path, truth, truth, origin=(ORIGIN[0] - 2, ORIGIN[1]))
+    asked = wish(tmp_path, dsm, true, align=True)
+    found = evaluate_into(tmp_path / "out", asked, error_rasters=False, aligned_rasters=True).judgement
+    shift = found.surfaces["dsm"].shift
+    assert not shift.applied
+    assert np.isnan([shift.dx_m, shift.dy_m, shift.dz_m]).all()
+    assert "does not converge" in caplog.text
+    assert "dsm: is not aligned: no shift was found" in caplog.text
+    assert found.facts["Alignment"] == "as they are: no shift was found"
+    assert "(applied" not in (tmp_path / "out" / "evaluation.md").read_text()
+    assert not (tmp_path / "out" / "aligned_dsm.tif").exists()

@@ -30,6 +30,10 @@ FILE = click.Path(path_type=Path)
 )
 @click.option("--align", is_flag=True, help="Move the surfaces onto the truth first (Nuth & Kääb).")
 @click.option(
+    "--write-aligned", is_flag=True,
+    help="With --align: write each moved surface on the grid of the reference DSM (aligned_NAME.tif).",
+)  # fmt: skip
+@click.option(
     "-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="A folder."
 )
 @click.option("--no-rasters", is_flag=True, help="Write no rasters of errors.")
@@ -45,6 +49,7 @@ def evaluate(  # noqa: PLR0913 - options of a command
     threshold: float | None,
     *,
     align: bool,
+    write_aligned: bool,
     output: Path,
     no_rasters: bool,
     overwrite: bool,
@@ -61,6 +66,8 @@ def evaluate(  # noqa: PLR0913 - options of a command
       resdepth evaluate ours=a.tif theirs=b.tif --truth lidar.tif --mask building=houses.gpkg -o judged
       resdepth evaluate refined.tif --truth lidar.tif --mask water=water.tif --region vertical:4 -o judged
     """
+    if write_aligned and not align:
+        raise click.UsageError("--write-aligned: only aligned surfaces are moved; add --align")
     for module in ("matplotlib", "jinja2", "plotly"):
         needs(module, "report")
     from resdepth.report.judged import centred_rows, summary_rows
@@ -78,7 +85,9 @@ def evaluate(  # noqa: PLR0913 - options of a command
         threshold=threshold,
         align=align,
     )
-    done = evaluate_into(output, wish, error_rasters=not no_rasters, overwrite=overwrite)
+    done = evaluate_into(
+        output, wish, error_rasters=not no_rasters, aligned_rasters=write_aligned, overwrite=overwrite
+    )
     click.echo(markdown(summary_rows(done.judgement)))
     click.echo()
     click.echo(markdown(centred_rows(done.judgement)))

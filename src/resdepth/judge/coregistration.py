@@ -7,7 +7,7 @@ comes from least squares over many pixels; the surface is moved by it, and so on
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -102,8 +102,9 @@ def estimate_shift(surface: Read, truth: Read, grid: Grid) -> Shift:
         grid: of both. y grows to the north, whatever way the rows go.
 
     Returns:
-        Metres; NaN for all three with fewer than 100 common pixels; NaN for dx and dy where the truth is too
-        flat to tell (its gradients vary by less than 0.01 in some direction), or the search does not settle.
+        Metres; NaN for all three with fewer than 100 common pixels, or if the search does not converge; NaN
+        for dx and dy where the truth is too flat to tell (its gradients vary by less than 0.01 in some
+        direction).
     """
     samples = [_sample(surface, truth, grid, window) for window in _sample_windows(grid)]
     pixels = _sorted_pixels(samples, grid.sides_m)
@@ -124,12 +125,12 @@ def _searched(samples: list[_Sample], pixels: _Pixels, sides: Sides) -> tuple[Fl
     for _ in range(MAX_ROUNDS):
         step = _step(_differences(samples, pixels, at), pixels, sides)
         if step is None or step.moved is None:
-            return at, step
+            return at, None if at.any() else step
         at = at + step.moved
         if np.hypot(*step.moved) < STEP_PX:
             return at, step
-    logger.warning("the shift against the truth does not settle, so none is told")
-    return at, replace(step, moved=None) if step is not None else None
+    logger.warning("the search for the shift against the reference DSM does not converge: none is reported")
+    return at, None
 
 
 def _sample_windows(grid: Grid) -> Iterator[Window]:

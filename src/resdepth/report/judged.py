@@ -113,7 +113,9 @@ def _edges(surface: SurfaceResult) -> list[str]:
 def _shift(surface: SurfaceResult) -> str:
     shift = surface.shift
     told = ", ".join(_signed(one) for one in (shift.dx_m, shift.dy_m, shift.dz_m))
-    return f"{told} (applied)" if shift.applied else told
+    if not shift.applied:
+        return told
+    return f"{told} (applied)" if math.isfinite(shift.dx_m) else f"{told} (applied, vertically alone)"
 
 
 def _with_interval(result: ClassResult, field: str) -> str:

@@ -18,6 +18,7 @@ from resdepth.judge.stored import read_judgement
 from resdepth.report.judged import csv_text, markdown_report
 from resdepth.report.styles import Kind, write_style
 from resdepth.report.text import format_statistics
+from resdepth.workflows.aligning import write_aligned
 from resdepth.workflows.judging import judge_files
 from resdepth.workflows.wishes import INITIAL, Wish
 
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 JSON, CSV, MARKDOWN, PAGE, FIGURES = (
     "evaluation.json", "evaluation.csv", "evaluation.md", "evaluation.html", "figures",
 )  # fmt: skip
+ERRORS, ALIGNED = "errors_", "aligned_"
 PAGE_MODULES = ("jinja2", "plotly")
 PLOT_PX = 1400
 
@@ -47,7 +49,13 @@ class Evaluated:
 
 
 def evaluate_into(
-    folder: Path, wish: Wish, *, title: str = "", error_rasters: bool = True, overwrite: bool = False
+    folder: Path,
+    wish: Wish,
+    *,
+    title: str = "",
+    error_rasters: bool = True,
+    aligned_rasters: bool = False,
+    overwrite: bool = False,
 ) -> Evaluated:
     """Judge surfaces, and write all that there is to know into a folder.
 
@@ -56,6 +64,7 @@ def evaluate_into(
         wish: what is judged.
         title: of the page; by default it names the surfaces.
         error_rasters: also write surface minus truth as GeoTIFFs.
+        aligned_rasters: also write the surfaces that were moved, on the grid of the reference DSM.
         overwrite: replace an earlier evaluation in the folder, and files that are called like those of this
             one; any others stay.
 
@@ -69,16 +78,23 @@ def evaluate_into(
 
     names = [*([] if wish.initial is None else [INITIAL]), *wish.surfaces]
     _demand_file_names(names)
-    rasters = {name: f"errors_{file_name(name)}.tif" for name in names} if error_rasters else {}
+    if aligned_rasters and not wish.align:
+        raise ResDepthError("aligned_rasters: only aligned surfaces are moved; add align (--align)")
+    rasters = {name: f"{ERRORS}{file_name(name)}.tif" for name in names} if error_rasters else {}
+    aligned = {name: f"{ALIGNED}{file_name(name)}.tif" for name in names} if aligned_rasters else {}
     if not overwrite:
-        _demand_free(folder, [*_raster_files(rasters), *_text_and_plot_files(wish.surfaces, names)])
+        taken = [*_raster_files(rasters, ERRORS), *_raster_files(aligned, ALIGNED)]
+        _demand_free(folder, [*taken, *_text_and_plot_files(wish.surfaces, names)])
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ResDepthError(f"{folder}: cannot be made ({error})") from error
-    case, judgement = _judged_into(folder, wish, rasters)
+    case, judgement = _judged_into(folder, wish, rasters, aligned)
     for raster in rasters.values():
         write_style(folder / raster, "error", limit_m=error_limit(judgement))
+    for raster in aligned.values():
+        if (folder / raster).exists():
+            write_style(folder / raster, "height")
     for name in wish.surfaces:
         text = format_statistics(evaluation_of(judgement, name), name, judgement.surfaces[name].source)
         write_text(folder / f"statistics_{file_name(name)}.txt", text)
@@ -126,20 +142,24 @@ def _demand_free(folder: Path, files: Iterable[str]) -> None:
         )
 
 
-def _judged_into(folder: Path, wish: Wish, rasters: Mapping[str, str]) -> tuple[Case, Judgement]:
-    """Judge; once that is done, an earlier evaluation goes, and then the rasters of errors appear.
+def _judged_into(
+    folder: Path, wish: Wish, rasters: Mapping[str, str], aligned: Mapping[str, str]
+) -> tuple[Case, Judgement]:
+    """Judge; once that is done, an earlier evaluation goes, and then the rasters appear.
 
     Args:
         folder: of the evaluation.
         wish: what is judged.
         rasters: of errors: their names in the folder by those of the surfaces.
+        aligned: likewise of aligned surfaces; those that are not moved have none.
     """
     with TemporaryDirectory(prefix=".evaluating_", dir=folder) as unfinished:
         case, judgement = judge_files(
             wish, {surface: Path(unfinished) / name for surface, name in rasters.items()}
         )
+        moved = write_aligned(case, {surface: Path(unfinished) / name for surface, name in aligned.items()})
         _remove_earlier(folder)
-        for name in rasters.values():
+        for name in (*rasters.values(), *(aligned[surface] for surface in moved)):
             remove_sidecars(folder / name)
             (Path(unfinished) / name).replace(folder / name)
     return case, judgement
@@ -158,15 +178,19 @@ def _remove_earlier(folder: Path) -> None:
     if earlier is not None:
         names = list(earlier.surfaces)
         texts = [name for name in names if name != earlier.initial]
-        for name in [*_raster_files(names), *_text_and_plot_files(texts, names)]:
+        for name in [
+            *_raster_files(names, ERRORS),
+            *_raster_files(names, ALIGNED),
+            *_text_and_plot_files(texts, names),
+        ]:
             (folder / name).unlink(missing_ok=True)
 
 
-def _raster_files(surfaces: Iterable[str]) -> list[str]:
-    """The rasters of errors of surfaces, and their styles; within the folder of the evaluation."""
+def _raster_files(surfaces: Iterable[str], kind: str) -> list[str]:
+    """The rasters of one kind, and their styles; within the folder of the evaluation."""
     from resdepth.report.plots import file_name
 
-    return [f"errors_{file_name(name)}{suffix}" for name in surfaces for suffix in (".tif", ".qml")]
+    return [f"{kind}{file_name(name)}{suffix}" for name in surfaces for suffix in (".tif", ".qml")]
 
 
 def _text_and_plot_files(refined: Iterable[str], surfaces: Iterable[str]) -> list[str]:

@@ -185,7 +185,7 @@ def _shift_of(surface: Candidate, case: Case) -> Shift:
 def _moved(surface: Candidate, paths: Sequence[Path], case: Case, shift: Shift) -> Candidate:
     """The surface where the truth is; left where it is if nobody knows."""
     if not shift.pixels:
-        logger.warning("%s: it could not be found how to align it with the truth; it stays", surface.name)
+        logger.warning("%s: is not aligned: no shift was found; it stays where it is", surface.name)
         return surface
     dx_m, dy_m, dz_m = (0.0 if np.isnan(one) else one for one in (shift.dx_m, shift.dy_m, shift.dz_m))
     grid = case.truth.grid
@@ -216,7 +216,7 @@ def facts_of(wish: Wish, case: Case, told_area: str) -> dict[str, str]:
     facts["Errors"] = "surface minus truth, in metres, where both are known" + (
         "" if wish.threshold is None else f"; those above {wish.threshold:g} m are left out"
     )
-    facts["Alignment"] = "moved onto the truth (Nuth & Kääb 2011)" if wish.align else "as they are"
+    facts["Alignment"] = _alignment(wish, case)
     facts["Software"] = f"resdepth {__version__}"
     return {**facts, **wish.facts}
 
@@ -225,6 +225,17 @@ def _unit_told(path: Path) -> str:
     """In words, that heights were converted; "" for metres."""
     unit = read_header(path).unit
     return "" if unit is None or unit.is_metre else f"; heights converted from {unit.name} to metres"
+
+
+def _alignment(wish: Wish, case: Case) -> str:
+    """Which surfaces were moved."""
+    if not wish.align:
+        return "as they are"
+    left = [one.name for one in case.surfaces if not case.shifts[one.name].applied]
+    if len(left) == len(case.surfaces):
+        return "as they are: no shift was found"
+    told = "moved onto the truth (Nuth & Kääb 2011)"
+    return f"{told}, but not {', '.join(left)}, of which no shift was found" if left else told
 
 
 def _with_checksum(path: Path) -> str:
