@@ -25,7 +25,7 @@ from resdepth.raster import read_header
 from resdepth.report.judged_page import tables_of
 from resdepth.report.page import PageContent, reading, write_page
 from resdepth.runs import ORIGINAL_CONFIG_FILE
-from resdepth.simulate.dataset import MODEL, SCENE_MASKS, largest_tile
+from resdepth.simulate.dataset import MODEL, SCENE_MASKS, SceneFolder, largest_tile
 from resdepth.simulate.settings import AnyStyle, SimulateConfig, TownSettings
 from resdepth.simulate.simulation import simulate
 from resdepth.workflows.evaluating import JSON
@@ -175,12 +175,13 @@ def _simulated(folder: Path, seed: int, style: AnyStyle) -> None:
     record = folder / "scene.json"
     if record.exists():
         made = read_json(record).get("configuration")
-        if made == json.loads(config.model_dump_json()):
+        if made != json.loads(config.model_dump_json()):
+            raise ResDepthError(
+                f"{folder}: holds another scene; add --overwrite, or choose another folder with --to"
+            )
+        if not SceneFolder(folder).is_untidy():
             logger.info("%s: the town is there already", folder)
             return
-        raise ResDepthError(
-            f"{folder}: holds another scene; add --overwrite, or choose another folder with --to"
-        )
     simulate("town", folder, config)
 
 

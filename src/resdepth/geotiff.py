@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
+from zlib import crc32
 
 import numpy as np
 import rasterio
@@ -21,14 +22,44 @@ from resdepth.units import METRE, Unit
 
 NODATA = -9999.0
 SMALLEST_OVERVIEW_PX = 256
+NOT_KEPT = "the disk did not take all of it"
 SIDECARS = (".aux.xml", ".ovr", ".msk")
+
+
+class CheckedBand:
+    """The band of an open one-band raster that is being filled, which remembers what it was given."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+        self._checksums: list[tuple[RasterioWindow, int]] = []
+
+    def write(self, window: RasterioWindow, values: NDArray[Any]) -> None:
+        """Write a window; none is written twice."""
+        self._dataset.write(values, 1, window=window)
+        self._checksums.append((window, _checksum(values)))
+
+    def demand_kept(self, path: Path) -> None:
+        """Read the closed file again: GDAL reports no error of what it writes when it closes a file.
+
+        Raises:
+            OSError: if it does not hold what was written.
+            RasterioError: if it cannot be read.
+        """
+        with rasterio.open(path) as dataset:
+            for window, found in self._checksums:
+                if _checksum(dataset.read(1, window=window)) != found:
+                    raise OSError(NOT_KEPT)
+
+
+def _checksum(values: NDArray[Any]) -> int:
+    return crc32(values.tobytes())
 
 
 class GeoTiffWriter:
     """An open GeoTIFF that is being filled; see `new_geotiff`."""
 
-    def __init__(self, dataset: Any, dtype: str, unit: Unit = METRE) -> None:
-        self._dataset, self._dtype, self._unit = dataset, np.dtype(dtype), unit
+    def __init__(self, band: CheckedBand, dtype: str, unit: Unit = METRE) -> None:
+        self._band, self._dtype, self._unit = band, np.dtype(dtype), unit
 
     def write(self, row: int, values: NDArray[Any], *, col: int = 0) -> None:
         """Write full rows from `row` on, in a tiled file a part of them from `col` on; NaN becomes nodata."""
@@ -36,7 +67,7 @@ class GeoTiffWriter:
         stored = np.where(np.isnan(values), NODATA, values) if self._dtype.kind == "f" else values
         height, width = values.shape
         window = RasterioWindow(col, row, width, height)
-        self._dataset.write(stored.astype(self._dtype), 1, window=window)
+        self._band.write(window, stored.astype(self._dtype))
 
 
 @contextmanager
@@ -87,12 +118,37 @@ def new_geotiff(
             ) as dataset:
                 if unit is not None and unit.name:
                     dataset.units = (unit.name,)
-                yield GeoTiffWriter(dataset, dtype, unit or METRE)
+                band = CheckedBand(dataset)
+                yield GeoTiffWriter(band, dtype, unit or METRE)
             if overviews:
                 _add_overviews(temporary, grid)
+            band.demand_kept(temporary)
+            demand_complete(temporary)
             remove_sidecars(path)
     except (RasterioError, OSError) as error:
         raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error
+
+
+def demand_complete(path: Path) -> None:
+    """See whether all tiles, those of overviews too, lie within the file.
+
+    Raises:
+        OSError: if not.
+        RasterioError: if it cannot be read.
+    """
+    size = path.stat().st_size
+    with rasterio.open(path) as dataset:
+        levels = max((len(dataset.overviews(band)) for band in dataset.indexes), default=0)
+    for level in (None, *range(levels)):
+        with rasterio.open(path, **({} if level is None else {"overview_level": level})) as dataset:
+            for band in dataset.indexes:
+                for (row, col), _ in dataset.block_windows(band):
+                    start, length = (
+                        int(dataset.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", bidx=band) or 0)
+                        for what in ("OFFSET", "SIZE")
+                    )
+                    if start + length > size:
+                        raise OSError(NOT_KEPT)
 
 
 def remove_sidecars(path: Path) -> None:

@@ -17,7 +17,7 @@ from rasterio.errors import RasterioError
 from resdepth.atomic import atomic_path, write_text
 from resdepth.crs import storable
 from resdepth.errors import ResDepthError
-from resdepth.geotiff import NODATA
+from resdepth.geotiff import NODATA, NOT_KEPT, demand_complete
 from resdepth.grid import Grid
 from resdepth.raster import unreferenced_allowed
 from resdepth.windows import Window, row_bands
@@ -59,7 +59,7 @@ def write_block(path: Path, grid: Grid, layer: Layer, bands: Sequence[NDArray[An
     np.copyto(stored, layer.nodata, where=np.isnan(stored))
     moments = [_moments_of(values, layer.nodata) for values in stored]
     try:
-        with atomic_path(path) as temporary, unreferenced_allowed():
+        with atomic_path(path, sweep=False) as temporary, unreferenced_allowed():
             with rasterio.open(
                 temporary, "w", driver="GTiff", height=grid.height, width=grid.width, count=len(bands),
                 dtype=layer.dtype, nodata=layer.nodata, tiled=True, sparse_ok=True,
@@ -70,9 +70,15 @@ def write_block(path: Path, grid: Grid, layer: Layer, bands: Sequence[NDArray[An
                     dataset.write(stored)
                 for number, one in enumerate(moments, 1):
                     dataset.update_tags(number, **one.as_tags())
-            _demand_complete(temporary)
+            _demand_kept(temporary, stored)
     except (RasterioError, CPLE_BaseError, OSError) as error:
         raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error
+
+
+def _demand_kept(path: Path, stored: NDArray[Any]) -> None:
+    with rasterio.open(path) as written:
+        if not np.array_equal(written.read(), stored):
+            raise OSError(NOT_KEPT)
 
 
 def _tile_side(length: int) -> int:
@@ -125,7 +131,7 @@ def write_cog(
             # Overviews wait in a file of their own until their turn; to pack that, too, doubles the time.
             with rasterio.Env(COG_TMP_COMPRESSION="NONE"):
                 rasterio.shutil.copy(source, temporary, driver="COG", **options)
-            _demand_complete(temporary)
+            demand_complete(temporary)
     # A copy that breaks off raises GDAL's own errors, which rasterio names nowhere else.
     except (RasterioError, CPLE_BaseError, OSError) as error:
         raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error
@@ -200,24 +206,6 @@ def _statistics(layer: Layer, parts: Mapping[Window, Path], pixels: int) -> list
     ]
 
 
-def _demand_complete(path: Path) -> None:
-    """See whether all tiles lie within the file: GDAL does not tell of every write that failed.
-
-    Raises:
-        OSError: if not.
-    """
-    size = path.stat().st_size
-    with rasterio.open(path) as dataset:
-        for band in dataset.indexes:
-            for (row, col), _ in dataset.block_windows(band):
-                start, length = (
-                    int(dataset.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", bidx=band) or 0)
-                    for what in ("OFFSET", "SIZE")
-                )
-                if start + length > size:
-                    raise OSError("the disk did not take all of it")
-
-
 def _write_rows(grid: Grid, layer: Layer, parts: Mapping[Window, Path]) -> dict[Window, Path]:
     """A virtual raster for each row of blocks, beside them: GDAL looks through all sources for each tile."""
     rows: dict[Window, dict[Window, Path]] = {}
@@ -227,7 +215,7 @@ def _write_rows(grid: Grid, layer: Layer, parts: Mapping[Window, Path]) -> dict[
     written = {}
     for row, blocks in rows.items():
         path = next(iter(blocks.values())).parent / f"{layer.names[0]}_row_{row.row}.vrt"
-        write_text(path, _virtual(grid.crop(row), layer, blocks))
+        write_text(path, _virtual(grid.crop(row), layer, blocks), sweep=False)
         written[row] = path
     return written
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from resdepth.atomic import atomic_path
+from resdepth.atomic import atomic_path, write_bytes, write_text
 from resdepth.checkpoint import (
     Architecture,
     Model,
@@ -95,8 +95,7 @@ def _finite_number(value: object) -> float | None:
 
 def write_moments(path: Path, mean: float | None, std: float) -> None:
     """Write a .p file as the published code does."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(pickle.dumps({"mean": mean, "std": std}, protocol=PICKLE_PROTOCOL))
+    write_bytes(path, pickle.dumps({"mean": mean, "std": std}, protocol=PICKLE_PROTOCOL))
 
 
 def read_architecture(path: Path) -> Architecture:
@@ -118,8 +117,7 @@ def write_architecture(path: Path, architecture: Architecture) -> None:
         "input_channels": architecture.input_channels,
         "settings": dict(architecture.settings),
     }
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    write_text(path, json.dumps(content, indent=2))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -155,8 +153,9 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
         ResDepthError: if it cannot be written.
     """
     try:
-        with atomic_path(path) as temporary:
-            torch.save(dict(content), temporary)
+        # Into an open file: torch would store the path's name in it, and no two would be equal.
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            torch.save(dict(content), file)
     except (OSError, RuntimeError) as error:  # torch tells a full disk as a RuntimeError
         reason = getattr(error, "strerror", None) or "it broke off"
         raise ResDepthError(f"{path}: cannot be written ({reason}); is there space left?") from error

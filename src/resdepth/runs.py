@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from resdepth.atomic import atomic_path, write_json
+from resdepth.atomic import copy_file, write_bytes, write_json, write_text
 from resdepth.checkpoint import Architecture, Model, save_model
 from resdepth.errors import ResDepthError
 from resdepth.normalization import Normalization
@@ -103,14 +103,12 @@ def write_description(
 ) -> None:
     """Write everything about a run that is known before its first epoch, but for the normalisation."""
     write_json(run.path / CONFIG_FILE, config)
-    with atomic_path(run.path / ORIGINAL_CONFIG_FILE) as temporary:
-        temporary.write_bytes(original)
+    write_bytes(run.path / ORIGINAL_CONFIG_FILE, original)
     write_architecture(run.path / ARCHITECTURE_FILE, architecture)
     if with_layers:
         count = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
         text = f"{network}\n\n{count} trainable parameters\n"
-        with atomic_path(run.path / LAYERS_FILE) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(run.path / LAYERS_FILE, text)
 
 
 def write_normalization(run: Path, normalization: Normalization) -> None:
@@ -140,8 +138,7 @@ def carry_over(earlier: Path, run: RunFolder, earlier_events: Path, *, with_best
     best = (f"{CHECKPOINT_FOLDER}/{BEST_CHECKPOINT}", MODEL_FILE) if with_best else ()
     for name in (TRAINING_LOG, *best):
         if (earlier / name).is_file():
-            with atomic_path(run.path / name) as temporary:
-                shutil.copyfile(earlier / name, temporary)
+            copy_file(earlier / name, run.path / name)
     if run.best.exists() and not (run.path / MODEL_FILE).exists():
         save_model(load_run_folder(run.path), run.path / MODEL_FILE)
     if earlier_events.is_dir():
@@ -163,8 +160,7 @@ def truncate_log(log: Path, epochs: int) -> None:
         return
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     kept = [line for line in lines if _epoch_of(line) <= epochs]
-    with atomic_path(log) as temporary:
-        temporary.write_text("".join(kept), encoding="utf-8")
+    write_text(log, "".join(kept))
 
 
 def _epoch_of(line: str) -> int:

@@ -6,7 +6,6 @@ Like raster.py it speaks to rasterio, and like it keeps nodata numbers to itself
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import rasterio
@@ -24,6 +23,7 @@ from resdepth.atomic import atomic_path
 from resdepth.camera import N_TERMS, Rpc
 from resdepth.crs import READ_FAILURES
 from resdepth.errors import ResDepthError
+from resdepth.geotiff import CheckedBand
 from resdepth.grid import Grid
 from resdepth.raster import Array, open_dataset, unreferenced_allowed
 from resdepth.windows import Window
@@ -53,13 +53,13 @@ def to_geographic(crs: str, x: Values, y: Values) -> tuple[Values, Values]:
 class ImageWriter:
     """An open satellite image that is being filled; see `new_image`."""
 
-    def __init__(self, dataset: Any) -> None:
-        self._dataset = dataset
+    def __init__(self, band: CheckedBand) -> None:
+        self._band = band
 
     def write(self, window: Window, values: NDArray[np.uint16]) -> None:
         """Write the pixels of a window."""
         where = RasterioWindow(window.col, window.row, window.width, window.height)
-        self._dataset.write(values, 1, window=where)
+        self._band.write(where, values)
 
 
 @contextmanager
@@ -86,7 +86,10 @@ def new_image(path: Path, height: int, width: int, rpc: Rpc) -> Iterator[ImageWr
                 dataset = rasterio.open(temporary, "w", **profile)
             with dataset:
                 dataset.rpcs = _to_tags(rpc)
-                yield ImageWriter(dataset)
+                band = CheckedBand(dataset)
+                yield ImageWriter(band)
+            with unreferenced_allowed():
+                band.demand_kept(temporary)
     except (RasterioError, OSError) as error:
         raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error
 

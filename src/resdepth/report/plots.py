@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from resdepth.atomic import atomic_path
+from resdepth.atomic import atomic_path, writing
 from resdepth.grid import Grid
 from resdepth.judge.judgement import OVERALL, Judgement
 from resdepth.report.pictures import hillshade
@@ -71,7 +71,7 @@ def file_name(name: str) -> str:
 
 
 def _saved(path: Path, figure: Figure) -> Path:
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, writing(path):
         figure.savefig(temporary, dpi=DPI, format="png", metadata={"Software": None})
     return path
 

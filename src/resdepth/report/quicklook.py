@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 
+from resdepth.atomic import temporary_folder
 from resdepth.geotiff import new_geotiff
 from resdepth.grid import Grid
 from resdepth.judge.surfaces import Read
@@ -56,13 +57,13 @@ def quick_looks(content: PageContent) -> Iterator[PageContent]:
         yield content
         return
     grid = whole.flat.coarser(COPY_PX)  # copies are in metres
-    with TemporaryDirectory(prefix="resdepth-") as folder:
+    with temporary_folder(Path(gettempdir()), "looks") as folder:
         looks: list[_Look] = []
 
         def quick(reads: Mapping[str, Read], method: Method) -> dict[str, Read]:
             found: dict[str, Read] = {}
             for name, read in reads.items():
-                look = _Look(read, Path(folder) / f"{len(looks)}.tif", grid, method)
+                look = _Look(read, folder / f"{len(looks)}.tif", grid, method)
                 looks.append(look)
                 found[name] = look.on
             return found

@@ -1,9 +1,8 @@
 """The statistics files of the published ResDepth, layout included, and the same figures as JSON."""
 
-import json
 from pathlib import Path
 
-from resdepth.atomic import atomic_path
+from resdepth.atomic import write_json, write_text
 from resdepth.evaluation import Evaluation
 from resdepth.judge.figures import Statistics
 from resdepth.judge.judgement import OVERALL
@@ -71,7 +70,5 @@ def format_overall_statistics(evaluation: Evaluation, model_name: str, weights: 
 
 def write_statistics(path: Path, text: str, evaluation: Evaluation) -> None:
     """Write the text file and, beside it, a JSON file with all figures."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    with atomic_path(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(evaluation.as_json(), indent=2) + "\n", encoding="utf-8")
+    write_text(path, text)
+    write_json(path.with_suffix(".json"), evaluation.as_json())

@@ -1,12 +1,11 @@
 """The folder of a simulated scene: what lies where, the lists, and the configurations that fit."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from resdepth.atomic import write_json, write_text
+from resdepth.atomic import copy_file, is_unfinished, remove_leftovers, write_json, write_text, writing
 from resdepth.grid import Grid
 from resdepth.pretrained import SMALLEST_TILE_OF_MODEL, TOWN_STEREO
 from resdepth.simulate.plan import Pair
@@ -25,6 +24,8 @@ PAIR_LIST_KEYS: dict[Role, tuple[str, ...]] = {
     "test": ("path_pairlist",),
 }
 SCENE_MASKS = ("ground_truth", "building", "water", "forest")
+# What the simulation's own folder holds.
+WORK = ("truth", "cells.tif")
 # Where the model that comes with the package lies in models/.
 MODEL = "ResDepth-stereo/model.safetensors"
 
@@ -40,7 +41,7 @@ class SceneFolder:
     path: Path
 
     def create(self) -> None:
-        """Make the folders."""
+        """Make the folders; what killed processes have left unfinished in them goes."""
         for folder in (
             "data/dsm",
             "data/mask",
@@ -51,12 +52,23 @@ class SceneFolder:
             "results",
             "logs/tensorboard",
         ):
-            (self.path / folder).mkdir(parents=True, exist_ok=True)
+            with writing(self.path / folder):
+                (self.path / folder).mkdir(parents=True, exist_ok=True)
+            remove_leftovers(self.path / folder)
+        remove_leftovers(self.path)
 
     @property
     def work(self) -> Path:
         """What only the simulation needs; gone at the end."""
         return self.path / "unfinished"
+
+    def is_untidy(self) -> bool:
+        """Whether the simulation's own folder is still there, and holds nothing that is somebody else's."""
+        return (
+            self.work.is_dir()
+            and not self.work.is_symlink()
+            and all(path.name in WORK or is_unfinished(path) for path in self.work.iterdir())
+        )
 
     @property
     def initial(self) -> Path:
@@ -178,6 +190,6 @@ def write_configs(folder: SceneFolder, name: str, seed: int, grid: Grid) -> None
     }
     model = folder.path / "models" / MODEL
     model.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(TOWN_STEREO, model)
+    copy_file(TOWN_STEREO, model)
     write_json(folder.configs / "config_train.json", train)
     write_json(folder.configs / "config_test.json", test)

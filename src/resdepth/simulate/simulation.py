@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resdepth.allocator import tune_allocator
-from resdepth.atomic import write_json
+from resdepth.atomic import is_unfinished, write_json, writing
 from resdepth.errors import InputProblems, Interrupted, ResDepthError
 from resdepth.grid import Grid
 from resdepth.jsonfiles import read_json
+from resdepth.locks import held
 from resdepth.progress import Progress, progress_bar
 from resdepth.raster import FileBand, read_header
 from resdepth.release import __version__
@@ -59,7 +60,12 @@ class SimulatedScene:
 
 
 def simulate(
-    source: str | Path, folder: Path, config: SimulateConfig | None = None, *, workers: int = 2
+    source: str | Path,
+    folder: Path,
+    config: SimulateConfig | None = None,
+    *,
+    workers: int = 2,
+    show: Callable[[SimulatedScene], None] | None = None,
 ) -> SimulatedScene:
     """Photograph a true surface, match the images, and put a ResDepth data set together.
 
@@ -68,10 +74,12 @@ def simulate(
         folder: of the scene; an interrupted simulation in it goes on.
         config: everything else; defaults are those of SimulateConfig.
         workers: threads; the result does not depend on them.
+        show: writes what else the scene is to hold, before its record reports that it is complete.
 
     Raises:
         Interrupted: by Ctrl-C; says how to go on.
-        ResDepthError: if the source cannot be read, the folder holds something else, or the disk is full.
+        ResDepthError: if the source cannot be read, the folder holds something else, another process is at
+            work in it, or the disk is full.
     """
     config = config or SimulateConfig()
     if problems := find_misfits(config):
@@ -82,7 +90,22 @@ def simulate(
     if config.texture:
         read_header(Path(config.texture))
     scene = SceneFolder(folder)
-    _begin(scene, source, config)
+    _begin(scene, {"source": described(source, config), "version": __version__, **_as_json(config)})
+    with held(scene.wishes, purpose=str(folder)):
+        if scene.record.exists():  # killed while it tidied up
+            made = SimulatedScene(folder, read_json(scene.record))
+        else:
+            scene.create()
+            made = _made(scene, source, config, workers)
+            if show is not None:
+                show(made)
+            write_json(scene.record, made.record)
+        shutil.rmtree(scene.work, ignore_errors=True)
+    return made
+
+
+def _made(scene: SceneFolder, source: str | Path, config: SimulateConfig, workers: int) -> SimulatedScene:
+    """Everything but the record."""
     try:
         truth = true_surface(source, config, scene.work / "truth")
         texture = _texture(config.texture, truth.grid)
@@ -112,44 +135,43 @@ def simulate(
     try:
         _run(simulation)
     except KeyboardInterrupt as stopped:
-        raise Interrupted(f"stopped. Give the same command again to go on in {folder}") from stopped
+        raise Interrupted(f"stopped. Give the same command again to go on in {scene.path}") from stopped
     write_lists(scene, taken, pairs)
-    write_configs(scene, folder.resolve().name, config.seed, truth.grid)
-    record = _record(simulation, pairs, config)
-    shutil.rmtree(scene.work, ignore_errors=True)
-    write_json(scene.record, record)
-    return SimulatedScene(folder, record)
+    write_configs(scene, scene.path.resolve().name, config.seed, truth.grid)
+    return SimulatedScene(scene.path, _record(simulation, pairs, config))
 
 
-def _begin(scene: SceneFolder, source: str | Path, config: SimulateConfig) -> None:
-    """Take a folder, or go on in it.
+def _begin(scene: SceneFolder, wishes: Mapping[str, Any]) -> None:
+    """Take a folder, or resume in it; what the scene is made from is the first thing that it holds.
 
     Raises:
         ResDepthError: if it holds anything but an unfinished simulation of the same.
     """
-    wishes = {
-        "source": described(source, config),
-        "version": __version__,
-        **json.loads(config.model_dump_json()),
-    }
-    if scene.record.exists():
-        raise ResDepthError(f"{scene.path}: holds a complete scene; choose another folder or remove it")
-    if scene.wishes.exists():
+    if not scene.wishes.exists():
+        if scene.path.exists() and (
+            not scene.path.is_dir() or not all(map(is_unfinished, scene.path.iterdir()))
+        ):
+            raise ResDepthError(f"{scene.path}: is a file, or not empty; choose another folder")
+        with writing(scene.path):
+            scene.path.mkdir(parents=True, exist_ok=True)
+        write_json(scene.wishes, wishes)
+        return
+    with held(scene.wishes, purpose=str(scene.path)):
         try:
             begun = read_json(scene.wishes)
         except InputProblems:
             begun = None
+        if scene.record.exists() and (begun != wishes or not scene.is_untidy()):
+            raise ResDepthError(f"{scene.path}: holds a complete scene; choose another folder or remove it")
         if begun != wishes and not _is_bare(scene):
             raise ResDepthError(
                 f"{scene.path}: holds an unfinished scene of another source or configuration; choose another "
                 "folder or remove it"
             )
-        if begun == wishes and not _is_bare(scene):
-            logger.info("%s: going on with an unfinished simulation", scene.path)
-    elif scene.path.exists() and (not scene.path.is_dir() or any(scene.path.iterdir())):
-        raise ResDepthError(f"{scene.path}: is a file, or not empty; choose another folder")
-    scene.create()
-    write_json(scene.wishes, wishes)
+        if begun != wishes:
+            write_json(scene.wishes, wishes)
+        elif not _is_bare(scene):
+            logger.info("%s: resuming an unfinished simulation", scene.path)
 
 
 def _withdraw(scene: SceneFolder) -> None:
@@ -161,7 +183,12 @@ def _withdraw(scene: SceneFolder) -> None:
 
 def _is_bare(scene: SceneFolder) -> bool:
     """Whether nothing but the wishes was written so far."""
-    return all(path.is_dir() or path == scene.wishes for path in scene.path.rglob("*"))
+    return all(path.is_dir() or path == scene.wishes or is_unfinished(path) for path in scene.path.rglob("*"))
+
+
+def _as_json(config: SimulateConfig) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(config.model_dump_json())
+    return content
 
 
 def _run(simulation: Simulation) -> None:
@@ -228,7 +255,7 @@ def _record(simulation: Simulation, pairs: tuple[Pair, ...], config: SimulateCon
         "views": views,
         "pairs": ranked,
         "errors_of_the_initial_dsm": figures,
-        "configuration": json.loads(config.model_dump_json()),
+        "configuration": _as_json(config),
     }
 
 

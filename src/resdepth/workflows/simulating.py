@@ -38,9 +38,11 @@ def simulate_scene(
     """
     if not isinstance(config, SimulateConfig):
         config = wished(Path(config) if isinstance(config, str) else config, {})
-    scene = simulate(source, Path(folder), config, workers=workers)
+    return simulate(source, Path(folder), config, workers=workers, show=_write_scene_page)
+
+
+def _write_scene_page(scene: SimulatedScene) -> None:
     write_page(scene.folder / PAGE, scene_content(scene.folder, scene.record))
-    return scene
 
 
 def scene_content(folder: Path, record: Mapping[str, Any]) -> PageContent:

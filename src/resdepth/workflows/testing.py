@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from resdepth.atomic import atomic_path, write_json
+from resdepth.atomic import write_bytes, write_json
 from resdepth.blending import Strip
 from resdepth.blocks import Work
 from resdepth.blockwise import refined_strips
@@ -101,8 +101,7 @@ def _test_area(
     except OSError as error:
         raise ResDepthError(f"{folder}: cannot be made ({error})") from error
     write_json(folder / CONFIG_FILE, _complete_test_config(plan))
-    with atomic_path(folder / ORIGINAL_CONFIG_FILE) as temporary:
-        temporary.write_bytes(plan.original)
+    write_bytes(folder / ORIGINAL_CONFIG_FILE, plan.original)
     dsm = Path(plan.config.datasets[index].raster_in)
     predictions: dict[str, tuple[Path, ...]] = {}
     for view_set in area.view_sets:

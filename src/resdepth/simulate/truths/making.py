@@ -1,12 +1,12 @@
 """From the sketches of a file to a complete true surface in rasters."""
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from resdepth.atomic import temporary_folder
 from resdepth.errors import ResDepthError
 from resdepth.grid import Grid
 from resdepth.progress import Progress
@@ -17,6 +17,7 @@ from resdepth.simulate.truths.guess import guess_classes, guess_reach_px
 from resdepth.simulate.truths.masking import Masks, with_yes, without_no
 from resdepth.simulate.truths.options import TruthOptions
 from resdepth.simulate.truths.parts import Parts
+from resdepth.simulate.truths.scratch import new_array
 from resdepth.simulate.truths.sketch import SketchSource
 from resdepth.simulate.truths.stored import new_layers
 from resdepth.windows import Window
@@ -58,10 +59,10 @@ def make_truth(
             f"{path}: there are no heights in the scene, only voids; choose another extent or file"
         )
     maker = _Maker(source, masks, coarse)
-    with tempfile.TemporaryDirectory(prefix=".making-", dir=work) as folder:
+    with temporary_folder(work, "making") as folder:
         shape = (grid.height, grid.width)
-        numbers = np.memmap(Path(folder) / "numbers", np.int32, "w+", shape=shape)
-        parts = Parts(np.memmap(Path(folder) / "parts", np.int32, "w+", shape=shape))
+        numbers = new_array(folder / "numbers", np.int32, shape)
+        parts = Parts(new_array(folder / "parts", np.int32, shape))
         with new_layers(work, grid, "surface", "known", "classes") as files:
             for window in windows:
                 surface = maker.surface(window)

@@ -1,10 +1,10 @@
 """Opening a file of true heights, of whatever kind it is."""
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from resdepth.atomic import temporary_folder
 from resdepth.progress import Progress
 from resdepth.simulate.truths.citymodel import CitySource
 from resdepth.simulate.truths.elevation import ElevationSource
@@ -74,8 +74,8 @@ def _from_city_model(path: Path, options: TruthOptions, work: Path, progress: Pr
 
 
 def _from_points(path: Path, options: TruthOptions, work: Path, progress: Progress) -> None:
-    with tempfile.TemporaryDirectory(prefix=".points-", dir=work) as folder:
-        source = PointSource(path, options, Path(folder), Share(progress, 0.5))
+    with temporary_folder(work, "points") as folder:
+        source = PointSource(path, options, folder, Share(progress, 0.5))
         make_truth(path, source, options, work, Share(progress, 0.5))
 
 

@@ -19,6 +19,7 @@ from resdepth.simulate.truths.placing import (
     cropped_bounds,
     lattice_grid,
 )
+from resdepth.simulate.truths.scratch import new_array
 from resdepth.simulate.truths.sketch import PLANTS, ROOF, UNKNOWN, Guessing, Sketch
 from resdepth.windows import Window
 
@@ -74,9 +75,9 @@ class PointSource:
             shape = (self.grid.height, self.grid.width)
             if self.grid.height * self.grid.width > FREE_PIXELS + SPARSEST * file.count:
                 file.demand_filled_bounds()
-            self._height = np.memmap(folder / "highest", np.float32, "w+", shape=shape)
+            self._height = new_array(folder / "highest", np.float32, shape)
             # One more than the code of the highest point; 0 without a point, as in a new file.
-            self._mark = np.memmap(folder / "codes", np.uint8, "w+", shape=shape)
+            self._mark = new_array(folder / "codes", np.uint8, shape)
             for points in file.portions():
                 buildings |= bool((points.codes == BUILDING).any())
                 self._take(points)

@@ -9,7 +9,7 @@ from zlib import crc32
 
 import numpy as np
 
-from resdepth.atomic import atomic_path
+from resdepth.atomic import write_json
 from resdepth.errors import InputProblems, ResDepthError
 from resdepth.geotiff import GeoTiffWriter, new_geotiff
 from resdepth.grid import Grid
@@ -115,5 +115,4 @@ def forget_stamp(folder: Path) -> None:
 
 def write_stamp(folder: Path, stamp: dict[str, object]) -> None:
     """Say beside the rasters what they were made from."""
-    with atomic_path(folder / STAMP) as temporary:
-        temporary.write_text(json.dumps(stamp, indent=1), encoding="utf-8")
+    write_json(folder / STAMP, stamp)
