@@ -12,6 +12,7 @@ from resdepth.crs import (
     parsed,
     same_horizontally,
     short_name,
+    storable,
     vertical_part,
 )
 from resdepth.errors import ResDepthError
@@ -107,3 +108,9 @@ def test_what_is_no_map_is_refused(text: str) -> None:
     with pytest.raises(ResDepthError, match="which is no map"):
         find_crs(text)
     assert metres_per_unit(UTM) == 1
+
+
+def test_a_crs_by_its_name_or_without_heights_is_stored_as_it_is_and_a_3d_one_without_its_heights() -> None:
+    for text in ("", "EPSG:32632", UTM, "EPSG:4326", "EPSG:25832+5773"):
+        assert storable(text) == text
+    assert len(CRS.from_user_input(storable(UTM_3D)).to_dict(projjson=True)["coordinate_system"]["axis"]) == 2

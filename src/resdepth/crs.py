@@ -114,14 +114,17 @@ def _vertical(name: str, datum: str, axis: dict[str, Any]) -> Vertical:
 
 
 @lru_cache(maxsize=64)
-def storable(wkt: str) -> str:
-    """The CRS as a GeoTIFF holds it: one in 3D without its heights.
+def storable(text: str) -> str:
+    """The CRS, by its WKT or a name, as a GeoTIFF holds it: one in 3D without its heights.
 
     GDAL would put a projected 3D CRS into a file beside it (.aux.xml), without which the raster lies nowhere.
     """
-    if not wkt or not CRS.from_wkt(wkt).is_projected:
-        return wkt
-    return wkt if "components" in CRS.from_wkt(wkt).to_dict(projjson=True) else horizontal_part(wkt)
+    crs = CRS.from_user_input(text) if text else None
+    if crs is None or not crs.is_projected or "components" in crs.to_dict(projjson=True):
+        return text
+    wkt = crs.to_wkt()
+    flat = horizontal_part(wkt)
+    return text if flat == wkt else flat
 
 
 def _datum_name(described: dict[str, Any]) -> str:
