@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import torch
 from hypothesis import HealthCheck, settings
 
@@ -51,6 +52,12 @@ def write_raster(
         nodata=nodata, **options,
     ) as dataset:  # fmt: skip
         dataset.write(bands)
+    return path
+
+
+def write_virtual(path: Path, source: Path) -> Path:
+    """A virtual raster with the pixels of another file."""
+    rasterio.shutil.copy(str(source), str(path), driver="VRT")
     return path
 
 

@@ -446,3 +446,15 @@ def test_the_test_command_makes_the_page_and_runs_of_it_can_be_compared(scene: M
     done = command("compare", folder, "-o", scene.folder / "c.html")
     assert done.exit_code == 0, done.output
     assert "Stereopair_1_2" in done.stdout
+
+
+def test_an_evaluation_never_replaces_what_it_reads(scene: MadeScene) -> None:
+    folder = scene.folder / "results"
+    folder.mkdir()
+    reference = write_raster(folder / "errors_a.tif", scene.truth)
+    before = reference.read_bytes()
+    given = ["evaluate", f"a={scene.path('initial.tif')}", "--truth", str(reference), "-o", str(folder)]
+    done = CliRunner().invoke(main, [*given, "--overwrite"])
+    assert done.exit_code == 2
+    assert "errors_a.tif: is an input" in done.stderr
+    assert reference.read_bytes() == before

@@ -17,7 +17,7 @@ import pytest
 import rasterio
 from click.testing import CliRunner, Result
 
-from conftest import GSD, ORIGIN, MadeScene, make_model, read_raster, write_raster
+from conftest import GSD, ORIGIN, MadeScene, make_model, read_raster, write_raster, write_virtual
 from resdepth import evaluate, refine, save_model
 from resdepth.cli import main
 from resdepth.errors import Interrupted, ResDepthError
@@ -695,3 +695,79 @@ def test_bfloat16_is_reported_where_auto_takes_it(
     caplog.set_level("INFO")
     _refiner(make_model(), "cpu", "auto", None)
     assert ("--precision fp32 makes the same choices" in caplog.text) == can
+
+
+def stopped_job(scene: MadeScene, model: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The block files of a job that was stopped after two of its three blocks."""
+    interrupted(scene, model, monkeypatch, 2)
+    return sorted(scene.folder.glob("*.unfinished/height_*.tif"))
+
+
+@pytest.mark.parametrize("damage", ["swapped", "cut", "without statistics", "provenance lost"])
+def test_a_damaged_block_is_computed_again(
+    scene: MadeScene, model: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any, damage: str
+) -> None:
+    assert command(scene, model, "-o", str(scene.folder / "right.tif")).exit_code == 0
+    first, second = stopped_job(scene, model, monkeypatch)
+    one, other = first.read_bytes(), second.read_bytes()
+    if damage == "swapped":
+        first.write_bytes(other)
+        second.write_bytes(one)
+    elif damage == "cut":
+        first.write_bytes(one[:300])
+    elif damage == "without statistics":
+        with rasterio.open(first) as block:
+            values, profile = block.read(), block.profile
+        with rasterio.open(first, "w", **profile) as block:
+            block.write(values)
+    else:
+        first.with_name(first.name.replace("height", "provenance")).unlink()
+    done = command(scene, model)
+    assert done.exit_code == 0, done.output
+    assert "a block is damaged; it is computed again" in caplog.text
+    np.testing.assert_array_equal(read_raster(output(scene)), read_raster(scene.folder / "right.tif"))
+
+
+def test_files_of_others_beside_the_blocks_stay(scene: MadeScene, model: Path, caplog: Any) -> None:
+    notes = scene.folder / "initial_refined.tif.unfinished" / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("mine")
+    done = command(scene, model)
+    assert done.exit_code == 0, done.output
+    assert "stays, as it holds what resdepth has not made: notes.txt" in caplog.text
+    assert [path.name for path in notes.parent.iterdir()] == ["notes.txt"]
+    assert command(scene, model).exit_code == 2  # the output is there, and nothing is left to be resumed
+
+
+def test_blocks_and_locks_are_not_written_through_links(scene: MadeScene, model: Path) -> None:
+    documents = scene.folder / "documents"
+    documents.mkdir()
+    letter = documents / "letter.txt"
+    letter.write_text("mine")
+    unfinished = scene.folder / "initial_refined.tif.unfinished"
+    unfinished.symlink_to(documents)
+    refused = command(scene, model)
+    assert (refused.exit_code, "is a link" in refused.stderr) == (2, True)
+    unfinished.unlink()
+    unfinished.mkdir()
+    (unfinished / "lock").symlink_to(letter)
+    assert command(scene, model).exit_code == 2
+    assert [path.name for path in documents.iterdir()] == ["letter.txt"]
+    assert letter.read_text() == "mine"
+
+
+def test_blocks_from_other_pixels_behind_a_virtual_raster_are_not_used(
+    scene: MadeScene, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sheet = Path(scene.path("initial.tif")).rename(scene.folder / "sheet.tif")
+    write_virtual(Path(scene.path("initial.tif")), sheet)  # GDAL looks at the content, not at the name
+    interrupted(scene, model, monkeypatch, 1)
+    with rasterio.open(sheet, "r+") as file:
+        file.write(scene.initial + 100, 1)
+    refused = command(scene, model)
+    assert refused.exit_code == 2
+    assert re.search(r"holds blocks of another job \(.*sheet.tif has changed", refused.stderr)
+    assert command(scene, model, "--overwrite").exit_code == 0
+    with rasterio.open(sheet, "r+") as file:
+        file.write(scene.initial + 300, 1)
+    assert command(scene, model, "--resume").exit_code == 2

@@ -705,3 +705,22 @@ def test_judging_needs_only_a_surface_and_a_truth() -> None:
 def test_what_cannot_be_judged_is_refused_by_name(changes: dict[str, Any], told: str) -> None:
     with pytest.raises(ResDepthError, match=told):
         evaluate(**{"refined": np.zeros((4, 4)), "truth": np.zeros((4, 4)), **changes})
+
+
+@pytest.mark.parametrize("key", ["raster_gt", "mask_building"])
+def test_an_earlier_prediction_as_an_input_is_not_overwritten(scene: MadeScene, key: str) -> None:
+    path = config_of(scene)
+    content = json.loads(path.read_text())
+    for stripes in ("area_type", "allocation_strategy", "test_stripe"):
+        content["datasets"][0].pop(stripes, None)
+    path.write_text(json.dumps(content))
+    test(path)
+    earlier = next(results_of(scene).rglob("initial_prediction.tif"))
+    before = earlier.read_bytes()
+    linked = scene.folder / "linked.tif"
+    linked.symlink_to(earlier)
+    content["datasets"][0][key] = str(linked)
+    path.write_text(json.dumps(content))
+    with pytest.raises(ResDepthError, match=r"initial_prediction.tif: is an input \(.*linked.tif\)"):
+        test(path)
+    assert earlier.read_bytes() == before

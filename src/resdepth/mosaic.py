@@ -20,6 +20,7 @@ from resdepth.errors import ResDepthError
 from resdepth.geotiff import NODATA, NOT_KEPT, demand_complete
 from resdepth.grid import Grid
 from resdepth.raster import unreferenced_allowed
+from resdepth.sealing import seal
 from resdepth.windows import Window, row_bands
 
 Compression = Literal["zstd", "deflate", "lzw", "none"]
@@ -50,7 +51,7 @@ class Layer:
 
 
 def write_block(path: Path, grid: Grid, layer: Layer, bands: Sequence[NDArray[Any]]) -> None:
-    """Write the bands of one block, quick to write and to read; NaN becomes nodata.
+    """Write the bands of one block, quick to write and to read, and sealed; NaN becomes nodata.
 
     Raises:
         ResDepthError: if it cannot be written.
@@ -71,6 +72,7 @@ def write_block(path: Path, grid: Grid, layer: Layer, bands: Sequence[NDArray[An
                 for number, one in enumerate(moments, 1):
                     dataset.update_tags(number, **one.as_tags())
             _demand_kept(temporary, stored)
+            seal(temporary, path.name)
     except (RasterioError, CPLE_BaseError, OSError) as error:
         raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error
 

@@ -233,6 +233,26 @@ def read_valid(dataset: Any, where: RasterioWindow) -> NDArray[np.bool_] | None:
     return opaque if valid is None else valid & opaque
 
 
+def files_behind(path: Path) -> tuple[Path, ...]:
+    """All files that a raster is read from: its own, those beside it, and the sources of virtual rasters.
+
+    Sources may be virtual themselves. A file that is no raster stands alone; what is not there is left out.
+    """
+    found: dict[Path, None] = {}
+    todo = [path]
+    while todo:
+        file = todo.pop()
+        if file in found or not file.is_file():
+            continue
+        found[file] = None
+        try:
+            with open_dataset(file) as dataset:
+                todo += [Path(name) for name in reversed(dataset.files)]
+        except ResDepthError:  # a list, a model, statistics in XML
+            continue
+    return tuple(found)
+
+
 def read_tags(path: Path) -> dict[str, str]:
     """The text that a raster keeps about itself.
 

@@ -32,6 +32,7 @@ def convert_model(run_folder: Path, output: Path, checkpoint: str, *, overwrite:
     """
     from resdepth.checkpoint import save_model
     from resdepth.errors import ResDepthError
+    from resdepth.overwriting import refuse_inputs_as_outputs
     from resdepth.published import load_run_folder
 
     if output.suffix != ".safetensors":
@@ -40,6 +41,7 @@ def convert_model(run_folder: Path, output: Path, checkpoint: str, *, overwrite:
         raise ResDepthError(f"{output}: exists already; choose another name or add --overwrite")
     if not output.parent.is_dir():
         raise ResDepthError(f"{output}: there is no folder {output.parent}")
+    refuse_inputs_as_outputs(run_folder.rglob("*"), [output])
     save_model(load_run_folder(run_folder, checkpoint), output)
     click.echo(f"{output}")
 

@@ -15,6 +15,7 @@ from resdepth.geotiff import remove_sidecars
 from resdepth.judge.judgement import TRUTH, Judgement
 from resdepth.judge.judging import Case
 from resdepth.judge.stored import read_judgement
+from resdepth.overwriting import refuse_inputs_as_outputs
 from resdepth.report.judged import csv_text, markdown_report
 from resdepth.report.styles import Kind, write_style
 from resdepth.report.text import format_statistics
@@ -82,9 +83,11 @@ def evaluate_into(
         raise ResDepthError("aligned_rasters: only aligned surfaces are moved; add align (--align)")
     rasters = {name: f"{ERRORS}{file_name(name)}.tif" for name in names} if error_rasters else {}
     aligned = {name: f"{ALIGNED}{file_name(name)}.tif" for name in names} if aligned_rasters else {}
+    files = [*_raster_files(rasters, ERRORS), *_raster_files(aligned, ALIGNED)]
+    files += _text_and_plot_files(wish.surfaces, names)
     if not overwrite:
-        taken = [*_raster_files(rasters, ERRORS), *_raster_files(aligned, ALIGNED)]
-        _demand_free(folder, [*taken, *_text_and_plot_files(wish.surfaces, names)])
+        _demand_free(folder, files)
+    refuse_inputs_as_outputs(wish.files, [folder / name for name in (*_own_files(files), *_earlier(folder))])
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -126,20 +129,25 @@ def _demand_free(folder: Path, files: Iterable[str]) -> None:
     Raises:
         ResDepthError: which files are there.
     """
-    from resdepth.report.plots import CLASSES, DISTRIBUTION, plot_names
-
     if (folder / JSON).exists():
         raise ResDepthError(
             f"{folder}: holds an evaluation already; add --overwrite, or choose another folder"
         )
-    plots = [f"{FIGURES}/{name}" for name in (DISTRIBUTION, CLASSES, plot_names(TRUTH)[0])]
-    taken = [name for name in (CSV, MARKDOWN, PAGE, *files, *plots) if (folder / name).exists()]
+    taken = [name for name in _own_files(files) if (folder / name).exists()]
     if taken:
         shown = ", ".join(taken[:5]) + (f" and {len(taken) - 5} more" if len(taken) > 5 else "")
         raise ResDepthError(
             f"{folder}: holds {shown}, which would be replaced; move them away, choose another folder, or "
             "add --overwrite"
         )
+
+
+def _own_files(files: Iterable[str]) -> list[str]:
+    """All that an evaluation writes into its folder, given the files of its surfaces."""
+    from resdepth.report.plots import CLASSES, DISTRIBUTION, plot_names
+
+    plots = [f"{FIGURES}/{name}" for name in (DISTRIBUTION, CLASSES, plot_names(TRUTH)[0])]
+    return [JSON, CSV, MARKDOWN, PAGE, *files, *plots]
 
 
 def _judged_into(
@@ -170,20 +178,22 @@ def _remove_earlier(folder: Path) -> None:
 
     Nothing else goes: other files of such names may be somebody's own.
     """
+    files = _earlier(folder)
+    (folder / JSON).unlink(missing_ok=True)
+    for name in files:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _earlier(folder: Path) -> list[str]:
+    """The files of the surfaces of an earlier evaluation in its folder."""
     try:
         earlier = read_judgement(folder / JSON)
     except ResDepthError:  # there is none, or it is of another version: nobody knows which files are its
-        earlier = None
-    (folder / JSON).unlink(missing_ok=True)
-    if earlier is not None:
-        names = list(earlier.surfaces)
-        texts = [name for name in names if name != earlier.initial]
-        for name in [
-            *_raster_files(names, ERRORS),
-            *_raster_files(names, ALIGNED),
-            *_text_and_plot_files(texts, names),
-        ]:
-            (folder / name).unlink(missing_ok=True)
+        return []
+    names = list(earlier.surfaces)
+    texts = [name for name in names if name != earlier.initial]
+    rasters = [*_raster_files(names, ERRORS), *_raster_files(names, ALIGNED)]
+    return [*rasters, *_text_and_plot_files(texts, names)]
 
 
 def _raster_files(surfaces: Iterable[str], kind: str) -> list[str]:

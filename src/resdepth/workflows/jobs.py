@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,15 +19,22 @@ from resdepth.engine import Refiner
 from resdepth.errors import ResDepthError
 from resdepth.jsonfiles import demand, read_json
 from resdepth.mosaic import Compression, Layer, write_block
+from resdepth.raster import files_behind, read_header
 from resdepth.release import __version__
 from resdepth.scene import Scene
+from resdepth.sealing import is_intact
 from resdepth.windows import Window
+
+logger = logging.getLogger(__name__)
 
 HEIGHTS = Layer(("height",), unit="metre")
 HEIGHTS_AND_SPREAD = Layer(("height", "spread"), unit="metre")
 PROVENANCE = Layer(("provenance",), dtype="uint8", nodata=0, overviews="nearest")
 JOB_TAG = "RESDEPTH_JOB"
 UNFINISHED, RECORD, MODEL, LOCK = ".unfinished", "job.json", "model.safetensors", "lock"
+SMALL_BYTES = 1 << 20
+# What GIS write when they show a raster: statistics and overviews. Of the first the header holds what counts.
+NO_PIXELS = (".aux.xml", ".tif.ovr", ".tiff.ovr", ".vrt.ovr")
 
 
 class _File(BaseModel):
@@ -76,6 +84,18 @@ class Job:
         return self.output.with_suffix(".html")
 
     @property
+    def inputs(self) -> list[Path | None]:
+        """The files that it is made from; the model may have none."""
+        scene = self.work.scene
+        return [scene.dsm_path, *scene.image_paths, Path(self.refiner.model.source)]
+
+    @property
+    def results(self) -> list[Path]:
+        """The files that may be written beside each other, page and styles among them."""
+        rasters = [self.output, self.provenance]
+        return [*rasters, *(path.with_suffix(".qml") for path in rasters), self.report]
+
+    @property
     def unfinished(self) -> Path:
         """The folder of the blocks, until they are put together."""
         return self.output.with_name(self.output.name + UNFINISHED)
@@ -108,8 +128,14 @@ class Job:
         return self.unfinished / f"{layer.names[0]}_{self.number[:8]}_{place.row}_{place.col}.tif"
 
     def is_done(self, block: Window) -> bool:
-        """Whether a block is finished: its heights are written last."""
-        return self.block_path(self.layer, block).exists()
+        """Whether a block is finished, and both of its files are what was written."""
+        paths = [self.block_path(layer, block) for layer in (self.layer, PROVENANCE)]
+        if all(is_intact(path) for path in paths):
+            return True
+        # The heights are written last: without them the block was not finished.
+        if paths[0].exists():
+            logger.warning("%s: a block is damaged; it is computed again", paths[0])
+        return False
 
     @cached_property
     def description(self) -> dict[str, Any]:
@@ -161,8 +187,21 @@ class Job:
 
 def _described(path: Path | None) -> dict[str, Any]:
     assert path is not None, "a job refines files"
+    header = replace(read_header(path), path=Path())
+    return {
+        "path": str(path.resolve()),
+        "header": hashlib.sha256(repr(header).encode()).hexdigest(),
+        "files": [_state_of(file) for file in files_behind(path) if not file.name.endswith(NO_PIXELS)],
+    }
+
+
+def _state_of(path: Path) -> dict[str, Any]:
+    """What shows that a file is another one than before; a small one is read for that."""
     state = path.stat()
-    return {"path": str(path.resolve()), "bytes": state.st_size, "modified_ns": state.st_mtime_ns}
+    told = {"path": str(path.resolve()), "bytes": state.st_size, "modified_ns": state.st_mtime_ns}
+    if state.st_size <= SMALL_BYTES:
+        told["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return told
 
 
 def load_job(folder: Path) -> Job:

@@ -2,11 +2,12 @@
 
 import logging
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+import re
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 try:
     import fcntl
@@ -22,6 +23,7 @@ from resdepth.geotiff import remove_sidecars
 from resdepth.interruption import stoppable
 from resdepth.jsonfiles import read_json
 from resdepth.mosaic import write_cog
+from resdepth.overwriting import refuse_inputs_as_outputs
 from resdepth.progress import progress_bar
 from resdepth.raster import read_tags
 from resdepth.windows import Window
@@ -29,6 +31,13 @@ from resdepth.workflows.jobs import JOB_TAG, LOCK, PROVENANCE, Job, write_finish
 
 logger = logging.getLogger(__name__)
 
+NO_LINKS: int = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
+SHOWN_CHANGES = 5
+OWN_NAMES = re.compile(
+    r"\.?((height|provenance)_([0-9a-f]{8}_\d+_\d+\.tif|row_\d+\.vrt)"
+    r"|whole_(height|provenance)\.tif|job\.json|model\.safetensors)(\..*)?"
+)
+"""Names of what is put into the folder of the blocks, and of temporary files on the way there."""
 LONGEST_NAME = 255
 """Bytes of a file's name on usual file systems."""
 
@@ -54,7 +63,7 @@ def run_jobs(jobs: Sequence[Job], *, existing: Existing = "refuse", compute: Com
     """
     for job in jobs:
         _refuse_long_name(job)
-        _refuse_inputs_as_outputs(job)
+        refuse_inputs_as_outputs(job.inputs, job.results)
     # What these jobs have left tells that a command is given again; what is finished is its own then.
     going_on = any(_was_stopped(job, existing) for job in jobs)
     if existing != "replace":
@@ -82,12 +91,6 @@ def _refuse_long_name(job: Job) -> None:
             f"{job.output}: a name too long by {needed - LONGEST_NAME} bytes; what is written beside it has "
             "longer ones"
         )
-
-
-def _refuse_inputs_as_outputs(job: Job) -> None:
-    inputs = {Path(one["path"]) for one in (job.description["dsm"], *job.description["images"])}
-    if taken := inputs & {job.output.resolve(), job.provenance.resolve()}:
-        raise ResDepthError(f"{taken.pop()}: is an input; choose another name for the output")
 
 
 def _refuse_foreign(jobs: Sequence[Job]) -> None:
@@ -118,8 +121,13 @@ def _was_stopped(job: Job, existing: Existing) -> bool:
 
     A folder without a record may also be one that could not be removed; what is to be replaced is made anew.
     """
-    tidying_up = job.unfinished.exists() and not job.record.exists() and _is_made(job)
-    return _holds_own_blocks(job) or (tidying_up and existing != "replace")
+    if _holds_own_blocks(job):
+        return True
+    folder = job.unfinished
+    if existing == "replace" or job.record.exists() or folder.is_symlink() or not folder.is_dir():
+        return False
+    of_others = any(not OWN_NAMES.fullmatch(path.name) and path.name != LOCK for path in folder.iterdir())
+    return not of_others and _is_made(job)
 
 
 def _holds_own_blocks(job: Job) -> bool:
@@ -135,16 +143,22 @@ def _alone(job: Job) -> Iterator[None]:
     """The folder for the blocks, held against other processes until the work is done.
 
     Raises:
-        ResDepthError: if it cannot be made, or another process is at work in it.
+        ResDepthError: if it cannot be made, is a link, or another process is at work in it.
     """
     if not job.output.parent.is_dir():
         raise ResDepthError(f"{job.output}: there is no folder {job.output.parent}")
+    if job.unfinished.is_symlink():
+        raise ResDepthError(
+            f"{job.unfinished}: is a link; blocks need a folder of their own: remove the link, or choose "
+            "another name for the output"
+        )
     try:
         job.unfinished.mkdir(exist_ok=True)
-        lock = (job.unfinished / LOCK).open("w")
+        # A link would lead to a file of somebody else, which opening for writing creates or empties.
+        descriptor = os.open(job.unfinished / LOCK, os.O_RDWR | os.O_CREAT | NO_LINKS, 0o666)
     except OSError as error:
         raise ResDepthError(f"{job.unfinished}: cannot be made or written ({error})") from error
-    with lock:
+    with os.fdopen(descriptor, "r+") as lock:
         try:
             if fcntl is not None:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -162,14 +176,14 @@ def _alone(job: Job) -> Iterator[None]:
 def _begin(job: Job, *, anew: bool) -> None:
     """The model and the record of the job, beside blocks of no other."""
     same = _holds_own_blocks(job)
-    others = [path for path in job.unfinished.iterdir() if path.name != LOCK]
-    if not same and not anew and any(path.suffix == ".tif" for path in others):
+    own = _own_files(job)
+    if not same and not anew and any(path.suffix == ".tif" for path in own):
         raise ResDepthError(
-            f"{job.unfinished}: holds blocks of another job (other inputs, model or options); add "
-            "--overwrite to start anew, or remove the folder"
+            f"{job.unfinished}: holds blocks of another job ({_changed(job)}); add --overwrite to start "
+            "anew, or remove the folder"
         )
     if not same:
-        for path in others:
+        for path in own:
             path.unlink()
     if not job.model_path.exists():
         save_model(job.refiner.model, job.model_path)
@@ -177,19 +191,55 @@ def _begin(job: Job, *, anew: bool) -> None:
         write_json(job.record, job.description)
 
 
+def _own_files(job: Job) -> list[Path]:
+    """What resdepth has put into the folder of the blocks, without the lock; all else is somebody else's."""
+    return [path for path in job.unfinished.iterdir() if OWN_NAMES.fullmatch(path.name)]
+
+
+def _changed(job: Job) -> str:
+    """In words, in what the job whose blocks the folder holds differs."""
+    try:
+        before = read_json(job.record)
+    except ResDepthError:
+        return "other inputs, model or options"
+    now = job.description
+    told = [key for key in now if key not in ("dsm", "images") and before.get(key) != now[key]]
+    earlier, later = _states(before), _states(now)
+    told += [f"{path} has changed" for path in earlier if path in later and earlier[path] != later[path]]
+    told += [f"{path} was not used" for path in later if path not in earlier]
+    return "; ".join(told[:SHOWN_CHANGES]) or "other inputs, model or options"
+
+
+def _states(description: Mapping[str, Any]) -> dict[str, Any]:
+    """The states of all input files by their paths; what is no such description has none."""
+    try:
+        inputs = [description["dsm"], *description["images"]]
+        files = [file for one in inputs for file in ({**one, "files": None}, *one["files"])]
+        return {f"{file['path']}": file for file in reversed(files)}
+    except (KeyError, TypeError):
+        return {}
+
+
 def _remove_blocks(job: Job) -> None:
     """Remove the blocks; the record first, which says that there is something to go on with."""
     with _not_needed(job):
+        own = _own_files(job)
         job.record.unlink(missing_ok=True)
-        for path in job.unfinished.iterdir():
-            if path.name != LOCK:
-                path.unlink()
+        for path in own:
+            path.unlink(missing_ok=True)
 
 
 def _remove_folder(job: Job) -> None:
-    """Remove the folder of the blocks; while its lock is open, network file systems keep it."""
+    """Remove the folder of the blocks, unless it holds files of others.
+
+    While its lock is open, network file systems keep it.
+    """
     with _not_needed(job):
         (job.unfinished / LOCK).unlink(missing_ok=True)
+        if others := sorted(path.name for path in job.unfinished.iterdir()):
+            shown = ", ".join(others[:SHOWN_CHANGES])
+            logger.warning("%s: stays, as it holds what resdepth has not made: %s", job.unfinished, shown)
+            return
         job.unfinished.rmdir()
 
 

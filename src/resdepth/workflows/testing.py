@@ -23,6 +23,7 @@ from resdepth.engine import Refiner, choose_device, choose_precision
 from resdepth.errors import ResDepthError
 from resdepth.evaluation import Evaluation, evaluation_of
 from resdepth.geotiff import new_geotiff
+from resdepth.overwriting import refuse_inputs_as_outputs
 from resdepth.progress import Progress, progress_bar
 from resdepth.published import CONFIG_FILE
 from resdepth.raster import Array, Band, FileBand
@@ -40,6 +41,13 @@ from resdepth.workflows.wishes import REFINED, Wish
 logger = logging.getLogger(__name__)
 
 SHOWN_IMAGES = 2
+INPUT_KEYS = (
+    "raster_in",
+    "raster_gt",
+    *(f"mask_{name}" for name in MASKS),
+    "path_image_list",
+    "path_pairlist",
+)
 ALL_PAIRS = "all pairs"
 OVER_ALL_PAIRS = "_prediction_performance_statistics_mean_over_all_stereopairs.txt"
 
@@ -81,6 +89,8 @@ def test(config: str | Path) -> list[PairResult]:
         batch_size=general.batch_size,
         precision=choose_precision(general.precision, device),
     )
+    for index in range(len(plan.areas)):
+        refuse_inputs_as_outputs(_inputs(plan, index), _results(plan, index, refiner))
     results = []
     pixels = sum(region.area * len(area.view_sets) for area in plan.areas for region in area.regions)
     with progress_bar("refining", pixels / 1e6, unit="Mpx") as progress:
@@ -90,6 +100,31 @@ def test(config: str | Path) -> list[PairResult]:
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # not a pytest function
+
+
+def _inputs(plan: TestPlan, index: int) -> list[Path | None]:
+    """The files that a data set is refined and evaluated from."""
+    model = plan.config.model
+    named = [getattr(plan.config.datasets[index], key) for key in INPUT_KEYS]
+    named += [model.path, model.weights, model.architecture, model.normalization_geom]
+    named += [model.normalization_image]
+    images = plan.areas[index].scene.image_paths
+    return [Path(plan.source), *images, *(None if path is None else Path(path) for path in named)]
+
+
+def _results(plan: TestPlan, index: int, refiner: Refiner) -> list[Path]:
+    """The files that may be written for a data set, as far as such are there already."""
+    area = plan.areas[index]
+    folder = Path(plan.config.output.directory) / area.name
+    stem = Path(plan.config.datasets[index].raster_in).stem
+    rasters = [
+        path
+        for inner in {folder, *(folder / refiner.inputs.folder_name(views) for views in area.view_sets)}
+        if inner.is_dir()
+        for path in inner.iterdir()
+        if path.name.startswith((f"{stem}_prediction", f"{stem}_residuals"))
+    ]
+    return [*(folder / name for name in (CONFIG_FILE, ORIGINAL_CONFIG_FILE, JSON, PAGE)), *rasters]
 
 
 def _test_area(

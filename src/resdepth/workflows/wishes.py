@@ -68,6 +68,13 @@ class Wish:
     facts: Mapping[str, str] = field(default_factory=dict)
     lenient: bool = False
 
+    @property
+    def files(self) -> list[Path | None]:
+        """All that is read; None for what is not given."""
+        surfaces = [part for parts in self.surfaces.values() for part in _parts(parts)]
+        region = Path(self.region) if isinstance(self.region, str | Path) else None
+        return [self.truth, self.initial, *surfaces, *self.masks.values(), self.ground, region]
+
 
 def open_case(wish: Wish) -> tuple[Case, str]:
     """The files of a wish, opened and looked at, and in words where they are judged.
