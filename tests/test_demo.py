@@ -18,6 +18,7 @@ from resdepth.pretrained import TOWN_STEREO
 from resdepth.published import load_model
 from resdepth.simulate.settings import AnyStyle
 from resdepth.simulate.town import STYLES
+from resdepth.suitability import Unsuitable
 from resdepth.workflows.testing import test as refine_again
 
 
@@ -169,7 +170,11 @@ def test_data_of_ones_own_are_found_by_the_authors_names(tmp_path: Path, pairs: 
     )
     (data / "image_selection" / "imagelist.txt").write_text(images)
     before = sorted(path for path in (tmp_path / "own").rglob("*"))
-    done = run_demo(tmp_path / "shown", data=tmp_path / "own")
+    with pytest.raises(Unsuitable, match="pixels of 0[.]5 m, the model was trained with"):
+        run_demo(tmp_path / "shown", data=tmp_path / "own")
+    assert not (tmp_path / "shown").exists()
+    done = run_demo(tmp_path / "shown", data=tmp_path / "own", force=True)
+    assert "Not to be trusted" in done.page.read_text()
     assert done.page.exists()
     assert done.results[0].evaluation is not None
     for name in ("ortho1.tif", "ortho2.tif"):

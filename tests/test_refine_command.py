@@ -454,19 +454,6 @@ def test_misuse_is_told_and_nothing_is_written(
     assert sorted(scene.folder.iterdir()) == before
 
 
-def test_a_model_far_from_the_rasters_is_warned_of(
-    scene: MadeScene, caplog: pytest.LogCaptureFixture
-) -> None:
-    model = make_model()
-    model.provenance["datasets"] = [{"name": "a", "gsd_m": 5 * GSD}]  # type: ignore[index]
-    refine(scene.path("initial.tif"), paths(scene), model)
-    assert f"pixels of {GSD:g} m, the model was trained with {5 * GSD:g} m" in caplog.text
-    caplog.clear()
-    refine(scene.initial, [image * 50 for image in scene.images[:2]], model)
-    assert "image 1: grey values of" in caplog.text
-    assert "pixels of" not in caplog.text, "arrays tell no pixel size"
-
-
 def test_a_network_that_is_too_deep_for_seamless_blocks_is_warned_of(
     scene: MadeScene, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -481,19 +468,19 @@ def test_a_network_that_is_too_deep_for_seamless_blocks_is_warned_of(
 def test_heights_that_must_be_voids_are_warned_of(scene: MadeScene, caplog: pytest.LogCaptureFixture) -> None:
     dsm = scene.initial.copy()
     dsm[3, 4] = -9999
-    refine(dsm, scene.images[:2], make_model())
+    refine(dsm, scene.images[:2], make_model(), force=True)
     assert "0.0098 % are -9999; all others are from" in caplog.text
 
 
-def test_degrees_are_warned_of(scene: MadeScene, caplog: pytest.LogCaptureFixture) -> None:
+def test_degrees_are_refused(scene: MadeScene) -> None:
     paths = [
         write_raster(
             scene.folder / f"degrees{index}.tif", values, crs="EPSG:4326", gsd=1e-5, origin=(7.0, 50.0)
         )
         for index, values in enumerate([scene.initial, *scene.images[:2]])
     ]
-    refine(paths[0], paths[1:], make_model())
-    assert "EPSG:4326 counts in degrees" in caplog.text
+    with pytest.raises(ResDepthError, match="EPSG:4326 counts in degrees"):
+        refine(paths[0], paths[1:], make_model())
 
 
 def test_a_raster_of_several_bands_is_warned_of(
@@ -528,7 +515,7 @@ def test_arrays_cannot_go_to_a_file(scene: MadeScene) -> None:
 
 
 def test_without_a_model_the_one_that_comes_along_is_taken(scene: MadeScene) -> None:
-    refined = refine(scene.initial, scene.images[:2])
+    refined = refine(scene.initial, scene.images[:2], force=True)
     assert refined.shape == scene.initial.shape
 
 

@@ -6,7 +6,7 @@ Everything runs through the same configuration files and workflows that users ha
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,14 +20,16 @@ from resdepth.judge.judgement import OVERALL, Judgement
 from resdepth.judge.stored import read_judgement
 from resdepth.lists import read_image_list, read_pair_list
 from resdepth.pretrained import TOWN_STEREO
-from resdepth.published import CONFIG_FILE
+from resdepth.published import CONFIG_FILE, load_model
 from resdepth.raster import read_header
 from resdepth.report.judged_page import tables_of
 from resdepth.report.page import PageContent, reading, write_page
 from resdepth.runs import ORIGINAL_CONFIG_FILE
+from resdepth.scene import Scene, used_views
 from resdepth.simulate.dataset import MODEL, SCENE_MASKS, SceneFolder, largest_tile
 from resdepth.simulate.settings import AnyStyle, SimulateConfig, TownSettings
 from resdepth.simulate.simulation import simulate
+from resdepth.suitability import examine, stated_gsd
 from resdepth.workflows.evaluating import JSON
 from resdepth.workflows.evaluating import PAGE as TEST_PAGE
 from resdepth.workflows.simulating import read_scene_facts
@@ -96,6 +98,7 @@ def run_demo(
     style: AnyStyle = "any",
     data: Path | None = None,
     overwrite: bool = False,
+    force: bool = False,
 ) -> Demonstration:
     """Simulate a town, refine its DSM with the model that comes along, judge it, and show it on a page.
 
@@ -105,10 +108,13 @@ def run_demo(
         style: of the town; "any" lets the seed choose.
         data: a scene of one's own instead: the folder that holds data/ in the same layout.
         overwrite: replace an earlier demonstration in the folder.
+        force: refine data that the model does not fit; the mismatches are then warnings.
 
     Raises:
+        Unsuitable: if the data do not fit the model, unless forced; the message lists all mismatches.
         ResDepthError: if the folder holds something else, trainings say, or the data are not complete.
     """
+    misfits = () if data is None else _misfits(_found_data(data), force=force)
     if overwrite:
         _remove_demonstration(folder)
     if data is None:
@@ -128,7 +134,7 @@ def run_demo(
     shutil.rmtree(expected, ignore_errors=True)
     shutil.copytree(folder / "results", expected)
     page = folder / PAGE
-    write_page(page, _page(found, results[0], folder))
+    write_page(page, _page(found, results[0], folder, misfits))
     return Demonstration(page, results)
 
 
@@ -215,6 +221,25 @@ def _found_data(scene: Path) -> _OwnData:
     return _OwnData(initial, truths[0] if truths else None, images, pairs, masks)
 
 
+def _misfits(found: _OwnData, *, force: bool) -> tuple[str, ...]:
+    """What keeps the model from fitting own data.
+
+    Raises:
+        Unsuitable: if anything does, unless forced.
+    """
+    paths = read_image_list(found.images)[0] or ()
+    view_sets, _ = read_pair_list(found.pairs, paths, n_views=2)
+    if not view_sets:
+        return ()  # `test` reports what is wrong with the lists
+    used, model = used_views(view_sets), load_model(TOWN_STEREO)
+    scene = Scene.open(found.initial, [paths[view] for view in used])
+    renumbered = [tuple(used.index(view) for view in view_set) for view_set in view_sets]
+    findings = examine(model, scene, renumbered, scene.grid.whole, stated_gsd(scene))
+    if not force:
+        findings.refuse_misfits(model)
+    return findings.misfits
+
+
 def _test_config(found: _OwnData, named_in: Path) -> dict[str, Any]:
     """Refine the whole scene with its best pair; paths are relative where the data lie beside."""
 
@@ -242,7 +267,7 @@ def _test_config(found: _OwnData, named_in: Path) -> dict[str, Any]:
     }
 
 
-def _page(found: _OwnData, result: PairResult, folder: Path) -> PageContent:
+def _page(found: _OwnData, result: PairResult, folder: Path, misfits: Sequence[str]) -> PageContent:
     """What there is to show: before, after, and what the network saw."""
     surfaces = {"Initial DSM": found.initial, "Refined DSM": result.predictions[0]}
     if found.truth is not None:
@@ -271,6 +296,7 @@ def _page(found: _OwnData, result: PairResult, folder: Path) -> PageContent:
         tables=[] if judgement is None else tables_of(judgement),
         judgement=judgement,
         facts=facts,
+        warnings=misfits,
         difference="change" if found.truth is None else "error",
     )
 

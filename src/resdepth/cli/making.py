@@ -146,6 +146,7 @@ def download(name: str, to: Path | None) -> None:
     help="A scene of your own instead: the folder that holds data/ in the same layout.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an earlier demonstration in the folder.")
+@click.option("--force", is_flag=True, help="With --data: refine although model and data do not fit.")
 @guarded
 def demo(
     to: Path,
@@ -154,6 +155,7 @@ def demo(
     data: Path | None,
     *,
     overwrite: bool,
+    force: bool,
 ) -> None:
     """See it work: simulate a town, refine its DSM with the model that comes along, and look at a page.
 
@@ -170,7 +172,7 @@ def demo(
     from resdepth.demo import headline, run_demo
     from resdepth.report.table import summary_table
 
-    done = run_demo(to, seed=seed, style=style, data=data, overwrite=overwrite)
+    done = run_demo(to, seed=seed, style=style, data=data, overwrite=overwrite, force=force)
     judged = {result.views: result.evaluation for result in done.results if result.evaluation is not None}
     if judged:
         click.echo(summary_table(judged))

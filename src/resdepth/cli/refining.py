@@ -54,6 +54,9 @@ from resdepth.cli.frame import guarded, needs
 @click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster that sees the same files.")
 @click.option("--tile-size", type=int, help="[default: that of the model's training]")
 @click.option("--report", is_flag=True, help="Also write a page to look at: OUTPUT.html.")
+@click.option(
+    "--force", is_flag=True, help="Refine although model and rasters do not fit; it is a warning then."
+)
 @click.option("--resume", is_flag=True, help="Let an output stand that this very job has finished.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @guarded
@@ -75,6 +78,7 @@ def refine(  # noqa: PLR0913, PLR0917 - options of a command
     scheduler: str | None,
     tile_size: int | None,
     report: bool,
+    force: bool,
     resume: bool,
     overwrite: bool,
 ) -> None:
@@ -123,6 +127,7 @@ def refine(  # noqa: PLR0913, PLR0917 - options of a command
         workers=workers,
         scheduler=scheduler,
         report=report,
+        force=force,
         existing="keep" if resume else "replace" if overwrite else "refuse",
     )
     for path in written:

@@ -63,6 +63,7 @@ class PageContent:
         judgement: where the charts of errors come from.
         facts: the provenance, name and text.
         tiles: places worth a look, windows of the grid; without any, the differences choose.
+        warnings: why the surfaces should not be trusted.
         difference: what a surface minus the reference is: an error if the reference is true.
     """
 
@@ -77,6 +78,7 @@ class PageContent:
     judgement: Judgement | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     tiles: Sequence[Window] = ()
+    warnings: Sequence[str] = ()
     difference: Literal["error", "change"] = "error"
 
 

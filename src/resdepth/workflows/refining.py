@@ -25,7 +25,8 @@ from resdepth.published import load_model
 from resdepth.raster import Array
 from resdepth.rules import smallest_tile
 from resdepth.scene import Scene, ViewSet
-from resdepth.suitability import misfits
+from resdepth.suitability import Findings, examine, stated_gsd
+from resdepth.undeclared import look_for_undeclared
 from resdepth.windows import Window
 from resdepth.workflows.cluster import chosen_by_workers, on_cluster
 from resdepth.workflows.evaluating import add_styles
@@ -48,7 +49,7 @@ def refine(
     dsm: Surface, images: Sequence[Surface] = ..., model: Model | str | Path | None = ..., *,
     output: None = ..., nodata: float | None = ..., pairs: Pairs | None = ..., region: Region | None = ...,
     mode: Mode = ..., precision: Precision = ..., device: Device = ..., fill: bool = ..., fuse: Fuse = ...,
-    tile_size: int | None = ...,
+    tile_size: int | None = ..., gsd: float | None = ..., force: bool = ...,
 ) -> Array: ...  # fmt: skip
 @overload
 def refine(
@@ -56,7 +57,7 @@ def refine(
     output: str | Path, pairs: Pairs | None = ..., region: Region | None = ..., mode: Mode = ...,
     precision: Precision = ..., device: Device = ..., fill: bool = ..., fuse: Fuse | None = ...,
     tile_size: int | None = ..., compression: Compression = ..., existing: Existing = ..., workers: int = ...,
-    scheduler: str | None = ..., report: bool = ...,
+    scheduler: str | None = ..., report: bool = ..., force: bool = ...,
 ) -> list[Path]: ...  # fmt: skip
 
 
@@ -80,6 +81,8 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     workers: int = 1,
     scheduler: str | None = None,
     report: bool = False,
+    gsd: float | None = None,
+    force: bool = False,
 ) -> Array | list[Path]:
     """Refine a DSM with a trained model: in memory, or from file to file at any size.
 
@@ -108,11 +111,14 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         workers: processes that compute blocks, with `output`; more than one needs the extra `cluster`.
         scheduler: address of a Dask scheduler, whose workers compute blocks instead; they see the same files.
         report: also write a page to look at (OUTPUT.html); needs the extra `report`.
+        gsd: side of a pixel in metres, for arrays; without it, it is not compared with the model's.
+        force: refine although model and rasters do not fit; the mismatches are then warnings.
 
     Returns:
         (H, W) float32, metres, NaN = void; with `output`, the files that were written.
 
     Raises:
+        Unsuitable: if model and rasters do not fit, unless forced; the message lists all mismatches.
         ResDepthError: if the images do not fit the model or the DSM, or something cannot be read or written.
     """
     _refuse_unknown(
@@ -120,7 +126,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         fuse=(fuse, Fuse | None), compression=(compression, Compression), existing=(existing, Existing),
     )  # fmt: skip
     trained = model if isinstance(model, Model) else load_model(TOWN_STEREO if model is None else model)
-    scene = scene_of(dsm, images, nodata=nodata)
+    scene = scene_of(dsm, images, gsd=gsd, nodata=nodata)
     if output is not None and scene.dsm_path is None:
         raise ResDepthError("output: needs a path as dsm, from which the georeference is taken")
     if output is None and (scheduler is not None or workers > 1):
@@ -130,6 +136,8 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     tile = _checked_tile(trained, tile_size, window, mode)
     refiner = _refiner(trained, device, precision, scheduler)
     _warn(refiner, scene, mode)
+    findings = examine(trained, scene, view_sets, window, gsd or stated_gsd(scene))
+    _tell(findings, trained, force=force)
     fused = fuse is not None or output is None
     works = [
         Work(scene, window, sets, mode, tile, fill, fuse or "median")
@@ -205,7 +213,21 @@ def _warn(refiner: Refiner, scene: Scene, mode: Mode) -> None:
             "this network is so deep that seamless refinement computes each pixel %.0f times; the mode exact "
             "(--mode exact) is faster", computed_times(refiner),
         )  # fmt: skip
-    for misfit in misfits(refiner.model, scene):
+    if question := look_for_undeclared(scene.dsm).question:
+        logger.warning("%s: %s", scene.dsm_path or "dsm", question)
+
+
+def _tell(findings: Findings, model: Model, *, force: bool) -> None:
+    """Log what a look at model and rasters gave.
+
+    Raises:
+        Unsuitable: if they do not fit, unless forced.
+    """
+    for left_out in findings.left_out:
+        logger.info("not compared: %s", left_out)
+    if not force:
+        findings.refuse_misfits(model)
+    for misfit in findings.misfits:
         logger.warning("%s", misfit)
 
 

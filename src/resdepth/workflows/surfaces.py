@@ -3,6 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from resdepth.errors import ResDepthError
 from resdepth.raster import Array
 from resdepth.scene import Scene
@@ -16,7 +18,7 @@ def scene_of(
     *,
     truth: Surface | None = None,
     masks: Mapping[str, Surface] | None = None,
-    gsd: float = 1.0,
+    gsd: float | None = None,
     nodata: float | None = None,
 ) -> Scene:
     """A scene from arrays, or from files.
@@ -30,9 +32,14 @@ def scene_of(
     if len(are_paths) > 1:
         raise ResDepthError("give either arrays or paths, not a mixture: arrays have no georeference")
     refuse_nodata_of_files(nodata, are_paths)
+    if gsd is not None and not (np.isfinite(gsd) and gsd > 0):
+        raise ResDepthError(f"gsd: found {gsd}; the side of a pixel in metres must be positive")
+    if gsd is not None and are_paths == {True}:
+        raise ResDepthError(f"gsd: found {gsd}; it is for arrays; files state their own")
     if are_paths == {True}:
         return Scene.open(dsm, images, truth=truth, masks=masks)  # type: ignore[arg-type] # all are paths
-    return Scene.of_arrays(dsm, images, truth=truth, masks=masks, gsd=gsd, nodata=nodata)  # type: ignore[arg-type]
+    side = 1.0 if gsd is None else gsd
+    return Scene.of_arrays(dsm, images, truth=truth, masks=masks, gsd=side, nodata=nodata)  # type: ignore[arg-type]
 
 
 def refuse_nodata_of_files(nodata: float | None, are_paths: Collection[bool]) -> None:

@@ -31,6 +31,7 @@ from resdepth.refinement import refine_region
 from resdepth.report.text import format_overall_statistics, format_statistics, write_statistics
 from resdepth.runs import ORIGINAL_CONFIG_FILE
 from resdepth.scene import MASKS, Scene, ViewSet, used_views
+from resdepth.suitability import examine, stated_gsd
 from resdepth.units import METRE
 from resdepth.windows import Window
 from resdepth.workflows.descriptions import complete_config, extents, warn
@@ -137,6 +138,8 @@ def _test_area(
         raise ResDepthError(f"{folder}: cannot be made ({error})") from error
     write_json(folder / CONFIG_FILE, _complete_test_config(plan))
     write_bytes(folder / ORIGINAL_CONFIG_FILE, plan.original)
+    for misfit in _misfits(plan, area):
+        logger.warning("%s: %s", area.name, misfit)
     dsm = Path(plan.config.datasets[index].raster_in)
     predictions: dict[str, tuple[Path, ...]] = {}
     for view_set in area.view_sets:
@@ -149,6 +152,13 @@ def _test_area(
         PairResult(area.name, views, predictions.get(views, ()), judged.get(views))
         for views in [*predictions, *(views for views in judged if views not in predictions)]
     ]
+
+
+def _misfits(plan: TestPlan, area: TestArea) -> tuple[str, ...]:
+    """What makes good results unlikely."""
+    scene, regions = area.scene, area.regions
+    found = [examine(plan.model, scene, area.view_sets, one, stated_gsd(scene)).misfits for one in regions]
+    return tuple(dict.fromkeys(misfit for misfits in found for misfit in misfits))
 
 
 def _judged(
