@@ -36,6 +36,8 @@ from resdepth.transfer import Origin
 from resdepth.vectors import open_vector_mask
 from resdepth.warping import read_rpc
 from resdepth.windows import Window
+from resdepth.workflows.judging import judge_files
+from resdepth.workflows.wishes import Wish
 from test_truths import City, gable_house, points_of, write_points
 from test_vectors import some_polygons, write
 
@@ -87,26 +89,22 @@ def test_damaged_configurations(tmp_path: Path) -> None:
     config = made.train_config()
     assert outcomes(path, texts(damaged_values(config, COUNT)), loaded)[1] > COUNT // 10
     outcomes(path, damaged_bytes(json.dumps(config).encode(), COUNT // 2), loaded)
+    config["scheduler"] = {"enabled": False}  # which would load half of torch
     outcomes(path, texts(damaged_values(config, COUNT // 25, seed=1)), checked)
 
 
 def test_damaged_evaluations(tmp_path: Path) -> None:
-    from resdepth.workflows.evaluating import evaluate_into
-    from resdepth.workflows.wishes import Wish
-
     made = make_scene(tmp_path, 32, 40)
     wish = Wish({"one": Path(made.path("initial.tif"))}, Path(made.path("truth.tif")))
-    evaluate_into(tmp_path / "judged", wish, error_rasters=False)
-    path = tmp_path / "judged" / "evaluation.json"
-    content = json.loads(path.read_text())
+    path, content = tmp_path / "evaluation.json", judge_files(wish)[1].as_json()
 
     def shown(file: Path) -> None:
         judgement = read_judgement(file)
         assert summary_rows(judgement)
         assert tables_of(judgement)
 
-    results = content["surfaces"]["one"]["classes"]
-    results["overall"]["histogram"] = {name: [] for name in results["overall"]["histogram"]}
+    for result in content["surfaces"]["one"]["classes"].values():  # or nothing but histograms is damaged
+        result["histogram"] = {name: values[:3] for name, values in result["histogram"].items()}
     assert min(outcomes(path, texts(damaged_values(content, COUNT // 2)), shown)) > 0
     outcomes(path, damaged_bytes(json.dumps(content).encode(), COUNT // 2), shown)
 
