@@ -682,3 +682,33 @@ print(resident() - before)
     little, much = map(float, done.stdout.split())
     assert kept_mb[0] <= little <= kept_mb[1]
     assert much > 45, "64 MB are read, and afterwards they may be kept"
+
+
+def test_what_is_read_while_a_raster_is_written_is_not_blamed_on_it(tmp_path: Path) -> None:
+    def fill(error: Exception) -> None:
+        with new_geotiff(tmp_path / "out.tif", GRID) as file:
+            file.write(0, np.zeros((2, 8), np.float32))
+            raise error
+
+    with pytest.raises(FileNotFoundError, match="input"):
+        fill(FileNotFoundError(2, "gone", "input.tif"))
+    with pytest.raises(rasterio.errors.RasterioIOError, match="input"):
+        fill(rasterio.errors.RasterioIOError("input.tif: read failed"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise rasterio.errors.RasterioIOError("no space")
+
+    monkeypatch.setattr(rasterio.io.DatasetWriter, "write", full, raising=False)
+    with (
+        pytest.raises(ResDepthError, match=r"out\.tif: cannot be written \(no space\)"),
+        new_geotiff(tmp_path / "out.tif", GRID) as file,
+    ):
+        file.write(0, np.zeros((2, 8), np.float32))
+    with (
+        pytest.raises(ResDepthError, match=r"out\.tif: cannot be written"),
+        new_geotiff(tmp_path / "gone" / "out.tif", GRID),
+    ):
+        pass

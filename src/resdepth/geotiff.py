@@ -26,17 +26,54 @@ NOT_KEPT = "the disk did not take all of it"
 SIDECARS = (".aux.xml", ".ovr", ".msk")
 
 
+class _CallersError(Exception):
+    """What went wrong in something else that a caller does while a raster is being filled."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the file that cannot be written, but of no error that is not its own.
+
+    Raises:
+        ResDepthError: if it cannot be written (disk full, no permission).
+    """
+    try:
+        yield
+    except _CallersError as error:
+        raise error.error from None
+    except (RasterioError, OSError) as error:
+        raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error
+
+
 class CheckedBand:
     """The band of an open one-band raster that is being filled, which remembers what it was given."""
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
+        self._failure: Exception | None = None
         self._checksums: list[tuple[RasterioWindow, int]] = []
 
     def write(self, window: RasterioWindow, values: NDArray[Any]) -> None:
         """Write a window; none is written twice."""
-        self._dataset.write(values, 1, window=window)
+        try:
+            self._dataset.write(values, 1, window=window)
+        except (RasterioError, OSError) as error:
+            self._failure = error
+            raise
         self._checksums.append((window, _checksum(values)))
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While the caller fills it: what the caller reads meanwhile is not to be blamed on it."""
+        try:
+            yield
+        except (RasterioError, OSError) as error:
+            if error is self._failure:
+                raise
+            raise _CallersError(error) from error
 
     def demand_kept(self, path: Path) -> None:
         """Read the closed file again: GDAL reports no error of what it writes when it closes a file.
@@ -98,35 +135,33 @@ def new_geotiff(
     floats = np.dtype(dtype).kind == "f"
     layout = {"tiled": True, "blockxsize": tile, "blockysize": tile} if tile else {}
     layout |= {"zstd_level": 1} if compression == "zstd" else {}
-    try:
-        with atomic_path(path) as temporary:
-            with rasterio.open(
-                temporary,
-                "w",
-                driver="GTiff",
-                height=grid.height,
-                width=grid.width,
-                count=1,
-                dtype=dtype,
-                crs=storable(grid.crs) or None,
-                transform=rasterio.Affine(*grid.transform),
-                nodata=NODATA if floats else None,
-                compress=compression.upper(),
-                predictor=3 if floats else 2,
-                BIGTIFF="IF_SAFER",
-                **layout,
-            ) as dataset:
-                if unit is not None and unit.name:
-                    dataset.units = (unit.name,)
-                band = CheckedBand(dataset)
+    with writing(path), atomic_path(path) as temporary:
+        with rasterio.open(
+            temporary,
+            "w",
+            driver="GTiff",
+            height=grid.height,
+            width=grid.width,
+            count=1,
+            dtype=dtype,
+            crs=storable(grid.crs) or None,
+            transform=rasterio.Affine(*grid.transform),
+            nodata=NODATA if floats else None,
+            compress=compression.upper(),
+            predictor=3 if floats else 2,
+            BIGTIFF="IF_SAFER",
+            **layout,
+        ) as dataset:
+            if unit is not None and unit.name:
+                dataset.units = (unit.name,)
+            band = CheckedBand(dataset)
+            with band.in_use():
                 yield GeoTiffWriter(band, dtype, unit or METRE)
-            if overviews:
-                _add_overviews(temporary, grid)
-            band.demand_kept(temporary)
-            demand_complete(temporary)
-            remove_sidecars(path)
-    except (RasterioError, OSError) as error:
-        raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error
+        if overviews:
+            _add_overviews(temporary, grid)
+        band.demand_kept(temporary)
+        demand_complete(temporary)
+        remove_sidecars(path)
 
 
 def demand_complete(path: Path) -> None:

@@ -23,7 +23,7 @@ from resdepth.atomic import atomic_path
 from resdepth.camera import N_TERMS, Rpc
 from resdepth.crs import READ_FAILURES
 from resdepth.errors import ResDepthError
-from resdepth.geotiff import CheckedBand
+from resdepth.geotiff import CheckedBand, writing
 from resdepth.grid import Grid
 from resdepth.raster import Array, open_dataset, unreferenced_allowed
 from resdepth.windows import Window
@@ -80,18 +80,16 @@ def new_image(path: Path, height: int, width: int, rpc: Rpc) -> Iterator[ImageWr
         "nodata": IMAGE_NODATA, "compress": "DEFLATE", "zlevel": 1, "predictor": 2,
         "tiled": True, "blockxsize": 128, "blockysize": 128, "BIGTIFF": "IF_SAFER",
     }  # fmt: skip
-    try:
-        with atomic_path(path) as temporary:
-            with unreferenced_allowed():
-                dataset = rasterio.open(temporary, "w", **profile)
-            with dataset:
-                dataset.rpcs = _to_tags(rpc)
-                band = CheckedBand(dataset)
+    with writing(path), atomic_path(path) as temporary:
+        with unreferenced_allowed():
+            dataset = rasterio.open(temporary, "w", **profile)
+        with dataset:
+            dataset.rpcs = _to_tags(rpc)
+            band = CheckedBand(dataset)
+            with band.in_use():
                 yield ImageWriter(band)
-            with unreferenced_allowed():
-                band.demand_kept(temporary)
-    except (RasterioError, OSError) as error:
-        raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error
+        with unreferenced_allowed():
+            band.demand_kept(temporary)
 
 
 def read_rpc(path: Path) -> Rpc:
