@@ -170,7 +170,7 @@ def test_data_of_ones_own_are_found_by_the_authors_names(tmp_path: Path, pairs: 
     )
     (data / "image_selection" / "imagelist.txt").write_text(images)
     before = sorted(path for path in (tmp_path / "own").rglob("*"))
-    with pytest.raises(Unsuitable, match="pixels of 0[.]5 m, the model was trained with"):
+    with pytest.raises(Unsuitable, match=r"pixels of 0[.]5 m, the model was trained with"):
         run_demo(tmp_path / "shown", data=tmp_path / "own")
     assert not (tmp_path / "shown").exists()
     done = run_demo(tmp_path / "shown", data=tmp_path / "own", force=True)
