@@ -237,7 +237,7 @@ def start_up(folder: Path, sizes: Sizes) -> Figures:
         model = own / "model.safetensors"
         save_model(made_model(sizes.start_kernel, sizes.depth, sizes.tile), model)
         command = [sys.executable, "-m", "resdepth", "refine", files.dsm, *files.views, "--model", model]
-        command += ["-o", own / "tiny.tif", "--overwrite"]
+        command += ["-o", own / "tiny.tif", "--overwrite", "--force"]  # made images show nothing real
 
         def run() -> None:
             subprocess.run([str(word) for word in command], check=True, capture_output=True)

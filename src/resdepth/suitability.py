@@ -37,8 +37,8 @@ PLACES_A_SIDE = (5, 12)
 
 UNREFERENCED = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 REMEDY = (
-    "train a model on data like these (docs/train.md), or take --force (in Python force=True): the result "
-    "is then marked as one not to be trusted"
+    "train a model on data like these (docs/train.md), or take --force (in Python force=True): the "
+    "mismatches are then warnings, and the result may be worse than the initial DSM"
 )
 
 
