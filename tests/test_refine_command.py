@@ -253,7 +253,7 @@ def test_unfinished_work_of_another_job_is_not_taken_for_ones_own(
     refused = command(scene, model, "--fill")
     assert refused.exit_code == 2
     assert "holds blocks of another job" in refused.stderr
-    write_raster(Path(scene.path("ortho1.tif")), scene.images[1])  # an input that has changed
+    write_raster(Path(scene.path("ortho1.tif")), scene.images[0] + 1)  # an input that has changed
     assert "holds blocks of another job" in command(scene, model).stderr
     assert command(scene, model, "--overwrite").exit_code == 0
 

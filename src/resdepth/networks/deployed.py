@@ -216,7 +216,7 @@ class _Step(nn.Module):
         self._convolve: nn.Module
         if on_cpu and pays(convolution):
             self._convolve = WinogradConvolution(convolution)
-        elif on_cpu and isinstance(activation, nn.ReLU) and _FUSED is not None:
+        elif on_cpu and isinstance(activation, nn.ReLU) and _can_fuse(dtype):
             self._convolve, self._activation = _ConvolutionReLU(convolution), nn.Identity()
         else:
             self._convolve = _Convolution(convolution)
@@ -243,6 +243,13 @@ def rounded_kernels(convolution: nn.Conv2d, dtype: torch.dtype) -> nn.Conv2d:
     weight = nearest.scatter(2, smallest, adjusted.to(dtype)).reshape(convolution.weight.shape)
     rounded.weight = nn.Parameter(weight, requires_grad=False)
     return rounded
+
+
+def _can_fuse(dtype: torch.dtype) -> bool:
+    """Whether this torch, on this processor, computes a convolution and its ReLU at once."""
+    if _FUSED is None:
+        return False
+    return dtype != torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class _Convolution(nn.Module):
