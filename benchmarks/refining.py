@@ -40,7 +40,6 @@ INPUTS = Inputs(uses_dsm=True, n_views=VIEWS)
 VIEW_SET = tuple(range(VIEWS))
 CPU = torch.device("cpu")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-GEMM_SIDE = 3072
 PROCESS_IO = Path("/proc/self/io")
 
 
@@ -124,13 +123,13 @@ def refining_published(folder: Path, sizes: Sizes) -> Figures:
     return {"mpx_per_second": refined.size / 1e6 / seconds}
 
 
-def peak(_folder: Path, _sizes: Sizes) -> Figures:
+def peak(_folder: Path, sizes: Sizes) -> Figures:
     """What the processor can do at most, in matrix products, GFLOP/s."""
     figures = {}
     for name, dtype in PRECISIONS.items():
-        one, other = (torch.randn(GEMM_SIDE, GEMM_SIDE).to(dtype) for _ in range(2))
+        one, other = (torch.randn(sizes.matrix, sizes.matrix).to(dtype) for _ in range(2))
         seconds = min(_timed(partial(torch.mm, one, other)) for _ in range(7))
-        figures[name] = 2 * GEMM_SIDE**3 / 1e9 / seconds
+        figures[name] = 2 * sizes.matrix**3 / 1e9 / seconds
     return figures
 
 

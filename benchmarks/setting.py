@@ -32,6 +32,7 @@ class Sizes:
         n_drawn: training samples that are read from files of those sides.
         narrow: width of the rasters that a small network refines, which have the two `heights`.
         image: side of the image that the network alone runs on.
+        matrix: side of the matrices whose products show what the processor can do.
         medium, huge: sides of the rasters that are refined from file to file.
         wide: height and width of the raster that several workers refine.
     """
@@ -51,6 +52,7 @@ class Sizes:
     narrow: int = 512
     heights: tuple[int, int] = (4_096, 16_384)
     image: int = 1_024
+    matrix: int = 3_072
     medium: int = 4_000
     huge: int = 20_000
     wide: tuple[int, int] = (8_192, 8_192)
@@ -70,6 +72,7 @@ QUICK = Sizes(
     narrow=256,
     heights=(256, 1024),
     image=64,
+    matrix=128,
     medium=256,
     huge=512,
     wide=(64, 128),

@@ -24,7 +24,7 @@ import rasterio
 import torch
 
 import resdepth
-from refining import GEMM_SIDE, made_network
+from refining import made_network
 from resdepth.windows import Window, random_corners
 from setting import FULL, QUICK, VIEWS, Sizes, write_empty_scene, write_scene
 
@@ -312,7 +312,7 @@ def format_page(
     )
     return PAGE.read_text(encoding="utf-8").format(
         **tables, **vars(sizes) | {"rounds": rounds}, views=VIEWS, half_tile=sizes.tile // 2,
-        gflop=gflop, gemm=GEMM_SIDE, wide_height=sizes.wide[0], wide_width=sizes.wide[1],
+        gflop=gflop, gemm=sizes.matrix, wide_height=sizes.wide[0], wide_width=sizes.wide[1],
         difference=difference, parameters=parameters, minutes=max(minutes, 1),
         machine=describe_machine(), versions=describe_versions(),
     )  # fmt: skip
