@@ -19,7 +19,7 @@ from resdepth.errors import InputProblems
 from resdepth.judge.figures import statistics
 from resdepth.loading import load_train_config
 from resdepth.published import load_run_folder, read_checkpoint, read_moments, write_checkpoint, write_moments
-from resdepth.runs import new_run_folder
+from resdepth.runs import appear, draft_run
 from resdepth.windows import Window, random_corners
 from resdepth.workflows.testing import test
 from resdepth.workflows.training import train
@@ -381,9 +381,11 @@ def test_11_two_runs_within_a_minute_have_two_folders(scene: MadeScene) -> None:
         assert len((run / "training.log").read_text().splitlines()) == 2
         assert len(list((scene.folder / "tensorboard" / run.name).iterdir())) == 1
     now = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
-    names = [
-        new_run_folder(scene.folder / "runs", scene.folder / "events", "x", now).path.name for _ in range(3)
-    ]
+    names = []
+    for _ in range(3):
+        with draft_run(scene.folder / "runs", scene.folder / "events") as draft:
+            names.append(appear(draft, "x", now).path.name)
+    assert sorted(path.name for path in (scene.folder / "runs").iterdir()) == names
     assert names == ["2026-03-01_09-30_x", "2026-03-01_09-30_x_2", "2026-03-01_09-30_x_3"]
 
 

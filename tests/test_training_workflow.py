@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from conftest import MadeScene, make_scene, read_raster, write_raster
 from resdepth import check, training
 from resdepth.errors import Interrupted, ResDepthError
-from resdepth.published import load_model, read_checkpoint, read_moments
+from resdepth.locks import held
+from resdepth.makers import MARK, this_process
+from resdepth.published import CONFIG_FILE, load_model, read_checkpoint, read_moments
 from resdepth.runs import RunFolder
 from resdepth.workflows.testing import test as run_test
 from resdepth.workflows.training import resume, train
@@ -682,8 +685,9 @@ def test_what_a_kill_left_half_written_is_gone_after_resuming(
         with pytest.raises(Interrupted):
             train(scene.write(scene.train_config()))
     (run,) = (scene.folder / "logs").iterdir()
-    (run / "checkpoints" / ".Model_last.pth.abc123.pth").write_bytes(b"half")
-    (run / ".model.safetensors.abc123.safetensors").write_bytes(b"half")
+    gone = replace(this_process(), pid=2**22 + 1)
+    (run / "checkpoints" / f".Model_last.pth{MARK}{gone}-abcdefgh.pth").write_bytes(b"half")
+    (run / f".model.safetensors{MARK}{gone}-abcdefgh.safetensors").write_bytes(b"half")
     resume(run)
     assert not list(run.rglob(".*"))
 
@@ -761,3 +765,54 @@ def test_a_checkpoint_of_other_types_is_refused_by_name_and_key(
     with pytest.raises(ResDepthError, match=key):
         train(scene.write(pretrained, "pretrained.json"))
     (run / "checkpoints" / "Model_last.pth").write_bytes(before)
+
+
+def test_a_second_process_on_one_run_is_refused_and_the_run_ends_as_if_alone(scene: MadeScene) -> None:
+    run = train(scene.write(scene.train_config()))
+    before = {path.name: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with held(run / CONFIG_FILE, purpose="the first"):
+        done = subprocess.run(
+            [sys.executable, "-m", "resdepth", "train", "--resume", str(run)],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 2
+    assert f"{run}: another process is at work on it" in done.stderr
+    assert {path.name: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_where_files_cannot_be_locked_a_run_is_resumed_with_a_warning(
+    scene: MadeScene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = train(scene.write(scene.train_config()))
+
+    def fails(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("resdepth.locks.fcntl.flock", fails)
+    assert resume(run) == run
+    assert f"{run}: files cannot be locked here" in caplog.text
+
+
+def test_a_run_folder_appears_with_its_first_checkpoint_or_not_at_all(
+    scene: MadeScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("resdepth.workflows.training.write_checkpoint", fails)
+    with pytest.raises(KeyboardInterrupt):
+        train(scene.write(scene.train_config()))
+    assert list((scene.folder / "logs").iterdir()) == []
+    monkeypatch.undo()
+    monkeypatch.setattr("resdepth.workflows.training._run", fails)
+    with pytest.raises(KeyboardInterrupt):
+        train(scene.write(scene.train_config()))
+    monkeypatch.undo()
+    (run,) = (scene.folder / "logs").iterdir()
+    resume(run)
+    resumed = (run / "checkpoints" / "Model_last.pth").read_bytes()
+    assert (
+        resumed == (train(scene.write(scene.train_config())) / "checkpoints" / "Model_last.pth").read_bytes()
+    )

@@ -1,5 +1,6 @@
 """Files that appear complete or not at all. What killed processes leave unfinished is removed later."""
 
+import errno
 import glob
 import json
 import os
@@ -67,6 +68,25 @@ def temporary_folder(folder: Path, name: str) -> Iterator[Path]:
         yield made
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def named(made: Path, path: Path) -> bool:
+    """Give a folder of `temporary_folder` its name beside it; False if something else has it.
+
+    Raises:
+        ResDepthError: if it cannot be renamed.
+    """
+    with writing(path):
+        if path.exists() or path.is_symlink():
+            return False
+        made.chmod(0o777 & ~_umask())
+        try:
+            made.rename(path)
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):  # it has just appeared
+                return False
+            raise
+    return True
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -2,8 +2,8 @@
 
 import re
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -12,7 +12,16 @@ from typing import Any
 
 from torch import nn
 
-from resdepth.atomic import copy_file, write_bytes, write_json, write_text
+from resdepth.atomic import (
+    copy_file,
+    named,
+    remove_leftovers,
+    temporary_folder,
+    write_bytes,
+    write_json,
+    write_text,
+    writing,
+)
 from resdepth.checkpoint import Architecture, Model, save_model
 from resdepth.errors import ResDepthError
 from resdepth.normalization import Normalization
@@ -65,30 +74,39 @@ class RunFolder:
         return self.path / CHECKPOINT_FOLDER / f"Model_after_{epochs}_epochs.pth"
 
 
-def new_run_folder(output_directory: Path, events_directory: Path, suffix: str, now: datetime) -> RunFolder:
-    """Make a folder named by date and time; a second run within the same minute gets a number.
+@contextmanager
+def draft_run(output_directory: Path, events_directory: Path) -> Iterator[RunFolder]:
+    """A hidden run folder beside others; gone in the end, unless `appear` gave it a name.
 
     Raises:
         ResDepthError: if it cannot be made.
     """
+    with ExitStack() as stack:
+        with writing(output_directory):
+            output_directory.mkdir(parents=True, exist_ok=True)
+            events_directory.mkdir(parents=True, exist_ok=True)
+            one_folder = output_directory.samefile(events_directory)  # however its paths are spelled
+            path = stack.enter_context(temporary_folder(output_directory, "run"))
+            (path / CHECKPOINT_FOLDER).mkdir()
+        events = path if one_folder else stack.enter_context(temporary_folder(events_directory, "events"))
+        yield RunFolder(path, events)
+
+
+def appear(draft: RunFolder, suffix: str, now: datetime) -> RunFolder:
+    """Name a complete draft by date and time; a second run within the same minute gets a number.
+
+    Raises:
+        ResDepthError: if it cannot be renamed.
+    """
     stem = now.strftime("%Y-%m-%d_%H-%M") + (f"_{suffix}" if suffix else "")
-    try:
-        output_directory.mkdir(parents=True, exist_ok=True)
-        events_directory.mkdir(parents=True, exist_ok=True)
-        one_folder = output_directory.samefile(events_directory)  # however its paths are spelled
-        for number in count(1):
-            name = stem if number == 1 else f"{stem}_{number}"
-            run = RunFolder(output_directory / name, events_directory / name)
-            # Another run may write its events here, though its folder lies elsewhere.
-            if run.path.exists() or run.events.exists():
-                continue
-            with suppress(FileExistsError):
-                run.path.mkdir()
-                run.events.mkdir(exist_ok=one_folder)
-                (run.path / CHECKPOINT_FOLDER).mkdir()
+    for number in count(1):
+        name = stem if number == 1 else f"{stem}_{number}"
+        run = RunFolder(draft.path.with_name(name), draft.events.with_name(name))
+        # Another run may write its events here, though its folder lies elsewhere.
+        if not run.events.exists() and named(draft.path, run.path):
+            if draft.events == draft.path or named(draft.events, run.events):
                 return run
-    except OSError as error:
-        raise ResDepthError(f"{output_directory}: no run folder can be made here ({error})") from error
+            run.path.rename(draft.path)
     raise AssertionError("count() never ends")
 
 
@@ -146,12 +164,10 @@ def carry_over(earlier: Path, run: RunFolder, earlier_events: Path, *, with_best
             shutil.copyfile(events, run.events / events.name)
 
 
-def remove_leftovers(run: RunFolder) -> None:
-    """Remove the temporary files of a run that was killed while it wrote (see atomic.py)."""
-    for folder in (run.path, run.path / CHECKPOINT_FOLDER):
-        for name in (path.name for path in folder.iterdir() if path.is_file()):
-            if name.startswith(("." + CONFIG_FILE, "." + TRAINING_LOG, "." + MODEL_FILE, ".Model_")):
-                (folder / name).unlink()
+def remove_unfinished(run: RunFolder) -> None:
+    """Remove what processes that ended have left unfinished in a run folder."""
+    for folder in (run.path, run.path / CHECKPOINT_FOLDER, run.events):
+        remove_leftovers(folder)
 
 
 def truncate_log(log: Path, epochs: int) -> None:

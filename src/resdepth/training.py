@@ -167,7 +167,6 @@ def fit(
         Interrupted: on Ctrl-C or SIGTERM, after the state was saved.
         ResDepthError: if the loss is not finite, or no validation pixel has a truth.
     """
-    recorder.save("last", checkpoint_of(learner, standing))
     total = (standing.end - standing.epoch) * len(train)
     done = standing.iteration * schedule.batch_size
     showcase = Showcase(val)

@@ -20,25 +20,27 @@ from resdepth.config import Section
 from resdepth.engine import choose_device
 from resdepth.errors import InputProblems, Interrupted, ResDepthError
 from resdepth.jsonfiles import read_json
+from resdepth.locks import held
 from resdepth.losses import LOSSES
 from resdepth.normalization import Normalization
 from resdepth.optimization import new_optimizer, new_scheduler
 from resdepth.patches import TrainingSamples, ValidationSamples, Variation
-from resdepth.published import CONFIG_FILE, reached, read_checkpoint, read_training_state
+from resdepth.published import CONFIG_FILE, reached, read_checkpoint, read_training_state, write_checkpoint
 from resdepth.recording import RunRecorder
 from resdepth.runs import (
     RUN_LOG,
     TRAINING_LOG,
     RunFolder,
+    appear,
     carry_over,
-    new_run_folder,
+    draft_run,
     read_normalization,
-    remove_leftovers,
+    remove_unfinished,
     truncate_log,
     write_description,
     write_normalization,
 )
-from resdepth.training import Learner, Schedule, Standing, fit, restore
+from resdepth.training import Learner, Schedule, Standing, checkpoint_of, fit, restore
 from resdepth.workflows.descriptions import complete_config, describe_training_area, log_file, warn
 from resdepth.workflows.material import Material, gather, measured_normalization
 
@@ -75,20 +77,23 @@ def train(config: str | Path) -> Path:
     output = plan.config.output
     events = Path(output.tboard_log_dir)
     now = datetime.now().astimezone()
-    run = new_run_folder(Path(output.output_directory), events, output.suffix, now)
-    write_description(
-        run,
-        complete,
-        plan.original,
-        plan.architecture,
-        learner.network,
-        with_layers=output.plot_model_txt,
-    )
-    write_normalization(run.path, normalization)
-    if earlier_run is not None:
-        carry_over(earlier_run, run, events / earlier_run.name, with_best=keeps_best)
-        truncate_log(run.path / TRAINING_LOG, standing.epoch)
-    return _run(plan, material, learner, normalization, standing, run)
+    with draft_run(Path(output.output_directory), events) as draft:
+        write_description(
+            draft,
+            complete,
+            plan.original,
+            plan.architecture,
+            learner.network,
+            with_layers=output.plot_model_txt,
+        )
+        write_normalization(draft.path, normalization)
+        if earlier_run is not None:
+            carry_over(earlier_run, draft, events / earlier_run.name, with_best=keeps_best)
+            truncate_log(draft.path / TRAINING_LOG, standing.epoch)
+        write_checkpoint(draft.last, checkpoint_of(learner, standing))
+        with held(draft.path / CONFIG_FILE, purpose=f"{output.output_directory}: the new run"):
+            run = appear(draft, output.suffix, now)  # from now on it can be resumed
+            return _run(plan, material, learner, normalization, standing, run)
 
 
 def resume(run_folder: str | Path) -> Path:
@@ -101,13 +106,18 @@ def resume(run_folder: str | Path) -> Path:
 
     Raises:
         InputProblems: if its data are gone or do not fit any more.
-        ResDepthError: if the folder is no run folder.
+        ResDepthError: if the folder is no run folder, or another process is at work on it.
         Interrupted: as `train`.
     """
     folder = Path(run_folder).resolve()
-    last = RunFolder(folder, folder).last
     if not (folder / CONFIG_FILE).is_file():
         raise ResDepthError(f"{folder}: no run folder: {CONFIG_FILE} is missing")
+    with held(folder / CONFIG_FILE, purpose=str(folder)):
+        return _resume(folder)
+
+
+def _resume(folder: Path) -> Path:
+    last = RunFolder(folder, folder).last
     if not last.is_file():
         raise ResDepthError(f"{last}: missing; the run had not begun, train anew with {CONFIG_FILE}")
     plan = plan_training(folder / CONFIG_FILE, resumed=True)
@@ -122,13 +132,13 @@ def resume(run_folder: str | Path) -> Path:
     except ResDepthError as error:
         raise ResDepthError(f"{last}: {error}") from error
     run = RunFolder(folder, Path(plan.config.output.tboard_log_dir) / folder.name)
+    remove_unfinished(run)
     if standing.epoch >= standing.end:
         logger.info("%s: all %d epochs are complete already", folder, standing.end)
         return folder
     normalization = read_normalization(folder, with_images=plan.architecture.inputs.n_views > 0)
     if normalization is None:
         raise ResDepthError(f"{folder}: the normalisation files (*.p) are missing")
-    remove_leftovers(run)
     truncate_log(folder / TRAINING_LOG, standing.epoch)
     logger.info("going on after epoch %d of %d", standing.epoch, standing.end)
     return _run(plan, gather(plan), learner, normalization, standing, run)
