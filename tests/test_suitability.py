@@ -83,7 +83,14 @@ def test_other_grey_values_do_not_fit(model: Model, heights: np.ndarray, scale: 
     assert "image 0" not in told
 
 
-@pytest.mark.parametrize("factor", [0.05, 100])
+def test_noise_is_not_compared_unless_it_is_the_same(model: Model, heights: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    one, other = (rng.normal(350, 60, (SIDE, SIDE)).astype(np.float32) for _ in range(2))
+    assert found(model, heights, one, other) == ""
+    assert "are the same image" in found(model, heights, one, one)
+
+
+@pytest.mark.parametrize("factor", [0.01, 100])
 def test_other_relief_does_not_fit(model: Model, heights: np.ndarray, factor: float) -> None:
     told = found(model, heights * factor, texture(1), seen_again(texture(1), 2))
     assert "relief: within 16 x 16 pixels heights vary by" in told

@@ -7,7 +7,7 @@ from statistics import median
 
 import numpy as np
 
-from resdepth.agreement import correlation, shift_between
+from resdepth.agreement import correlation, shift_between, smoothness
 from resdepth.checkpoint import Model
 from resdepth.errors import ResDepthError
 from resdepth.normalization import height_sigma
@@ -19,13 +19,15 @@ from resdepth.windows import Window
 GSD_TOLERANCE = 0.2
 LARGEST_MEAN, LARGEST_RATIO = 2.0, 3.0
 """Of grey values, standardised by the training's constants: mean and standard deviation (or its inverse)."""
-RELIEF_RATIO = 5.0
-"""Of the height sigma to that of the training, or its inverse."""
+RELIEF_RATIOS = 0.02, 5.0
+"""Of the height sigma to that of the training. Flat land does no harm; kilometres or centimetres do."""
 LARGEST_SHIFT_PX = 8.0
 """Median distance between the same details of two ortho-images."""
 NEAR_PX, NEAR_SHARE = 4.0, 1 / 3
 """Or so many of the blocks lie so near: long shadows of two dates may move the others anywhere."""
 SAME_CORRELATION = 0.999
+SMOOTHEST_NOISE = 0.2
+"""Correlation of neighbouring pixels that a block needs: nothing can be matched in noise."""
 TEXTURED = 0.25
 """Share of the contrast of the richest blocks that a block needs to be compared."""
 BLOCK_PX, LEAST_BLOCK_PX, FEW_BLOCKS = 256, 32, 4
@@ -139,12 +141,13 @@ def _relief(model: Model, scene: Scene, area: Window) -> Findings:
     except ValueError as error:
         return Findings(left_out=(f"relief: {error}",))
     trained = model.normalization.height_sigma
-    if trained / RELIEF_RATIO <= sigma <= trained * RELIEF_RATIO:
+    lowest, highest = RELIEF_RATIOS
+    if trained * lowest <= sigma <= trained * highest:
         return Findings()
     return Findings((
         f"relief: within {side} x {side} pixels heights vary by {sigma:.3g} m (standard deviation), in the "
-        f"training by {trained:.3g} m (a factor of {sigma / trained:.2g}; {1 / RELIEF_RATIO:g} to "
-        f"{RELIEF_RATIO:g} fit): are the heights in metres and free of blunders? If so, train a model",
+        f"training by {trained:.3g} m (a factor of {sigma / trained:.2g}; {lowest:g} to "
+        f"{highest:g} fit): are the heights in metres and free of blunders? If so, train a model",
     ))  # fmt: skip
 
 
@@ -175,7 +178,7 @@ class _Seen:
 
 @dataclass
 class _Compared:
-    """What the samples of two images hold: contrasts, shift and correlation of each block."""
+    """What the samples of two images hold: contrasts, shift (NaN: noise) and correlation of each block."""
 
     contrasts: list[tuple[float, float]] = field(default_factory=list)
     shifts: list[float] = field(default_factory=list)
@@ -186,8 +189,9 @@ class _Compared:
             return
         contrasts = float(np.nanstd(first)), float(np.nanstd(second))
         if min(contrasts) > 0:
+            shows = min(smoothness(first), smoothness(second)) >= SMOOTHEST_NOISE
             self.contrasts.append(contrasts)
-            self.shifts.append(shift_between(first, second))
+            self.shifts.append(shift_between(first, second) if shows else np.nan)
             self.correlations.append(correlation(first, second))
 
     def textured(self, figures: list[float]) -> list[float]:
@@ -258,11 +262,12 @@ def _empty_or_grey(model: Model, name: str, seen: _Seen) -> Findings:
 
 
 def _agreement(names: str, compared: _Compared, side: int) -> Findings:
-    shifts = compared.textured(compared.shifts)
+    correlations = compared.textured(compared.correlations)
+    if correlations and median(correlations) >= SAME_CORRELATION:
+        return Findings((f"images: {names} are the same image; give two views of the place",))
+    shifts = [shift for shift in compared.textured(compared.shifts) if np.isfinite(shift)]
     if not shifts:
         return Findings(left_out=(f"match of {names}: no place where both show enough",))
-    if median(compared.textured(compared.correlations)) >= SAME_CORRELATION:
-        return Findings((f"images: {names} are the same image; give two views of the place",))
     if side < LEAST_BLOCK_PX:
         return Findings(left_out=(f"match of {names}: the area is too small",))
     near = float(np.mean(np.array(shifts) <= NEAR_PX))
