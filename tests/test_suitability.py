@@ -90,6 +90,10 @@ def test_noise_is_not_compared_unless_it_is_the_same(model: Model, heights: np.n
     assert "are the same image" in found(model, heights, one, one)
 
 
+def test_where_there_are_no_heights_nothing_is_compared(model: Model, heights: np.ndarray) -> None:
+    assert found(model, np.full_like(heights, np.nan), texture(1), seen_again(texture(1), 2)) == ""
+
+
 @pytest.mark.parametrize("factor", [0.01, 100])
 def test_other_relief_does_not_fit(model: Model, heights: np.ndarray, factor: float) -> None:
     told = found(model, heights * factor, texture(1), seen_again(texture(1), 2))

@@ -208,6 +208,7 @@ def _images(model: Model, scene: Scene, view_sets: Sequence[ViewSet], area: Wind
     pairs = sorted({pair for view_set in view_sets for pair in combinations(sorted(view_set), 2)})
     if not views:
         return Findings()
+    has_heights = False
     seen: dict[int, _Seen] = {}
     compared: dict[tuple[int, int], _Compared] = {}
     for places_a_side in PLACES_A_SIDE:
@@ -215,6 +216,7 @@ def _images(model: Model, scene: Scene, view_sets: Sequence[ViewSet], area: Wind
         for place in _places(area, BLOCK_PX, places_a_side):
             if np.isnan(scene.dsm.read(place)).all():
                 continue
+            has_heights = True
             blocks = {view: scene.views[view].read(place) for view in views}
             for view, one in seen.items():
                 one.add(blocks[view])
@@ -224,6 +226,8 @@ def _images(model: Model, scene: Scene, view_sets: Sequence[ViewSet], area: Wind
             len(both.shifts) >= FEW_BLOCKS for both in compared.values()
         ):
             break
+    if not has_heights:
+        return Findings(left_out=("images: nowhere does the DSM have heights",))
     name = _namer(scene)
     found = [_empty_or_grey(model, name(view), one) for view, one in seen.items()]
     found += [
