@@ -1,5 +1,6 @@
 """Measurements of refinement: see tasks.py, which runs each in a process of its own."""
 
+import logging
 import math
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import dask
 import numpy as np
 import torch
+from distributed import LocalCluster
 from torch import nn
 
 import published_way
@@ -28,7 +31,7 @@ from resdepth.raster import Array
 from resdepth.refinement import refine_region
 from resdepth.scene import Scene
 from resdepth.windows import Window
-from resdepth.workflows.cluster import on_cluster, workers_here
+from resdepth.workflows.cluster import on_cluster
 from resdepth.workflows.jobs import Job
 from resdepth.workflows.making import Compute, compute_here, run_jobs
 from setting import HEIGHT_SIGMA, IMAGE_MEAN, IMAGE_STD, VIEWS, SceneFiles, Sizes, peak_resident_mb
@@ -41,6 +44,8 @@ VIEW_SET = tuple(range(VIEWS))
 CPU = torch.device("cpu")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PROCESS_IO = Path("/proc/self/io")
+# By default each process of Dask wakes a hundred times a second, beside those that compute.
+CALM_DASK = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
 
 
 @contextmanager
@@ -244,12 +249,25 @@ def start_up(folder: Path, sizes: Sizes) -> Figures:
         return {"seconds": min(_timed(run) for _ in range(3))}
 
 
+@contextmanager
+def workers_here(count: int) -> Iterator[str]:
+    """A Dask scheduler on this machine, with so many workers of one thread; gives its address."""
+    with (
+        dask.config.set({"distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1, **CALM_DASK}),
+        LocalCluster(
+            n_workers=count, threads_per_worker=1, processes=True, memory_limit=0, dashboard_address=None,
+            env={"OMP_NUM_THREADS": "1"}, silence_logs=logging.CRITICAL,
+        ) as cluster,
+    ):  # fmt: skip
+        yield cluster.scheduler_address
+
+
 def workers(folder: Path, sizes: Sizes, *, count: int) -> Figures:
     """A Dask cluster on this machine, one thread for each worker, on a raster of many blocks."""
     model = made_model(sizes.start_kernel, sizes.depth, sizes.tile)
     refiner = Refiner(model, device=CPU, precision=torch.bfloat16)
     figures: Figures = {}
-    with workers_here(count, threads=1) as address, own_folder(folder) as own:
+    with workers_here(count) as address, own_folder(folder) as own:
         for name in ("medium", "wide"):  # the first loads the model
             scene = opened(SceneFiles(folder / name))
             work = Work(scene, scene.grid.whole, (VIEW_SET,), "seamless", sizes.tile)

@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from distributed import Client
 
-from refining import CPU, VIEW_SET, NullRefiner, Timed, bytes_so_far, made_model, opened
+from refining import CPU, VIEW_SET, NullRefiner, Timed, bytes_so_far, made_model, opened, workers_here
 from resdepth.blocks import Work
 from resdepth.engine import Refiner, choose_precision
 from resdepth.scene import Scene
 from resdepth.workflows import jobs
-from resdepth.workflows.cluster import on_cluster, workers_here
+from resdepth.workflows.cluster import on_cluster
 from resdepth.workflows.jobs import Job
 from resdepth.workflows.making import compute_here, run_jobs
 from setting import FULL, peak_resident_mb, write_empty_scene, write_scene
@@ -66,7 +66,7 @@ def many_blocks(folder: Path, blocks: int) -> Figures:
     refiner = SmallBlocks(made_model(4, TINY_DEPTH, TINY_TILE), device=CPU, precision=torch.float32)
     job = Job(_work(scene, TINY_TILE), refiner, folder / "refined.tif")
     before = peak_resident_mb()
-    with workers_here(WORKERS, threads=1) as address, Client(address) as client:
+    with workers_here(WORKERS) as address, Client(address) as client:
         client.run(without_network)
         timed = Timed(on_cluster(address))
         start = time.perf_counter()

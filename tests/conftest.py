@@ -14,7 +14,8 @@ import rasterio.shutil
 import torch
 from hypothesis import HealthCheck, settings
 
-from resdepth.checkpoint import Architecture, Model
+from resdepth import refine
+from resdepth.checkpoint import Architecture, Model, save_model
 from resdepth.networks import new_network
 from resdepth.normalization import Normalization
 from resdepth.published import write_architecture, write_checkpoint, write_moments
@@ -251,3 +252,17 @@ def reference() -> Path:
     if not (folder / "layout.json").is_file():
         pytest.skip(f"the reference numbers are not at {folder}: set RESDEPTH_REFERENCE")
     return folder
+
+
+@pytest.fixture
+def long_dsm(tmp_path: Path) -> tuple[Path, Path]:
+    """A DSM of 1 x 6 blocks, and a model that sees nothing else."""
+    heights = np.random.default_rng(0).normal(300, 3, (100, 2048 * 6)).astype(np.float32)
+    save_model(make_model("geom", 0), tmp_path / "m.safetensors")
+    return write_raster(tmp_path / "long.tif", heights), tmp_path / "m.safetensors"
+
+
+def refined_alone(dsm: Path, model: Path) -> bytes:
+    """The file that one process makes."""
+    (path,) = refine(dsm, [], model, output=dsm.with_name("alone.tif"))
+    return path.read_bytes()

@@ -51,7 +51,7 @@ from resdepth.cli.frame import guarded, needs
     "--workers", default=1, show_default=True, type=click.IntRange(1, 1024),
     help="Processes on this machine.",
 )  # fmt: skip
-@click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster that sees the same files.")
+@click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster that sees the same files, instead.")
 @click.option("--tile-size", type=int, help="[default: that of the model's training]")
 @click.option("--report", is_flag=True, help="Also write a page to look at: OUTPUT.html.")
 @click.option(

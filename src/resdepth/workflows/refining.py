@@ -31,7 +31,8 @@ from resdepth.windows import Window
 from resdepth.workflows.cluster import chosen_by_workers, on_cluster
 from resdepth.workflows.evaluating import add_styles
 from resdepth.workflows.jobs import Job
-from resdepth.workflows.making import Existing, run_jobs
+from resdepth.workflows.making import Compute, Existing, compute_here, run_jobs
+from resdepth.workflows.processes import on_processes
 from resdepth.workflows.surfaces import Surface, scene_of
 
 logger = logging.getLogger(__name__)
@@ -108,8 +109,9 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         compression: of the output: "zstd", "deflate", "lzw" or "none".
         existing: an output that is there is an error ("refuse"), counts as done if the same job made it
             ("keep"), or is made anew ("replace").
-        workers: processes that compute blocks, with `output`; more than one needs the extra `cluster`.
+        workers: processes on this machine that compute blocks, with `output`.
         scheduler: address of a Dask scheduler, whose workers compute blocks instead; they see the same files.
+            Needs the extra `cluster`.
         report: also write a page to look at (OUTPUT.html); needs the extra `report`.
         gsd: side of a pixel in metres, for arrays; without it, it is not compared with the model's.
         force: refine although model and rasters do not fit; the mismatches are then warnings.
@@ -129,6 +131,8 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     scene = scene_of(dsm, images, gsd=gsd, nodata=nodata)
     if output is not None and scene.dsm_path is None:
         raise ResDepthError("output: needs a path as dsm, from which the georeference is taken")
+    if scheduler is not None and workers > 1:
+        raise ResDepthError("scheduler, workers: give one of them; workers of a cluster are started there")
     if output is None and (scheduler is not None or workers > 1):
         raise ResDepthError("scheduler, workers: need an output, which other processes can help to make")
     view_sets = _view_sets(trained, scene, pairs)
@@ -149,12 +153,11 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         Job(work, refiner, _output_of(Path(output), work, refiner, several=len(works) > 1), compression)
         for work in works
     ]
-    compute = on_cluster(scheduler, workers) if scheduler is not None or workers > 1 else None
     if report and existing != "replace":
         _refuse_foreign_reports(jobs)
     if report and existing == "refuse" and not all(job.report.exists() for job in jobs):
         existing = "keep"  # stopped before its page was made, or asked for it only now
-    run_jobs(jobs, existing=existing, compute=compute)
+    run_jobs(jobs, existing=existing, compute=_who_computes(workers, scheduler))
     for job in jobs:
         add_styles({job.output: "height", job.provenance: "provenance"})
     for job in jobs if report else []:
@@ -175,6 +178,12 @@ def _refiner(model: Model, device: Device, precision: Precision, scheduler: str 
             "processors; --precision fp32 makes the same choices everywhere"
         )
     return Refiner(model, device=there, precision=dtype)
+
+
+def _who_computes(workers: int, scheduler: str | None) -> Compute:
+    if scheduler is not None:
+        return on_cluster(scheduler)
+    return on_processes(workers) if workers > 1 else compute_here
 
 
 def _refuse_foreign_reports(jobs: Sequence[Job]) -> None:
