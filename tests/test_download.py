@@ -200,6 +200,39 @@ def test_an_archive_is_unpacked_and_nothing_else_is_left(site: Site, target: Pat
     assert_whole(target)
 
 
+@pytest.mark.parametrize("removed", [[], ["demo.tar.part"]])
+def test_a_download_killed_after_its_folder_appeared_is_complete(
+    site: Site, target: Path, removed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(BaseException):
+        pass
+
+    def kill(errand: object) -> None:
+        for name in removed:
+            (target.parent / name).unlink()
+        raise KilledError
+
+    monkeypatch.setattr("resdepth.download.discard", kill)
+    with pytest.raises(KilledError):
+        fetch(site, target)
+    assert len(list(target.parent.iterdir())) == 3 - len(removed)
+    monkeypatch.undo()
+    assert fetch(site, target) == target
+    assert_whole(target)
+    assert len(site.asked) == 1
+
+
+def test_a_folder_that_somebody_has_changed_since_is_not_taken_for_the_unpacked_one(
+    site: Site, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resdepth.download.discard", lambda errand: None)
+    fetch(site, target)
+    (target / "mine.txt").write_text("mine")
+    with pytest.raises(ResDepthError, match="not empty"):
+        fetch(site, target)
+    assert (target / "mine.txt").read_text() == "mine"
+
+
 def test_the_default_folders_are_those_of_the_published_manual() -> None:
     folders = {name: (archive.file, archive.folder.as_posix()) for name, archive in ARCHIVES.items()}
     assert folders == {

@@ -240,23 +240,30 @@ def test_rasters_that_are_not_wished_for_may_be_there(scene: MadeScene) -> None:
     assert (scene.folder / "judged" / "errors_initial.tif").read_text() == "mine"
 
 
-def test_the_earlier_evaluation_ends_before_its_files_are_replaced(
-    scene: MadeScene, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("broken", ["write_style", "write_text", "write_json"])
+def test_an_earlier_evaluation_stays_whole_until_the_new_one_is(
+    scene: MadeScene, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
-    """Where there is an evaluation.json, it tells of the files beside it, wherever a run broke off."""
     assert evaluated(scene).exit_code == 0
     folder = scene.folder / "judged"
-    before = (folder / "errors_initial.tif").read_bytes()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     (scene.folder / "initial.tif").write_bytes((scene.folder / "ortho1.tif").read_bytes())
 
     def break_off(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device", "a style")
+        raise OSError(28, "No space left on device", "a file")
 
-    monkeypatch.setattr("resdepth.workflows.evaluating.write_style", break_off)
+    monkeypatch.setattr(f"resdepth.workflows.evaluating.{broken}", break_off)
     assert evaluated(scene, "--overwrite").exit_code == 2
-    assert (folder / "errors_initial.tif").read_bytes() != before
-    assert not (folder / "evaluation.json").exists()
-    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    monkeypatch.undo()
+    assert evaluated(scene, "--overwrite").exit_code == 0
+    assert set(before) == {path for path in folder.rglob("*") if path.is_file()}
+    assert (folder / "errors_initial.tif").read_bytes() != before[folder / "errors_initial.tif"]
+
+
+def test_an_evaluation_that_fails_leaves_no_folder(scene: MadeScene) -> None:
+    assert evaluated(scene, dsm="none.tif").exit_code == 2
+    assert not (scene.folder / "judged").exists()
 
 
 def test_polygons_that_miss_a_part_of_the_page_do_no_harm(scene: MadeScene) -> None:

@@ -15,6 +15,8 @@ from resdepth.errors import ResDepthError
 from resdepth.makers import MARK, maker_of, this_process
 
 SHOWN_LETTERS = 40
+NO_LINKS: int = getattr(os, "O_NOFOLLOW", 0)
+"""A flag for opening no link; 0 on Windows, which has none."""
 
 
 @contextmanager

@@ -8,9 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from resdepth.atomic import remove_leftovers, temporary_folder
 from resdepth.connecting import address_problem
 from resdepth.errors import ResDepthError
-from resdepth.transfer import Errand, Origin, Patience, discard, fetch, writing
+from resdepth.transfer import (
+    Errand,
+    Origin,
+    Patience,
+    discard,
+    fetch,
+    remember_unpacked,
+    was_unpacked,
+    writing,
+)
 from resdepth.unpacking import RefusedError, unpack
 
 BASE_URL = "https://share.phys.ethz.ch/~pf/stuckercdata/resdepth/"
@@ -63,12 +73,16 @@ def download(
     target = archive.folder if to is None else to
     part = target.resolve().parent / f"{archive.file}.part"
     errand = Errand(f"{base_url.rstrip('/')}/{archive.file}", target, part)
+    if was_unpacked(errand):  # by a process that was killed before it could tidy up
+        remove_leftovers(part.parent)
+        discard(errand)
+        return target
     _check_errand(errand)
     try:
         origin = fetch(errand, patience or Patience())
         with writing(errand):
             _verify(part, origin)
-            unpack(part, target.resolve(), PurePosixPath(archive.file).stem)
+            _unpack(errand, origin)
     except RefusedError as refused:
         discard(errand)
         raise ResDepthError(
@@ -79,6 +93,17 @@ def download(
     discard(errand)
     logger.info("Unpacked %s to %s", archive.file, target)
     return target
+
+
+def _unpack(errand: Errand, origin: Origin) -> None:
+    """Unpack beside the target, then rename."""
+    target = errand.target.resolve()
+    with temporary_folder(target.parent, target.name) as beside:
+        contents = unpack(errand.part, beside, (PurePosixPath(errand.part.stem).stem, target.name))
+        remember_unpacked(errand, origin, contents)
+        if target.exists():
+            target.rmdir()
+        contents.rename(target)
 
 
 def _check_errand(errand: Errand) -> None:

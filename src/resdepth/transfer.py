@@ -22,9 +22,11 @@ from typing import Annotated, cast
 
 from pydantic import Field
 
+from resdepth.atomic import write_json
 from resdepth.connecting import opener
 from resdepth.errors import InputProblems, ResDepthError
 from resdepth.jsonfiles import demand, read_json
+from resdepth.placing import State, state_of
 from resdepth.progress import progress_bar
 from resdepth.unpacking import MAX_BYTES, RefusedError
 
@@ -74,12 +76,14 @@ class Origin:
     """The version of the file that the bytes in `part` belong to; kept in the side file.
 
     `validator` goes into If-Range; `checksum` is "algorithm=base64". None = the server did not say.
+    `unpacked` is the folder with the contents, once it is complete.
     """
 
     url: str
     validator: Annotated[str, Field(pattern=r"^[\x20-\x7e]*$")] | None
     size: Annotated[int, Field(ge=0)] | None
     checksum: Annotated[str, Field(pattern=r"^(sha512|sha256|sha1|md5)=[A-Za-z0-9+/=]+$")] | None
+    unpacked: State | None = None
 
 
 class _BrokenError(Exception):
@@ -252,6 +256,24 @@ def _known_part(errand: Errand) -> tuple[Origin | None, int]:
     except (OSError, InputProblems):
         return None, 0
     return (origin, have) if origin.url == errand.url else (None, 0)
+
+
+def remember_unpacked(errand: Errand, origin: Origin, contents: Path) -> None:
+    """Keep which folder has the contents, before it gets the name of the target.
+
+    Raises:
+        ResDepthError: if that cannot be written.
+    """
+    write_json(errand.side, asdict(replace(origin, unpacked=state_of(contents))))
+
+
+def was_unpacked(errand: Errand) -> bool:
+    """Whether the target is the folder that the bytes were unpacked to, and nobody has changed it since."""
+    try:
+        origin = demand(Origin, read_json(errand.side), errand.side)
+    except InputProblems:
+        return False
+    return origin.unpacked is not None and origin.unpacked == state_of(errand.target.resolve())
 
 
 def discard(errand: Errand) -> None:

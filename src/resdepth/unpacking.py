@@ -2,7 +2,6 @@
 
 import re
 import tarfile
-import tempfile
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -28,13 +27,16 @@ class RefusedError(Exception):
     """The archive is damaged or not safe to unpack."""
 
 
-def unpack(archive: Path, target: Path, stem: str) -> None:
-    """Unpack beside `target`, then rename; a single top folder called `stem` or like the target is left out.
+def unpack(archive: Path, folder: Path, names: Sequence[str]) -> Path:
+    """Unpack into a folder of its own in `folder`; a single top folder called by one of `names` is left out.
+
+    Returns:
+        The folder that holds the contents.
 
     Raises:
         RefusedError: a member is unsafe, or the archive cannot be read. All members are checked before a
             byte is written.
-        OSError: the disk is full, or `target` was filled by somebody else.
+        OSError: the disk is full.
     """
     try:
         with archive.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
@@ -42,17 +44,14 @@ def unpack(archive: Path, target: Path, stem: str) -> None:
             file.seek(tar.offset)
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise RefusedError(f"it breaks off or is damaged at byte {tar.offset}")
-            top = _top_folder(members, (stem, target.name))
+            top = _top_folder(members, names)
             _check_members(members, top)
-            with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as beside:
-                contents = Path(beside, "contents")
-                contents.mkdir()
-                tar.extractall(contents, members, filter="data")
-                if lost := [member.name for member in members if not _is_there(contents / member.name)]:
-                    raise RefusedError(f"its member {lost[0]!r} cannot be unpacked")
-                if target.exists():
-                    target.rmdir()
-                contents.joinpath(*top).rename(target)
+            contents = folder / "contents"
+            contents.mkdir()
+            tar.extractall(contents, members, filter="data")
+            if lost := [member.name for member in members if not _is_there(contents / member.name)]:
+                raise RefusedError(f"its member {lost[0]!r} cannot be unpacked")
+            return contents.joinpath(*top)
     except _UNREADABLE as error:
         raise RefusedError(f"it is not a plain tar archive, or a damaged one ({error})") from error
 

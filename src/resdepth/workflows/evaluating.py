@@ -5,10 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from resdepth.atomic import write_json, write_text
+from resdepth.atomic import temporary_folder, write_json, write_text
 from resdepth.errors import ResDepthError
 from resdepth.evaluation import evaluation_of
 from resdepth.geotiff import remove_sidecars
@@ -16,6 +15,7 @@ from resdepth.judge.judgement import TRUTH, Judgement
 from resdepth.judge.judging import Case
 from resdepth.judge.stored import read_judgement
 from resdepth.overwriting import refuse_inputs_as_outputs
+from resdepth.placing import placing
 from resdepth.report.judged import csv_text, markdown_report
 from resdepth.report.styles import Kind, write_style
 from resdepth.report.text import format_statistics
@@ -73,9 +73,7 @@ def evaluate_into(
         ResDepthError: see `judge_files`; or the folder holds an evaluation already, or files with the names
             of one, or cannot be written.
     """
-    from resdepth.report.page import write_page
-    from resdepth.report.plots import error_limit, file_name
-    from resdepth.report.quicklook import quick_looks
+    from resdepth.report.plots import file_name
 
     names = [*([] if wish.initial is None else [INITIAL]), *wish.surfaces]
     _demand_file_names(names)
@@ -85,19 +83,42 @@ def evaluate_into(
     aligned = {name: f"{ALIGNED}{file_name(name)}.tif" for name in names} if aligned_rasters else {}
     files = [*_raster_files(rasters, ERRORS), *_raster_files(aligned, ALIGNED)]
     files += _text_and_plot_files(wish.surfaces, names)
-    if not overwrite:
-        _demand_free(folder, files)
-    refuse_inputs_as_outputs(wish.files, [folder / name for name in (*_own_files(files), *_earlier(folder))])
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResDepthError(f"{folder}: cannot be made ({error})") from error
-    case, judgement = _judged_into(folder, wish, rasters, aligned)
+    with placing(folder) as place:
+        if not overwrite:
+            _demand_free(folder, files, place.left)
+        earlier = _earlier(folder)
+        own = [*_own_files(files), *earlier, *place.left]
+        refuse_inputs_as_outputs(wish.files, [folder / name for name in own])
+        with temporary_folder(folder, "evaluation") as made:
+            judgement = _evaluated_into(made, wish, title, rasters, aligned)
+            for raster in made.glob("*.tif"):
+                remove_sidecars(folder / raster.name)
+            place.exchange(made, earlier, mark=JSON)
+    return Evaluated(folder, judgement)
+
+
+def _evaluated_into(
+    folder: Path, wish: Wish, title: str, rasters: Mapping[str, str], aligned: Mapping[str, str]
+) -> Judgement:
+    """Evaluate, and write all files into an empty folder.
+
+    Args:
+        folder: of the evaluation.
+        wish: what is evaluated.
+        title: of the page; "": it names the surfaces.
+        rasters: of errors: their names in the folder by those of the surfaces.
+        aligned: likewise of aligned surfaces; those that are not moved have none.
+    """
+    from resdepth.report.page import write_page
+    from resdepth.report.plots import error_limit, file_name
+    from resdepth.report.quicklook import quick_looks
+
+    case, judgement = judge_files(wish, {surface: folder / name for surface, name in rasters.items()})
+    moved = write_aligned(case, {surface: folder / name for surface, name in aligned.items()})
     for raster in rasters.values():
         write_style(folder / raster, "error", limit_m=error_limit(judgement))
-    for raster in aligned.values():
-        if (folder / raster).exists():
-            write_style(folder / raster, "height")
+    for surface in moved:
+        write_style(folder / aligned[surface], "height")
     for name in wish.surfaces:
         text = format_statistics(evaluation_of(judgement, name), name, judgement.surfaces[name].source)
         write_text(folder / f"statistics_{file_name(name)}.txt", text)
@@ -106,8 +127,8 @@ def evaluate_into(
     with quick_looks(_content(wish, case, judgement, title or _title(wish), {})) as content:
         write_page(folder / PAGE, content)
         _write_figures(folder / FIGURES, content, judgement)
-    write_json(folder / JSON, judgement.as_json())  # last: where it is, the evaluation is complete
-    return Evaluated(folder, judgement)
+    write_json(folder / JSON, judgement.as_json())
+    return judgement
 
 
 def _demand_file_names(names: Sequence[str]) -> None:
@@ -123,17 +144,17 @@ def _demand_file_names(names: Sequence[str]) -> None:
             )
 
 
-def _demand_free(folder: Path, files: Iterable[str]) -> None:
-    """Refuse a folder with an evaluation, or with files that one would replace.
+def _demand_free(folder: Path, files: Iterable[str], left: Iterable[str]) -> None:
+    """Refuse a folder with an evaluation, or with files that one would replace; those `left` do not count.
 
     Raises:
         ResDepthError: which files are there.
     """
-    if (folder / JSON).exists():
+    taken = [name for name in _own_files(files) if (folder / name).exists() and name not in left]
+    if JSON in taken:
         raise ResDepthError(
             f"{folder}: holds an evaluation already; add --overwrite, or choose another folder"
         )
-    taken = [name for name in _own_files(files) if (folder / name).exists()]
     if taken:
         shown = ", ".join(taken[:5]) + (f" and {len(taken) - 5} more" if len(taken) > 5 else "")
         raise ResDepthError(
@@ -148,40 +169,6 @@ def _own_files(files: Iterable[str]) -> list[str]:
 
     plots = [f"{FIGURES}/{name}" for name in (DISTRIBUTION, CLASSES, plot_names(TRUTH)[0])]
     return [JSON, CSV, MARKDOWN, PAGE, *files, *plots]
-
-
-def _judged_into(
-    folder: Path, wish: Wish, rasters: Mapping[str, str], aligned: Mapping[str, str]
-) -> tuple[Case, Judgement]:
-    """Judge; once that is done, an earlier evaluation goes, and then the rasters appear.
-
-    Args:
-        folder: of the evaluation.
-        wish: what is judged.
-        rasters: of errors: their names in the folder by those of the surfaces.
-        aligned: likewise of aligned surfaces; those that are not moved have none.
-    """
-    with TemporaryDirectory(prefix=".evaluating_", dir=folder) as unfinished:
-        case, judgement = judge_files(
-            wish, {surface: Path(unfinished) / name for surface, name in rasters.items()}
-        )
-        moved = write_aligned(case, {surface: Path(unfinished) / name for surface, name in aligned.items()})
-        _remove_earlier(folder)
-        for name in (*rasters.values(), *(aligned[surface] for surface in moved)):
-            remove_sidecars(folder / name)
-            (Path(unfinished) / name).replace(folder / name)
-    return case, judgement
-
-
-def _remove_earlier(folder: Path) -> None:
-    """Remove what an earlier evaluation left of its surfaces, first of all what says that it is complete.
-
-    Nothing else goes: other files of such names may be somebody's own.
-    """
-    files = _earlier(folder)
-    (folder / JSON).unlink(missing_ok=True)
-    for name in files:
-        (folder / name).unlink(missing_ok=True)
 
 
 def _earlier(folder: Path) -> list[str]:

@@ -15,7 +15,7 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 from resdepth.allocator import return_unused_memory
-from resdepth.atomic import write_json
+from resdepth.atomic import NO_LINKS, write_json
 from resdepth.blockwise import refined_blocks
 from resdepth.checkpoint import save_model
 from resdepth.errors import Interrupted, ResDepthError
@@ -31,7 +31,6 @@ from resdepth.workflows.jobs import JOB_TAG, LOCK, PROVENANCE, Job, write_finish
 
 logger = logging.getLogger(__name__)
 
-NO_LINKS: int = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
 SHOWN_CHANGES = 5
 OWN_NAMES = re.compile(
     r"\.?((height|provenance)_([0-9a-f]{8}_\d+_\d+\.tif|row_\d+\.vrt)"
