@@ -105,7 +105,7 @@ def real_blocks(folder: Path, side: int) -> Figures:
         "read_mb": timed.read / 1e6 / mpx,
         "written_mb": timed.written / 1e6 / mpx,
         "assembling_read_mb": (read - timed.read) / 1e6 / mpx,
-        "output_mb": (job.output.stat().st_size + job.provenance.stat().st_size) / 1e6 / mpx,
+        "output_mb": (job.output.stat().st_size + job.named.provenance.stat().st_size) / 1e6 / mpx,
     }
 
 

@@ -11,6 +11,7 @@ from resdepth.blocks import Work, blocks_of
 from resdepth.blockwise import FILL_REACH_PX, RefinedBlock, read_block, refine_block
 from resdepth.engine import Refiner
 from resdepth.grid import Grid
+from resdepth.moved import Moved
 from resdepth.networks import new_network
 from resdepth.provenance import Provenance
 from resdepth.raster import ArrayBand
@@ -56,13 +57,15 @@ def work_on(scene: Scene, **settings: object) -> Work:
 def all_blocks(work: Work, refiner: Refiner, side: int) -> RefinedBlock:
     heights = np.full(work.scene.grid.whole.shape, np.nan, np.float32)
     spread, provenance = heights.copy(), np.full(heights.shape, 255, np.uint8)
+    moved = Moved(refiner.model.normalization.height_sigma)
     counts = (-(-work.region.height // side), -(-work.region.width // side))
     for block in even_blocks(work.region, counts, 4, work.scene.grid.lattice_origin):
         done = refine_block(work, read_block(work, block, refiner), refiner)
         heights[block.slices], provenance[block.slices] = done.heights, done.provenance
+        moved += done.moved
         if done.spread is not None:
             spread[block.slices] = done.spread
-    return RefinedBlock(work.region, heights, spread, provenance)
+    return RefinedBlock(work.region, heights, spread, provenance, moved)
 
 
 def test_exact_blocks_are_the_published_result(refiner: Refiner) -> None:

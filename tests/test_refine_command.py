@@ -21,6 +21,7 @@ from conftest import GSD, ORIGIN, MadeScene, make_model, read_raster, write_rast
 from resdepth import evaluate, refine, save_model
 from resdepth.cli import main
 from resdepth.errors import Interrupted, ResDepthError
+from resdepth.moved import NotTrusted
 from resdepth.networks import new_network
 from resdepth.workflows import making
 from resdepth.workflows.jobs import Job
@@ -180,17 +181,98 @@ def test_a_report_shows_before_and_after_and_where_heights_come_from(scene: Made
 def test_an_output_is_never_replaced_silently(scene: MadeScene, model: Path) -> None:
     command(scene, model)
     before = output(scene).read_bytes()
-    again = command(scene, model)
-    assert again.exit_code == 2
-    assert "exists already; add --overwrite" in again.stderr
-    other = command(scene, model, "--fill", "--resume")
+    other = command(scene, model, "--fill")
     assert other.exit_code == 2
     assert "made from other inputs or with other options" in other.stderr
-    kept = command(scene, model, "--resume")
-    assert kept.exit_code == 0
     assert output(scene).read_bytes() == before
     assert command(scene, model, "--mode", "exact", "--overwrite").exit_code == 0
     assert output(scene).read_bytes() != before
+
+
+def test_the_same_command_again_writes_nothing_once_its_output_is_complete(
+    scene: MadeScene, model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def state() -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in (*scene.folder.iterdir(), scene.folder)}
+
+    command(scene, model, "--report")
+    before = state()
+    for option in ("--report", "--resume"):
+        again = command(scene, model, option)
+        assert (again.exit_code, again.stdout) == (0, f"{output(scene)}\n")
+        assert f"{output(scene)} is complete already" in caplog.text
+        assert state() == before
+    assert command(scene, model, "--report", "--overwrite").exit_code == 0
+    assert min(state()[name] - before[name] for name in ("initial_refined.tif", "initial_refined.html")) > 0
+
+
+# --- heights that are moved further than can be right
+
+
+@pytest.fixture
+def wild(scene: MadeScene) -> Path:
+    """A model that lifts all heights by 20 m."""
+    made = make_model()
+    weights = {**made.weights, "last_layer.bias": made.weights["last_layer.bias"] + 8}
+    path = scene.folder / "wild.safetensors"
+    save_model(replace(made, weights=weights), path)
+    return path
+
+
+FIGURES = "100.0 % of the heights are moved by more than 3 m (at most 35 %)"
+
+
+def test_an_output_that_cannot_be_right_is_set_aside(scene: MadeScene, wild: Path) -> None:
+    aside = scene.folder / "initial_refined_not_trusted.tif"
+    for _ in range(2):  # the second time nothing is computed
+        refused = command(scene, wild, "--report")
+        assert refused.exit_code == 2
+        for part in (f"{aside}: not trusted: {FIGURES}", "--force", "docs/train.md"):
+            assert part in refused.stderr
+        assert not output(scene).exists()
+    assert FIGURES in aside.with_suffix(".html").read_text(encoding="utf-8")
+    told = CliRunner().invoke(main, ["info", str(aside), "--json"])
+    facts = json.loads(told.stdout)[str(aside)]
+    assert facts["heights moved by more than 5 sigmas (12.5 m)"] == "100.00 %"
+    assert FIGURES in facts["warning 1"]
+    assert command(scene, wild, "--fill").exit_code == 2, "that of another job is not replaced"
+
+
+@pytest.mark.parametrize("before", [(), ("--report",)], ids=["at once", "afterwards"])
+def test_forced_it_has_its_name_and_carries_the_warning(
+    scene: MadeScene, wild: Path, before: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    if before:
+        command(scene, wild, *before)
+    done = command(scene, wild, "--force", "--report")
+    assert (done.exit_code, done.stdout) == (0, f"{output(scene)}\n")
+    assert caplog.text.count("putting the blocks together") == 1, "nothing is computed twice"
+    assert not list(scene.folder.glob("*not_trusted*"))
+    assert FIGURES in caplog.text
+    page = output(scene).with_suffix(".html").read_text(encoding="utf-8")
+    assert FIGURES in page
+    assert "not_trusted" not in page
+    with rasterio.open(output(scene)) as dataset:
+        assert FIGURES in dataset.tags()["RESDEPTH_WARNING_1"]
+    assert command(scene, wild).exit_code == 2, "not without being forced"
+
+
+def test_arrays_that_cannot_be_right_are_not_returned(scene: MadeScene, wild: Path) -> None:
+    with pytest.raises(NotTrusted, match="moved by more than 10 m"):
+        refine(scene.initial, scene.images[:2], wild)
+    moved = refine(scene.initial, scene.images[:2], wild, force=True) - scene.initial
+    assert np.median(moved) > 10
+
+
+def test_a_resumed_job_counts_all_of_its_blocks(
+    scene: MadeScene, wild: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hole = with_hole(scene)
+    interrupted(scene, wild, monkeypatch, 1)
+    command(scene, wild)
+    with rasterio.open(scene.folder / "initial_refined_not_trusted.tif") as dataset:
+        told = json.loads(dataset.tags()["RESDEPTH_MOVED"])
+    assert told == {"sigma_m": 2.5, "heights": (~hole).sum(), "beyond": [(~hole).sum()] * 3}
 
 
 def interrupted(
@@ -318,7 +400,8 @@ def test_a_command_that_writes_several_files_goes_on_after_the_first(
     assert command(scene, model, *options, images=3).exit_code == 0
     assert first.stat().st_mtime_ns == before
     assert second.exists()
-    assert "exists already" in command(scene, model, *options, images=3).stderr
+    assert command(scene, model, *options, images=3).exit_code == 0
+    assert first.stat().st_mtime_ns == before
 
 
 def test_files_beside_the_output_are_not_replaced_silently_either(scene: MadeScene, model: Path) -> None:
@@ -723,7 +806,8 @@ def test_files_of_others_beside_the_blocks_stay(scene: MadeScene, model: Path, c
     assert done.exit_code == 0, done.output
     assert "stays, as it holds what resdepth has not made: notes.txt" in caplog.text
     assert [path.name for path in notes.parent.iterdir()] == ["notes.txt"]
-    assert command(scene, model).exit_code == 2  # the output is there, and nothing is left to be resumed
+    assert command(scene, model).exit_code == 0
+    assert "is complete already" in caplog.text
 
 
 def test_blocks_and_locks_are_not_written_through_links(scene: MadeScene, model: Path) -> None:

@@ -1,5 +1,6 @@
 """Whether model and rasters fit together, and what is refused where they do not."""
 
+import html
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from resdepth.checkpoint import Model
 from resdepth.cli import main
 from resdepth.errors import ResDepthError
 from resdepth.normalization import Normalization
+from resdepth.raster import read_tags
 from resdepth.scene import Scene
 from resdepth.suitability import Unsuitable, examine
 from resdepth.windows import Window
@@ -173,9 +175,13 @@ def test_forced_the_misfits_are_warnings(
     dsm, *images = write_misfits(tmp_path, heights)
     with pytest.raises(Unsuitable, match="grey values"):
         refine(dsm, images, model)
-    refine(dsm, images, model, force=True)
+    output = tmp_path / "out.tif"
+    refine(dsm, images, model, force=True, output=output, report=True)
+    page = output.with_suffix(".html").read_text(encoding="utf-8")
     warned = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
     assert [text.split(":")[0] for text in warned] == ["pixel size", "grey values", "images"]
+    assert [text for name, text in read_tags(output).items() if "WARNING" in name] == warned
+    assert all(html.escape(text, quote=False) in page for text in warned)
 
 
 def test_the_pixel_size_of_arrays_is_given(model: Model, heights: np.ndarray) -> None:

@@ -15,6 +15,7 @@ from resdepth.blending import Strip
 from resdepth.blocks import Work, blocks_of
 from resdepth.config import Fuse, Mode
 from resdepth.engine import Refiner
+from resdepth.moved import Moved
 from resdepth.prefetch import in_order
 from resdepth.provenance import Provenance
 from resdepth.raster import Array, ArrayBand, decoded_at_most
@@ -67,12 +68,14 @@ class RefinedBlock:
         heights: (H, W) float32, metres, NaN = void.
         spread: of the results of several view sets, (H, W) float32, metres; None if there is one.
         provenance: (H, W) uint8, see `Provenance`.
+        moved: how far the measured heights were moved.
     """
 
     block: Window
     heights: Array
     spread: Array | None
     provenance: NDArray[np.uint8]
+    moved: Moved
 
 
 def read_block(work: Work, block: Window, refiner: Refiner) -> Given:
@@ -112,11 +115,13 @@ def _filled_heights(work: Work, near: Window) -> tuple[Array, NDArray[np.bool_]]
 def refine_block(work: Work, given: Given, refiner: Refiner) -> RefinedBlock:
     """Refine a block with each view set, and put the results together."""
     void = given.void
-    kept = ~np.isnan(given.heights[given.inside.slices]) if work.fill else ~void
+    initial, sigma_m = given.heights[given.inside.slices], refiner.model.normalization.height_sigma
+    kept = ~np.isnan(initial) if work.fill else ~void
     if not kept.any():
         nothing = np.full(given.block.shape, np.nan, dtype=np.float32)
         spread = nothing.copy() if work.spreads else None
-        return RefinedBlock(given.block, nothing, spread, np.zeros(given.block.shape, dtype=np.uint8))
+        provenance = np.full(void.shape, Provenance.VOID, dtype=np.uint8)
+        return RefinedBlock(given.block, nothing, spread, provenance, Moved(sigma_m))
     results = [_MODES[work.mode].refine(work, given, view_set, refiner) for view_set in work.view_sets]
     seen = [_all_seen(given, view_set) for view_set in work.view_sets]
     heights, spread = (results[0], None) if len(results) == 1 else _fused(results, seen, kept, work.fuse)
@@ -128,7 +133,8 @@ def refine_block(work: Work, given: Given, refiner: Refiner) -> RefinedBlock:
     heights[~kept] = np.nan
     if spread is not None:
         spread[~kept] = np.nan
-    return RefinedBlock(given.block, heights, spread, provenance)
+    moved = Moved.between(initial[~void], heights[~void], sigma_m)
+    return RefinedBlock(given.block, heights, spread, provenance, moved)
 
 
 def _all_seen(given: Given, view_set: ViewSet) -> NDArray[np.bool_]:

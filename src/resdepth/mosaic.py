@@ -50,7 +50,9 @@ class Layer:
     overviews: Literal["average", "nearest"] = "average"
 
 
-def write_block(path: Path, grid: Grid, layer: Layer, bands: Sequence[NDArray[Any]]) -> None:
+def write_block(
+    path: Path, grid: Grid, layer: Layer, bands: Sequence[NDArray[Any]], tags: Mapping[str, str] | None = None
+) -> None:
     """Write the bands of one block, quick to write and to read, and sealed; NaN becomes nodata.
 
     Raises:
@@ -69,6 +71,7 @@ def write_block(path: Path, grid: Grid, layer: Layer, bands: Sequence[NDArray[An
             ) as dataset:  # fmt: skip
                 if any(one.count for one in moments):
                     dataset.write(stored)
+                dataset.update_tags(**(tags or {}))
                 for number, one in enumerate(moments, 1):
                     dataset.update_tags(number, **one.as_tags())
             _demand_kept(temporary, stored)

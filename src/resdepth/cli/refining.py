@@ -55,9 +55,11 @@ from resdepth.cli.frame import guarded, needs
 @click.option("--tile-size", type=int, help="[default: that of the model's training]")
 @click.option("--report", is_flag=True, help="Also write a page to look at: OUTPUT.html.")
 @click.option(
-    "--force", is_flag=True, help="Refine although model and rasters do not fit; it is a warning then."
+    "--force",
+    is_flag=True,
+    help="Refine although model and rasters do not fit, and keep what cannot be right; it is a warning then.",
 )
-@click.option("--resume", is_flag=True, help="Let an output stand that this very job has finished.")
+@click.option("--resume", is_flag=True, help="What it does anyway: for scripts of earlier versions.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @guarded
 def refine(  # noqa: PLR0913, PLR0917 - options of a command
@@ -87,7 +89,8 @@ def refine(  # noqa: PLR0913, PLR0917 - options of a command
     All rasters lie on one grid. The work goes block by block in constant memory; if it is stopped or killed,
     the same command goes on. Voids of the DSM stay voids, unless --fill is given; OUTPUT_provenance.tif tells
     where each height comes from (0 void, 1 refined, 2 filled, 3 refined where an image shows nothing).
-    Outputs are Cloud-Optimised GeoTIFFs.
+    Outputs are Cloud-Optimised GeoTIFFs. One whose heights are moved further than can be right is called
+    OUTPUT_not_trusted.tif, unless --force is given.
 
     \b
     Examples:
@@ -128,7 +131,7 @@ def refine(  # noqa: PLR0913, PLR0917 - options of a command
         scheduler=scheduler,
         report=report,
         force=force,
-        existing="keep" if resume else "replace" if overwrite else "refuse",
+        existing="replace" if overwrite else "refuse",
     )
     for path in written:
         click.echo(f"{path}")

@@ -7,6 +7,7 @@ import numpy as np
 
 from resdepth.checkpoint import Model
 from resdepth.errors import ResDepthError
+from resdepth.moved import TAG, Moved
 from resdepth.paths import why_no_file
 from resdepth.pretrained import TOWN_STEREO
 from resdepth.published import load_model
@@ -84,6 +85,10 @@ def about_raster(path: Path) -> Facts:
     if not is_grey:
         facts |= _about_heights(header)
     ours = {name: value for name, value in read_tags(path).items() if name.startswith(OUR_TAG)}
+    if moved := Moved.from_tags(ours):
+        del ours[TAG]
+        shares = moved.shares.items()
+        facts |= {f"heights moved by more than {name}": f"{share:.2f} %" for name, share in shares}
     for name, value in ours.items():
         facts[name.removeprefix(OUR_TAG).lower().replace("_", " ")] = value
     return facts

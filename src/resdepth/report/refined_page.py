@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from resdepth.moved import Moved
 from resdepth.provenance import Provenance
 from resdepth.raster import FileBand, read_header, read_tags
 from resdepth.report.page import PageContent, Table, reading
@@ -12,6 +13,7 @@ from resdepth.windows import blocks
 
 SHOWN_IMAGES = 2
 BLOCK_PX = 4096
+WARNING = "RESDEPTH_WARNING"
 KINDS = {
     Provenance.REFINED: "refined",
     Provenance.FILLED: "refined from a filled height",
@@ -35,6 +37,8 @@ def refined_content(initial: Path, refined: Path, provenance: Path, images: Sequ
         if counts[kind]
     ]
     tags = read_tags(refined)
+    moved = Moved.from_tags(tags)
+    shares = [[name, f"{share:.2f} %"] for name, share in moved.shares.items()] if moved else []
     told = {
         "Initial DSM": str(initial),
         "Refined DSM": str(refined),
@@ -55,7 +59,11 @@ def refined_content(initial: Path, refined: Path, provenance: Path, images: Sequ
         images={
             f"Ortho-image {path.name}": reading(path, "average", "stored") for path in images[:SHOWN_IMAGES]
         },
-        tables=[Table("Where heights come from", rows)],
+        tables=[
+            Table("Where heights come from", rows),
+            Table("How far they are moved", [["Moved by more than", "share"], *shares]),
+        ],
+        warnings=[text for name, text in sorted(tags.items()) if name.startswith(WARNING)],
         facts={name: value for name, value in told.items() if value},
         difference="change",
     )

@@ -19,6 +19,7 @@ from resdepth.engine import Refiner
 from resdepth.errors import ResDepthError
 from resdepth.jsonfiles import demand, read_json
 from resdepth.mosaic import Compression, Layer, write_block
+from resdepth.moved import Moved
 from resdepth.raster import files_behind, read_header
 from resdepth.release import __version__
 from resdepth.scene import Scene
@@ -30,7 +31,9 @@ logger = logging.getLogger(__name__)
 HEIGHTS = Layer(("height",), unit="metre")
 HEIGHTS_AND_SPREAD = Layer(("height", "spread"), unit="metre")
 PROVENANCE = Layer(("provenance",), dtype="uint8", nodata=0, overviews="nearest")
-JOB_TAG = "RESDEPTH_JOB"
+JOB_TAG, WARNING_TAG = "RESDEPTH_JOB", "RESDEPTH_WARNING"
+NOT_TRUSTED = "_not_trusted"
+"""What is added to the name of an output that cannot be right."""
 UNFINISHED, RECORD, MODEL, LOCK = ".unfinished", "job.json", "model.safetensors", "lock"
 SMALL_BYTES = 1 << 20
 # What GIS write when they show a raster: statistics and overviews. Of the first the header holds what counts.
@@ -58,6 +61,37 @@ class _Record(BaseModel):
 
 
 @dataclass(frozen=True)
+class Results:
+    """The files of one result, which lie beside each other.
+
+    Attributes:
+        output: the refined DSM.
+    """
+
+    output: Path
+
+    @property
+    def provenance(self) -> Path:
+        """The raster that tells where each height comes from."""
+        return self.output.with_name(f"{self.output.stem}_provenance{self.output.suffix}")
+
+    @property
+    def rasters(self) -> tuple[Path, Path]:
+        """Both; the output comes last, as it states that all is there."""
+        return self.provenance, self.output
+
+    @property
+    def report(self) -> Path:
+        """The page that shows it."""
+        return self.output.with_suffix(".html")
+
+    @property
+    def files(self) -> list[Path]:
+        """All that may be written, page and styles among them."""
+        return [*self.rasters, *(path.with_suffix(".qml") for path in self.rasters), self.report]
+
+
+@dataclass(frozen=True)
 class Job:
     """One raster to be made.
 
@@ -66,34 +100,30 @@ class Job:
         refiner: the model, and how it runs.
         output: the refined DSM.
         compression: of the file.
+        misfits: in what model and rasters do not fit, where the user insists on refining.
     """
 
     work: Work
     refiner: Refiner
     output: Path
     compression: Compression = "zstd"
+    misfits: tuple[str, ...] = ()
 
     @property
-    def provenance(self) -> Path:
-        """The raster that tells where each height comes from."""
-        return self.output.with_name(f"{self.output.stem}_provenance{self.output.suffix}")
+    def named(self) -> Results:
+        """Where the result lies that is trusted."""
+        return Results(self.output)
 
     @property
-    def report(self) -> Path:
-        """The page that shows it."""
-        return self.output.with_suffix(".html")
+    def set_aside(self) -> Results:
+        """Where one lies that is not."""
+        return Results(self.output.with_name(f"{self.output.stem}{NOT_TRUSTED}{self.output.suffix}"))
 
     @property
     def inputs(self) -> list[Path | None]:
         """The files that it is made from; the model may have none."""
         scene = self.work.scene
         return [scene.dsm_path, *scene.image_paths, Path(self.refiner.model.source)]
-
-    @property
-    def results(self) -> list[Path]:
-        """The files that may be written beside each other, page and styles among them."""
-        rasters = [self.output, self.provenance]
-        return [*rasters, *(path.with_suffix(".qml") for path in rasters), self.report]
 
     @property
     def unfinished(self) -> Path:
@@ -165,9 +195,8 @@ class Job:
         """A hash of all that the result depends on."""
         return hashlib.sha256(json.dumps(self.description, sort_keys=True).encode()).hexdigest()
 
-    @property
-    def tags(self) -> dict[str, str]:
-        """What the output tells about itself."""
+    def tags(self, moved: Moved) -> dict[str, str]:
+        """What the output states about itself, whose heights were moved so far."""
         told = self.description
         images = [Path(image["path"]).name for image in told["images"]]
         told_of_job = {
@@ -182,7 +211,9 @@ class Job:
         }
         if told["fuse"]:
             told_of_job["RESDEPTH_FUSED"] = f"{len(self.work.view_sets)} view sets, {told['fuse']}"
-        return told_of_job
+        warnings = [*self.misfits, *([moved.warning] if moved.warning else [])]
+        numbered = {f"{WARNING_TAG}_{number}": warning for number, warning in enumerate(warnings, 1)}
+        return told_of_job | moved.as_tags() | numbered
 
 
 def _described(path: Path | None) -> dict[str, Any]:
@@ -235,4 +266,4 @@ def write_finished(job: Job, done: RefinedBlock) -> None:
     write_block(job.block_path(PROVENANCE, done.block), grid.flat, PROVENANCE, [done.provenance])
     bands = [done.heights] if done.spread is None else [done.heights, done.spread]
     bands = [job.work.scene.unit.of_metres(band) for band in bands]
-    write_block(job.block_path(job.layer, done.block), grid, job.layer, bands)
+    write_block(job.block_path(job.layer, done.block), grid, job.layer, bands, done.moved.as_tags())

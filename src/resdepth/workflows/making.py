@@ -15,7 +15,7 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 from resdepth.allocator import return_unused_memory
-from resdepth.atomic import NO_LINKS, write_json
+from resdepth.atomic import NO_LINKS, write_json, writing
 from resdepth.blockwise import refined_blocks
 from resdepth.checkpoint import save_model
 from resdepth.errors import Interrupted, ResDepthError
@@ -23,11 +23,13 @@ from resdepth.geotiff import remove_sidecars
 from resdepth.interruption import stoppable
 from resdepth.jsonfiles import read_json
 from resdepth.mosaic import write_cog
+from resdepth.moved import Moved
 from resdepth.overwriting import refuse_inputs_as_outputs
+from resdepth.paths import read_text
 from resdepth.progress import progress_bar
 from resdepth.raster import read_tags
 from resdepth.windows import Window
-from resdepth.workflows.jobs import JOB_TAG, LOCK, PROVENANCE, Job, write_finished
+from resdepth.workflows.jobs import JOB_TAG, LOCK, PROVENANCE, Job, Results, write_finished
 
 logger = logging.getLogger(__name__)
 
@@ -40,20 +42,30 @@ OWN_NAMES = re.compile(
 LONGEST_NAME = 255
 """Bytes of a file's name on usual file systems."""
 
-Existing = Literal["refuse", "keep", "replace"]
+Existing = Literal["refuse", "replace"]
 
 Compute = Callable[[Job, Sequence[Window]], Generator[Window]]
 """Refines blocks of a job, writes them, and tells of each that is done."""
 
 
-def run_jobs(jobs: Sequence[Job], *, existing: Existing = "refuse", compute: Compute | None = None) -> None:
+def run_jobs(
+    jobs: Sequence[Job],
+    *,
+    existing: Existing = "refuse",
+    compute: Compute | None = None,
+    force: bool = False,
+) -> list[Results]:
     """Make the outputs of one command, or go on with them where an earlier try was stopped or killed.
 
     Args:
         jobs: what to make.
-        existing: what happens to outputs that are there: they are an error, or they count as done if the same
-            jobs made them, or they are made anew.
+        existing: what happens to outputs that are there: they count as done if the same jobs made them, and
+            are an error else; or they are made anew.
         compute: who does the work; by default this process.
+        force: let results that are not trusted have their names, too.
+
+    Returns:
+        Where the results lie.
 
     Raises:
         Interrupted: by Ctrl-C or SIGTERM; finished blocks stay.
@@ -62,29 +74,56 @@ def run_jobs(jobs: Sequence[Job], *, existing: Existing = "refuse", compute: Com
     """
     for job in jobs:
         _refuse_long_name(job)
-        refuse_inputs_as_outputs(job.inputs, job.results)
+        refuse_inputs_as_outputs(job.inputs, [*job.named.files, *job.set_aside.files])
     # What these jobs have left tells that a command is given again; what is finished is its own then.
     going_on = any(_was_stopped(job, existing) for job in jobs)
     if existing != "replace":
-        _refuse_foreign(jobs)
-    if existing == "refuse" and not going_on and all(_is_made(job) for job in jobs):
-        raise ResDepthError(f"{jobs[0].output}: exists already; add --overwrite, or choose another name")
+        _refuse_foreign(jobs, force=force)
+    made = []
     for job in jobs:
-        done = _is_made(job) and (going_on or existing != "replace")
-        if done and not _was_stopped(job, existing):
-            logger.info("%s: is there already", job.output)
-            continue
-        with _alone(job):
-            if not done:
-                _begin(job, anew=existing == "replace")
-                _compute(job, compute or compute_here)
-                _assemble(job)
-            _remove_blocks(job)
-        _remove_folder(job)
+        done = _made(job) if going_on or existing != "replace" else None
+        to_be_named = force and done == job.set_aside
+        if done and not to_be_named and not _was_stopped(job, existing):
+            logger.info("%s is complete already", done.output)
+        else:
+            done = _make(job, done, compute or compute_here, anew=existing == "replace", force=force)
+        made.append(done)
+    return made
+
+
+def _make(job: Job, done: Results | None, compute: Compute, *, anew: bool, force: bool) -> Results:
+    """Make, name and tidy up what is not yet made, named and tidied up."""
+    with _alone(job):
+        if done is None:
+            _begin(job, anew=anew)
+            _compute(job, compute)
+            done = _assemble(job, force=force)
+        elif force and done == job.set_aside:
+            done = _named(job)
+        _remove_blocks(job)
+    _remove_folder(job)
+    return done
+
+
+def _named(job: Job) -> Results:
+    """Give a result that was set aside its name; its page is made again, as it states the name."""
+    logger.info("%s becomes %s", job.set_aside.output, job.output)
+    for before, path in zip(job.set_aside.rasters, job.named.rasters, strict=True):
+        remove_sidecars(path)
+        with writing(path):
+            before.replace(path)
+        remove_sidecars(before)
+        style, named = before.with_suffix(".qml"), path.with_suffix(".qml")
+        if style.exists() and not os.path.lexists(named):
+            style.replace(named)
+    page = job.set_aside.report
+    if page.exists() and job.number in read_text(page):
+        page.unlink()
+    return job.named
 
 
 def _refuse_long_name(job: Job) -> None:
-    needed = max(len(os.fsencode(path.name)) for path in (job.provenance, job.unfinished))
+    needed = max(len(os.fsencode(path.name)) for path in (job.set_aside.provenance, job.unfinished))
     if needed > LONGEST_NAME:
         raise ResDepthError(
             f"{job.output}: a name too long by {needed - LONGEST_NAME} bytes; what is written beside it has "
@@ -92,10 +131,10 @@ def _refuse_long_name(job: Job) -> None:
         )
 
 
-def _refuse_foreign(jobs: Sequence[Job]) -> None:
+def _refuse_foreign(jobs: Sequence[Job], *, force: bool) -> None:
     """Refuse to touch files that these jobs have not made."""
     for job in jobs:
-        for path in (job.output, job.provenance):
+        for path in (*job.named.rasters, *(() if force else job.set_aside.rasters)):
             if path.exists() and not _is_own(job, path):
                 raise ResDepthError(
                     f"{path}: exists already, made from other inputs or with other options; add --overwrite, "
@@ -111,8 +150,12 @@ def _is_own(job: Job, path: Path) -> bool:
         return False
 
 
-def _is_made(job: Job) -> bool:
-    return all(path.exists() and _is_own(job, path) for path in (job.provenance, job.output))
+def _made(job: Job) -> Results | None:
+    """What this very job has made, under its name or set aside."""
+    for results in (job.named, job.set_aside):
+        if all(path.exists() and _is_own(job, path) for path in results.rasters):
+            return results
+    return None
 
 
 def _was_stopped(job: Job, existing: Existing) -> bool:
@@ -126,7 +169,7 @@ def _was_stopped(job: Job, existing: Existing) -> bool:
     if existing == "replace" or job.record.exists() or folder.is_symlink() or not folder.is_dir():
         return False
     of_others = any(not OWN_NAMES.fullmatch(path.name) and path.name != LOCK for path in folder.iterdir())
-    return not of_others and _is_made(job)
+    return not of_others and _made(job) is not None
 
 
 def _holds_own_blocks(job: Job) -> bool:
@@ -284,16 +327,30 @@ def compute_here(job: Job, todo: Sequence[Window]) -> Generator[Window]:
             writing.result()
 
 
-def _assemble(job: Job) -> None:
-    """Put the blocks together, the output last, and remove them."""
+def _assemble(job: Job, *, force: bool) -> Results:
+    """Put the blocks together, the output last; what cannot be trusted is set aside."""
     logger.info("putting the blocks together")
     return_unused_memory()  # GDAL takes its own
     grid = job.work.scene.grid.crop(job.work.region)
-    for layer, path in ((PROVENANCE, job.provenance), (job.layer, job.output)):
+    moved = _moved(job)
+    results = job.set_aside if moved.warning and not force else job.named
+    for layer, path in zip((PROVENANCE, job.layer), results.rasters, strict=True):
         parts = {block.relative_to(job.work.region): job.block_path(layer, block) for block in job.blocks}
         # Made in the folder of the blocks, where whatever a kill leaves behind is removed with them.
         whole = job.unfinished / f"whole_{layer.names[0]}.tif"
         place = grid.flat if layer == PROVENANCE else grid
-        write_cog(whole, place, layer, parts, compression=job.compression, tags=job.tags)
+        write_cog(whole, place, layer, parts, compression=job.compression, tags=job.tags(moved))
         remove_sidecars(path)
-        whole.replace(path)
+        with writing(path):
+            whole.replace(path)
+    return results
+
+
+def _moved(job: Job) -> Moved:
+    """How far all blocks have moved heights."""
+    total = Moved(job.refiner.model.normalization.height_sigma)
+    for path in (job.block_path(job.layer, block) for block in job.blocks):
+        if (moved := Moved.from_tags(read_tags(path))) is None:
+            raise ResDepthError(f"{path}: does not state how far heights were moved; add --overwrite")
+        total += moved
+    return total

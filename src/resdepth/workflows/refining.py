@@ -3,15 +3,15 @@
 import logging
 import operator
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, overload
 
 import numpy as np
 import torch
 
-from resdepth.blocks import Work, computed_times
-from resdepth.blockwise import refined_strips
+from resdepth.blocks import Work, blocks_of, computed_times
+from resdepth.blockwise import refined_blocks
 from resdepth.checkpoint import Model
 from resdepth.config import DEFAULT_TILE_SIZE, Device, Fuse, Mode, Precision
 from resdepth.engine import Refiner, choose_device, choose_precision
@@ -19,10 +19,11 @@ from resdepth.errors import InputProblems, ResDepthError, has_errors
 from resdepth.grid import Bounds
 from resdepth.lists import read_pair_list
 from resdepth.mosaic import Compression
+from resdepth.moved import Moved, described, refuse_untrusted
 from resdepth.paths import read_text
 from resdepth.pretrained import TOWN_STEREO
 from resdepth.published import load_model
-from resdepth.raster import Array
+from resdepth.raster import Array, read_tags
 from resdepth.rules import smallest_tile
 from resdepth.scene import Scene, ViewSet
 from resdepth.suitability import Findings, examine, stated_gsd
@@ -30,7 +31,7 @@ from resdepth.undeclared import look_for_undeclared
 from resdepth.windows import Window
 from resdepth.workflows.cluster import chosen_by_workers, on_cluster
 from resdepth.workflows.evaluating import add_styles
-from resdepth.workflows.jobs import Job
+from resdepth.workflows.jobs import Job, Results
 from resdepth.workflows.making import Compute, Existing, compute_here, run_jobs
 from resdepth.workflows.processes import on_processes
 from resdepth.workflows.surfaces import Surface, scene_of
@@ -107,20 +108,22 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         fuse: how the results of several pairs become one; None writes a file for each.
         tile_size: side of the tiles that the height reference is taken from; by default that of the training.
         compression: of the output: "zstd", "deflate", "lzw" or "none".
-        existing: an output that is there is an error ("refuse"), counts as done if the same job made it
-            ("keep"), or is made anew ("replace").
+        existing: an output that is there counts as done if the same job made it, else it is an error
+            ("refuse"); or it is made anew ("replace").
         workers: processes on this machine that compute blocks, with `output`.
         scheduler: address of a Dask scheduler, whose workers compute blocks instead; they see the same files.
             Needs the extra `cluster`.
         report: also write a page to look at (OUTPUT.html); needs the extra `report`.
         gsd: side of a pixel in metres, for arrays; without it, it is not compared with the model's.
-        force: refine although model and rasters do not fit; the mismatches are then warnings.
+        force: refine although model and rasters do not fit, and keep a result that cannot be right; what is
+            wrong is then a warning. Without it, such an output is written as OUTPUT_not_trusted.tif.
 
     Returns:
         (H, W) float32, metres, NaN = void; with `output`, the files that were written.
 
     Raises:
         Unsuitable: if model and rasters do not fit, unless forced; the message lists all mismatches.
+        NotTrusted: if more heights are moved far than can be right, unless forced.
         ResDepthError: if the images do not fit the model or the DSM, or something cannot be read or written.
     """
     _refuse_unknown(
@@ -148,21 +151,22 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         for sets in ([view_sets] if fused else [(one,) for one in view_sets])
     ]
     if output is None:
-        return _in_memory(works[0], refiner)
+        return _in_memory(works[0], refiner, force=force)
+    outputs = [_output_of(Path(output), work, refiner, several=len(works) > 1) for work in works]
     jobs = [
-        Job(work, refiner, _output_of(Path(output), work, refiner, several=len(works) > 1), compression)
-        for work in works
+        Job(work, refiner, path, compression, findings.misfits)
+        for work, path in zip(works, outputs, strict=True)
     ]
     if report and existing != "replace":
         _refuse_foreign_reports(jobs)
-    if report and existing == "refuse" and not all(job.report.exists() for job in jobs):
-        existing = "keep"  # stopped before its page was made, or asked for it only now
-    run_jobs(jobs, existing=existing, compute=_who_computes(workers, scheduler))
-    for job in jobs:
-        add_styles({job.output: "height", job.provenance: "provenance"})
-    for job in jobs if report else []:
-        _write_report(job)
-    return [job.output for job in jobs]
+    made = run_jobs(jobs, existing=existing, compute=_who_computes(workers, scheduler), force=force)
+    for job, results in zip(jobs, made, strict=True):
+        add_styles({results.output: "height", results.provenance: "provenance"})
+        if report and (existing == "replace" or not results.report.exists()):
+            _write_report(job, results)
+    written = [results.output for results in made]
+    _report_moved({f"{path}": Moved.from_tags(read_tags(path)) for path in written}, force=force)
+    return written
 
 
 def _refiner(model: Model, device: Device, precision: Precision, scheduler: str | None) -> Refiner:
@@ -188,11 +192,29 @@ def _who_computes(workers: int, scheduler: str | None) -> Compute:
 
 def _refuse_foreign_reports(jobs: Sequence[Job]) -> None:
     for job in jobs:
-        if job.report.exists() and job.number not in read_text(job.report):
-            raise ResDepthError(f"{job.report}: exists already; add --overwrite, or choose another name")
+        for page in (job.named.report, job.set_aside.report):
+            if page.exists() and job.number not in read_text(page):
+                raise ResDepthError(f"{page}: exists already; add --overwrite, or choose another name")
 
 
-def _write_report(job: Job) -> None:
+def _report_moved(found: Mapping[str, Moved | None], *, force: bool) -> None:
+    """Log how far heights of each result were moved, unless an earlier resdepth did not count.
+
+    Raises:
+        NotTrusted: if that cannot be right, unless forced.
+    """
+    reasons = []
+    for name, moved in found.items():
+        if moved is not None:
+            logger.info("%s: %s", name, described(moved))
+            reasons += [f"{name}: not trusted: {moved.warning}"] if moved.warning else []
+    if not force:
+        refuse_untrusted(reasons)
+    for reason in reasons:
+        logger.warning("%s", reason)
+
+
+def _write_report(job: Job, results: Results) -> None:
     from resdepth.report.page import write_page
     from resdepth.report.quicklook import quick_looks
     from resdepth.report.refined_page import refined_content
@@ -200,10 +222,10 @@ def _write_report(job: Job) -> None:
     scene, shown = job.work.scene, job.work.view_sets[0]
     assert scene.dsm_path is not None, "a job refines files"
     images = [scene.image_paths[index] for index in shown]
-    content = refined_content(scene.dsm_path, job.output, job.provenance, images)
+    content = refined_content(scene.dsm_path, results.output, results.provenance, images)
     with quick_looks(content) as quick:
-        write_page(job.report, quick)
-    logger.info("to look at: %s", job.report)
+        write_page(results.report, quick)
+    logger.info("to look at: %s", results.report)
 
 
 def _refuse_unknown(**choices: tuple[object, Any]) -> None:
@@ -314,10 +336,13 @@ def _output_of(output: Path, work: Work, refiner: Refiner, *, several: bool) -> 
     return output.with_name(f"{output.stem}_{refiner.inputs.folder_name(work.view_sets[0])}{output.suffix}")
 
 
-def _in_memory(work: Work, refiner: Refiner) -> Array:
+def _in_memory(work: Work, refiner: Refiner, *, force: bool) -> Array:
     refined = np.empty(work.region.shape, dtype=np.float32)
-    for strip in refined_strips(work, refiner):
-        refined[strip.row : strip.row + len(strip.values)] = strip.values
+    moved = Moved(refiner.model.normalization.height_sigma)
+    for done in refined_blocks(work, refiner, blocks_of(work, refiner)):
+        refined[done.block.relative_to(work.region).slices] = done.heights
+        moved += done.moved
+    _report_moved({"refined": moved}, force=force)
     return refined
 
 

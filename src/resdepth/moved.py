@@ -1,0 +1,96 @@
+"""How far refinement has moved heights: a correction that cannot be right is not trusted."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resdepth.errors import ResDepthError
+
+# docs/refine.md shows the measurements that the shares rest on.
+NEAR_M, FAR_M, SIGMAS = 3.0, 10.0, 5.0
+LARGEST_SHARES = 0.35, 0.20, 0.10
+"""Of heights that are moved by more than NEAR_M, FAR_M, and SIGMAS height sigmas of the training."""
+TAG = "RESDEPTH_MOVED"
+REMEDY = "the model does not fit these data: train one on data like them (docs/train.md)"
+
+
+class NotTrusted(ResDepthError):
+    """So many heights were moved so far that the result cannot be right; the message gives the figures."""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Counts of heights before and after refinement; those of several blocks add up.
+
+    Attributes:
+        sigma_m: the height sigma of the training.
+        heights: how many there are both before and after.
+        beyond: how many of them are moved by more than NEAR_M, FAR_M, and SIGMAS sigmas.
+    """
+
+    sigma_m: float
+    heights: int = 0
+    beyond: tuple[int, int, int] = (0, 0, 0)
+
+    @classmethod
+    def between(cls, before: NDArray[np.float32], after: NDArray[np.float32], sigma_m: float) -> "Moved":
+        """Compare heights in metres, NaN = void."""
+        distance = np.abs(after - before)
+        near, far, sigmas = (int((distance > limit).sum()) for limit in (NEAR_M, FAR_M, SIGMAS * sigma_m))
+        return cls(sigma_m, int(np.isfinite(distance).sum()), (near, far, sigmas))
+
+    def __add__(self, other: "Moved") -> "Moved":
+        near, far, sigmas = (one + more for one, more in zip(self.beyond, other.beyond, strict=True))
+        return Moved(self.sigma_m, self.heights + other.heights, (near, far, sigmas))
+
+    @classmethod
+    def from_tags(cls, tags: Mapping[str, str]) -> "Moved | None":
+        """What the tags of a raster state; None if they state nothing."""
+        try:
+            told = json.loads(tags[TAG])
+            near, far, sigmas = (int(count) for count in told["beyond"])
+            return cls(float(told["sigma_m"]), int(told["heights"]), (near, far, sigmas))
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def as_tags(self) -> dict[str, str]:
+        """The same as tags of a raster."""
+        told = {"sigma_m": self.sigma_m, "heights": self.heights, "beyond": self.beyond}
+        return {TAG: json.dumps(told)}
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Percent of the heights that are moved by more than each of the limits."""
+        names = (f"{NEAR_M:g} m", f"{FAR_M:g} m", f"{SIGMAS:g} sigmas ({SIGMAS * self.sigma_m:.3g} m)")
+        return {
+            name: 100 * count / max(self.heights, 1) for name, count in zip(names, self.beyond, strict=True)
+        }
+
+    @property
+    def warning(self) -> str | None:
+        """What cannot be right, with figures; None if that is not known of anything."""
+        found = [
+            f"{share:.1f} % of the heights are moved by more than {name} (at most {100 * largest:.0f} %)"
+            for (name, share), largest in zip(self.shares.items(), LARGEST_SHARES, strict=True)
+            if share > 100 * largest
+        ]
+        return f"{'; '.join(found)}: such a correction cannot be right" if found else None
+
+
+def described(moved: Moved) -> str:
+    """All shares in a line."""
+    shares = ", ".join(f"{name}: {share:.2f} %" for name, share in moved.shares.items())
+    return f"heights moved by more than {shares}"
+
+
+def refuse_untrusted(reasons: Sequence[str]) -> None:
+    """Refuse to let results stand as if they were right.
+
+    Raises:
+        NotTrusted: if there are reasons, with all of them, and what to do.
+    """
+    if reasons:
+        raise NotTrusted("\n".join((*reasons, f"{REMEDY}; or keep it with --force (in Python force=True)")))
