@@ -1,11 +1,11 @@
 """The published view of a judgement: figures before and after refinement."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from resdepth.judge.figures import Statistics
-from resdepth.judge.judgement import OVERALL, Judgement
+from resdepth.judge.judgement import OVERALL, Baselines, Judgement, plain
 
 M2_PER_KM2 = 1e6
 # The classes of the published code; others are our own.
@@ -23,11 +23,13 @@ class Evaluation:
         refined: class name to figures.
         initial: the same before refinement; None where only the results are judged.
         pixel_area_m2: area of one pixel.
+        baselines: median filters of the initial DSM; None if nobody asked for them.
     """
 
     refined: Mapping[str, Statistics]
     initial: Mapping[str, Statistics] | None
     pixel_area_m2: float
+    baselines: Baselines | None = None
 
     @property
     def pixels(self) -> int:
@@ -46,6 +48,8 @@ class Evaluation:
             content["classes"][name] = {"refined": refined.as_json()}
             if self.initial is not None:
                 content["classes"][name]["initial"] = self.initial[name].as_json()
+        if self.baselines is not None:
+            content["baselines"] = plain(asdict(self.baselines))
         return content
 
 
@@ -61,4 +65,5 @@ def evaluation_of(judgement: Judgement, refined: str, *, with_initial: bool = Tr
         refined=figures(refined),
         initial=None if initial is None else figures(initial),
         pixel_area_m2=judgement.pixel_area_m2,
+        baselines=judgement.baselines,
     )

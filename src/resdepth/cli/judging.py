@@ -34,6 +34,10 @@ FILE = click.Path(path_type=Path)
     help="With --align: write each moved surface on the grid of the reference DSM (aligned_NAME.tif).",
 )  # fmt: skip
 @click.option(
+    "--baselines", is_flag=True,
+    help="Also evaluate median filters (5 to 31 pixels) of the initial DSM; without one, of the only DSM.",
+)  # fmt: skip
+@click.option(
     "-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="A folder."
 )
 @click.option("--no-rasters", is_flag=True, help="Write no rasters of errors.")
@@ -50,6 +54,7 @@ def evaluate(  # noqa: PLR0913 - options of a command
     *,
     align: bool,
     write_aligned: bool,
+    baselines: bool,
     output: Path,
     no_rasters: bool,
     overwrite: bool,
@@ -70,7 +75,7 @@ def evaluate(  # noqa: PLR0913 - options of a command
         raise click.UsageError("--write-aligned: only aligned surfaces are moved; add --align")
     for module in ("matplotlib", "jinja2", "plotly"):
         needs(module, "report")
-    from resdepth.report.judged import centred_rows, summary_rows
+    from resdepth.report.judged import centred_rows, median_rows, summary_rows
     from resdepth.report.table import markdown
     from resdepth.workflows.evaluating import evaluate_into
     from resdepth.workflows.wishes import Wish
@@ -84,6 +89,7 @@ def evaluate(  # noqa: PLR0913 - options of a command
         region=region,
         threshold=threshold,
         align=align,
+        baselines=baselines,
     )
     done = evaluate_into(
         output, wish, error_rasters=not no_rasters, aligned_rasters=write_aligned, overwrite=overwrite
@@ -91,6 +97,9 @@ def evaluate(  # noqa: PLR0913 - options of a command
     click.echo(markdown(summary_rows(done.judgement)))
     click.echo()
     click.echo(markdown(centred_rows(done.judgement)))
+    if baselines:
+        click.echo()
+        click.echo(markdown(median_rows(done.judgement)))
     click.echo(f"to look at: {done.page}")
 
 

@@ -51,7 +51,7 @@ def test(config: Path) -> None:
     Example:
       resdepth test configs/config_test_ResDepth-stereo.json
     """
-    from resdepth.report.table import summary_table
+    from resdepth.report.table import baseline_tables, summary_table
     from resdepth.workflows.testing import test as run_test
 
     results = run_test(config)
@@ -66,6 +66,9 @@ def test(config: Path) -> None:
     if judged:
         click.echo()
         click.echo(summary_table(judged))
+    for table in baseline_tables(judged):
+        click.echo()
+        click.echo(table)
 
 
 @click.command()

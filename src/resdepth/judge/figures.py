@@ -175,6 +175,20 @@ class Tally:
                 assert portion.values is not None, "they are left away only after a tally has lost its own"
                 self._kept.append(portion.values)
 
+    def joined(self, other: "Tally") -> "Tally":
+        """The errors of both."""
+        both = Tally(self._exact)
+        for one in (self, other):
+            both.add_portion(one._as_portion())
+        return both
+
+    def _as_portion(self) -> Portion:
+        if self._counts is None:
+            return Portion.of(np.zeros(0, np.float32), np.zeros(0, np.int32))
+        values = None if self._kept is None else np.concatenate(self._kept)
+        ends = self._least, self._most
+        return Portion(self._n, *ends, -LAST_BIN, self._counts, self._sums, self._within, values)
+
     @property
     def is_exact(self) -> bool:
         """Whether quantiles are exact."""

@@ -129,6 +129,37 @@ class SurfaceResult:
 
 
 @dataclass(frozen=True)
+class MedianFilter:
+    """What a median filter reaches.
+
+    Attributes:
+        width_px: side of its square windows, pixels of the reference DSM.
+        statistics: of the errors of the filtered surface.
+    """
+
+    width_px: int
+    statistics: Statistics
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """What median filters of a surface reach, without any training.
+
+    Attributes:
+        surface: the name of the one that is filtered.
+        filters: from narrow to wide.
+        chosen_px: the widths that validation chooses for both halves of a checkerboard of 8 x 8 fields, each
+            the best (MAE) on the other half; empty where one half has no pixel.
+        validated: the errors with them.
+    """
+
+    surface: str
+    filters: tuple[MedianFilter, ...]
+    chosen_px: tuple[int, ...]
+    validated: Statistics
+
+
+@dataclass(frozen=True)
 class Judgement:
     """All that was found.
 
@@ -141,6 +172,7 @@ class Judgement:
         block_m: side of the bootstrap's blocks.
         blocks: how many there are.
         exact: whether all quantiles are exact; if not, to half a tenth of a millimetre.
+        baselines: median filters of the initial DSM, or of the only surface; None if nobody asked for them.
     """
 
     surfaces: Mapping[str, SurfaceResult]
@@ -151,17 +183,18 @@ class Judgement:
     block_m: float
     blocks: int
     exact: bool
+    baselines: Baselines | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Everything, with None for NaN."""
-        content: dict[str, Any] = _plain(asdict(self))
+        content: dict[str, Any] = plain(asdict(self))
         return {"format": FORMAT, **content}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The same for JSON: no NaN, nothing infinite, no tuples."""
     if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -66,6 +66,13 @@ class Case:
         several: list[tuple[str, Candidate | None]] = [(one.name, one) for one in self.surfaces]
         return [*several, (self.together, None)] if self.together else several
 
+    def counted_truth(self, window: Window) -> Array:
+        """The reference DSM within a window, NaN where it does not count."""
+        heights = self.truth.read(window)
+        for mask in filter(None, (self.inside, self.masks.get("ground_truth"))):
+            heights[mask.read(window) != 1] = np.nan
+        return heights
+
 
 def judge(
     case: Case,

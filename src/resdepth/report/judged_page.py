@@ -10,11 +10,15 @@ from resdepth.judge.judgement import TRUTH, Judgement
 from resdepth.judge.judging import Case
 from resdepth.judge.surfaces import OnGrid, Read
 from resdepth.raster import Array
-from resdepth.report.judged import centred_rows, class_rows, shape_rows, summary_rows, told_facts
+from resdepth.report.judged import centred_rows, class_rows, median_rows, shape_rows, summary_rows, told_facts
 from resdepth.report.page import PageContent, Table
 from resdepth.vectors import is_vector, open_vector_mask
 from resdepth.windows import bounding
 
+MEDIANS = (
+    "What median filters reach without any training: a refinement is worth its effort where it is better. "
+    "Best by validation: each half of a checkerboard uses the width that is best on the other half."
+)
 LEAD = (
     "Errors are heights minus the truth. Look first at the table, then drag the divider to see what the "
     "heights look like, then at where the errors are."
@@ -73,6 +77,7 @@ def tables_of(judgement: Judgement) -> list[Table]:
             "A bias of the initial DSM that a refinement takes away makes MAE and RMSE fall, and no shape "
             "better. Median removed: of the errors minus their median.",
         ),
+        *([Table("Beside median filters", medians, MEDIANS)] if (medians := median_rows(judgement)) else []),
         Table("By class", class_rows(judgement)),
         Table(
             "Shape, edges, shift",

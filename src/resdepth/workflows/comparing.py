@@ -121,5 +121,9 @@ def _merged(found: Mapping[str, Judgement], differing: Sequence[str]) -> Judgeme
         titles=titles,
         facts=facts,
         initial=INITIAL if INITIAL in surfaces else None,
+        # Those of the first run count beside all runs that share its initial DSM.
+        baselines=next(filter(None, (one.baselines for one in found.values())), None)
+        if len(initials) == 1 or len(found) == 1
+        else None,
         exact=all(judgement.exact for judgement in found.values()),
     )

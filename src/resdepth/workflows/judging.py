@@ -1,8 +1,10 @@
 """Judging surfaces: arrays or files in, figures out."""
 
 import logging
+import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from resdepth.arrays import bands_of
@@ -10,6 +12,7 @@ from resdepth.errors import ResDepthError
 from resdepth.evaluation import Evaluation, evaluation_of
 from resdepth.geotiff import new_geotiff
 from resdepth.grid import Bounds
+from resdepth.judge.baselines import median_baselines
 from resdepth.judge.judgement import OVERALL, TRUTH, Judgement
 from resdepth.judge.judging import Case, Sink, demand_pixels, judge
 from resdepth.judge.masks import check_mask_values, empty_classes
@@ -61,7 +64,23 @@ def judge_files(wish: Wish, errors: Mapping[str, Path] | None = None) -> tuple[C
             logger.warning("%s", warning)
         if not wish.lenient:
             demand_pixels(judgement, wish.threshold)  # or rasters of nothing would appear
+        if wish.baselines:
+            judgement = with_baselines(case, judgement)
     return case, judgement
+
+
+def with_baselines(case: Case, judgement: Judgement) -> Judgement:
+    """The same with median filters of the initial DSM, or else of the only surface."""
+    initial = next((one for one in case.surfaces if one.name == case.initial), case.surfaces[0])
+    pixels = sum(region.area for region in case.regions)
+    with progress_bar("median filters", pixels / 1e6, unit="Mpx") as progress:
+        found = median_baselines(
+            case,
+            initial,
+            workers=min(8, os.cpu_count() or 1),
+            progress=lambda done: progress.advance(done / 1e6),
+        )
+    return replace(judgement, baselines=found)
 
 
 def ask_about_voids(case: Case) -> set[str]:
@@ -136,6 +155,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own, with a default
     nodata: float | None = None,
     threshold: float | None = None,
     region: str | Path | Bounds | None = None,
+    baselines: bool = False,
 ) -> Evaluation:
     """Judge a surface against the truth.
 
@@ -150,6 +170,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own, with a default
         nodata: a number that marks voids of the heights, for arrays; files declare it.
         threshold: leave out residuals above this many metres.
         region: of files: "vertical:3", (xmin, ymin, xmax, ymax), or a file with polygons.
+        baselines: also evaluate median filters of the initial DSM; without one, of `refined` itself.
 
     Returns:
         Figures per class of objects.
@@ -174,6 +195,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own, with a default
             masks={name: Path(one) for name, one in given.items()},  # type: ignore[arg-type]
             region=region,
             threshold=threshold,
+            baselines=baselines,
         )
         return evaluation_of(judge_files(wish)[1], REFINED)
     if region is not None:
@@ -183,7 +205,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own, with a default
     judgement = judge(case)
     for warning in empty_classes(judgement, {name: f"masks[{name!r}]" for name in given}):
         logger.warning("%s", warning)
-    return evaluation_of(judgement, REFINED)
+    return evaluation_of(with_baselines(case, judgement) if baselines else judgement, REFINED)
 
 
 def _case_of_arrays(

@@ -181,6 +181,7 @@ def _judged(
         windows=tuple(area.regions),
         together=ALL_PAIRS if len(predictions) > 1 else "",
         facts=_facts(plan, area, refiner),
+        baselines=plan.config.output.baselines,
         lenient=True,
     )
     case, judgement = judge_files(wish)

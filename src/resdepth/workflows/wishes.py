@@ -16,7 +16,7 @@ from resdepth.judge.masks import check_mask_values
 from resdepth.judge.regions import area_of, find_area
 from resdepth.judge.surfaces import Candidate, Move, OnGrid, open_candidate, sha256_of
 from resdepth.paths import why_no_file
-from resdepth.raster import Array, Band, read_header, read_tags
+from resdepth.raster import Band, read_header, read_tags
 from resdepth.release import __version__
 from resdepth.vectors import is_vector, open_vector_mask
 from resdepth.windows import Window, bounding
@@ -52,6 +52,7 @@ class Wish:
         align: move the surfaces onto the truth first (Nuth & Kaab 2011).
         together: name of one more result, over all surfaces but the initial one; "" for none.
         facts: of one's own for the provenance, name to text.
+        baselines: also evaluate median filters of the initial DSM; without one, of the only surface.
         lenient: masks may mark by other numbers than 1, and there may be nothing to judge.
     """
 
@@ -66,6 +67,7 @@ class Wish:
     align: bool = False
     together: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
+    baselines: bool = False
     lenient: bool = False
 
     @property
@@ -144,13 +146,18 @@ def _warn_of_units(paths: Sequence[Path]) -> None:
 
 
 def _demand_sense(wish: Wish) -> None:
-    """Refuse names that mean something else already, and a threshold that is none.
+    """Refuse names that mean something else already, an impossible threshold, and baselines of no DSM.
 
     Raises:
         ResDepthError: which one.
     """
     if wish.threshold is not None and not wish.threshold > 0:
         raise ResDepthError(f"threshold: found {wish.threshold}; must be a number above 0")
+    if wish.baselines and wish.initial is None and len(wish.surfaces) > 1:
+        raise ResDepthError(
+            f"baselines: found {len(wish.surfaces)} DSMs ({', '.join(wish.surfaces)}) and no initial DSM, of "
+            "which median filters are; name it (--initial), or evaluate a single DSM"
+        )
     if wish.initial is not None and INITIAL in wish.surfaces:
         raise ResDepthError(f"a surface is called {INITIAL!r}, as the initial DSM; give it another name")
     if TRUTH in wish.surfaces:
@@ -177,15 +184,10 @@ def _shift_of(surface: Candidate, case: Case) -> Shift:
     around = bounding(case.regions)
     row, col = around.row, around.col
 
-    def truth(window: Window) -> Array:
-        there = window.moved(row, col)
-        heights = case.truth.read(there)
-        for mask in filter(None, (case.inside, case.masks.get("ground_truth"))):
-            heights[mask.read(there) != 1] = np.nan
-        return heights
-
     return estimate_shift(
-        lambda window: surface.band.read(window.moved(row, col)), truth, case.truth.grid.crop(around)
+        lambda window: surface.band.read(window.moved(row, col)),
+        lambda window: case.counted_truth(window.moved(row, col)),
+        case.truth.grid.crop(around),
     )
 
 
