@@ -204,7 +204,7 @@ def errors_by_class(heights: Array, folder: Path) -> dict[str, float]:
 
 
 def medians(folder: Path) -> dict[str, Any]:
-    """MAE in metres of the initial DSM and of median filters of it, and the widths that validation chooses."""
+    """MAE in metres of the initial DSM and of its median filters, and the widths that validation chooses."""
     heights = folder / "data" / "dsm"
     found = evaluate(heights / "initial.tif", heights / "truth.tif", baselines=True)
     assert found.baselines is not None, "asked for"
@@ -300,9 +300,9 @@ reach, beside the mean of the trainings:
 
 {medians}
 
-Mean absolute error in metres over all pixels. Best by validation: the scene is a checkerboard of 8 x 8 fields,
-and each half of them uses the width that is best on the other half. In the mean over scenes its error is
-{median_gain:.0f} % lower than that of the initial DSM.
+Mean absolute error in metres over all pixels. Best by validation: the scene is a checkerboard of 8 x 8
+fields, and each half of them uses the width that is best on the other half. In the mean over scenes its
+error is {median_gain:.0f} % lower than that of the initial DSM.
 
 ## The protocol
 
