@@ -32,9 +32,9 @@ from resdepth.report.judged_page import tables_of
 from resdepth.simulate.truths import TruthOptions
 from resdepth.simulate.truths.citymodel import CitySource
 from resdepth.simulate.truths.pointcloud import PointSource
+from resdepth.stereo.ortho import read_rpc
 from resdepth.transfer import Origin
 from resdepth.vectors import open_vector_mask
-from resdepth.warping import read_rpc
 from resdepth.windows import Window
 from resdepth.workflows.judging import judge_files
 from resdepth.workflows.wishes import Wish

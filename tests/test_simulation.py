@@ -17,10 +17,7 @@ from resdepth.checking import check
 from resdepth.errors import InputProblems, Interrupted, ResDepthError
 from resdepth.grid import Grid
 from resdepth.simulate import simulation as module
-from resdepth.simulate.epipolar import rectified
-from resdepth.simulate.fusion import filled, fused, rasterized
 from resdepth.simulate.light import Day, Look, Sun
-from resdepth.simulate.matching import MatcherSettings, matched
 from resdepth.simulate.relief import CELL_PX, HEADROOM_M, relief_of
 from resdepth.simulate.render import Sensor, expose
 from resdepth.simulate.settings import (
@@ -35,7 +32,10 @@ from resdepth.simulate.settings import (
 from resdepth.simulate.shots import Shot, aim
 from resdepth.simulate.simulation import simulate
 from resdepth.simulate.surface import HeldTruth, Surface, SurfaceClass
-from resdepth.warping import to_geographic
+from resdepth.stereo.epipolar import rectified
+from resdepth.stereo.fusion import filled, fused, rasterized
+from resdepth.stereo.matching import MatcherSettings, matched
+from resdepth.stereo.ortho import to_geographic
 from resdepth.windows import Window
 
 GSD = 0.5

@@ -21,7 +21,7 @@ from resdepth.provenance import Provenance
 from resdepth.raster import Array, ArrayBand, decoded_at_most
 from resdepth.refinement import refine_tiles
 from resdepth.scene import Scene, ViewSet
-from resdepth.warping import fill_voids
+from resdepth.stereo.ortho import fill_voids
 from resdepth.windows import TileGrid, Window, aligned, tile_grid
 
 FILL_REACH_PX = 100

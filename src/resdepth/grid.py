@@ -155,6 +155,13 @@ class Grid:
         a, b, c, d, e, f = self.transform
         return (a * col + b * row + c, d * col + e * row + f)
 
+    def pixel_position(
+        self, x: NDArray[np.float64], y: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Row and column of map positions in a north-up grid; 0 is the centre of the first pixel."""
+        a, _, c, _, e, f = self.transform
+        return ((y - f) / e - 0.5).astype(np.float32), ((x - c) / a - 0.5).astype(np.float32)
+
     @property
     def _determinant(self) -> float:
         a, b, _, d, e, _ = self.transform

@@ -204,12 +204,6 @@ def facing(height: Array, gsd_m: float, sun: Sun) -> Array:
     return np.asarray(np.clip(cosine, 0, None), dtype=np.float32)
 
 
-def fractional_pixels(grid: Grid, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[Array, Array]:
-    """Row and column of map positions in a north-up grid; 0 is the centre of the first pixel."""
-    a, _, c, _, e, f = grid.transform
-    return ((y - f) / e - 0.5).astype(np.float32), ((x - c) / a - 0.5).astype(np.float32)
-
-
 def _shadow(height: Array, grid: Grid, sun: Sun, inner: Window) -> Array:
     """Heights below which the points of a window are in the shadow.
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from resdepth.camera import AffineView
 from resdepth.grid import Grid
-from resdepth.simulate.light import Day, Lit, Look, Sun, fractional_pixels, lit_surface, normal
+from resdepth.simulate.light import Day, Lit, Look, Sun, lit_surface, normal
 from resdepth.simulate.materials import wall_albedo
 from resdepth.simulate.noise import smooth_noise
 from resdepth.simulate.rays import Hits, Profiles, first_hits, profiles_around, sample, sample_nearest, warped
@@ -154,7 +154,7 @@ def _along_rays(
 
 def _window_around(grid: Grid, x: Values, y: Values) -> Window:
     """The pixels of a grid, or beyond it, that surround map positions."""
-    rows, cols = fractional_pixels(grid, x, y)
+    rows, cols = grid.pixel_position(x, y)
     row, col = int(np.floor(rows.min())) - 1, int(np.floor(cols.min())) - 1
     return Window(row, col, int(np.ceil(rows.max())) + 2 - row, int(np.ceil(cols.max())) + 2 - col)
 

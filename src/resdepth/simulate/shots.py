@@ -7,7 +7,7 @@ import numpy as np
 from resdepth.camera import AffineView, Direction, Rpc, affine_view, fit_rpc, placed
 from resdepth.grid import Grid
 from resdepth.simulate.light import Day
-from resdepth.warping import to_geographic
+from resdepth.stereo.ortho import to_geographic
 from resdepth.windows import Window
 
 # An image shows this much more than the scene.

@@ -25,7 +25,6 @@ from resdepth.resampling import read_resampled
 from resdepth.simulate.dataset import SceneFolder, write_configs, write_lists
 from resdepth.simulate.errors import error_figures
 from resdepth.simulate.light import Look
-from resdepth.simulate.matching import MatcherSettings
 from resdepth.simulate.plan import Pair, days, find_misfits, ranked_pairs, shots
 from resdepth.simulate.relief import relief_of
 from resdepth.simulate.render import Sensor
@@ -41,6 +40,7 @@ from resdepth.simulate.stages import (
     write_shadows,
     write_truth,
 )
+from resdepth.stereo.matching import MatcherSettings
 from resdepth.windows import Window
 
 logger = logging.getLogger(__name__)

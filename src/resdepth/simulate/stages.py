@@ -19,16 +19,16 @@ from resdepth.prefetch import in_order
 from resdepth.progress import Progress
 from resdepth.raster import FileBand
 from resdepth.simulate.dataset import SceneFolder
-from resdepth.simulate.fusion import filled, fused, rasterized, refined_to
 from resdepth.simulate.light import Day, Look, in_shadow
-from resdepth.simulate.matching import MatcherSettings, matched
 from resdepth.simulate.plan import Pair
 from resdepth.simulate.relief import Relief, window_on
 from resdepth.simulate.render import Sensor, expose
 from resdepth.simulate.shots import Shot
 from resdepth.simulate.surface import BUILDING_CLASSES, SurfaceClass, Truth, is_any
+from resdepth.stereo.fusion import filled, fused, rasterized, refined_to
+from resdepth.stereo.matching import MatcherSettings, matched
+from resdepth.stereo.ortho import new_image, orthorectified, read_rpc
 from resdepth.units import METRE
-from resdepth.warping import new_image, orthorectified, read_rpc
 from resdepth.windows import Window, blocks
 
 Array = NDArray[np.float32]

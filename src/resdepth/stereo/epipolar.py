@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from resdepth.camera import Rpc
 from resdepth.errors import ResDepthError
 from resdepth.grid import Grid
-from resdepth.warping import to_geographic
+from resdepth.stereo.ortho import to_geographic
 
 Array = NDArray[np.float32]
 Values = NDArray[np.float64]

@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resdepth.grid import Grid
-from resdepth.simulate.epipolar import Points
-from resdepth.simulate.light import fractional_pixels
-from resdepth.warping import fill_voids
+from resdepth.stereo.epipolar import Points
+from resdepth.stereo.ortho import fill_voids
 
 Array = NDArray[np.float32]
 
@@ -25,7 +24,7 @@ def rasterized(points: Points, grid: Grid) -> Array:
     Returns:
         (H, W) float32, metres, NaN where there are too few points.
     """
-    rows, cols = fractional_pixels(grid, points.x, points.y)
+    rows, cols = grid.pixel_position(points.x, points.y)
     near = (rows > -1) & (rows < grid.height) & (cols > -1) & (cols < grid.width)
     rows, cols, z = rows[near], cols[near], points.z[near]
     if not len(z):

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from resdepth.camera import Rpc
 from resdepth.grid import Grid
-from resdepth.simulate.epipolar import Points, Rectified, rectified, triangulated
-from resdepth.warping import to_geographic
+from resdepth.stereo.epipolar import Points, Rectified, rectified, triangulated
+from resdepth.stereo.ortho import to_geographic
 from resdepth.windows import Window
 
 Array = NDArray[np.float32]

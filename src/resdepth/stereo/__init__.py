@@ -1,0 +1,1 @@
+"""From images with RPCs to heights, and to ortho-images."""
