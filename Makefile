@@ -5,10 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEED ?= 0
 STYLE ?= any
+KILLED ?=
 DATA ?= ../shared/data
 REFERENCE ?= ../shared/reference
 
-.PHONY: help setup test lint types layers unit browser demo real bench scaling judging simulation accuracy docs clean
+.PHONY: help setup test lint types layers unit kills browser demo real bench scaling judging simulation accuracy docs clean
 
 help:  ## show what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -35,6 +36,9 @@ layers: setup  ## who may import whom
 
 unit: setup browser  ## the tests
 	RESDEPTH_REFERENCE=$(REFERENCE) $(BIN)/pytest -n 2
+
+kills: setup  ## kill commands, and fill the disk, at each file-system event (takes an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/killing.py $(KILLED)
 
 # Of Debian and its kin; elsewhere any Chromium that is called chromium or google-chrome will do.
 browser:  ## a Chromium for the tests of pages, if there is none and apt-get may install it

@@ -259,9 +259,9 @@ def undisturbed(scene: MadeScene, **sections: Any) -> Path:
 def assert_same_run(first: Path, second: Path) -> None:
     """Equal checkpoints, logs and normalisation."""
     for name in ("Model_last.pth", "Model_best.pth"):
-        assert same_bits(
-            read_checkpoint(first / "checkpoints" / name), read_checkpoint(second / "checkpoints" / name)
-        ), name
+        one, other = first / "checkpoints" / name, second / "checkpoints" / name
+        assert same_bits(read_checkpoint(one), read_checkpoint(other)), name
+        assert one.read_bytes() == other.read_bytes(), name
     assert epoch_lines(first) == epoch_lines(second)
     assert (first / "DSM_normalization_parameters.p").read_bytes() == (
         second / "DSM_normalization_parameters.p"
@@ -688,8 +688,10 @@ def test_what_a_kill_left_half_written_is_gone_after_resuming(
     gone = replace(this_process(), pid=2**22 + 1)
     (run / "checkpoints" / f".Model_last.pth{MARK}{gone}-abcdefgh.pth").write_bytes(b"half")
     (run / f".model.safetensors{MARK}{gone}-abcdefgh.safetensors").write_bytes(b"half")
+    (scene.folder / "tensorboard" / f".events{MARK}{gone}-abcdefgh").mkdir()  # killed before it had its name
     resume(run)
     assert not list(run.rglob(".*"))
+    assert not list((scene.folder / "tensorboard").rglob(".*"))
 
 
 def test_truth_without_a_single_height_is_told(scene: MadeScene) -> None:

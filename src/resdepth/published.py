@@ -6,6 +6,7 @@ Nothing in them is executed: pickles may hold plain numbers only.
 import json
 import math
 import pickle
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -155,10 +156,19 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     try:
         # Into an open file: torch would store the path's name in it, and no two would be equal.
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            torch.save(dict(content), file)
+            torch.save(_with_words_interned(dict(content)), file)
     except (OSError, RuntimeError) as error:  # torch tells a full disk as a RuntimeError
         reason = getattr(error, "strerror", None) or "it broke off"
         raise ResDepthError(f"{path}: cannot be written ({reason}); is there space left?") from error
+
+
+def _with_words_interned(content: Any) -> Any:
+    """The same, with equal words as one object: else pickle writes other bytes after resuming."""
+    if type(content) is dict:
+        return {_with_words_interned(key): _with_words_interned(value) for key, value in content.items()}
+    if type(content) is list:
+        return [_with_words_interned(value) for value in content]
+    return sys.intern(content) if type(content) is str else content
 
 
 @dataclass(frozen=True)

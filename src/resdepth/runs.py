@@ -165,8 +165,9 @@ def carry_over(earlier: Path, run: RunFolder, earlier_events: Path, *, with_best
 
 
 def remove_unfinished(run: RunFolder) -> None:
-    """Remove what processes that ended have left unfinished in a run folder."""
-    for folder in (run.path, run.path / CHECKPOINT_FOLDER, run.events):
+    """Remove what processes that ended have left unfinished in a run folder, and beside it."""
+    beside = (run.path.parent, run.events.parent)
+    for folder in (*beside, run.path, run.path / CHECKPOINT_FOLDER, run.events):
         remove_leftovers(folder)
 
 
