@@ -405,7 +405,8 @@ def test_a_command_that_writes_several_files_goes_on_after_the_first(
 
 
 def test_files_beside_the_output_are_not_replaced_silently_either(scene: MadeScene, model: Path) -> None:
-    for name in ("initial_refined_provenance.tif", "initial_refined.html"):
+    others = ("initial_refined.tif.aux.xml", "initial_refined_provenance.tif.ovr", "initial_refined.tif.msk")
+    for name in ("initial_refined_provenance.tif", "initial_refined.html", *others):
         foreign = scene.folder / name
         foreign.write_text("mine")
         refused = command(scene, model, "--report")

@@ -1,5 +1,6 @@
 """Rasters out: GeoTIFFs that appear complete or not at all."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -186,6 +187,17 @@ def demand_complete(path: Path) -> None:
                         raise OSError(NOT_KEPT)
 
 
+def ownerless_sidecars(path: Path) -> list[Path]:
+    """What lies beside a raster that is not there; nobody knows whose it is."""
+    if os.path.lexists(path):
+        return []
+    return [sidecar for sidecar in _sidecars(path) if os.path.lexists(sidecar)]
+
+
+def _sidecars(path: Path) -> list[Path]:
+    return [path.with_name(path.name + ending) for ending in SIDECARS]
+
+
 def remove_sidecars(path: Path) -> None:
     """Remove what GDAL, QGIS and others keep beside a raster that is about to be replaced.
 
@@ -194,7 +206,7 @@ def remove_sidecars(path: Path) -> None:
     Raises:
         ResDepthError: if it cannot be removed.
     """
-    for sidecar in (path.with_name(path.name + ending) for ending in SIDECARS):
+    for sidecar in _sidecars(path):
         if is_there(sidecar):
             try:
                 sidecar.unlink()

@@ -1,6 +1,7 @@
 """Judging surfaces into a folder: figures, rasters of errors, a page to look at, pictures for papers."""
 
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from resdepth.atomic import temporary_folder, write_json, write_text
 from resdepth.errors import ResDepthError
 from resdepth.evaluation import evaluation_of
-from resdepth.geotiff import remove_sidecars
+from resdepth.geotiff import ownerless_sidecars, remove_sidecars
 from resdepth.judge.judgement import TRUTH, Judgement
 from resdepth.judge.judging import Case
 from resdepth.judge.stored import read_judgement
@@ -150,7 +151,9 @@ def _demand_free(folder: Path, files: Iterable[str], left: Iterable[str]) -> Non
     Raises:
         ResDepthError: which files are there.
     """
-    taken = [name for name in _own_files(files) if (folder / name).exists() and name not in left]
+    taken = [name for name in _own_files(files) if os.path.lexists(folder / name) and name not in left]
+    rasters = [folder / name for name in files if name.endswith(".tif")]
+    taken += [sidecar.name for raster in rasters for sidecar in ownerless_sidecars(raster)]
     if JSON in taken:
         raise ResDepthError(
             f"{folder}: holds an evaluation already; add --overwrite, or choose another folder"

@@ -19,7 +19,7 @@ from resdepth.atomic import NO_LINKS, write_json, writing
 from resdepth.blockwise import refined_blocks
 from resdepth.checkpoint import save_model
 from resdepth.errors import Interrupted, ResDepthError
-from resdepth.geotiff import remove_sidecars
+from resdepth.geotiff import ownerless_sidecars, remove_sidecars
 from resdepth.interruption import stoppable
 from resdepth.jsonfiles import read_json
 from resdepth.mosaic import write_cog
@@ -135,7 +135,9 @@ def _refuse_foreign(jobs: Sequence[Job], *, force: bool) -> None:
     """Refuse to touch files that these jobs have not made."""
     for job in jobs:
         for path in (*job.named.rasters, *(() if force else job.set_aside.rasters)):
-            if path.exists() and not _is_own(job, path):
+            for sidecar in ownerless_sidecars(path):
+                raise ResDepthError(f"{sidecar}: exists already; add --overwrite, or choose another name")
+            if os.path.lexists(path) and not _is_own(job, path):
                 raise ResDepthError(
                     f"{path}: exists already, made from other inputs or with other options; add --overwrite, "
                     "or choose another name"
