@@ -152,6 +152,21 @@ def test_bad_input_is_told_and_nothing_is_left(
     assert not list(Path().glob("judged/*"))
 
 
+@pytest.mark.parametrize("name", ["errors_initial.tif.aux.xml", "evaluation.csv"])
+def test_what_is_called_like_a_file_of_an_evaluation_is_not_replaced_silently(
+    scene: MadeScene, name: str
+) -> None:
+    foreign = scene.folder / "judged" / name
+    foreign.parent.mkdir()
+    foreign.symlink_to("gone") if name.endswith("csv") else foreign.write_text("mine")
+    refused = evaluated(scene)
+    assert refused.exit_code == 2, refused.output
+    assert name in refused.output
+    assert "--overwrite" in refused.output
+    assert [path.name for path in foreign.parent.iterdir()] == [name]
+    assert evaluated(scene, "--overwrite").exit_code == 0
+
+
 def test_a_failed_attempt_leaves_the_earlier_evaluation_whole(scene: MadeScene) -> None:
     assert evaluated(scene).exit_code == 0
     folder = scene.folder / "judged"
