@@ -249,6 +249,17 @@ def test_filled_voids_and_warped_rasters_are_ready(folder: Path, monkeypatch: py
     resdepth.Scene.open("initial_filled.tif", truth="truth_on_grid.tif")
 
 
+def test_undeclared_nan_is_filled_as_well(folder: Path) -> None:
+    heights = read_raster(folder / "initial_raw.tif")
+    holes = np.where(heights == -9999, np.nan, heights).astype(np.float32)
+    assert np.isnan(holes).any()
+    write_raster(folder / "initial_raw.tif", holes)
+    for block in blocks_of(REPOSITORY / "docs" / "prepare.md"):
+        if "fillnodata" in block.text and block.language == "python":
+            exec(compile(block.text, "prepare.md", "exec"), {})
+    assert np.isfinite(read_raster(folder / "initial_filled.tif")).all()
+
+
 def test_every_command_that_is_not_run_is_shown_somewhere() -> None:
     lines = [line for page in PAGES for block in blocks_of(page) for line in block.text.splitlines()]
     assert [start for start in NOT_RUN if not any(line.startswith(start) for line in lines)] == []
