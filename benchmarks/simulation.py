@@ -28,9 +28,9 @@ from resdepth.raster import FileBand
 from resdepth.report.pictures import error_colours, grey, hillshade
 from resdepth.simulate.errors import told_figures
 from resdepth.simulate.settings import SimulateConfig, TownSettings, TruthSettings
-from resdepth.simulate.stages import RawImage
 from resdepth.simulate.town import Style
 from resdepth.stereo.fusion import filled, rasterized
+from resdepth.stereo.images import RawImage
 from resdepth.stereo.matching import MatcherSettings, matched
 from resdepth.workflows.simulating import simulate_scene
 

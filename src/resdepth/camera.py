@@ -16,6 +16,7 @@ EARTH_RADIUS_KM = 6371.0
 N_TERMS = 20
 # Keeps the fit stable: the denominators of an almost affine view are hardly determined.
 REGULARIZATION = 1e-9
+NEWTON_STEPS, LOCATED_PX, DERIVATIVE = 20, 1e-4, 1e-4
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,33 @@ class Rpc:
         row = terms @ np.array(self.row_num) / (terms @ np.array(self.row_den))
         col = terms @ np.array(self.col_num) / (terms @ np.array(self.col_den))
         return row * self.scales[0] + self.offsets[0], col * self.scales[1] + self.offsets[1]
+
+    def locate(self, row: Values, col: Values, height: Values) -> tuple[Values, Values]:
+        """Longitude and latitude (degrees) of the points at given heights that appear on given pixels.
+
+        Newton's method from the middle of the RPC's validity. Arrays of any one shape.
+
+        Raises:
+            ResDepthError: if it does not converge: the pixels lie far outside of what the RPC describes.
+        """
+        _, _, lat_off, lon_off, _ = self.offsets
+        _, _, lat_scale, lon_scale, _ = self.scales
+        lon, lat = np.full(np.shape(row), lon_off), np.full(np.shape(row), lat_off)
+        east, north = DERIVATIVE * lon_scale, DERIVATIVE * lat_scale
+        for _ in range(NEWTON_STEPS):
+            at = np.stack(self.project(lon, lat, height))
+            missing = np.stack([row, col]) - at
+            if np.abs(missing).max() < LOCATED_PX:
+                return lon, lat
+            by_lon = (np.stack(self.project(lon + east, lat, height)) - at) / east
+            by_lat = (np.stack(self.project(lon, lat + north, height)) - at) / north
+            with np.errstate(all="ignore"):
+                determinant = by_lon[0] * by_lat[1] - by_lat[0] * by_lon[1]
+                lon = lon + (missing[0] * by_lat[1] - missing[1] * by_lat[0]) / determinant
+                lat = lat + (missing[1] * by_lon[0] - missing[0] * by_lon[1]) / determinant
+            if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+                break
+        raise ResDepthError("an RPC does not show where its pixels lie; does it belong to this image?")
 
 
 def cubic_terms(x: Values, y: Values, z: Values) -> Values:

@@ -9,7 +9,7 @@ from resdepth import __version__
 from resdepth.cli.frame import make_streams_sound
 from resdepth.cli.judging import compare, evaluate
 from resdepth.cli.learning import check, schema, test, train
-from resdepth.cli.making import convert_model, demo, download, simulate
+from resdepth.cli.making import convert_model, demo, download, match, simulate
 from resdepth.cli.refining import info, refine
 
 click.rich_click.SHOW_ARGUMENTS = True
@@ -18,7 +18,10 @@ click.rich_click.COMMAND_GROUPS = {
     "resdepth": [
         {"name": "Refine", "commands": ["refine", "train", "test", "check"]},
         {"name": "Judge", "commands": ["evaluate", "compare"]},
-        {"name": "Models and data", "commands": ["info", "simulate", "demo", "convert-model", "download"]},
+        {
+            "name": "Models and data",
+            "commands": ["info", "match", "simulate", "demo", "convert-model", "download"],
+        },
         {"name": "Configuration", "commands": ["schema"]},
     ]
 }
@@ -57,6 +60,7 @@ for command in (
     evaluate,
     compare,
     info,
+    match,
     simulate,
     demo,
     convert_model,

@@ -1,4 +1,4 @@
-"""Commands that make or fetch models and data: convert-model, simulate, demo, download."""
+"""Commands that make or fetch models and data: convert-model, simulate, match, demo, download."""
 
 from pathlib import Path
 from typing import Literal
@@ -103,6 +103,65 @@ def simulate(  # noqa: PLR0913, PLR0917 - options of a command
     click.echo(told(scene.record["errors_of_the_initial_dsm"]))
     click.echo(f"to look at: {scene.folder / 'scene.html'}")
     click.echo(f"to go on:   resdepth train {scene.folder / 'configs' / 'config_train.json'}")
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The DSM (GeoTIFF).",
+)
+@click.option(
+    "--like",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A raster whose grid the DSM gets. [default: UTM, over what two images show]",
+)
+@click.option("--gsd", type=float, help="Pixel size in metres. [default: about that of the images]")
+@click.option(
+    "--heights",
+    type=float,
+    nargs=2,
+    metavar="LOW HIGH",
+    help="Heights to look for, metres above the ellipsoid. [default: all that the RPCs allow]",
+)
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(0, 64), help="Threads.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@guarded
+def match(
+    images: tuple[Path, ...],
+    output: Path,
+    like: Path | None,
+    gsd: float | None,
+    heights: tuple[float, float] | None,
+    workers: int,
+    *,
+    overwrite: bool,
+) -> None:
+    """Make a DSM of raw satellite IMAGES with RPCs, by semi-global matching.
+
+    Two images of one place suffice; of more, the pairs are used whose images agree best. Neither a first DSM
+    nor a range of heights is needed. The heights are metres above the WGS 84 ellipsoid, nodata where nothing
+    is matched.
+
+    \b
+    Examples:
+      resdepth match img_01.tif img_02.tif -o dsm.tif
+      resdepth match img_*.tif -o dsm.tif --like initial.tif
+    """
+    needs("cv2", "simulate")
+    from resdepth.workflows.matching import match_images
+
+    made = match_images(
+        images, output, like=like, gsd=gsd, heights=heights, threads=workers, overwrite=overwrite
+    )
+    grid = made.grid
+    click.echo(
+        f"{made.path}: {grid.height} x {grid.width} px of {grid.gsd_m:.3g} m, {grid.crs_name}; "
+        f"{100 * (1 - made.void_share):.1f} % matched; pairs: {len(made.pairs)}"
+    )
 
 
 @click.command()

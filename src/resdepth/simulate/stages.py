@@ -26,8 +26,9 @@ from resdepth.simulate.render import Sensor, expose
 from resdepth.simulate.shots import Shot
 from resdepth.simulate.surface import BUILDING_CLASSES, SurfaceClass, Truth, is_any
 from resdepth.stereo.fusion import filled, fused, rasterized, refined_to
+from resdepth.stereo.images import RawImage
 from resdepth.stereo.matching import MatcherSettings, matched
-from resdepth.stereo.ortho import new_image, orthorectified, read_rpc
+from resdepth.stereo.ortho import new_image, orthorectified
 from resdepth.units import METRE
 from resdepth.windows import Window, blocks
 
@@ -85,18 +86,6 @@ class Simulation:
     def matched(self) -> Path:
         """The raster of matched cells, voids left open."""
         return self.folder.work / "cells.tif"
-
-
-class RawImage:
-    """A raw satellite image on disk, with the camera that its tags tell; see matching.Image."""
-
-    def __init__(self, path: Path) -> None:
-        self._band = FileBand(path)
-        self.rpc, self.grid = read_rpc(path), self._band.grid
-
-    def read(self, window: Window) -> Array:
-        """(H, W) float32 grey values, NaN = nothing seen."""
-        return self._band.read(window)
 
 
 def take_images(simulation: Simulation, progress: Progress) -> None:

@@ -4,7 +4,6 @@ Nothing here knows of the true surface, or that the images are simulated: real o
 """
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from resdepth.camera import Rpc
 from resdepth.grid import Grid
 from resdepth.stereo.epipolar import Points, Rectified, rectified, triangulated
+from resdepth.stereo.images import Image
 from resdepth.stereo.ortho import to_geographic
 from resdepth.windows import Window
 
@@ -28,16 +28,8 @@ MIN_TIES = 12
 TIE_RATIO, MIN_POINTING_PX, MAX_POINTING_PX = 0.8, 0.05, 8.0
 # The grey values between these percentiles become the matcher's 8 bits.
 STRETCH_PERCENT = (0.5, 99.5)
-
-
-class Image(Protocol):
-    """A raw image, read a window at a time."""
-
-    rpc: Rpc
-    grid: Grid
-
-    def read(self, window: Window) -> Array:
-        """(H, W) float32 grey values, NaN = nothing seen."""
+# Side of the windows in which the images are correlated after matching.
+AGREEMENT_PX = 11
 
 
 @dataclass(frozen=True)
@@ -173,10 +165,49 @@ def _eight_bit(image: Array) -> NDArray[np.uint8]:
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
-def matched(
-    first: Image, second: Image, grid: Grid, heights: tuple[float, float], settings: MatcherSettings
-) -> Points:
-    """The points that a pair of images shows over a grid.
+@dataclass(frozen=True)
+class Match:
+    """Two images on the plane of a pair, and what was measured between them.
+
+    Attributes:
+        plane: on which they are compared.
+        left, right: (H, W) float32 grey values, NaN = nothing.
+        disparity: (H, W) float32, NaN where no match is trusted.
+    """
+
+    plane: Rectified
+    left: Array
+    right: Array
+    disparity: Array
+
+    @property
+    def agreement(self) -> float:
+        """Median local correlation of the grey values at the matches, -1 to 1; NaN without any."""
+        known = ~np.isnan(self.disparity)
+        if not known.any():
+            return float("nan")
+        indices: Array = np.indices(known.shape).astype(np.float32)
+        rows, at = indices[0, :, :], indices[1, :, :] - np.nan_to_num(self.disparity)
+        left = np.nan_to_num(self.left)
+        right = cv2.remap(np.nan_to_num(self.right), at, rows, cv2.INTER_LINEAR)
+        side = (AGREEMENT_PX, AGREEMENT_PX)
+        (mean, other), (square, other_square) = (
+            [cv2.blur(one, side) for one in pair] for pair in ((left, right), (left * left, right * right))
+        )
+        spread = np.maximum(square - mean * mean, 1) * np.maximum(other_square - other * other, 1)
+        correlation = (cv2.blur(left * right, side) - mean * other) / np.sqrt(spread)
+        return float(np.median(correlation[known]))
+
+
+def match(
+    first: Image,
+    second: Image,
+    grid: Grid,
+    heights: tuple[float, float],
+    settings: MatcherSettings,
+    row_shift: float | None = None,
+) -> Match:
+    """Compare a pair of images over a grid.
 
     Args:
         first: raw image with an RPC.
@@ -184,12 +215,21 @@ def matched(
         grid: the part of the map to be matched.
         heights: lowest and highest that are looked for, metres.
         settings: of the matcher.
+        row_shift: by how many rows of the plane the second image lies below the first, where it is known from
+            more than this part of the map; None: it is measured here.
     """
     plane = rectified(first.rpc, second.rpc, grid, heights, step_m=settings.step_m)
     left, right = resampled(first, plane, grid.crs), resampled(second, plane, grid.crs)
-    offset = row_offset(left, right)
+    offset = row_offset(left, right) if row_shift is None else row_shift
     if abs(offset) > MIN_POINTING_PX:
         right = resampled(second, plane, grid.crs, row_shift=offset)
     limits = tuple((z - plane.plane_z) * plane.disparity_per_metre for z in heights)
-    disparity = disparities(left, right, (limits[0], limits[1]), settings)
-    return triangulated(disparity, plane, first.rpc, second.rpc, grid.crs, heights)
+    return Match(plane, left, right, disparities(left, right, (limits[0], limits[1]), settings))
+
+
+def matched(
+    first: Image, second: Image, grid: Grid, heights: tuple[float, float], settings: MatcherSettings
+) -> Points:
+    """The points that a pair of images shows over a grid; arguments as for `match`."""
+    found = match(first, second, grid, heights, settings)
+    return triangulated(found.disparity, found.plane, first.rpc, second.rpc, grid.crs, heights)

@@ -40,14 +40,28 @@ def to_geographic(crs: str, x: Values, y: Values) -> tuple[Values, Values]:
     Raises:
         ResDepthError: if the CRS does not say where on earth it lies.
     """
+    return _transformed(crs, x, y, back=False)
+
+
+def from_geographic(crs: str, lon: Values, lat: Values) -> tuple[Values, Values]:
+    """Map positions of longitudes and latitudes (WGS 84, degrees); arrays of any one shape.
+
+    Raises:
+        ResDepthError: if the CRS does not say where on earth it lies.
+    """
+    return _transformed(crs, lon, lat, back=True)
+
+
+def _transformed(crs: str, x: Values, y: Values, *, back: bool) -> tuple[Values, Values]:
     x, y = np.broadcast_arrays(x, y)
     try:
-        lon, lat = transform(CRS.from_user_input(crs), CRS.from_epsg(4326), x.ravel(), y.ravel())
+        ends = CRS.from_user_input(crs), CRS.from_epsg(4326)
+        first, second = transform(*(reversed(ends) if back else ends), x.ravel(), y.ravel())
     except (RasterioError, CPLE_BaseError) as error:
         raise ResDepthError(
-            f"positions in {crs!r} cannot be turned into longitude and latitude ({error})"
+            f"positions in {crs!r} cannot be turned into longitude and latitude, or back ({error})"
         ) from error
-    return np.reshape(lon, x.shape), np.reshape(lat, x.shape)
+    return np.reshape(first, x.shape), np.reshape(second, x.shape)
 
 
 class ImageWriter:
