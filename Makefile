@@ -9,7 +9,7 @@ KILLED ?=
 DATA ?= ../shared/data
 REFERENCE ?= ../shared/reference
 
-.PHONY: help setup test lint types layers unit kills browser demo real bench scaling judging simulation accuracy docs clean
+.PHONY: help setup test lint types layers unit kills browser demo real matching bench scaling judging simulation accuracy docs clean
 
 help:  ## show what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -59,6 +59,9 @@ demo: setup  ## see it work on a simulated town (SEED=7 for another, STYLE=subur
 
 real: setup  ## train and test on real satellite data (DATA=folder) and write docs/real-data.md
 	$(BIN)/python benchmarks/real_data.py $(DATA)
+
+matching: setup  ## match real raw pairs (DATA=folder) and write docs/matching.md
+	$(BIN)/python benchmarks/matching.py $(DATA)
 
 bench: setup  ## speed against the published way, in one run
 	$(BIN)/python benchmarks/speed.py

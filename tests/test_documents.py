@@ -26,6 +26,8 @@ from resdepth.cli import main
 from resdepth.loading import load_test_config, load_train_config
 from resdepth.simulate.loading import wished
 from resdepth.simulate.plan import find_misfits
+from resdepth.simulate.settings import MatchingSettings, SimulateConfig, TownSettings, TruthSettings
+from resdepth.simulate.simulation import simulate
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -115,6 +117,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> MadeScene:
         shutil.copy(REPOSITORY / name, folder)
     write_authors_demo(scene)
     write_raw_rasters(scene)
+    write_raw_images(scene)
     return scene
 
 
@@ -139,6 +142,20 @@ def write_raw_rasters(scene: MadeScene) -> None:
     holes = scene.initial.copy()
     holes[20:24, 50:55] = -9999
     write_raster(scene.folder / "initial_raw.tif", holes, nodata=-9999)
+
+
+def write_raw_images(scene: MadeScene) -> None:
+    """A pair of raw images with RPCs."""
+    town = SimulateConfig(
+        town=TownSettings(style="suburb", size_px=192),
+        truth=TruthSettings(gsd_m=0.5),
+        matching=MatchingSettings(pairs=1),
+    )
+    simulate("town", scene.folder / "raw", town, workers=0)
+    images = scene.folder / "raw" / "data" / "satellite_views" / "raw"
+    for number, name in enumerate(("date1a", "date1b"), 1):
+        (images / f"{name}.tif").rename(scene.folder / f"img_0{number}.tif")
+    shutil.rmtree(scene.folder / "raw")
 
 
 @pytest.fixture
