@@ -18,7 +18,7 @@ from resdepth.camera import Rpc
 from resdepth.crs import find_crs
 from resdepth.errors import ResDepthError
 from resdepth.geotiff import new_geotiff
-from resdepth.grid import Grid
+from resdepth.grid import Bounds, Grid
 from resdepth.prefetch import in_order
 from resdepth.progress import Progress
 from resdepth.raster import FileBand
@@ -47,6 +47,8 @@ LEAST_AGREEMENT, NEAR_SHARE, NEAR_AGREEMENT, MOST_PAIRS = 0.3, 0.7, 0.95, 4
 """Pairs are kept whose matched share and agreement are so near to the best; two dates fall behind."""
 SAMPLES = 5
 EDGE_POINTS, SPAN_PX, GSD_STEP_M = 9, 16, 0.05
+LARGEST_RATIO = 64.0
+"""Between the pixels of the DSM and those of the images."""
 
 
 @dataclass(frozen=True)
@@ -119,25 +121,53 @@ def ground_grid(rpcs: Sequence[Rpc], shapes: Sequence[tuple[int, int]], gsd_m: f
     lon, lat = (float(np.mean([outline[i].mean() for outline in outlines])) for i in (0, 1))
     zone = int((lon + 180) // 6) % 60 + 1
     crs, name = find_crs(f"EPSG:{(32600 if lat >= 0 else 32700) + zone}")
-    boxes = []
-    for outline in outlines:
-        x, y = from_geographic(crs, *outline)
-        boxes.append((x.min(), y.min(), x.max(), y.max()))
-    shared = [
-        (max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3]))
-        for a, b in combinations(boxes, 2)
-    ]
-    shared = [(x0, y0, x1, y1) for x0, y0, x1, y1 in shared if x0 < x1 and y0 < y1]
-    if not shared:
-        raise ResDepthError("images: no two of them show the same area")
+    shared = shared_areas(rpcs, shapes, crs)
+    finest = min(pixel_size_m(rpc, shape, crs) for rpc, shape in zip(rpcs, shapes, strict=True))
     if gsd_m is None:
-        finest = min(pixel_size_m(rpc, shape, crs) for rpc, shape in zip(rpcs, shapes, strict=True))
         gsd_m = max(round(finest / GSD_STEP_M), 1) * GSD_STEP_M
+    if not finest / LARGEST_RATIO <= gsd_m <= finest * LARGEST_RATIO:
+        raise ResDepthError(f"gsd: found {gsd_m:g} m; the images have pixels of {finest:.3g} m on the ground")
     x0, y0 = (min(one[i] for one in shared) for i in (0, 1))
     x1, y1 = (max(one[i] for one in shared) for i in (2, 3))
     left, top = np.floor(x0 / gsd_m) * gsd_m, np.ceil(y1 / gsd_m) * gsd_m
     height, width = int(np.ceil((top - y0) / gsd_m)), int(np.ceil((x1 - left) / gsd_m))
     return Grid(height, width, (gsd_m, 0.0, float(left), 0.0, -gsd_m, float(top)), crs, name)
+
+
+def shared_areas(rpcs: Sequence[Rpc], shapes: Sequence[tuple[int, int]], crs: str) -> list[Bounds]:
+    """Rectangles of the map around what two images show, for each pair that shows the same area.
+
+    Raises:
+        ResDepthError: if there is none.
+    """
+    z = float(np.median([rpc.offsets[4] for rpc in rpcs]))
+    outlines = (_outline(rpc, shape, z) for rpc, shape in zip(rpcs, shapes, strict=True))
+    boxes: list[Bounds] = []
+    for outline in outlines:
+        x, y = from_geographic(crs, *outline)
+        boxes.append((float(x.min()), float(y.min()), float(x.max()), float(y.max())))
+    shared = [overlap for pair in combinations(boxes, 2) if (overlap := _overlap(*pair))]
+    if not shared:
+        raise ResDepthError("images: no two of them show the same area")
+    return shared
+
+
+def demand_overlap(grid: Grid, rpcs: Sequence[Rpc], shapes: Sequence[tuple[int, int]]) -> None:
+    """Refuse a grid that lies outside of what two images show.
+
+    Raises:
+        ResDepthError: if it does.
+    """
+    if not any(_overlap(grid.bounds, area) for area in shared_areas(rpcs, shapes, grid.crs)):
+        raise ResDepthError(
+            "images: no two of them show any of the grid's area; is it a raster of this place?"
+        )
+
+
+def _overlap(first: Bounds, second: Bounds) -> Bounds | None:
+    x0, y0 = max(first[0], second[0]), max(first[1], second[1])
+    x1, y1 = min(first[2], second[2]), min(first[3], second[3])
+    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
 def _outline(rpc: Rpc, shape: tuple[int, int], z: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -311,7 +341,8 @@ def _sound(pairs: Sequence[StereoPair]) -> list[StereoPair]:
     if best < LEAST_AGREEMENT:
         raise ResDepthError(
             f"images: the grey values of the best pair correlate by {best:.2f} at its matches (at least "
-            f"{LEAST_AGREEMENT:g}): do the images show the same place, and do their RPCs belong to them?"
+            f"{LEAST_AGREEMENT:g}): do the images show the same place, do their RPCs belong to them, "
+            "and does the ground lie between the heights that are looked for?"
         )
     return [pair for pair in pairs if pair.agreement >= LEAST_AGREEMENT]
 

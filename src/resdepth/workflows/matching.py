@@ -16,7 +16,7 @@ from resdepth.overwriting import refuse_inputs_as_outputs
 from resdepth.progress import progress_bar
 from resdepth.raster import FileBand, count_voids, read_header
 from resdepth.stereo.images import RawImage
-from resdepth.stereo.surface import Stereo, StereoPair, ground_grid, heights_of, write_surface
+from resdepth.stereo.surface import Stereo, StereoPair, demand_overlap, ground_grid, heights_of, write_surface
 from resdepth.windows import blocks
 
 logger = logging.getLogger(__name__)
@@ -78,6 +78,8 @@ def match_images(
     refuse_inputs_as_outputs([*paths, Path(like) if like else None], [target])
     if os.path.lexists(target) and not overwrite:
         raise ResDepthError(f"{target}: exists already; add --overwrite, or choose another name")
+    if target.suffix.lower() not in {".tif", ".tiff"}:
+        raise ResDepthError(f"{target}: should end in .tif; the DSM is a GeoTIFF")
     if not target.parent.is_dir():
         raise ResDepthError(f"{target}: there is no folder {target.parent}")
     opened = [RawImage(path) for path in paths]
@@ -116,4 +118,5 @@ def _grid_of(images: Sequence[RawImage], like: Path | None, gsd: float | None) -
             f"{like}: its grid ({grid.crs_name}) cannot be taken; a projected CRS in metres and rectangular "
             "pixels are needed"
         )
+    demand_overlap(grid, [image.rpc for image in images], [image.grid.whole.shape for image in images])
     return grid
