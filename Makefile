@@ -9,7 +9,7 @@ KILLED ?=
 DATA ?= ../shared/data
 REFERENCE ?= ../shared/reference
 
-.PHONY: help setup test lint types layers unit kills browser demo real matching bench scaling judging simulation accuracy docs clean
+.PHONY: help setup test lint types layers unit kills lost browser demo real matching bench scaling judging simulation accuracy docs clean
 
 help:  ## show what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -39,6 +39,9 @@ unit: setup browser  ## the tests
 
 kills: setup  ## kill commands, and fill the disk, at each file-system event (takes an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/killing.py $(KILLED)
+
+lost: setup  ## kill workers at random moments, ten times each way, and lose the scheduler once
+	RESDEPTH_SERIES=10 $(BIN)/pytest -v tests/test_processes.py tests/test_cluster.py -k "random_moments or is_lost"
 
 # Of Debian and its kin; elsewhere any Chromium that is called chromium or google-chrome will do.
 browser:  ## a Chromium for the tests of pages, if there is none and apt-get may install it

@@ -3,6 +3,8 @@
 import copy
 import json
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -266,3 +268,14 @@ def refined_alone(dsm: Path, model: Path) -> bytes:
     """The file that one process makes."""
     (path,) = refine(dsm, [], model, output=dsm.with_name("alone.tif"))
     return path.read_bytes()
+
+
+SECONDS = 120  # until the slowest machine has done anything
+SERIES = int(os.environ.get("RESDEPTH_SERIES", "1"))  # how often workers are killed (`make lost`: ten times)
+
+
+def wait_until(there: Callable[[], object]) -> None:
+    until = time.monotonic() + SECONDS
+    while not there():
+        assert time.monotonic() < until
+        time.sleep(0.005)

@@ -1,10 +1,10 @@
 """Blocks computed by several processes on this machine."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,12 +13,10 @@ from typing import Any
 import psutil
 import pytest
 
-from conftest import refined_alone
+from conftest import SECONDS, SERIES, refined_alone, wait_until
 from resdepth import refine
 from resdepth.errors import ResDepthError
 from resdepth.workflows import making, processes
-
-SECONDS = 120  # until the slowest machine has done anything
 
 
 def command_of(dsm: Path, model: Path, output: Path) -> list[str]:
@@ -36,13 +34,6 @@ def at_work(command: list[str], unfinished: Path) -> Iterator[subprocess.Popen[s
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-
-
-def wait_until(there: Callable[[], object]) -> None:
-    until = time.monotonic() + SECONDS
-    while not there():
-        assert time.monotonic() < until
-        time.sleep(0.005)
 
 
 def workers_of(command: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -85,6 +76,28 @@ def test_two_processes_asked_for_by_a_script_write_what_one_writes(long_dsm: tup
     assert output.read_bytes() == refined_alone(dsm, model)
     one, two = (dsm.with_name(f"{name}_provenance.tif").read_bytes() for name in ("alone", "two"))
     assert one == two
+
+
+@pytest.mark.parametrize("seed", range(SERIES))
+def test_processes_that_are_killed_at_random_moments_do_not_matter(
+    seed: int, long_dsm: tuple[Path, Path]
+) -> None:
+    dsm, model = long_dsm
+    output = dsm.with_name("two.tif")
+    chance, killed = random.Random(seed), 0
+    command = command_of(dsm, model, output)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: workers_of(process) or process.poll() is not None)
+        for _ in range(processes.MOST_LOST - 1):  # more could be the same block's bad luck
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(chance.uniform(0, 1))
+            with suppress(psutil.Error, IndexError):  # over, or in between
+                chance.choice(workers_of(process)).kill()
+                killed += 1
+        told = process.communicate(timeout=SECONDS)[1]
+    assert process.returncode == 0, told
+    assert killed
+    assert output.read_bytes() == refined_alone(dsm, model)
 
 
 def test_ctrl_c_stops_two_processes_and_the_same_command_resumes(long_dsm: tuple[Path, Path]) -> None:

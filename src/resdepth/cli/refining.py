@@ -52,6 +52,10 @@ from resdepth.cli.frame import guarded, needs
     help="Processes on this machine.",
 )  # fmt: skip
 @click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster that sees the same files, instead.")
+@click.option(
+    "--wait-for-workers", default=600, show_default=True, metavar="SECONDS", type=click.FloatRange(min=0),
+    help="How long the cluster's queue may take to give workers.",
+)  # fmt: skip
 @click.option("--tile-size", type=int, help="[default: that of the model's training]")
 @click.option("--report", is_flag=True, help="Also write a page to look at: OUTPUT.html.")
 @click.option(
@@ -78,6 +82,7 @@ def refine(  # noqa: PLR0913, PLR0917 - options of a command
     device: Literal["auto", "cpu", "cuda", "mps"],
     workers: int,
     scheduler: str | None,
+    wait_for_workers: float,
     tile_size: int | None,
     report: bool,
     force: bool,
@@ -129,6 +134,7 @@ def refine(  # noqa: PLR0913, PLR0917 - options of a command
         compression=compress,
         workers=workers,
         scheduler=scheduler,
+        wait_for_workers=wait_for_workers,
         report=report,
         force=force,
         existing="replace" if overwrite else "refuse",

@@ -47,6 +47,7 @@ class _File(BaseModel):
 class _Record(BaseModel):
     """What is used of a job's record; the whole of it is compared with the job that it describes."""
 
+    resdepth: str
     dsm: _File
     images: list[_File]
     view_sets: list[tuple[int, ...]]
@@ -243,6 +244,10 @@ def load_job(folder: Path) -> Job:
     """
     content = read_json(folder / RECORD)
     told = demand(_Record, content, folder / RECORD)
+    if told.resdepth != __version__:
+        raise ResDepthError(
+            f"{folder}: resdepth {told.resdepth} makes this, here is {__version__}; all need the same version"
+        )
     scene = Scene.open(told.dsm.path, [image.path for image in told.images])
     model = load_safetensors(folder / MODEL)
     refiner = Refiner(model, device=torch.device(told.device), precision=getattr(torch, told.precision))
@@ -252,7 +257,7 @@ def load_job(folder: Path) -> Job:
     )
     job = Job(work, refiner, folder.with_name(folder.name.removesuffix(UNFINISHED)), told.compression)
     if job.description != content:
-        raise ResDepthError(f"{folder}: the inputs of this job have changed, or this resdepth is another one")
+        raise ResDepthError(f"{folder}: the inputs of this job have changed")
     return job
 
 

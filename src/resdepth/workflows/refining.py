@@ -29,10 +29,10 @@ from resdepth.scene import Scene, ViewSet
 from resdepth.suitability import Findings, examine, stated_gsd
 from resdepth.undeclared import look_for_undeclared
 from resdepth.windows import Window
-from resdepth.workflows.cluster import chosen_by_workers, on_cluster
+from resdepth.workflows.cluster import SECONDS_TO_WAIT, chosen_by_workers, on_cluster
 from resdepth.workflows.evaluating import add_styles
 from resdepth.workflows.jobs import Job, Results
-from resdepth.workflows.making import Compute, Existing, compute_here, run_jobs
+from resdepth.workflows.making import Existing, compute_here, run_jobs
 from resdepth.workflows.processes import on_processes
 from resdepth.workflows.surfaces import Surface, scene_of
 
@@ -59,7 +59,7 @@ def refine(
     output: str | Path, pairs: Pairs | None = ..., region: Region | None = ..., mode: Mode = ...,
     precision: Precision = ..., device: Device = ..., fill: bool = ..., fuse: Fuse | None = ...,
     tile_size: int | None = ..., compression: Compression = ..., existing: Existing = ..., workers: int = ...,
-    scheduler: str | None = ..., report: bool = ..., force: bool = ...,
+    scheduler: str | None = ..., wait_for_workers: float = ..., report: bool = ..., force: bool = ...,
 ) -> list[Path]: ...  # fmt: skip
 
 
@@ -82,6 +82,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     existing: Existing = "refuse",
     workers: int = 1,
     scheduler: str | None = None,
+    wait_for_workers: float = SECONDS_TO_WAIT,
     report: bool = False,
     gsd: float | None = None,
     force: bool = False,
@@ -113,6 +114,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         workers: processes on this machine that compute blocks, with `output`.
         scheduler: address of a Dask scheduler, whose workers compute blocks instead; they see the same files.
             Needs the extra `cluster`.
+        wait_for_workers: seconds that the cluster's queue may take to give workers.
         report: also write a page to look at (OUTPUT.html); needs the extra `report`.
         gsd: side of a pixel in metres, for arrays; without it, it is not compared with the model's.
         force: refine although model and rasters do not fit, and keep a result that cannot be right; what is
@@ -141,7 +143,14 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     view_sets = _view_sets(trained, scene, pairs)
     window = _window(scene, region)
     tile = _checked_tile(trained, tile_size, window, mode)
-    refiner = _refiner(trained, device, precision, scheduler)
+    if scheduler is None:
+        there = choose_device(device)
+        dtype = choose_precision(precision, there)
+        compute = on_processes(workers) if workers > 1 else compute_here
+    else:
+        there, dtype = chosen_by_workers(scheduler, device, precision, wait_for_workers)
+        compute = on_cluster(scheduler, wait_for_workers)
+    refiner = _refiner(trained, precision, there, dtype)
     _warn(refiner, scene, mode)
     findings = examine(trained, scene, view_sets, window, gsd or stated_gsd(scene))
     _tell(findings, trained, force=force)
@@ -159,7 +168,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     ]
     if report and existing != "replace":
         _refuse_foreign_reports(jobs)
-    made = run_jobs(jobs, existing=existing, compute=_who_computes(workers, scheduler), force=force)
+    made = run_jobs(jobs, existing=existing, compute=compute, force=force)
     for job, results in zip(jobs, made, strict=True):
         add_styles({results.output: "height", results.provenance: "provenance"})
         if report and (existing == "replace" or not results.report.exists()):
@@ -169,25 +178,14 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     return written
 
 
-def _refiner(model: Model, device: Device, precision: Precision, scheduler: str | None) -> Refiner:
+def _refiner(model: Model, precision: Precision, there: torch.device, dtype: torch.dtype) -> Refiner:
     """The model, for the device of those who compute."""
-    if scheduler is not None:
-        there, dtype = chosen_by_workers(scheduler, device, precision)
-    else:
-        there = choose_device(device)
-        dtype = choose_precision(precision, there)
     if precision == "auto" and dtype == torch.bfloat16:
         logger.info(
             "computing in bfloat16: at single edges heights differ by decimetres from those of other "
             "processors; --precision fp32 makes the same choices everywhere"
         )
     return Refiner(model, device=there, precision=dtype)
-
-
-def _who_computes(workers: int, scheduler: str | None) -> Compute:
-    if scheduler is not None:
-        return on_cluster(scheduler)
-    return on_processes(workers) if workers > 1 else compute_here
 
 
 def _refuse_foreign_reports(jobs: Sequence[Job]) -> None:
