@@ -195,6 +195,28 @@ def test_a_conversion_that_cannot_be_is_refused_and_writes_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_an_input_is_never_replaced_even_if_outputs_may_be(tmp_path: Path) -> None:
+    write_published_run(tmp_path / "run", make_model())
+    inside = tmp_path / "run" / "model.safetensors"
+    inside.touch()
+    for options in ([], ["--overwrite"]):
+        refused = run("convert-model", tmp_path / "run", "-o", inside, *options)
+        assert refused.exit_code == 2
+        assert "is an input" in refused.output
+    assert inside.read_bytes() == b""
+
+
+def test_all_commands_describe_overwriting_in_the_same_words() -> None:
+    options = [
+        option
+        for command in main.commands.values()
+        for option in command.params
+        if option.name == "overwrite"
+    ]
+    assert len(options) >= 4
+    assert len({option.help for option in options}) == 1
+
+
 def test_a_model_file_is_replaced_only_when_told_to(tmp_path: Path) -> None:
     write_published_run(tmp_path / "run", make_model())
     output = tmp_path / "model.safetensors"

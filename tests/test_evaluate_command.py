@@ -101,7 +101,7 @@ def test_an_earlier_evaluation_is_not_overwritten_silently(scene: MadeScene) -> 
     assert evaluated(scene).exit_code == 0
     again = evaluated(scene)
     assert again.exit_code == 2
-    assert "--overwrite" in again.output
+    assert "exist already; add --overwrite" in again.output
     assert evaluated(scene, "--overwrite").exit_code == 0
 
 

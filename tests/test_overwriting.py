@@ -9,7 +9,7 @@ import pytest
 
 from conftest import write_raster, write_virtual
 from resdepth.errors import ResDepthError
-from resdepth.overwriting import refuse_inputs_as_outputs
+from resdepth.overwriting import refuse_existing, refuse_inputs_as_outputs
 
 
 @pytest.fixture
@@ -63,3 +63,18 @@ def test_an_output_that_is_an_input_by_any_name_is_refused(
 def test_other_files_may_be_written(dsm: Path) -> None:
     other = write_raster(dsm.with_name("refined.tif"), np.ones((8, 8), np.float32))
     refuse_inputs_as_outputs([dsm, dsm.with_name("absent.txt")], [other, dsm.with_name("new.tif")])
+
+
+def test_what_exists_is_refused_unless_it_may_be_replaced(tmp_path: Path) -> None:
+    file, gone, new = (tmp_path / name for name in ("file.tif", "link.tif", "new.tif"))
+    file.touch()
+    gone.symlink_to("nowhere")
+    refuse_existing([new], overwrite=False)
+    refuse_existing([file, gone], overwrite=True)
+    for taken in ([file], [gone], [new, file]):
+        with pytest.raises(
+            ResDepthError, match=r"tif: exists already; add --overwrite, or choose another name"
+        ):
+            refuse_existing(taken, overwrite=False)
+    with pytest.raises(ResDepthError, match=r"file.tif, .*link.tif: exist already"):
+        refuse_existing([file, gone], overwrite=False)

@@ -1,10 +1,13 @@
-"""Files that a command reads are never written by it, by whatever name they are called."""
+"""What a command may write: never what it reads, and what is there already only if it is asked to."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from resdepth.errors import ResDepthError
 from resdepth.raster import files_behind
+
+SHOWN = 5
 
 
 def refuse_inputs_as_outputs(inputs: Iterable[Path | None], outputs: Iterable[Path]) -> None:
@@ -33,6 +36,28 @@ def refuse_inputs_as_outputs(inputs: Iterable[Path | None], outputs: Iterable[Pa
                 f"{output}: is an input{called}, which is never overwritten; choose another name or folder "
                 "for the output"
             )
+
+
+def refuse_existing(paths: Iterable[Path], *, overwrite: bool, why: str = "") -> None:
+    """Refuse to write what is there already, be it a link that leads nowhere.
+
+    What is an input is refused first (`refuse_inputs_as_outputs`), as no --overwrite lets it be written.
+
+    Args:
+        paths: what is to be written.
+        overwrite: let it be replaced.
+        why: what else is known of what is there, for the message.
+
+    Raises:
+        ResDepthError: which of them are there.
+    """
+    taken = [] if overwrite else [f"{path}" for path in paths if os.path.lexists(path)]
+    if taken:
+        more = f" and {len(taken) - SHOWN} more" if len(taken) > SHOWN else ""
+        exist = "exists" if len(taken) == 1 else "exist"
+        raise ResDepthError(
+            f"{', '.join(taken[:SHOWN])}{more}: {exist} already{why}; add --overwrite, or choose another name"
+        )
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

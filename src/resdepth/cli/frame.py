@@ -19,6 +19,9 @@ EXIT_INPUT, EXIT_INTERRUPTED = 2, 130
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 CONFIG = click.argument("config", type=click.Path(path_type=Path))
+OVERWRITE = click.option(
+    "--overwrite", is_flag=True, help="Replace outputs that exist already; without it, they are refused."
+)
 
 
 def fail(message: str, code: int = EXIT_INPUT) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from resdepth.cli.frame import guarded, needs
+from resdepth.cli.frame import OVERWRITE, guarded, needs
 
 FILE = click.Path(path_type=Path)
 
@@ -41,7 +41,7 @@ FILE = click.Path(path_type=Path)
     "-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="A folder."
 )
 @click.option("--no-rasters", is_flag=True, help="Write no rasters of errors.")
-@click.option("--overwrite", is_flag=True, help="Replace an earlier evaluation in the folder.")
+@OVERWRITE
 @guarded
 def evaluate(  # noqa: PLR0913 - options of a command
     dsms: tuple[str, ...],
@@ -108,7 +108,7 @@ def evaluate(  # noqa: PLR0913 - options of a command
 @click.option(
     "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="A page (.html)."
 )
-@click.option("--overwrite", is_flag=True, help="Replace an existing page.")
+@OVERWRITE
 @guarded
 def compare(runs: tuple[Path, ...], output: Path, *, overwrite: bool) -> None:
     """Put the figures of several RUNs side by side: folders of `evaluate` or `test`, or their JSON files.

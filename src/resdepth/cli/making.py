@@ -5,7 +5,7 @@ from typing import Literal
 
 import rich_click as click
 
-from resdepth.cli.frame import guarded, needs
+from resdepth.cli.frame import OVERWRITE, guarded, needs
 
 
 @click.command("convert-model")
@@ -18,7 +18,7 @@ from resdepth.cli.frame import guarded, needs
     help="The model file (.safetensors).",
 )
 @click.option("--checkpoint", default="Model_best.pth", show_default=True, help="Which of its checkpoints.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@OVERWRITE
 @guarded
 def convert_model(run_folder: Path, output: Path, checkpoint: str, *, overwrite: bool) -> None:
     """Make one self-contained model file from RUN_FOLDER, of ours or of the published code.
@@ -32,16 +32,15 @@ def convert_model(run_folder: Path, output: Path, checkpoint: str, *, overwrite:
     """
     from resdepth.checkpoint import save_model
     from resdepth.errors import ResDepthError
-    from resdepth.overwriting import refuse_inputs_as_outputs
+    from resdepth.overwriting import refuse_existing, refuse_inputs_as_outputs
     from resdepth.published import load_run_folder
 
     if output.suffix != ".safetensors":
         raise ResDepthError(f"{output}: should end in .safetensors")
-    if output.exists() and not overwrite:
-        raise ResDepthError(f"{output}: exists already; choose another name or add --overwrite")
     if not output.parent.is_dir():
         raise ResDepthError(f"{output}: there is no folder {output.parent}")
     refuse_inputs_as_outputs(run_folder.rglob("*"), [output])
+    refuse_existing([output], overwrite=overwrite)
     save_model(load_run_folder(run_folder, checkpoint), output)
     click.echo(f"{output}")
 
@@ -204,7 +203,7 @@ def download(name: str, to: Path | None) -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="A scene of your own instead: the folder that holds data/ in the same layout.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace an earlier demonstration in the folder.")
+@OVERWRITE
 @click.option("--force", is_flag=True, help="With --data: refine although model and data do not fit.")
 @guarded
 def demo(

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import rich_click as click
 
-from resdepth.cli.frame import guarded, needs
+from resdepth.cli.frame import OVERWRITE, guarded, needs
 
 
 @click.command()
@@ -64,7 +64,7 @@ from resdepth.cli.frame import guarded, needs
     help="Refine although model and rasters do not fit, and keep what cannot be right; it is a warning then.",
 )
 @click.option("--resume", is_flag=True, help="What it does anyway: for scripts of earlier versions.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@OVERWRITE
 @guarded
 def refine(  # noqa: PLR0913, PLR0917 - options of a command
     dsm: Path,

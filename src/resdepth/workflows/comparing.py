@@ -9,7 +9,7 @@ from resdepth.errors import ResDepthError
 from resdepth.judge.judgement import Judgement, SurfaceResult
 from resdepth.judge.regions import PIXELS
 from resdepth.judge.stored import read_judgement
-from resdepth.overwriting import refuse_inputs_as_outputs
+from resdepth.overwriting import refuse_existing, refuse_inputs_as_outputs
 from resdepth.report.judged import summary_rows
 from resdepth.report.judged_page import tables_of
 from resdepth.report.page import PageContent, write_page
@@ -38,12 +38,11 @@ def compare_runs(runs: Sequence[Path], output: Path, *, overwrite: bool = False)
     """
     if output.suffix.lower() not in {".html", ".htm"}:
         raise ResDepthError(f"{output}: should end in .html")
-    if output.exists() and not overwrite:
-        raise ResDepthError(f"{output}: exists already; add --overwrite, or choose another name")
     if not output.resolve().parent.is_dir():
         raise ResDepthError(f"{output}: there is no folder {output.parent}")
     files = _named(runs)
     refuse_inputs_as_outputs(files.values(), [output])
+    refuse_existing([output], overwrite=overwrite)
     found = {name: read_judgement(path) for name, path in files.items()}
     differing = _differences(found)
     for text in differing:

@@ -15,7 +15,7 @@ from resdepth.geotiff import ownerless_sidecars, remove_sidecars
 from resdepth.judge.judgement import TRUTH, Judgement
 from resdepth.judge.judging import Case
 from resdepth.judge.stored import read_judgement
-from resdepth.overwriting import refuse_inputs_as_outputs
+from resdepth.overwriting import refuse_existing, refuse_inputs_as_outputs
 from resdepth.placing import placing
 from resdepth.report.judged import csv_text, markdown_report
 from resdepth.report.styles import Kind, write_style
@@ -85,11 +85,13 @@ def evaluate_into(
     files = [*_raster_files(rasters, ERRORS), *_raster_files(aligned, ALIGNED)]
     files += _text_and_plot_files(wish.surfaces, names)
     with placing(folder) as place:
-        if not overwrite:
-            _demand_free(folder, files, place.left)
-        earlier = _earlier(folder)
-        own = [*_own_files(files), *earlier, *place.left]
-        refuse_inputs_as_outputs(wish.files, [folder / name for name in own])
+        earlier, own = _earlier(folder), _own_files(files)
+        refuse_inputs_as_outputs(wish.files, [folder / name for name in (*own, *earlier, *place.left)])
+        taken = [folder / name for name in own if name not in place.left]
+        taken += [
+            beside for name in files if name.endswith(".tif") for beside in ownerless_sidecars(folder / name)
+        ]
+        refuse_existing(taken, overwrite=overwrite)
         with temporary_folder(folder, "evaluation") as made:
             judgement = _evaluated_into(made, wish, title, rasters, aligned)
             for raster in made.glob("*.tif"):
@@ -143,27 +145,6 @@ def _demand_file_names(names: Sequence[str]) -> None:
                 f"the surfaces {other!r} and {name!r} would write files of one name; "
                 "give other names: NAME=FILE"
             )
-
-
-def _demand_free(folder: Path, files: Iterable[str], left: Iterable[str]) -> None:
-    """Refuse a folder with an evaluation, or with files that one would replace; those `left` do not count.
-
-    Raises:
-        ResDepthError: which files are there.
-    """
-    taken = [name for name in _own_files(files) if os.path.lexists(folder / name) and name not in left]
-    rasters = [folder / name for name in files if name.endswith(".tif")]
-    taken += [sidecar.name for raster in rasters for sidecar in ownerless_sidecars(raster)]
-    if JSON in taken:
-        raise ResDepthError(
-            f"{folder}: holds an evaluation already; add --overwrite, or choose another folder"
-        )
-    if taken:
-        shown = ", ".join(taken[:5]) + (f" and {len(taken) - 5} more" if len(taken) > 5 else "")
-        raise ResDepthError(
-            f"{folder}: holds {shown}, which would be replaced; move them away, choose another folder, or "
-            "add --overwrite"
-        )
 
 
 def _own_files(files: Iterable[str]) -> list[str]:
@@ -231,7 +212,7 @@ def _content(
 def add_styles(kinds: Mapping[Path, Kind]) -> None:
     """Give rasters their colours for QGIS, unless somebody did so before."""
     for raster, kind in kinds.items():
-        if not raster.with_suffix(".qml").exists():
+        if not os.path.lexists(raster.with_suffix(".qml")):
             write_style(raster, kind)
 
 

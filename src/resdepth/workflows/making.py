@@ -24,7 +24,7 @@ from resdepth.interruption import stoppable
 from resdepth.jsonfiles import read_json
 from resdepth.mosaic import write_cog
 from resdepth.moved import Moved
-from resdepth.overwriting import refuse_inputs_as_outputs
+from resdepth.overwriting import refuse_existing, refuse_inputs_as_outputs
 from resdepth.paths import read_text
 from resdepth.progress import progress_bar
 from resdepth.raster import read_tags
@@ -54,6 +54,7 @@ def run_jobs(
     existing: Existing = "refuse",
     compute: Compute | None = None,
     force: bool = False,
+    pages: bool = False,
 ) -> list[Results]:
     """Make the outputs of one command, or go on with them where an earlier try was stopped or killed.
 
@@ -63,6 +64,7 @@ def run_jobs(
             are an error else; or they are made anew.
         compute: who does the work; by default this process.
         force: let results that are not trusted have their names, too.
+        pages: the caller writes the pages of the results, too.
 
     Returns:
         Where the results lie.
@@ -78,7 +80,7 @@ def run_jobs(
     # What these jobs have left tells that a command is given again; what is finished is its own then.
     going_on = any(_was_stopped(job, existing) for job in jobs)
     if existing != "replace":
-        _refuse_foreign(jobs, force=force)
+        _refuse_foreign(jobs, force=force, pages=pages)
     made = []
     for job in jobs:
         done = _made(job) if going_on or existing != "replace" else None
@@ -131,17 +133,16 @@ def _refuse_long_name(job: Job) -> None:
         )
 
 
-def _refuse_foreign(jobs: Sequence[Job], *, force: bool) -> None:
+def _refuse_foreign(jobs: Sequence[Job], *, force: bool, pages: bool) -> None:
     """Refuse to touch files that these jobs have not made."""
     for job in jobs:
-        for path in (*job.named.rasters, *(() if force else job.set_aside.rasters)):
-            for sidecar in ownerless_sidecars(path):
-                raise ResDepthError(f"{sidecar}: exists already; add --overwrite, or choose another name")
-            if os.path.lexists(path) and not _is_own(job, path):
-                raise ResDepthError(
-                    f"{path}: exists already, made from other inputs or with other options; add --overwrite, "
-                    "or choose another name"
-                )
+        rasters = (*job.named.rasters, *(() if force else job.set_aside.rasters))
+        foreign = [path for path in rasters if not _is_own(job, path)]
+        refuse_existing(foreign, overwrite=False, why=", made from other inputs or with other options")
+        beside = [sidecar for path in rasters for sidecar in ownerless_sidecars(path)]
+        reports = (job.named.report, job.set_aside.report) if pages else ()
+        beside += [page for page in reports if not (page.is_file() and job.number in read_text(page))]
+        refuse_existing(beside, overwrite=False)
 
 
 def _is_own(job: Job, path: Path) -> bool:

@@ -20,7 +20,6 @@ from resdepth.grid import Bounds
 from resdepth.lists import read_pair_list
 from resdepth.mosaic import Compression
 from resdepth.moved import Moved, described, refuse_untrusted
-from resdepth.paths import read_text
 from resdepth.pretrained import TOWN_STEREO
 from resdepth.published import load_model
 from resdepth.raster import Array, read_tags
@@ -166,9 +165,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         Job(work, refiner, path, compression, findings.misfits)
         for work, path in zip(works, outputs, strict=True)
     ]
-    if report and existing != "replace":
-        _refuse_foreign_reports(jobs)
-    made = run_jobs(jobs, existing=existing, compute=compute, force=force)
+    made = run_jobs(jobs, existing=existing, compute=compute, force=force, pages=report)
     for job, results in zip(jobs, made, strict=True):
         add_styles({results.output: "height", results.provenance: "provenance"})
         if report and (existing == "replace" or not results.report.exists()):
@@ -186,13 +183,6 @@ def _refiner(model: Model, precision: Precision, there: torch.device, dtype: tor
             "processors; --precision fp32 makes the same choices everywhere"
         )
     return Refiner(model, device=there, precision=dtype)
-
-
-def _refuse_foreign_reports(jobs: Sequence[Job]) -> None:
-    for job in jobs:
-        for page in (job.named.report, job.set_aside.report):
-            if page.exists() and job.number not in read_text(page):
-                raise ResDepthError(f"{page}: exists already; add --overwrite, or choose another name")
 
 
 def _report_moved(found: Mapping[str, Moved | None], *, force: bool) -> None:
