@@ -10,6 +10,7 @@ import pytest
 
 from conftest import make_scene, read_raster
 from resdepth import demo
+from resdepth.atomic import atomic_path
 from resdepth.checking import check
 from resdepth.cli import main
 from resdepth.demo import run_demo
@@ -71,13 +72,37 @@ def test_the_folder_can_move_and_be_refined_again(made: Path, tmp_path: Path) ->
         assert [one for one in check(moved / "configs" / name) if one.severity == "error"] == [], name
 
 
-def test_the_same_town_is_not_simulated_twice(
-    made: Path, small: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
+def contents_of(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def stop_in_the_end(folder: Path) -> None:
+    """As if it had been killed before its page was written."""
+    (folder / "demo.html").unlink()
+    record = json.loads((folder / "demo.json").read_text())
+    (folder / "demo.json").write_text(json.dumps(record | {"files": {}}))
+
+
+def test_a_stopped_demonstration_resumes_without_simulating_again(
+    made: Path, tmp_path: Path, small: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "simulate", lambda *_: pytest.fail("simulated again"))
-    run_demo(made, seed=3, style="old-town")
-    with pytest.raises(ResDepthError, match="holds another scene; add --overwrite"):
-        run_demo(made, seed=4, style="old-town")
+    monkeypatch.setattr(demo, "simulate", lambda *_, **__: pytest.fail("simulated again"))
+    folder = copied(made, tmp_path)
+    stop_in_the_end(folder)
+    run_demo(folder, seed=3, style="old-town")
+    assert contents_of(folder).keys() == contents_of(made).keys()
+
+
+def test_a_demonstration_is_not_replaced_unless_asked(made: Path) -> None:
+    before = contents_of(made)
+    for seed in (3, 4):
+        with pytest.raises(
+            ResDepthError, match="demo: exists already; add --overwrite, or choose another name"
+        ):
+            run_demo(made, seed=seed, style="old-town")
+    assert contents_of(made) == before
 
 
 def copied(made: Path, folder: Path) -> Path:
@@ -91,7 +116,7 @@ class Stopped(Exception):
 
 @pytest.fixture
 def simulates_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise Stopped
 
     monkeypatch.setattr(demo, "simulate", stop)
@@ -131,24 +156,68 @@ def test_a_demonstration_that_was_refined_again_and_looked_at_can_be_replaced(
     refine_again(folder / "configs" / "config_simple.json")
     (prediction,) = folder.glob("results/*/*/initial_prediction.tif")
     prediction.with_name("initial_prediction.tif.aux.xml").write_text("what GDAL found out")
-    (folder / "data" / "dsm" / ".truth.tif.k3_x9abc.tif").write_text("half of a file")
+    with atomic_path(folder / "scratch") as unfinished:
+        unfinished.touch()
+    (folder / "scratch").rename(folder / "data" / "dsm" / unfinished.name)  # as a killed process leaves it
     with pytest.raises(Stopped):
         run_demo(folder, overwrite=True)
-    assert not folder.exists()
+    assert [path.name for path in folder.iterdir()] == ["demo.json"]
 
 
 def test_an_interrupted_demonstration_can_be_replaced(
     made: Path, tmp_path: Path, simulates_not: None
 ) -> None:
     folder = copied(made, tmp_path)
-    (folder / "demo.html").unlink()
+    stop_in_the_end(folder)
     (folder / "scene.json").unlink()
     shutil.rmtree(folder / "results_expected")
     (folder / "unfinished" / "truth").mkdir(parents=True)
     (folder / "unfinished" / "truth" / "cells.tif").write_text("half of a scene")
     with pytest.raises(Stopped):
         run_demo(folder, overwrite=True)
-    assert not folder.exists()
+    assert [path.name for path in folder.iterdir()] == ["demo.json"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_changed_file_or_a_link_in_a_demonstration_is_not_removed(
+    made: Path, tmp_path: Path, simulates_not: None, *, overwrite: bool
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "initial_prediction.tif").write_text("weeks of work")
+    for number, name in enumerate(("configs/config_simple.json", "results_expected", "data/mine")):
+        folder = copied(made, tmp_path / f"{number}")
+        if name.endswith(".json"):
+            (folder / name).write_text("{}")
+        else:
+            shutil.rmtree(folder / name, ignore_errors=True)
+            (folder / name).symlink_to(elsewhere)
+        before = contents_of(folder)
+        with pytest.raises(ResDepthError, match=name if overwrite else "exists already"):
+            run_demo(folder, seed=3, style="old-town", overwrite=overwrite)
+        assert contents_of(folder) == before
+    assert (elsewhere / "initial_prediction.tif").read_text() == "weeks of work"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_scene_that_no_demonstration_made_is_left_alone(
+    made: Path, tmp_path: Path, simulates_not: None, *, overwrite: bool
+) -> None:
+    folder = copied(made, tmp_path)
+    (folder / "demo.json").unlink()
+    (folder / "configs" / "config_simple.json").write_text("{}")
+    before = contents_of(folder)
+    with pytest.raises(ResDepthError, match="holds no demonstration; choose another folder with --to"):
+        run_demo(folder, seed=3, style="old-town", overwrite=overwrite)
+    assert contents_of(folder) == before
+
+
+def test_a_demonstration_is_not_made_from_what_it_would_replace(made: Path, tmp_path: Path) -> None:
+    folder = copied(made, tmp_path)
+    before = contents_of(folder)
+    with pytest.raises(ResDepthError, match="is an input"):
+        run_demo(folder, data=folder, overwrite=True)
+    assert contents_of(folder) == before
 
 
 @pytest.mark.parametrize("pairs", ["ortho1.tif, ortho2.tif,\n", "\n\northo1.tif, ortho2.tif\n"])
@@ -197,7 +266,7 @@ def test_what_is_missing_in_data_of_ones_own_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_folder_with_other_things_is_left_alone(tmp_path: Path, *, overwrite: bool) -> None:
     (tmp_path / "thesis.tex").write_text("all my work")
-    with pytest.raises(ResDepthError, match=r"--to|not empty"):
+    with pytest.raises(ResDepthError, match=r"holds no demonstration; .*--to"):
         run_demo(tmp_path, overwrite=overwrite)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

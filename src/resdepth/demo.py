@@ -3,62 +3,39 @@
 Everything runs through the same configuration files and workflows that users have.
 """
 
-import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from resdepth.atomic import write_json
-from resdepth.errors import InputProblems, Problem, ResDepthError
+from resdepth.demo_folder import DATASET, PAGE, RECORD, contents, take_folder, write_record
+from resdepth.errors import InputProblems, Problem
 from resdepth.evaluation import Evaluation
-from resdepth.jsonfiles import read_json
 from resdepth.judge.judgement import OVERALL, Judgement
 from resdepth.judge.stored import read_judgement
 from resdepth.lists import read_image_list, read_pair_list
+from resdepth.overwriting import refuse_inputs_as_outputs
 from resdepth.pretrained import TOWN_STEREO
-from resdepth.published import CONFIG_FILE, load_model
+from resdepth.published import load_model
 from resdepth.raster import read_header
 from resdepth.report.judged_page import tables_of
 from resdepth.report.page import PageContent, reading, write_page
-from resdepth.runs import ORIGINAL_CONFIG_FILE
 from resdepth.scene import Scene, used_views
-from resdepth.simulate.dataset import MODEL, SCENE_MASKS, SceneFolder, largest_tile
+from resdepth.simulate.dataset import MODEL, SceneFolder, largest_tile
 from resdepth.simulate.settings import AnyStyle, SimulateConfig, TownSettings
 from resdepth.simulate.simulation import simulate
 from resdepth.suitability import examine, stated_gsd
 from resdepth.workflows.evaluating import JSON
-from resdepth.workflows.evaluating import PAGE as TEST_PAGE
 from resdepth.workflows.simulating import read_scene_facts
-from resdepth.workflows.testing import OVER_ALL_PAIRS, PairResult, test
+from resdepth.workflows.testing import PairResult, test
 from resdepth.workflows.wishes import REFINED
 
 logger = logging.getLogger(__name__)
 
 SIZE_PX = 1024
-DATASET = "ResDepth-stereo"
-PAGE = "demo.html"
-# What the simulation, the demonstration and `test` write into the folder; * stands for a slash, too.
-WRITTEN = (
-    "data", "models", "configs", "results", "results_expected", "logs", "unfinished", "unfinished/*",
-    "scene.json", "simulate.json", PAGE,
-    "data/dsm/initial.tif", "data/dsm/truth.tif",
-    *(f"data/mask/{name}.tif" for name in (*SCENE_MASKS, "void", "shadow_date[0-9]")),
-    *(f"data/satellite_views/{raw}date[0-9][a-z].tif" for raw in ("", "raw/")),
-    *(f"data/image_selection/{name}.txt" for name in ("imagelist", "pairlist", "pairlist_simple",
-                                                      "pairlist_generalized")),
-    f"models/{MODEL}",
-    *(f"configs/config_{name}.json" for name in ("simple", "test", "train")),
-    *(f"{results}/{DATASET}/{name}" for results in ("results", "results_expected") for name in (
-        CONFIG_FILE, ORIGINAL_CONFIG_FILE, JSON, TEST_PAGE, f"*{OVER_ALL_PAIRS}", "*_stereopairs.json",
-        *(f"Stereopair_[0-9]*/*_{kind}.{suffix}"
-          for kind in ("prediction", "residuals") for suffix in ("tif", "qml")),
-        *(f"Stereopair_[0-9]*/*_prediction_statistics.{suffix}" for suffix in ("txt", "json")),
-    )),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,20 +84,21 @@ def run_demo(
         seed: of the town.
         style: of the town; "any" lets the seed choose.
         data: a scene of one's own instead: the folder that holds data/ in the same layout.
-        overwrite: replace an earlier demonstration in the folder.
+        overwrite: replace an earlier demonstration in the folder: what it wrote, and nothing else.
         force: refine data that the model does not fit; the mismatches are then warnings.
 
     Raises:
         Unsuitable: if the data do not fit the model, unless forced; the message lists all mismatches.
-        ResDepthError: if the folder holds something else, trainings say, or the data are not complete.
+        ResDepthError: if the folder holds a demonstration or something else, a training say, or the data are
+            not complete.
     """
     misfits = () if data is None else _misfits(_found_data(data), force=force)
-    if overwrite:
-        _remove_demonstration(folder)
+    if data is not None:
+        refuse_inputs_as_outputs(_files(_found_data(data)), [folder / name for name in contents(folder)])
+    made_from = {"seed": seed, "style": style, "data": None if data is None else str(data.resolve())}
+    take_folder(folder, made_from, overwrite=overwrite)
     if data is None:
         _simulated(folder, seed, style)
-    elif folder.is_dir() and any(folder.iterdir()):
-        raise ResDepthError(f"{folder}: is not empty; choose another folder with --to, or add --overwrite")
     found = _found_data(folder if data is None else data)
     model = folder / "models" / MODEL
     model.parent.mkdir(parents=True, exist_ok=True)
@@ -135,60 +113,17 @@ def run_demo(
     shutil.copytree(folder / "results", expected)
     page = folder / PAGE
     write_page(page, _page(found, results[0], folder, misfits))
+    write_record(folder, made_from, complete=True)
     return Demonstration(page, results)
-
-
-def _remove_demonstration(folder: Path) -> None:
-    """Remove an earlier demonstration, and nothing else.
-
-    Raises:
-        ResDepthError: if the folder holds something else, a training say.
-    """
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return
-    if not ((folder / "simulate.json").exists() or (folder / PAGE).exists()):
-        raise ResDepthError(f"{folder}: holds no demonstration; choose another folder with --to")
-    strange = sorted(name for name in _contents(folder) if not _is_ours(name))
-    if strange:
-        shown = ", ".join(strange[:3]) + (f" and {len(strange) - 3} more" if len(strange) > 3 else "")
-        raise ResDepthError(
-            f"{folder}: holds {shown}, which no demonstration wrote; move it away, or choose another folder "
-            "with --to"
-        )
-    shutil.rmtree(folder)
-
-
-def _contents(folder: Path) -> list[str]:
-    """All files, and what lies in the folder itself, by their paths within it."""
-    paths = [path for path in folder.rglob("*") if path.parent == folder or not path.is_dir()]
-    return [path.relative_to(folder).as_posix() for path in paths]
-
-
-def _is_ours(name: str) -> bool:
-    """Whether the demonstration, or `resdepth test` with its configuration, writes what is called so."""
-    for pattern in WRITTEN:
-        before, slash, last = pattern.rpartition("/")
-        # What GDAL keeps beside a raster, and what a killed process leaves (atomic_path).
-        beside = (f"{pattern}.aux.xml", f"{before}{slash}.{last}.*")
-        if any(fnmatchcase(name, one) for one in (pattern, *beside)):
-            return True
-    return False
 
 
 def _simulated(folder: Path, seed: int, style: AnyStyle) -> None:
     """Simulate the town, unless the folder holds it already."""
+    if (folder / "scene.json").exists() and not SceneFolder(folder).is_untidy():
+        logger.info("%s: the town is there already", folder)
+        return
     config = SimulateConfig(seed=seed, town=TownSettings(style=style, size_px=SIZE_PX))
-    record = folder / "scene.json"
-    if record.exists():
-        made = read_json(record).get("configuration")
-        if made != json.loads(config.model_dump_json()):
-            raise ResDepthError(
-                f"{folder}: holds another scene; add --overwrite, or choose another folder with --to"
-            )
-        if not SceneFolder(folder).is_untidy():
-            logger.info("%s: the town is there already", folder)
-            return
-    simulate("town", folder, config)
+    simulate("town", folder, config, beside=[RECORD])
 
 
 def _found_data(scene: Path) -> _OwnData:
@@ -219,6 +154,12 @@ def _found_data(scene: Path) -> _OwnData:
         for path in sorted((scene / "data" / "mask").glob(f"*{name}*.tif"))[:1]
     }
     return _OwnData(initial, truths[0] if truths else None, images, pairs, masks)
+
+
+def _files(found: _OwnData) -> list[Path | None]:
+    """All files of a data set."""
+    images = read_image_list(found.images)[0] or ()
+    return [found.initial, found.truth, found.images, found.pairs, *found.masks.values(), *images]
 
 
 def _misfits(found: _OwnData, *, force: bool) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,7 @@ def simulate(
     *,
     workers: int = 2,
     show: Callable[[SimulatedScene], None] | None = None,
+    beside: Collection[str] = (),
 ) -> SimulatedScene:
     """Photograph a true surface, match the images, and put a ResDepth data set together.
 
@@ -75,6 +76,7 @@ def simulate(
         config: everything else; defaults are those of SimulateConfig.
         workers: threads; the result does not depend on them.
         show: writes what else the scene is to hold, before its record reports that it is complete.
+        beside: names of files of the caller, which may lie in the folder already.
 
     Raises:
         Interrupted: by Ctrl-C; says how to go on.
@@ -90,7 +92,7 @@ def simulate(
     if config.texture:
         read_header(Path(config.texture))
     scene = SceneFolder(folder)
-    _begin(scene, {"source": described(source, config), "version": __version__, **_as_json(config)})
+    _begin(scene, {"source": described(source, config), "version": __version__, **_as_json(config)}, beside)
     with held(scene.wishes, purpose=str(folder)):
         if scene.record.exists():  # killed while it tidied up
             made = SimulatedScene(folder, read_json(scene.record))
@@ -141,7 +143,7 @@ def _made(scene: SceneFolder, source: str | Path, config: SimulateConfig, worker
     return SimulatedScene(scene.path, _record(simulation, pairs, config))
 
 
-def _begin(scene: SceneFolder, wishes: Mapping[str, Any]) -> None:
+def _begin(scene: SceneFolder, wishes: Mapping[str, Any], beside: Collection[str]) -> None:
     """Take a folder, or resume in it; what the scene is made from is the first thing that it holds.
 
     Raises:
@@ -149,7 +151,8 @@ def _begin(scene: SceneFolder, wishes: Mapping[str, Any]) -> None:
     """
     if not scene.wishes.exists():
         if scene.path.exists() and (
-            not scene.path.is_dir() or not all(map(is_unfinished, scene.path.iterdir()))
+            not scene.path.is_dir()
+            or not all(path.name in beside or is_unfinished(path) for path in scene.path.iterdir())
         ):
             raise ResDepthError(f"{scene.path}: is a file, or not empty; choose another folder")
         with writing(scene.path):
