@@ -470,6 +470,18 @@ def test_a_second_run_replaces_the_results_of_the_first(scene: MadeScene) -> Non
     assert text.count("Model name") == 1
 
 
+@pytest.mark.parametrize("name", ["Stereopair_0_1/initial_prediction.tif", "evaluation.json", "config.json"])
+def test_files_of_others_with_the_names_of_results_are_not_replaced(scene: MadeScene, name: str) -> None:
+    config = config_of(scene)
+    foreign = results_of(scene) / name
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("mine")
+    with pytest.raises(ResDepthError, match=f"{name}: exists already.*; move it away"):
+        test(config)
+    assert foreign.read_text() == "mine"
+    assert [path for path in results_of(scene).rglob("*") if path.is_file()] == [foreign]
+
+
 def test_the_complete_configuration_can_be_run_again(scene: MadeScene) -> None:
     test(config_of(scene))
     complete = json.loads((results_of(scene) / "config.json").read_text())

@@ -38,7 +38,13 @@ def refuse_inputs_as_outputs(inputs: Iterable[Path | None], outputs: Iterable[Pa
             )
 
 
-def refuse_existing(paths: Iterable[Path], *, overwrite: bool, why: str = "") -> None:
+def refuse_existing(
+    paths: Iterable[Path],
+    *,
+    overwrite: bool,
+    why: str = "",
+    remedy: str = "add --overwrite, or choose another name",
+) -> None:
     """Refuse to write what is there already, be it a link that leads nowhere.
 
     What is an input is refused first (`refuse_inputs_as_outputs`), as no --overwrite lets it be written.
@@ -47,6 +53,7 @@ def refuse_existing(paths: Iterable[Path], *, overwrite: bool, why: str = "") ->
         paths: what is to be written.
         overwrite: let it be replaced.
         why: what else is known of what is there, for the message.
+        remedy: what to do.
 
     Raises:
         ResDepthError: which of them are there.
@@ -55,9 +62,7 @@ def refuse_existing(paths: Iterable[Path], *, overwrite: bool, why: str = "") ->
     if taken:
         more = f" and {len(taken) - SHOWN} more" if len(taken) > SHOWN else ""
         exist = "exists" if len(taken) == 1 else "exist"
-        raise ResDepthError(
-            f"{', '.join(taken[:SHOWN])}{more}: {exist} already{why}; add --overwrite, or choose another name"
-        )
+        raise ResDepthError(f"{', '.join(taken[:SHOWN])}{more}: {exist} already{why}; {remedy}")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -23,7 +23,7 @@ from resdepth.engine import Refiner, choose_device, choose_precision
 from resdepth.errors import ResDepthError
 from resdepth.evaluation import Evaluation, evaluation_of
 from resdepth.geotiff import new_geotiff
-from resdepth.overwriting import refuse_inputs_as_outputs
+from resdepth.overwriting import refuse_existing, refuse_inputs_as_outputs
 from resdepth.progress import Progress, progress_bar
 from resdepth.published import CONFIG_FILE
 from resdepth.raster import Array, Band, FileBand
@@ -78,7 +78,7 @@ def test(config: str | Path) -> list[PairResult]:
 
     Raises:
         InputProblems: everything that is wrong with the configuration or its data; nothing is written then.
-        ResDepthError: if a result cannot be written.
+        ResDepthError: if a result cannot be written, or has the name of a file that is no result.
     """
     plan = plan_test(Path(config))
     warn(plan.warnings)
@@ -91,7 +91,7 @@ def test(config: str | Path) -> list[PairResult]:
         precision=choose_precision(general.precision, device),
     )
     for index in range(len(plan.areas)):
-        refuse_inputs_as_outputs(_inputs(plan, index), _results(plan, index, refiner))
+        _refuse_taken(plan, index, refiner)
     results = []
     pixels = sum(region.area * len(area.view_sets) for area in plan.areas for region in area.regions)
     with progress_bar("refining", pixels / 1e6, unit="Mpx") as progress:
@@ -101,6 +101,19 @@ def test(config: str | Path) -> list[PairResult]:
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # not a pytest function
+
+
+def _refuse_taken(plan: TestPlan, index: int, refiner: Refiner) -> None:
+    """Refuse to write what is an input, or no result of `test`; results are replaced, as published."""
+    taken = _results(plan, index, refiner)
+    refuse_inputs_as_outputs(_inputs(plan, index), taken)
+    folder = Path(plan.config.output.directory) / plan.areas[index].name
+    refuse_existing(
+        taken,
+        overwrite=(folder / ORIGINAL_CONFIG_FILE).is_file(),
+        why=f", and without {ORIGINAL_CONFIG_FILE} beside it, it is no result of test",
+        remedy="move it away, or choose another output.directory",
+    )
 
 
 def _inputs(plan: TestPlan, index: int) -> list[Path | None]:
@@ -136,8 +149,8 @@ def _test_area(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ResDepthError(f"{folder}: cannot be made ({error})") from error
+    write_bytes(folder / ORIGINAL_CONFIG_FILE, plan.original)  # first: it marks the folder as one of results
     write_json(folder / CONFIG_FILE, _complete_test_config(plan))
-    write_bytes(folder / ORIGINAL_CONFIG_FILE, plan.original)
     for misfit in _misfits(plan, area):
         logger.warning("%s: %s", area.name, misfit)
     dsm = Path(plan.config.datasets[index].raster_in)
