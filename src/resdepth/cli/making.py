@@ -127,7 +127,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - options of a command
     help="Heights to look for, metres above the ellipsoid. [default: all that the RPCs allow]",
 )
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(0, 64), help="Threads.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@OVERWRITE
 @guarded
 def match(
     images: tuple[Path, ...],

@@ -1,7 +1,6 @@
 """From raw images with RPCs to the DSM that our own matcher makes of them: files in, a GeoTIFF out."""
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ import numpy as np
 from resdepth.atomic import temporary_folder
 from resdepth.crs import metres_per_unit
 from resdepth.errors import ResDepthError
+from resdepth.geotiff import ownerless_sidecars
 from resdepth.grid import Grid
-from resdepth.overwriting import refuse_inputs_as_outputs
+from resdepth.overwriting import refuse_existing, refuse_inputs_as_outputs
 from resdepth.progress import progress_bar
 from resdepth.raster import FileBand, count_voids, read_header
 from resdepth.stereo.images import RawImage
@@ -76,10 +76,9 @@ def match_images(
     if len({path.resolve() for path in paths}) < len(paths):
         raise ResDepthError("images: one is given twice; heights need views from different directions")
     refuse_inputs_as_outputs([*paths, Path(like) if like else None], [target])
-    if os.path.lexists(target) and not overwrite:
-        raise ResDepthError(f"{target}: exists already; add --overwrite, or choose another name")
     if target.suffix.lower() not in {".tif", ".tiff"}:
         raise ResDepthError(f"{target}: should end in .tif; the DSM is a GeoTIFF")
+    refuse_existing([target, *ownerless_sidecars(target)], overwrite=overwrite)
     if not target.parent.is_dir():
         raise ResDepthError(f"{target}: there is no folder {target.parent}")
     opened = [RawImage(path) for path in paths]
