@@ -21,7 +21,7 @@ from resdepth.published import load_model
 REPOSITORY = Path(__file__).resolve().parents[1]
 COMMANDS = (
     "refine", "train", "test", "check", "evaluate", "compare", "schema", "info", "simulate", "convert-model",
-    "download", "demo",
+    "download", "demo", "match",
 )  # fmt: skip
 
 

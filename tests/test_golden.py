@@ -273,7 +273,7 @@ def test_the_complete_configuration_is_the_published_one_and_names_what_is_ours(
     ours = json.loads((stereo.ours / "config.json").read_text())
     theirs = json.loads(localized(stereo.theirs / "config.json", reference, stereo.config.parent))
     theirs["general"] |= {"device": "auto", "mode": "exact", "precision": "fp32"}  # ours alone
-    theirs["output"] |= {"report": True}
+    theirs["output"] |= {"report": True, "baselines": True}
     assert ours == theirs
 
 

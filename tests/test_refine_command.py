@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import torch
 from click.testing import CliRunner, Result
 
 from conftest import GSD, ORIGIN, MadeScene, make_model, read_raster, write_raster, write_virtual
 from resdepth import evaluate, refine, save_model
 from resdepth.cli import main
+from resdepth.engine import choose_precision
 from resdepth.errors import Interrupted, ResDepthError
 from resdepth.moved import NotTrusted
 from resdepth.networks import new_network
@@ -764,7 +766,8 @@ def test_bfloat16_is_reported_where_auto_takes_it(
 ) -> None:
     monkeypatch.setattr("resdepth.engine.computes_bfloat16", lambda _: can)
     caplog.set_level("INFO")
-    _refiner(make_model(), "cpu", "auto", None)
+    device = torch.device("cpu")
+    _refiner(make_model(), "auto", device, choose_precision("auto", device))
     assert ("--precision fp32 makes the same choices" in caplog.text) == can
 
 
