@@ -116,9 +116,7 @@ def ground_grid(rpcs: Sequence[Rpc], shapes: Sequence[tuple[int, int]], gsd_m: f
     Raises:
         ResDepthError: if no two images overlap.
     """
-    z = float(np.median([rpc.offsets[4] for rpc in rpcs]))
-    outlines = [_outline(rpc, shape, z) for rpc, shape in zip(rpcs, shapes, strict=True)]
-    lon, lat = (float(np.mean([outline[i].mean() for outline in outlines])) for i in (0, 1))
+    lat, lon = (float(np.mean([rpc.offsets[i] for rpc in rpcs])) for i in (2, 3))
     zone = int((lon + 180) // 6) % 60 + 1
     crs, name = find_crs(f"EPSG:{(32600 if lat >= 0 else 32700) + zone}")
     shared = shared_areas(rpcs, shapes, crs)

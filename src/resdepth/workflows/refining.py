@@ -31,7 +31,7 @@ from resdepth.windows import Window
 from resdepth.workflows.cluster import SECONDS_TO_WAIT, chosen_by_workers, on_cluster
 from resdepth.workflows.evaluating import add_styles
 from resdepth.workflows.jobs import Job, Results
-from resdepth.workflows.making import Existing, compute_here, run_jobs
+from resdepth.workflows.making import Compute, Existing, compute_here, run_jobs
 from resdepth.workflows.processes import on_processes
 from resdepth.workflows.surfaces import Surface, scene_of
 
@@ -145,10 +145,8 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     if scheduler is None:
         there = choose_device(device)
         dtype = choose_precision(precision, there)
-        compute = on_processes(workers) if workers > 1 else compute_here
     else:
         there, dtype = chosen_by_workers(scheduler, device, precision, wait_for_workers)
-        compute = on_cluster(scheduler, wait_for_workers)
     refiner = _refiner(trained, precision, there, dtype)
     _warn(refiner, scene, mode)
     findings = examine(trained, scene, view_sets, window, gsd or stated_gsd(scene))
@@ -165,6 +163,20 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         Job(work, refiner, path, compression, findings.misfits)
         for work, path in zip(works, outputs, strict=True)
     ]
+    compute = on_processes(workers) if workers > 1 else compute_here
+    if scheduler is not None:
+        compute = on_cluster(scheduler, wait_for_workers)
+    return _to_files(jobs, compute, existing=existing, report=report, force=force)
+
+
+def _to_files(
+    jobs: Sequence[Job], compute: Compute, *, existing: Existing, report: bool, force: bool
+) -> list[Path]:
+    """Make the rasters of jobs, their styles and pages; returns the refined DSMs.
+
+    Raises:
+        NotTrusted: if more heights are moved far than can be right, unless forced.
+    """
     made = run_jobs(jobs, existing=existing, compute=compute, force=force, pages=report)
     for job, results in zip(jobs, made, strict=True):
         add_styles({results.output: "height", results.provenance: "provenance"})
