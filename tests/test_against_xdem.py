@@ -35,7 +35,9 @@ def test_the_shift_is_that_of_nuth_and_kaab_in_xdem(
     truth = landscape()
     surface = landscape(down, right) + np.float32(up) + noise(sigma)
     grid = Grid(*truth.shape, tuple(PLACE)[:6])
-    ours = estimate_shift(lambda window: surface[window.slices], lambda window: truth[window.slices], grid)
+    ours = estimate_shift(
+        lambda window: surface[window.slices], lambda window: truth[window.slices], grid, name="initial"
+    )
     theirs = xdem.coreg.NuthKaab(subsample=1, offset_threshold=0.0001, max_iterations=30)
     theirs.fit(truth, surface, transform=PLACE, crs=geoutils.Raster.from_array(truth, PLACE, 32632).crs)
     found = theirs.meta["outputs"]["affine"]

@@ -46,7 +46,7 @@ def reader(heights: np.ndarray) -> Read:
 
 
 def found(surface: np.ndarray, truth: np.ndarray, grid: Grid = GRID) -> Shift:
-    return estimate_shift(reader(surface), reader(truth), grid)
+    return estimate_shift(reader(surface), reader(truth), grid, name="initial")
 
 
 @pytest.mark.parametrize("buildings", [True, False])
@@ -145,7 +145,7 @@ def test_the_sample_of_a_large_raster_stays_small() -> None:
         return (9 * np.sin(row / 19) * np.cos(col / 27)).astype(np.float32)
 
     grid = Grid(60000, 90000, GRID.transform)
-    shift = estimate_shift(lambda window: heights(window.moved(1, 2)), heights, grid)
+    shift = estimate_shift(lambda window: heights(window.moved(1, 2)), heights, grid, name="initial")
     assert (shift.dx_m, shift.dy_m) == pytest.approx((1, -0.5), abs=0.02 * GSD)
     assert sum(window.area for window in read) < 12e6
     assert len({(window.row // 7500, window.col // 11250) for window in read}) == 64

@@ -1,6 +1,7 @@
 """From a configuration file to a plan that can run: everything on disk looked at, every problem told at once.
 
-Only headers are read, except that the initial DSM is scanned for voids, which no header tells.
+Headers are read; what no header tells is looked for in the pixels: voids of the initial DSM, and, in a sample
+of windows, undeclared voids and how the initial DSM lies to the reference DSM.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from resdepth.config import TestConfig, TestDataset, TrainConfig, TrainDataset
 from resdepth.errors import InputProblems, Problem, doubtful, has_errors, resting_on, without_consequences
 from resdepth.inputs import inputs_for_training
 from resdepth.inspections import (
+    alignment_problems,
     checkpoint_problems,
     degree_problems,
     device_problems,
@@ -210,6 +212,7 @@ def _check_train_area(
     sizes = [f"{path}: training_settings.{name}" for name in ("tile_size", "n_training_samples")]
     problems += resting_on([*causes, *sizes], found)
     problems += resting_on(causes, void_problems(scene, (*train, *val), f"{key}.raster_in"))
+    problems += resting_on(causes, alignment_problems(scene, (*train, *val), f"{key}.raster_in"))
     return TrainArea(scene, train, val, train_sets, val_sets, n_samples), problems
 
 
@@ -290,6 +293,7 @@ def _check_test_area(
     found = tile_problems(regions, config.general.tile_size, f"{key}.raster_in", "general.tile_size")
     problems += resting_on([*split_keys(key), f"{path}: general.tile_size"], found)
     problems += resting_on(split_keys(key), void_problems(scene, regions, f"{key}.raster_in"))
+    problems += resting_on(split_keys(key), alignment_problems(scene, regions, f"{key}.raster_in"))
     return TestArea(files.name, scene, regions, view_sets or ((),)), problems
 
 

@@ -11,6 +11,7 @@ from resdepth.checkpoint import Architecture, Model, check_weights, load_safeten
 from resdepth.config import Device, TestModel, TrainConfig
 from resdepth.engine import choose_device
 from resdepth.errors import InputProblems, Problem, ResDepthError, has_errors, resting_on
+from resdepth.judge.alignment import Alignment, align
 from resdepth.lists import read_image_list, read_pair_list
 from resdepth.optimization import state_misfits, unused_wishes
 from resdepth.paths import is_there
@@ -18,7 +19,7 @@ from resdepth.published import PublishedFiles, load_published, read_training_sta
 from resdepth.raster import Band, FileBand, count_voids
 from resdepth.scene import Scene, ViewSet, used_views
 from resdepth.undeclared import look_for_undeclared
-from resdepth.windows import Window
+from resdepth.windows import Window, bounding
 
 
 def read_lists(
@@ -84,7 +85,7 @@ def degree_problems(scene: Scene, key: str) -> list[Problem]:
 
 
 def void_problems(scene: Scene, regions: tuple[Window, ...], key: str) -> list[Problem]:
-    """Voids of the initial DSM in the regions; the only look at pixels, a strip at a time."""
+    """Voids of the initial DSM in the regions; all of their pixels are read, a strip at a time."""
     if not isinstance(scene.dsm, FileBand) or not scene.dsm.header.may_have_voids:
         return []
     try:
@@ -115,6 +116,45 @@ def undeclared_problems(bands: Mapping[str, Band | None]) -> list[Problem]:
         if question:
             problems.append(Problem(key, f"{band.header.path}: {question}", "warning"))
     return problems
+
+
+def alignment_problems(scene: Scene, regions: tuple[Window, ...], key: str) -> list[Problem]:
+    """Warnings of an initial DSM that lies above, below or beside the reference DSM; a sample is read."""
+    if scene.truth is None or not regions or scene.grid.is_in_degrees:
+        return []
+    around, name = bounding(regions), str(scene.dsm_path)
+    try:
+        found = align(
+            lambda window: scene.dsm.read(window.moved(around.row, around.col)),
+            lambda window: scene.counted_truth(window.moved(around.row, around.col)),
+            scene.grid.crop(around),
+            name=name,
+        )
+    except ResDepthError as error:
+        return [Problem(key, str(error))]
+    texts = [_bias_text(found)] if found.is_biased else []
+    texts += [_shift_text(found)] if found.is_shifted else []
+    return [Problem(key, f"{name}: {text}", "warning") for text in texts]
+
+
+def _bias_text(found: Alignment) -> str:
+    side = "above" if found.bias_m > 0 else "below"
+    return (
+        f"lies {abs(found.bias_m):.2f} m {side} the reference DSM (median difference; NMAD "
+        f"{found.spread_m:.2f} m). A network learns a constant bias: the error falls by as much, which looks "
+        "like success, and no shape is better. Before training, bring both to one vertical datum, or move "
+        f"the initial DSM by {-found.bias_m:+.2f} m; resdepth evaluate shows figures without the median"
+    )
+
+
+def _shift_text(found: Alignment) -> str:
+    shift = found.shift
+    return (
+        f"lies {found.shift_px:.1f} pixels beside the reference DSM; what moves it there is "
+        f"{shift.dx_m:+.2f} m to the east and {shift.dy_m:+.2f} m to the north (Nuth and Kääb). Each wall is "
+        "an error then, and a network learns to move walls. Before training, co-register both: resdepth "
+        "evaluate --align --write-aligned, or xDEM"
+    )
 
 
 def checkpoint_problems(

@@ -128,6 +128,14 @@ class Scene:
             result[channel] = self.views[index].read(window)
         return result
 
+    def counted_truth(self, window: Window) -> Array:
+        """The reference DSM where it counts, (height, width) float32, metres, else NaN."""
+        assert self.truth is not None, "only scenes with a reference DSM are evaluated"
+        heights = self.truth.read(window)
+        if "ground_truth" in self.masks:
+            heights[~self.read_mask("ground_truth", window)[0]] = np.nan
+        return heights
+
     def read_mask(self, name: str, window: Window) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Where the mask is set (value 1), and where it says anything (not nodata); (H, W) bool each."""
         values = self.masks[name].read(window)

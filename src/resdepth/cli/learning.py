@@ -78,7 +78,8 @@ def test(config: Path) -> None:
 def check(config: Path, kind: Literal["train", "test"] | None) -> None:
     """List every problem of CONFIG, a training or test configuration.
 
-    Only headers are read, except that the initial DSM is scanned for voids. Nothing is written.
+    Headers are read, the initial DSM is scanned for voids, and compared with the reference DSM in a sample of
+    windows: a bias or a horizontal shift between them is a warning. Nothing is written.
 
     \b
     Example:

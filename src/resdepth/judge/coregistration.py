@@ -89,7 +89,7 @@ class _Step:
     pixels: int
 
 
-def estimate_shift(surface: Read, truth: Read, grid: Grid) -> Shift:
+def estimate_shift(surface: Read, truth: Read, grid: Grid, *, name: str) -> Shift:
     """What moves a surface onto the truth: added to its coordinates and heights.
 
     A sample of 2.4 million pixels at most is looked at, so neither time nor memory grow with the area.
@@ -100,15 +100,20 @@ def estimate_shift(surface: Read, truth: Read, grid: Grid) -> Shift:
         surface: reads windows of it on the grid: (h, w) float32, metres, NaN = void.
         truth: likewise.
         grid: of both. y grows to the north, whatever way the rows go.
+        name: of the surface, for a warning if the search does not converge.
 
     Returns:
         Metres; NaN for all three with fewer than 100 common pixels, or if the search does not converge; NaN
         for dx and dy where the truth is too flat to tell (its gradients vary by less than 0.01 in some
         direction).
     """
-    samples = [_sample(surface, truth, grid, window) for window in _sample_windows(grid)]
+    samples = [_sample(surface, truth, grid, window) for window in sample_windows(grid)]
     pixels = _sorted_pixels(samples, grid.sides_m)
-    (row, col), last = _searched(samples, pixels, grid.sides_m)
+    (row, col), last, converged = _searched(samples, pixels, grid.sides_m)
+    if not converged:
+        logger.warning(
+            "%s: the search for the shift against the reference DSM does not converge: none is reported", name
+        )
     if last is None:
         return Shift(UNKNOWN, UNKNOWN, UNKNOWN, 0, applied=False)
     if last.moved is None:
@@ -118,22 +123,22 @@ def estimate_shift(surface: Read, truth: Read, grid: Grid) -> Shift:
     return Shift(east_m, north_m, last.up_m, last.pixels, applied=False)
 
 
-def _searched(samples: list[_Sample], pixels: _Pixels, sides: Sides) -> tuple[Floats, _Step | None]:
-    """How many pixels down and to the right the surface must be moved, and the last step towards it."""
+def _searched(samples: list[_Sample], pixels: _Pixels, sides: Sides) -> tuple[Floats, _Step | None, bool]:
+    """How far down and right the surface must be moved, the last step, and whether the search ended."""
     at = np.zeros(2)
     step = None
     for _ in range(MAX_ROUNDS):
         step = _step(_differences(samples, pixels, at), pixels, sides)
         if step is None or step.moved is None:
-            return at, None if at.any() else step
+            return at, None if at.any() else step, True
         at = at + step.moved
         if np.hypot(*step.moved) < STEP_PX:
-            return at, step
-    logger.warning("the search for the shift against the reference DSM does not converge: none is reported")
-    return at, None
+            return at, step, True
+    return at, None, False
 
 
-def _sample_windows(grid: Grid) -> Iterator[Window]:
+def sample_windows(grid: Grid) -> Iterator[Window]:
+    """The windows of the sample: one in the middle of each of 8 x 8 cells."""
     rows = np.linspace(0, grid.height, CELLS + 1).astype(int)
     cols = np.linspace(0, grid.width, CELLS + 1).astype(int)
     for top, bottom in pairwise(rows):

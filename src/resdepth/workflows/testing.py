@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from resdepth.atomic import write_bytes, write_json
@@ -26,7 +25,7 @@ from resdepth.geotiff import new_geotiff
 from resdepth.overwriting import refuse_existing, refuse_inputs_as_outputs
 from resdepth.progress import Progress, progress_bar
 from resdepth.published import CONFIG_FILE
-from resdepth.raster import Array, Band, FileBand
+from resdepth.raster import Band, FileBand
 from resdepth.refinement import refine_region
 from resdepth.report.text import format_overall_statistics, format_statistics, write_statistics
 from resdepth.runs import ORIGINAL_CONFIG_FILE
@@ -293,21 +292,12 @@ def _refine_area(job: _Job, regions: Sequence[Window], stem: Path) -> tuple[Path
                 refined.write(strip.row, heights)
                 if errors is not None:
                     rows = Window(region.row + strip.row, region.col, *heights.shape)
-                    errors.write(strip.row, heights - _judged_truth(scene, rows))
+                    errors.write(strip.row, heights - scene.counted_truth(rows))
         add_styles({path: "height"})
         if scene.truth is not None:
             add_styles({residuals: "error"})
         predictions.append(path)
     return tuple(predictions)
-
-
-def _judged_truth(scene: Scene, window: Window) -> Array:
-    """The truth where it counts, else NaN."""
-    assert scene.truth is not None, "only scenes with a truth are judged"
-    truth = scene.truth.read(window)
-    if "ground_truth" in scene.masks:
-        truth[~scene.read_mask("ground_truth", window)[0]] = np.nan
-    return truth
 
 
 def _height_type(scene: Scene) -> str:

@@ -188,6 +188,7 @@ def _shift_of(surface: Candidate, case: Case) -> Shift:
         lambda window: surface.band.read(window.moved(row, col)),
         lambda window: case.counted_truth(window.moved(row, col)),
         case.truth.grid.crop(around),
+        name=surface.name,
     )
 
 
