@@ -3,10 +3,12 @@
 import importlib.metadata
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +276,23 @@ def test_training_and_testing_print_what_they_wrote(scene: MadeScene) -> None:
     assert len(predictions) == 2
     assert all(path.is_file() for path in predictions)
     assert "MAE" in tested.stdout
+
+
+def test_a_terminal_shows_the_error_of_the_initial_dsm_on_lines_of_their_own(scene: MadeScene) -> None:
+    """Above the progress bar, which erases its line first; not in it."""
+    pty = pytest.importorskip("pty")
+    command = [sys.executable, "-m", "resdepth", "train", scene.write(scene.train_config())]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(command, cwd=scene.folder, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        text = b""
+        with suppress(OSError):  # EIO: the command has ended
+            while some := os.read(ours, 65536):
+                text += some
+    os.close(ours)
+    assert process.returncode == 0, text.decode()
+    line = r"(?:^|\x1b\[2K)epoch \d: validation MAE \d\.\d{3} m \(initial DSM \d\.\d{3} m\)\r?$"
+    assert len(re.findall(line, text.decode(), re.MULTILINE)) == 2
 
 
 # The old way, and the start

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from resdepth.inputs import Inputs
 from resdepth.normalization import Normalization
 from resdepth.patches import (
+    InitialSamples,
     Sample,
     ScenePatches,
     TrainingSamples,
@@ -262,6 +263,16 @@ def test_validation_neither_turns_nor_shuffles_anything() -> None:
     assert {orientation(sample) for sample in all_samples(samples, 5)} == {(0, 15, 900, 915)}
     assert {view_set_of(sample) for sample in all_samples(samples, 5)} == {(0, 1), (1, 2)}
     assert samples.order(3).tolist() == list(range(len(samples)))
+
+
+def test_the_initial_dsm_answers_for_the_same_pixels() -> None:
+    samples = validation()
+    initial = InitialSamples(samples)
+    assert initial.order(0).tolist() == samples.order(0).tolist()
+    for index in range(len(samples)):
+        seen, answer = samples.sample(index, 0), initial.sample(index, 0)
+        np.testing.assert_array_equal(answer.truth, seen.truth)
+        np.testing.assert_allclose(answer.channels, seen.channels[:1] * PLAIN.height_sigma, rtol=1e-6)
 
 
 # --- batches

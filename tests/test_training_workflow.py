@@ -118,6 +118,22 @@ def test_tensorboard_shows_loss_and_learning_rate_and_the_hyper_parameters_once(
     assert [path for path in folder.iterdir() if path.is_dir()] == [], "no nested folders"
 
 
+def test_the_error_of_the_initial_dsm_is_shown_beside_that_of_the_network(scene: MadeScene) -> None:
+    """Eight tiles in the third stripe, in two batches; the mean of the batches, as for the network."""
+    truth = scene.truth.copy()
+    truth[4:25, 70:90] = np.nan
+    write_raster(scene.folder / "truth.tif", truth)
+    run = train(scene.write(scene.train_config(training_settings={"n_epochs": 3})))
+    error = np.abs(scene.initial.astype(np.float64) - truth)[:, 64:96]
+    expected = (np.nanmean(error[:32]) + np.nanmean(error[32:])) / 2
+    shown = scalars(scene.folder / "tensorboard" / run.name)
+    assert [value for _, value in shown["val/MAE_initial"]] == pytest.approx([expected] * 3, rel=1e-5)
+    assert [step for step, _ in shown["val/MAE_initial"]] == [step for step, _ in shown["val/MAE_metric"]]
+    log = (run / "run.log").read_text()
+    for epoch, (_, value) in enumerate(shown["val/MAE_metric"], 1):
+        assert f"epoch {epoch}: validation MAE {value:.3f} m (initial DSM {expected:.3f} m)" in log
+
+
 def test_training_makes_a_biased_surface_better(scene: MadeScene) -> None:
     """An initial DSM whose buildings are 3 m too low: visible in the DSM, so learnable."""
     truth = np.where(np.isnan(scene.truth), 400, scene.truth)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from resdepth.grid import Sides
 from resdepth.inputs import Inputs
-from resdepth.normalization import Array, Normalization, normalize_patch
+from resdepth.normalization import Array, Normalization, normalize_patch, patch_centre
 from resdepth.prefetch import in_order
 from resdepth.scene import Scene, ViewSet
 from resdepth.windows import Window, random_corners, tile_grid
@@ -222,14 +222,28 @@ class ValidationSamples(_Patches):
 
     def initial(self, index: int) -> Array:
         """The initial heights of sample `index`, (T, T) float32, metres above its centre."""
-        part, patch, view_set = self._locate(index)
+        part, patch, _ = self._locate(index)
         row, col = part.corners[patch]
         dsm = part.scene.dsm.read(Window(int(row), int(col), self._tile, self._tile))
-        return (dsm - np.float64(self._read(part, patch, view_set).centre)).astype(np.float32)
+        return (dsm - np.float64(patch_centre(dsm))).astype(np.float32)
 
     def sides(self, index: int) -> Sides:
         """Sides of a pixel of sample `index`."""
         return self._locate(index)[0].scene.grid.sides_m
+
+
+class InitialSamples:
+    """Validation samples whose one channel is the initial DSM, metres above the centre: its own answer."""
+
+    def __init__(self, samples: ValidationSamples) -> None:
+        self._samples, self.order = samples, samples.order
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def sample(self, index: int, epoch: int) -> Sample:
+        """Sample `index`; the epoch does not matter."""
+        return self._samples.sample(index, epoch)._replace(channels=self._samples.initial(index)[None])
 
 
 class Batch(NamedTuple):

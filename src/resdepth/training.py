@@ -3,7 +3,7 @@
 import logging
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
@@ -17,7 +17,7 @@ from resdepth.errors import Interrupted, ResDepthError
 from resdepth.interruption import Stop, stoppable
 from resdepth.losses import Loss
 from resdepth.optimization import restore_optimizer, restore_scheduler
-from resdepth.patches import Batch, TrainingSamples, ValidationSamples, batches
+from resdepth.patches import Batch, InitialSamples, TrainingSamples, ValidationSamples, batches
 from resdepth.progress import Progress, progress_bar
 from resdepth.showcase import Patch, Showcase
 
@@ -171,9 +171,12 @@ def fit(
     done = standing.iteration * schedule.batch_size
     showcase = Showcase(val)
     with stoppable() as stop, progress_bar("training", total, unit="samples", done=done) as progress:
+        initial = initial_error(learner.loss, val, schedule, stop)
+        if initial is None:
+            _save_and_stop(learner, standing, recorder, stop)
         while standing.epoch < standing.end:
             _train_epoch(learner, train, standing, schedule, recorder, progress, stop)
-            _finish_epoch(learner, val, standing, schedule, recorder, stop)
+            _finish_epoch(learner, val, initial, standing, schedule, recorder, stop)
             if showcase.is_due(standing.epoch, standing.end):
                 shown = showcase.refined_by(learner.network, learner.height_sigma, learner.device)
                 recorder.patches(shown, standing.step - 1)
@@ -238,8 +241,8 @@ def _demand_finite(loss: float, standing: Standing) -> None:
 
 
 def _finish_epoch(
-    learner: Learner, val: ValidationSamples, standing: Standing, schedule: Schedule, recorder: Recorder,
-    stop: Stop,
+    learner: Learner, val: ValidationSamples, initial: float, standing: Standing, schedule: Schedule,
+    recorder: Recorder, stop: Stop,
 ) -> None:  # fmt: skip
     epoch = standing.epoch + 1
     validated = epoch % schedule.evaluate_rate == 0 or epoch == standing.end
@@ -249,7 +252,9 @@ def _finish_epoch(
         if loss is None:
             _save_and_stop(learner, standing, recorder, stop)
         standing.loss_val = loss
+        logger.info("epoch %d: validation MAE %.3f m (initial DSM %.3f m)", epoch, loss, initial)
         recorder.scalar("val/MAE_metric", loss, standing.step - 1)
+        recorder.scalar("val/MAE_initial", initial, standing.step - 1)
         recorder.scalar("val/learning_rate", learning_rate, standing.step - 1)
     _step_scheduler(learner, standing.loss_val if validated else None)
     improved = validated and standing.loss_val < standing.best_loss
@@ -293,6 +298,34 @@ def validate(
         ResDepthError: if no pixel has a known truth, or the loss is not finite.
     """
     learner.network.eval()
+    mean = _mean_loss(learner.loss_of, samples, schedule, stop)
+    if mean is not None and not math.isfinite(mean):
+        raise ResDepthError(f"the validation loss became {mean}; lower optimizer.learning_rate")
+    return mean
+
+
+def initial_error(
+    loss: Loss, samples: ValidationSamples, schedule: Schedule, stop: Stop | None = None
+) -> float | None:
+    """What `validate` gives for a network that leaves the initial DSM as it is: same pixels, same batches.
+
+    Returns:
+        None if the user stopped it.
+
+    Raises:
+        ResDepthError: if no pixel has a known reference height.
+    """
+    return _mean_loss(
+        lambda batch: loss(batch.channels, batch.truth), InitialSamples(samples), schedule, stop
+    )
+
+
+def _mean_loss(
+    loss_of: Callable[[Batch], Tensor],
+    samples: ValidationSamples | InitialSamples,
+    schedule: Schedule,
+    stop: Stop | None,
+) -> float | None:
     losses = []
     for batch in batches(
         samples, samples.order(0), batch_size=schedule.batch_size, epoch=0, workers=schedule.workers
@@ -300,15 +333,12 @@ def validate(
         if stop is not None and stop.asked:
             return None
         if torch.isfinite(batch.truth).any():
-            losses.append(float(learner.loss_of(batch)))
+            losses.append(float(loss_of(batch)))
     if not losses:
         raise ResDepthError(
             "no validation pixel has a known truth; check raster_gt and the validation stripe"
         )
-    mean = sum(losses) / len(losses)
-    if not math.isfinite(mean):
-        raise ResDepthError(f"the validation loss became {mean}; lower optimizer.learning_rate")
-    return mean
+    return sum(losses) / len(losses)
 
 
 def _save_and_stop(learner: Learner, standing: Standing, recorder: Recorder, stop: Stop) -> NoReturn:

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -62,6 +63,15 @@ def _refuse_foreign_paths(arguments: Mapping[str, Any]) -> None:
                 raise ResDepthError(f"{path}: {reason}")
 
 
+class _ToStderr(logging.Handler):
+    """Messages to what stderr is at the time: a progress bar takes its place, and puts them above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(AttributeError, ValueError, OSError):
+            sys.stderr.write(self.format(record) + "\n")
+            sys.stderr.flush()
+
+
 def guarded(command: Callable[Params, None]) -> Callable[Params, None]:
     """Turn the errors that users can mend into a message and an exit code."""
 
@@ -69,7 +79,7 @@ def guarded(command: Callable[Params, None]) -> Callable[Params, None]:
     def run(*args: Params.args, **kwargs: Params.kwargs) -> None:
         from resdepth.errors import InputProblems, Interrupted, ResDepthError
 
-        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_ToStderr()])
         logging.getLogger("resdepth").setLevel(logging.INFO)
         try:
             _refuse_foreign_paths(kwargs)
