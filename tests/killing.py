@@ -47,7 +47,7 @@ from resdepth.checkpoint import save_model
 from resdepth.cli import main
 
 SEED = 0
-AT_RANDOM = 0.25  # of all kills
+AT_RANDOM = 0.25  # of all kills, at least: events are few
 RASTER = "rasterio"
 PATHS = {  # positions of path and dir_fd among the arguments of audit events
     "os.remove": (0, 1), "os.rmdir": (0, 1), "os.mkdir": (0, 2), "os.rename": (1, 3), "os.chmod": (0, 2),
@@ -353,10 +353,13 @@ def tried(place: Place, name: str, kills: int, full: int) -> Counts:
         FaultError: the first thing that is not as promised.
     """
     trial, chance = Trial(place, name), random.Random(SEED)
-    counts, moments = trial.counts, int(kills * AT_RANDOM)
-    for event in spread(counts.events, kills - moments):
+    counts = trial.counts
+    for event in spread(counts.events, kills - int(kills * AT_RANDOM)):
         counts.kills += trial.kill(f"at event {event} of {counts.events}", at=event)
-    for moment in [chance.uniform(0, trial.undisturbed_s) for _ in range(moments)]:
+    for _ in range(4 * kills):  # a command may end before its moment: that counts for nothing
+        if counts.kills + counts.at_random >= kills:
+            break
+        moment = chance.uniform(0, trial.undisturbed_s)
         counts.at_random += trial.kill(f"after {moment:.3f} s", after=moment)
     for event in spread(counts.events, full):
         counts.full += trial.fill(event)
