@@ -212,8 +212,9 @@ def test_the_same_command_again_writes_nothing_once_its_output_is_complete(
 
 
 @pytest.fixture
-def wild(scene: MadeScene) -> Path:
-    """A model that lifts all heights by 20 m."""
+def wild(scene: MadeScene, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model that lifts all heights by 20 m; few heights are as good as many."""
+    monkeypatch.setattr("resdepth.moved.LEAST_HEIGHTS", 1)
     made = make_model()
     weights = {**made.weights, "last_layer.bias": made.weights["last_layer.bias"] + 8}
     path = scene.folder / "wild.safetensors"
@@ -257,6 +258,17 @@ def test_forced_it_has_its_name_and_carries_the_warning(
     with rasterio.open(output(scene)) as dataset:
         assert FIGURES in dataset.tags()["RESDEPTH_WARNING_1"]
     assert command(scene, wild).exit_code == 2, "not without being forced"
+
+
+def test_few_heights_have_their_name_and_carry_the_warning(
+    scene: MadeScene, wild: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("resdepth.moved.LEAST_HEIGHTS", scene.initial.size + 1)
+    assert command(scene, wild).exit_code == 0
+    assert FIGURES in caplog.text
+    with rasterio.open(output(scene)) as dataset:
+        assert FIGURES in dataset.tags()["RESDEPTH_WARNING_1"]
+    assert refine(scene.initial, scene.images[:2], wild).shape == scene.initial.shape
 
 
 def test_arrays_that_cannot_be_right_are_not_returned(scene: MadeScene, wild: Path) -> None:

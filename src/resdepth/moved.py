@@ -13,6 +13,8 @@ from resdepth.errors import ResDepthError
 NEAR_M, FAR_M, SIGMAS = 3.0, 10.0, 5.0
 LARGEST_SHARES = 0.35, 0.20, 0.10
 """Of heights that are moved by more than NEAR_M, FAR_M, and SIGMAS height sigmas of the training."""
+LEAST_HEIGHTS = 256**2
+"""Of fewer heights such a share is a warning alone: a single roof may be most of them."""
 TAG = "RESDEPTH_MOVED"
 REMEDY = "the model does not fit these data: train one on data like them (docs/train.md)"
 
@@ -78,6 +80,11 @@ class Moved:
             if share > 100 * largest
         ]
         return f"{'; '.join(found)}: such a correction cannot be right" if found else None
+
+    @property
+    def is_nonsense(self) -> bool:
+        """Whether there is a warning, of so many heights that they are not to have the output's name."""
+        return self.warning is not None and self.heights >= LEAST_HEIGHTS
 
 
 def described(moved: Moved) -> str:

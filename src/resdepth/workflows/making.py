@@ -336,7 +336,7 @@ def _assemble(job: Job, *, force: bool) -> Results:
     return_unused_memory()  # GDAL takes its own
     grid = job.work.scene.grid.crop(job.work.region)
     moved = _moved(job)
-    results = job.set_aside if moved.warning and not force else job.named
+    results = job.set_aside if moved.is_nonsense and not force else job.named
     for layer, path in zip((PROVENANCE, job.layer), results.rasters, strict=True):
         parts = {block.relative_to(job.work.region): job.block_path(layer, block) for block in job.blocks}
         # Made in the folder of the blocks, where whatever a kill leaves behind is removed with them.

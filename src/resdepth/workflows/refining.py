@@ -205,13 +205,14 @@ def _report_moved(found: Mapping[str, Moved | None], *, force: bool) -> None:
     """
     reasons = []
     for name, moved in found.items():
-        if moved is not None:
-            logger.info("%s: %s", name, described(moved))
-            reasons += [f"{name}: not trusted: {moved.warning}"] if moved.warning else []
-    if not force:
-        refuse_untrusted(reasons)
-    for reason in reasons:
-        logger.warning("%s", reason)
+        if moved is None:
+            continue
+        logger.info("%s: %s", name, described(moved))
+        if moved.is_nonsense and not force:
+            reasons.append(f"{name}: not trusted: {moved.warning}")
+        elif moved.warning:
+            logger.warning("%s: not to be trusted: %s", name, moved.warning)
+    refuse_untrusted(reasons)
 
 
 def _write_report(job: Job, results: Results) -> None:
