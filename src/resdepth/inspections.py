@@ -122,6 +122,8 @@ def alignment_problems(scene: Scene, regions: tuple[Window, ...], key: str) -> l
     """Warnings of an initial DSM that lies above, below or beside the reference DSM; a sample is read."""
     if scene.truth is None or not regions or scene.grid.is_in_degrees:
         return []
+    if scene.truth.grid.whole != scene.grid.whole:
+        return []  # a problem of its own, which the scene has reported
     around, name = bounding(regions), str(scene.dsm_path)
     try:
         found = align(
