@@ -41,7 +41,7 @@ kills: setup  ## kill commands, and fill the disk, at each file-system event (ta
 	OMP_NUM_THREADS=1 $(BIN)/python tests/killing.py $(KILLED)
 
 lost: setup  ## kill workers at random moments, ten times each way, and lose the scheduler once
-	RESDEPTH_SERIES=10 $(BIN)/pytest -v tests/test_processes.py tests/test_cluster.py -k "random_moments or is_lost"
+	RESDEPTH_SERIES=10 $(BIN)/pytest -v tests/refinement/test_processes.py tests/refinement/test_dask.py -k "random_moments or is_lost"
 
 # Of Debian and its kin; elsewhere any Chromium that is called chromium or google-chrome will do.
 browser:  ## a Chromium for the tests of pages, if there is none and apt-get may install it

@@ -25,20 +25,20 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import resdepth
-from resdepth.atomic import write_json
 from resdepth.errors import ResDepthError
-from resdepth.judge.baselines import WIDTHS_PX
-from resdepth.judge.classes import object_classes
-from resdepth.judge.figures import statistics
-from resdepth.judge.judgement import OVERALL
-from resdepth.raster import FileBand
+from resdepth.evaluation.baselines import WIDTHS_PX
+from resdepth.evaluation.classes import object_classes
+from resdepth.evaluation.metrics import statistics
+from resdepth.evaluation.result import OVERALL
+from resdepth.geo.raster import FileBand
+from resdepth.runtime.atomic import write_json
 from resdepth.simulate.dataset import Role, as_dataset
 from resdepth.simulate.settings import SimulateConfig, TownSettings, TruthSettings
 from resdepth.simulate.simulation import simulate
 from resdepth.simulate.town import Style
-from resdepth.workflows.judging import evaluate
-from resdepth.workflows.testing import test
-from resdepth.workflows.training import train
+from resdepth.workflows.evaluate import evaluate
+from resdepth.workflows.test import test
+from resdepth.workflows.train import train
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]

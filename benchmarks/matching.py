@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 import resdepth
 from real_data import hillshade
 from resdepth.errors import ResDepthError
-from resdepth.raster import FileBand
+from resdepth.geo.raster import FileBand
 from resdepth.report.table import baseline_tables
 from resdepth.stereo.surface import BASES, BLOCK_PX
-from resdepth.workflows.matching import MatchedDsm, match_images
+from resdepth.workflows.match import MatchedDsm, match_images
 
 Array = NDArray[np.float32]
 

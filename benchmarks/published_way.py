@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from resdepth.blending import axis_weights
-from resdepth.windows import axis_tiles
+from resdepth.geo.windows import axis_tiles
+from resdepth.refinement.blending import axis_weights
 from setting import HEIGHT_SIGMA, IMAGE_MEAN, IMAGE_STD, SceneFiles
 
 Array = NDArray[np.float32]

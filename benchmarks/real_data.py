@@ -21,17 +21,17 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import resdepth
-from resdepth.atomic import write_json
-from resdepth.checkpoint import torch_version
 from resdepth.errors import ResDepthError
-from resdepth.evaluation import Evaluation
-from resdepth.grid import Grid
-from resdepth.judge.judgement import OVERALL
-from resdepth.raster import FileBand
+from resdepth.evaluation.evaluation import Evaluation
+from resdepth.evaluation.result import OVERALL
+from resdepth.geo.grid import Grid
+from resdepth.geo.raster import FileBand
+from resdepth.geo.windows import Strategy, Window, split_regions
+from resdepth.models.model import torch_version
 from resdepth.report.table import baseline_tables, summary_table
-from resdepth.windows import Strategy, Window, split_regions
-from resdepth.workflows.testing import PairResult, test
-from resdepth.workflows.training import train
+from resdepth.runtime.atomic import write_json
+from resdepth.workflows.test import PairResult, test
+from resdepth.workflows.train import train
 
 Array = NDArray[np.float32]
 

@@ -19,21 +19,21 @@ from distributed import LocalCluster
 from torch import nn
 
 import published_way
-from resdepth.blocks import Work
-from resdepth.blockwise import refined_strips
-from resdepth.checkpoint import Architecture, Model, save_model
-from resdepth.config import Mode
-from resdepth.engine import Refiner
-from resdepth.inputs import Inputs
-from resdepth.networks import new_network
-from resdepth.normalization import Normalization
-from resdepth.raster import Array
-from resdepth.refinement import refine_region
-from resdepth.scene import Scene
-from resdepth.windows import Window
-from resdepth.workflows.cluster import on_cluster
-from resdepth.workflows.jobs import Job
-from resdepth.workflows.making import Compute, compute_here, run_jobs
+from resdepth.config.schema import Mode
+from resdepth.data.inputs import Inputs
+from resdepth.data.normalization import Normalization
+from resdepth.data.scene import Scene
+from resdepth.geo.raster import Array
+from resdepth.geo.windows import Window
+from resdepth.models.model import Architecture, Model, save_model
+from resdepth.models.networks import new_network
+from resdepth.refinement.block_store import Work
+from resdepth.refinement.blocks import refined_strips
+from resdepth.refinement.dask import on_cluster
+from resdepth.refinement.engine import Refiner
+from resdepth.refinement.job import Job
+from resdepth.refinement.run_job import Compute, compute_here, run_jobs
+from resdepth.refinement.tiles import refine_region
 from setting import HEIGHT_SIGMA, IMAGE_MEAN, IMAGE_STD, VIEWS, SceneFiles, Sizes, peak_resident_mb
 
 Figures = dict[str, float]

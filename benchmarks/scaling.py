@@ -18,13 +18,13 @@ import torch
 from distributed import Client
 
 from refining import CPU, VIEW_SET, NullRefiner, Timed, bytes_so_far, made_model, opened, workers_here
-from resdepth.blocks import Work
-from resdepth.engine import Refiner, choose_precision
-from resdepth.scene import Scene
-from resdepth.workflows import jobs
-from resdepth.workflows.cluster import on_cluster
-from resdepth.workflows.jobs import Job
-from resdepth.workflows.making import compute_here, run_jobs
+from resdepth.data.scene import Scene
+from resdepth.refinement import job
+from resdepth.refinement.block_store import Work
+from resdepth.refinement.dask import on_cluster
+from resdepth.refinement.engine import Refiner, choose_precision
+from resdepth.refinement.job import Job
+from resdepth.refinement.run_job import compute_here, run_jobs
 from setting import FULL, peak_resident_mb, write_empty_scene, write_scene
 from speed import describe_machine, describe_versions, markdown_table
 
@@ -53,7 +53,7 @@ class SmallBlocks(NullRefiner):
 
 def without_network() -> None:
     """What each worker does first."""
-    jobs.Refiner = SmallBlocks  # type: ignore[attr-defined]
+    job.Refiner = SmallBlocks  # type: ignore[attr-defined]
 
 
 def _work(scene: Scene, tile: int) -> Work:

@@ -22,9 +22,9 @@ from PIL import Image
 from scipy import ndimage
 
 from resdepth.errors import ResDepthError
-from resdepth.grid import Grid, Sides
-from resdepth.judge.figures import Tally
-from resdepth.raster import FileBand
+from resdepth.evaluation.metrics import Tally
+from resdepth.geo.grid import Grid, Sides
+from resdepth.geo.raster import FileBand
 from resdepth.report.pictures import error_colours, grey, hillshade
 from resdepth.simulate.errors import told_figures
 from resdepth.simulate.settings import SimulateConfig, TownSettings, TruthSettings
@@ -32,7 +32,7 @@ from resdepth.simulate.town import Style
 from resdepth.stereo.fusion import filled, rasterized
 from resdepth.stereo.images import RawImage
 from resdepth.stereo.matching import MatcherSettings, matched
-from resdepth.workflows.simulating import simulate_scene
+from resdepth.workflows.simulate import simulate_scene
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]

@@ -25,7 +25,7 @@ import torch
 
 import resdepth
 from refining import made_network
-from resdepth.windows import Window, random_corners
+from resdepth.geo.windows import Window, random_corners
 from setting import FULL, QUICK, VIEWS, Sizes, write_empty_scene, write_scene
 
 Figures = dict[str, float]

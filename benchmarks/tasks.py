@@ -24,15 +24,15 @@ from refining import (
     opened,
     own_folder,
 )
-from resdepth.allocator import tune_allocator
-from resdepth.config import OptimizerConfig, TrainGeneral
-from resdepth.geotiff import new_geotiff
-from resdepth.losses import LOSSES
-from resdepth.optimization import new_optimizer
-from resdepth.patches import TrainingSamples, Variation, batches, draw_patches
-from resdepth.refinement import refine_region
-from resdepth.scene import Scene, hold_in_memory
-from resdepth.training import Learner
+from resdepth.config.schema import OptimizerConfig, TrainGeneral
+from resdepth.data.patches import TrainingSamples, Variation, batches, draw_patches
+from resdepth.data.scene import Scene, hold_in_memory
+from resdepth.geo.geotiff import new_geotiff
+from resdepth.refinement.tiles import refine_region
+from resdepth.runtime.malloc import tune_allocator
+from resdepth.training.loop import Learner
+from resdepth.training.losses import LOSSES
+from resdepth.training.optim import new_optimizer
 from setting import (
     FULL,
     HEIGHT_SIGMA,
@@ -56,7 +56,7 @@ def _samples(scene: Scene, tile: int, n: int) -> TrainingSamples:
 
 
 def training_ours(folder: Path, sizes: Sizes) -> Figures:
-    """Training steps as `resdepth.training.fit` takes them."""
+    """Training steps as `resdepth.training.loop.fit` takes them."""
     tune_allocator()
     network = made_network(sizes.start_kernel, sizes.depth).train()
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resdepth.raster import FileBand
+from resdepth.geo.raster import FileBand
+from resdepth.geo.windows import Window
 from resdepth.report.pictures import error_colours, grey, hillshade
-from resdepth.windows import Window
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

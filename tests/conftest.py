@@ -17,10 +17,10 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from resdepth import refine
-from resdepth.checkpoint import Architecture, Model, save_model
-from resdepth.networks import new_network
-from resdepth.normalization import Normalization
-from resdepth.published import write_architecture, write_checkpoint, write_moments
+from resdepth.data.normalization import Normalization
+from resdepth.models.model import Architecture, Model, save_model
+from resdepth.models.networks import new_network
+from resdepth.models.published import write_architecture, write_checkpoint, write_moments
 
 # Tests run side by side; the threads of one process would wait for those of the others. The variable is for
 # the processes that tests start: another number of threads may give other last bits.

@@ -32,19 +32,19 @@ from typing import Any, Literal
 
 import rasterio.io
 
-import resdepth.blocks
-import resdepth.download
+import resdepth.download.download
+import resdepth.refinement.block_store
 import resdepth.report.page
 import resdepth.report.plots
-import resdepth.workflows.comparing
+import resdepth.workflows.compare
 import resdepth.workflows.evaluating
-import resdepth.workflows.refining
-import resdepth.workflows.simulating
-import resdepth.workflows.testing
-import resdepth.workflows.training
+import resdepth.workflows.refine
+import resdepth.workflows.simulate
+import resdepth.workflows.test
+import resdepth.workflows.train
 from conftest import make_model, make_scene, write_published_run
-from resdepth.checkpoint import save_model
 from resdepth.cli import main
+from resdepth.models.model import save_model
 
 SEED = 0
 AT_RANDOM = 0.25  # of all kills, at least: events are few
@@ -396,7 +396,7 @@ def archive_served() -> Iterator[None]:
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    defaults = resdepth.download.download.__kwdefaults__
+    defaults = resdepth.download.download.download.__kwdefaults__
     defaults["base_url"] = f"http://127.0.0.1:{server.server_port}/"
     yield
     server.shutdown()
@@ -404,7 +404,7 @@ def archive_served() -> Iterator[None]:
 
 def try_all(wanted: dict[str, tuple[int, int]]) -> None:
     """Try commands with so many kills and full disks, and print the table."""
-    resdepth.blocks._block_area = lambda refiner: 64**2
+    resdepth.refinement.block_store._block_area = lambda refiner: 64**2
     with tempfile.TemporaryDirectory() as root, archive_served():
         place = Place(Path(root))
         if "compare" in wanted:

@@ -6,10 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from conftest import GSD, ORIGIN, make_heights
-from resdepth.crs import find_crs
-from resdepth.grid import Grid
-from resdepth.judge.figures import statistics
-from resdepth.judge.judgement import (
+from resdepth.evaluation.metrics import statistics
+from resdepth.evaluation.result import (
     OVERALL,
     ClassResult,
     Histogram,
@@ -18,6 +16,8 @@ from resdepth.judge.judgement import (
     Shift,
     SurfaceResult,
 )
+from resdepth.geo.crs import find_crs
+from resdepth.geo.grid import Grid
 from resdepth.report.page import PageContent, Table, write_page
 from resdepth.report.views import Array, Read
 

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from conftest import MadeScene, make_model, make_scene, write_published_run, write_raster
-from resdepth.checking import check
-from resdepth.checkpoint import METADATA_KEY, save_model
 from resdepth.cli import main
+from resdepth.models.model import METADATA_KEY, save_model
+from resdepth.workflows.check import check
 
 Command = Literal["train", "test"]
 ABSENT = object()
@@ -962,7 +962,7 @@ def test_a_disk_that_fails_is_told_without_traceback(ground: Ground, monkeypatch
     def fails(*_: object) -> None:
         raise OSError(28, "No space left on device", "results/config.json")
 
-    monkeypatch.setattr("resdepth.workflows.testing.test", fails)
+    monkeypatch.setattr("resdepth.workflows.test.test", fails)
     result = run("test", ground.write("test"))
     assert result.exit_code == 2
     assert result.output == "error: results/config.json: No space left on device\n"

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from conftest import MadeScene, make_model, write_published_run
 from resdepth.cli import main, run_old_script
 from resdepth.errors import Interrupted, ResDepthError
-from resdepth.published import load_model
+from resdepth.models.published import load_model
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 COMMANDS = (
@@ -245,7 +245,7 @@ def test_errors_become_a_message_and_an_exit_code(
     def fails(_: Path) -> None:
         raise error
 
-    monkeypatch.setattr("resdepth.workflows.training.train", fails)
+    monkeypatch.setattr("resdepth.workflows.train.train", fails)
     result = run("train", scene.write(scene.train_config()))
     assert result.exit_code == code
     assert result.stderr == told
@@ -258,7 +258,7 @@ def test_our_own_mistakes_are_not_hidden(
     def fails(_: Path) -> None:
         raise error
 
-    monkeypatch.setattr("resdepth.workflows.training.train", fails)
+    monkeypatch.setattr("resdepth.workflows.train.train", fails)
     result = run("train", scene.write(scene.train_config()))
     assert result.exit_code == 1
     assert result.exception is error

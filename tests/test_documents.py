@@ -23,7 +23,7 @@ from rasterio.rio.main import main_group as rio
 import resdepth
 from conftest import MadeScene, make_model, make_scene, merged, read_raster, write_published_run, write_raster
 from resdepth.cli import main
-from resdepth.loading import load_test_config, load_train_config
+from resdepth.config.parse import load_test_config, load_train_config
 from resdepth.simulate.loading import wished
 from resdepth.simulate.plan import find_misfits
 from resdepth.simulate.settings import MatchingSettings, SimulateConfig, TownSettings, TruthSettings
@@ -39,7 +39,7 @@ VARIANTS = ("ResDepth-0", "ResDepth-mono", "ResDepth-stereo", "ResDepth-stereo_g
 # Commands that are shown but not run here, and why.
 NOT_RUN = {
     "python -m pip install": "set-up; needs a package index",
-    "resdepth download": "needs the network; tests/test_download.py has a server of its own",
+    "resdepth download": "needs the network; tests/download/test_download.py has a server of its own",
     "tensorboard": "serves until it is stopped",
     "gdalwarp": "of GDAL, which need not be there",
     "gdal_translate": "of GDAL, which need not be there",

@@ -10,16 +10,16 @@ import pytest
 import rasterio
 import torch
 
-from resdepth.blending import axis_weights
-from resdepth.checking import architecture_of, plan_training
-from resdepth.loading import load_train_config
-from resdepth.networks import new_network
-from resdepth.normalization import image_statistics
-from resdepth.published import load_run_folder, read_architecture, read_checkpoint, read_moments
-from resdepth.scene import used_views
-from resdepth.windows import Window, split_regions, tile_grid
-from resdepth.workflows.refining import refine
-from resdepth.workflows.testing import test
+from resdepth.config.parse import load_train_config
+from resdepth.data.normalization import image_statistics
+from resdepth.data.scene import used_views
+from resdepth.geo.windows import Window, split_regions, tile_grid
+from resdepth.models.networks import new_network
+from resdepth.models.published import load_run_folder, read_architecture, read_checkpoint, read_moments
+from resdepth.refinement.blending import axis_weights
+from resdepth.workflows.check import architecture_of, plan_training
+from resdepth.workflows.refine import refine
+from resdepth.workflows.test import test
 
 PAIRS = ("Stereopair_0_1", "Stereopair_1_2")
 OVER_ALL = "initial_prediction_performance_statistics_mean_over_all_stereopairs.txt"

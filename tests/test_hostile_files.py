@@ -13,33 +13,33 @@ import pytest
 import rasterio
 import shapely
 import torch
+from test_sources import City, gable_house, points_of, write_points
+from test_vectors import some_polygons, write
 
 from conftest import make_model, make_scene, write_raster
 from mutations import damaged_bytes, damaged_values, survive
-from resdepth.checking import check
-from resdepth.checkpoint import load_safetensors, save_model
+from resdepth.config.parse import load_train_config
+from resdepth.data.image_lists import read_image_list, read_pair_list
+from resdepth.download.transfer import Origin
 from resdepth.errors import InputProblems, ResDepthError
-from resdepth.grid import Grid
-from resdepth.jsonfiles import demand, read_json
-from resdepth.judge.stored import read_judgement
-from resdepth.lists import read_image_list, read_pair_list
-from resdepth.loading import load_train_config
-from resdepth.progress import Silent
-from resdepth.published import read_architecture, read_checkpoint, read_moments
-from resdepth.raster import FileBand, read_tags
+from resdepth.evaluation.request import Wish
+from resdepth.evaluation.stored import read_judgement
+from resdepth.geo.grid import Grid
+from resdepth.geo.raster import FileBand, read_tags
+from resdepth.geo.vectors import open_vector_mask
+from resdepth.geo.windows import Window
+from resdepth.models.model import load_safetensors, save_model
+from resdepth.models.published import read_architecture, read_checkpoint, read_moments
 from resdepth.report.judged import summary_rows
 from resdepth.report.judged_page import tables_of
-from resdepth.simulate.truths import TruthOptions
-from resdepth.simulate.truths.citymodel import CitySource
-from resdepth.simulate.truths.pointcloud import PointSource
+from resdepth.runtime.jsonfiles import demand, read_json
+from resdepth.runtime.progress import Silent
+from resdepth.simulate.sources import TruthOptions
+from resdepth.simulate.sources.citymodel import CitySource
+from resdepth.simulate.sources.pointcloud import PointSource
 from resdepth.stereo.ortho import read_rpc
-from resdepth.transfer import Origin
-from resdepth.vectors import open_vector_mask
-from resdepth.windows import Window
-from resdepth.workflows.judging import judge_files
-from resdepth.workflows.wishes import Wish
-from test_truths import City, gable_house, points_of, write_points
-from test_vectors import some_polygons, write
+from resdepth.workflows.check import check
+from resdepth.workflows.evaluate import judge_files
 
 X, Y = 465000.0, 5248000.0
 COUNT = 200

@@ -15,14 +15,20 @@ import torch
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from conftest import GSD, MadeScene, make_model, make_scene, read_raster, write_published_run, write_raster
+from resdepth.config.parse import load_train_config
 from resdepth.errors import InputProblems
-from resdepth.judge.figures import statistics
-from resdepth.loading import load_train_config
-from resdepth.published import load_run_folder, read_checkpoint, read_moments, write_checkpoint, write_moments
-from resdepth.runs import appear, draft_run
-from resdepth.windows import Window, random_corners
-from resdepth.workflows.testing import test
-from resdepth.workflows.training import train
+from resdepth.evaluation.metrics import statistics
+from resdepth.geo.windows import Window, random_corners
+from resdepth.models.published import (
+    load_run_folder,
+    read_checkpoint,
+    read_moments,
+    write_checkpoint,
+    write_moments,
+)
+from resdepth.training.run_folder import appear, draft_run
+from resdepth.workflows.test import test
+from resdepth.workflows.train import train
 
 # The lists that a network with images needs.
 LISTS = ("path_image_list", "path_pairlist_training", "path_pairlist_validation")

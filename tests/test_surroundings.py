@@ -13,12 +13,12 @@ from click.testing import CliRunner
 
 from conftest import MadeScene, make_model, write_raster
 from resdepth import evaluate, refine
-from resdepth.checking import check
-from resdepth.checkpoint import save_model
 from resdepth.cli import main
 from resdepth.errors import ResDepthError
-from resdepth.paths import why_foreign
-from resdepth.progress import progress_bar
+from resdepth.models.model import save_model
+from resdepth.runtime.paths import why_foreign
+from resdepth.runtime.progress import progress_bar
+from resdepth.workflows.check import check
 
 
 class WriteOnly:
@@ -39,7 +39,7 @@ def test_functions_work_without_a_sound_stderr(
     stream: Any, scene: MadeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_model(make_model(), tmp_path / "model.safetensors")
-    monkeypatch.setattr("resdepth.progress.SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr("resdepth.runtime.progress.SECONDS_BETWEEN_LINES", 0)
     monkeypatch.setattr(sys, "stderr", stream)
     dsm, truth = scene.folder / "initial.tif", scene.folder / "truth.tif"
     images = [scene.folder / f"ortho{number}.tif" for number in (1, 2)]
@@ -50,7 +50,7 @@ def test_functions_work_without_a_sound_stderr(
 def test_progress_stays_away_from_stdout_without_stderr(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("resdepth.progress.SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr("resdepth.runtime.progress.SECONDS_BETWEEN_LINES", 0)
     monkeypatch.setattr(sys, "stderr", None)
     with progress_bar("work", 2) as progress:
         progress.advance()

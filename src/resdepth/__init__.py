@@ -7,33 +7,33 @@ that `import resdepth` is quick.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from resdepth.release import __version__ as __version__
+from resdepth.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from resdepth.checking import check
-    from resdepth.checkpoint import Model, save_model
+    from resdepth.data.scene import Scene
     from resdepth.errors import InputProblems, ResDepthError
-    from resdepth.evaluation import Evaluation
-    from resdepth.published import load_model
-    from resdepth.scene import Scene
-    from resdepth.workflows.judging import evaluate
-    from resdepth.workflows.refining import refine
-    from resdepth.workflows.testing import test
-    from resdepth.workflows.training import train
+    from resdepth.evaluation.evaluation import Evaluation
+    from resdepth.models.model import Model, save_model
+    from resdepth.models.published import load_model
+    from resdepth.workflows.check import check
+    from resdepth.workflows.evaluate import evaluate
+    from resdepth.workflows.refine import refine
+    from resdepth.workflows.test import test
+    from resdepth.workflows.train import train
 
 _HOMES = {
-    "Evaluation": "evaluation",
+    "Evaluation": "evaluation.evaluation",
     "InputProblems": "errors",
-    "Model": "checkpoint",
+    "Model": "models.model",
     "ResDepthError": "errors",
-    "Scene": "scene",
-    "check": "checking",
-    "evaluate": "workflows.judging",
-    "load_model": "published",
-    "refine": "workflows.refining",
-    "save_model": "checkpoint",
-    "test": "workflows.testing",
-    "train": "workflows.training",
+    "Scene": "data.scene",
+    "check": "workflows.check",
+    "evaluate": "workflows.evaluate",
+    "load_model": "models.published",
+    "refine": "workflows.refine",
+    "save_model": "models.model",
+    "test": "workflows.test",
+    "train": "workflows.train",
 }
 
 __all__ = [

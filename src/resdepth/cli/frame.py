@@ -54,7 +54,7 @@ def _refuse_foreign_paths(arguments: Mapping[str, Any]) -> None:
         ResDepthError: the first of them.
     """
     from resdepth.errors import ResDepthError
-    from resdepth.paths import why_foreign
+    from resdepth.runtime.paths import why_foreign
 
     for value in arguments.values():
         for one in value if isinstance(value, tuple) else (value,):

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from resdepth.judge.judgement import ClassResult, Judgement
+from resdepth.evaluation.result import ClassResult, Judgement
 
 # The figures to choose from: the field of Statistics, its name, what it stands for, what it tells.
 FIGURES = (

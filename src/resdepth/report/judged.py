@@ -5,9 +5,9 @@ import io
 import math
 from dataclasses import asdict
 
-from resdepth.judge.figures import Statistics
-from resdepth.judge.intervals import FIGURES
-from resdepth.judge.judgement import OVERALL, ClassResult, Judgement, SurfaceResult
+from resdepth.evaluation.bootstrap import FIGURES
+from resdepth.evaluation.metrics import Statistics
+from resdepth.evaluation.result import OVERALL, ClassResult, Judgement, SurfaceResult
 from resdepth.report.table import baseline_rows, markdown
 
 Rows = list[list[str]]

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from resdepth.grid import Grid
-from resdepth.judge.judgement import TRUTH, Judgement
-from resdepth.judge.judging import Case
-from resdepth.judge.surfaces import OnGrid, Read
-from resdepth.raster import Array
+from resdepth.evaluation.evaluate import Case
+from resdepth.evaluation.inputs import OnGrid, Read
+from resdepth.evaluation.result import TRUTH, Judgement
+from resdepth.geo.grid import Grid
+from resdepth.geo.raster import Array
+from resdepth.geo.vectors import is_vector, open_vector_mask
+from resdepth.geo.windows import bounding
 from resdepth.report.judged import centred_rows, class_rows, median_rows, shape_rows, summary_rows, told_facts
 from resdepth.report.page import PageContent, Table
-from resdepth.vectors import is_vector, open_vector_mask
-from resdepth.windows import bounding
 
 MEDIANS = (
     "What median filters reach without any training: a refinement is worth its effort where it is better. "

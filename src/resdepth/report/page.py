@@ -11,15 +11,15 @@ from typing import Any, Literal
 
 import jinja2
 
-from resdepth.atomic import write_text
-from resdepth.grid import Grid
-from resdepth.judge.judgement import Judgement
-from resdepth.raster import Numbers
+from resdepth.evaluation.result import Judgement
+from resdepth.geo.grid import Grid
+from resdepth.geo.raster import Numbers
+from resdepth.geo.resampling import Method, read_resampled
+from resdepth.geo.windows import Window
 from resdepth.report.charts import chart_data
 from resdepth.report.packing import HEIGHT_STEP_M, deflated
 from resdepth.report.views import LIMITS_M, Array, Embedded, Layer, Read, embed, sides_within
-from resdepth.resampling import Method, read_resampled
-from resdepth.windows import Window
+from resdepth.runtime.atomic import write_text
 
 LARGEST_BYTES = 15_000_000
 # Real surfaces need less than is reckoned with. Where noise needs more, pictures become smaller.

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resdepth.grid import Sides
+from resdepth.geo.grid import Sides
 
 Array = NDArray[np.float32]
 Colours = NDArray[np.uint8]

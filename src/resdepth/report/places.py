@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.windows import Window
+from resdepth.geo.windows import Window
 
 Array = NDArray[np.float32]
 

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from resdepth.atomic import atomic_path, writing
-from resdepth.grid import Grid
-from resdepth.judge.judgement import OVERALL, Judgement
+from resdepth.evaluation.result import OVERALL, Judgement
+from resdepth.geo.grid import Grid
 from resdepth.report.pictures import hillshade
+from resdepth.runtime.atomic import atomic_path, writing
 
 Array = NDArray[np.float32]
 

@@ -7,14 +7,14 @@ from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
 
-from resdepth.atomic import temporary_folder
-from resdepth.geotiff import new_geotiff
-from resdepth.grid import Grid
-from resdepth.judge.surfaces import Read
-from resdepth.prefetch import in_order
-from resdepth.raster import Array
+from resdepth.evaluation.inputs import Read
+from resdepth.geo.geotiff import new_geotiff
+from resdepth.geo.grid import Grid
+from resdepth.geo.raster import Array
+from resdepth.geo.resampling import Method, read_resampled
 from resdepth.report.page import PageContent
-from resdepth.resampling import Method, read_resampled
+from resdepth.runtime.atomic import temporary_folder
+from resdepth.runtime.prefetch import in_order
 
 # Twice as fine as what pages and figures show, so that a copy's own pixels are not seen.
 COPY_PX = 2800

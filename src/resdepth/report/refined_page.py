@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from resdepth.moved import Moved
-from resdepth.provenance import Provenance
-from resdepth.raster import FileBand, read_header, read_tags
+from resdepth.geo.raster import FileBand, read_header, read_tags
+from resdepth.geo.windows import blocks
+from resdepth.refinement.moved import Moved
+from resdepth.refinement.provenance import Provenance
 from resdepth.report.page import PageContent, Table, reading
-from resdepth.windows import blocks
 
 SHOWN_IMAGES = 2
 BLOCK_PX = 4096

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Literal
 from xml.sax.saxutils import quoteattr
 
-from resdepth.atomic import write_text
-from resdepth.provenance import PROVENANCE_TITLES
+from resdepth.refinement.provenance import PROVENANCE_TITLES
 from resdepth.report.pictures import ERROR_COLOURS, SUN_AZIMUTH_DEG, SUN_ELEVATION_DEG
+from resdepth.runtime.atomic import write_text
 
 Kind = Literal["height", "error", "provenance"]
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from resdepth.evaluation import Evaluation
-from resdepth.judge.figures import Statistics
-from resdepth.judge.judgement import OVERALL, Baselines
+from resdepth.evaluation.evaluation import Evaluation
+from resdepth.evaluation.metrics import Statistics
+from resdepth.evaluation.result import OVERALL, Baselines
 
 COLUMNS = (
     ("MAE", "mae"),

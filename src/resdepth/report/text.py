@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from resdepth.atomic import write_json, write_text
-from resdepth.evaluation import Evaluation
-from resdepth.judge.figures import Statistics
-from resdepth.judge.judgement import OVERALL
+from resdepth.evaluation.evaluation import Evaluation
+from resdepth.evaluation.metrics import Statistics
+from resdepth.evaluation.result import OVERALL
+from resdepth.runtime.atomic import write_json, write_text
 
 # Label and the number of tabs that brings the figures into one column.
 _LINES = (

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.grid import Grid
+from resdepth.geo.grid import Grid
+from resdepth.geo.windows import Window
 from resdepth.report.packing import (
     GREY_BYTES,
     HEIGHT_BYTES,
@@ -20,7 +21,6 @@ from resdepth.report.packing import (
 )
 from resdepth.report.pictures import BRIGHTENING, STRETCH_PERCENT
 from resdepth.report.places import Place, find_places
-from resdepth.windows import Window
 
 Array = NDArray[np.float32]
 Read = Callable[[Grid], Array]

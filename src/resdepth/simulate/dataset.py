@@ -5,12 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from resdepth.atomic import copy_file, is_unfinished, remove_leftovers, write_json, write_text, writing
-from resdepth.grid import Grid
-from resdepth.pretrained import SMALLEST_TILE_OF_MODEL, TOWN_STEREO
+from resdepth.geo.grid import Grid
+from resdepth.geo.windows import N_STRIPES
+from resdepth.models.pretrained import SMALLEST_TILE_OF_MODEL, TOWN_STEREO
+from resdepth.runtime.atomic import (
+    copy_file,
+    is_unfinished,
+    remove_leftovers,
+    write_json,
+    write_text,
+    writing,
+)
 from resdepth.simulate.plan import Pair
 from resdepth.simulate.shots import Shot
-from resdepth.windows import N_STRIPES
 
 Role = Literal["train", "val", "train+val", "test"]
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from resdepth.judge.figures import Tally
-from resdepth.raster import Band
-from resdepth.windows import blocks
+from resdepth.evaluation.metrics import Tally
+from resdepth.geo.raster import Band
+from resdepth.geo.windows import blocks
 
 GROSS_M = 3.0
 BLOCK = 1024

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from resdepth.drafting import draft
+from resdepth.config.field_errors import draft
 from resdepth.errors import InputProblems
-from resdepth.jsonfiles import read_json
-from resdepth.paths import resolve_path
+from resdepth.runtime.jsonfiles import read_json
+from resdepth.runtime.paths import resolve_path
 from resdepth.simulate.plan import find_misfits
 from resdepth.simulate.settings import SimulateConfig
 

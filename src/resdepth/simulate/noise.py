@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.windows import Window
+from resdepth.geo.windows import Window
 
 Array = NDArray[np.float32]
 

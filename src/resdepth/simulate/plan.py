@@ -6,10 +6,10 @@ from itertools import combinations
 
 import numpy as np
 
-from resdepth.camera import Direction
 from resdepth.errors import Problem
-from resdepth.grid import Grid
-from resdepth.simulate.light import Day, Sun
+from resdepth.geo.grid import Grid
+from resdepth.geo.rpc import Direction
+from resdepth.simulate.imaging.light import Day, Sun
 from resdepth.simulate.settings import SimulateConfig
 from resdepth.simulate.shots import Shot, aim
 

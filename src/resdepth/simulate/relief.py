@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.grid import Grid
+from resdepth.geo.grid import Grid
+from resdepth.geo.windows import Window, blocks
 from resdepth.simulate.surface import Heights, Truth
-from resdepth.windows import Window, blocks
 
 CELL_PX = 128
 # Cars and what the pixel grid cuts off stand higher than the surface itself.

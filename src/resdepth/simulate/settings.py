@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from resdepth.config import LARGEST_SEED, FilePath, NamePart, Section
+from resdepth.config.schema import LARGEST_SEED, FilePath, NamePart, Section
 
 AnyStyle = Literal["any", "old-town", "suburb", "high-rise", "industrial"]
 Degrees = Annotated[float, Field(ge=0, lt=360, allow_inf_nan=False)]

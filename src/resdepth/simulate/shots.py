@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from resdepth.camera import AffineView, Direction, Rpc, affine_view, fit_rpc, placed
-from resdepth.grid import Grid
-from resdepth.simulate.light import Day
+from resdepth.geo.grid import Grid
+from resdepth.geo.rpc import AffineView, Direction, Rpc, affine_view, fit_rpc, placed
+from resdepth.geo.windows import Window
+from resdepth.simulate.imaging.light import Day
 from resdepth.stereo.ortho import to_geographic
-from resdepth.windows import Window
 
 # An image shows this much more than the scene.
 MARGIN_M = 20.0

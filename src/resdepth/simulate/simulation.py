@@ -12,25 +12,25 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.allocator import tune_allocator
-from resdepth.atomic import is_unfinished, write_json, writing
 from resdepth.errors import InputProblems, Interrupted, ResDepthError
-from resdepth.grid import Grid
-from resdepth.jsonfiles import read_json
-from resdepth.locks import held
-from resdepth.progress import Progress, progress_bar
-from resdepth.raster import FileBand, read_header
-from resdepth.release import __version__
-from resdepth.resampling import read_resampled
+from resdepth.geo.grid import Grid
+from resdepth.geo.raster import FileBand, read_header
+from resdepth.geo.resampling import read_resampled
+from resdepth.geo.windows import Window
+from resdepth.runtime.atomic import is_unfinished, write_json, writing
+from resdepth.runtime.jsonfiles import read_json
+from resdepth.runtime.locks import held
+from resdepth.runtime.malloc import tune_allocator
+from resdepth.runtime.progress import Progress, progress_bar
 from resdepth.simulate.dataset import SceneFolder, write_configs, write_lists
 from resdepth.simulate.errors import error_figures
-from resdepth.simulate.light import Look
+from resdepth.simulate.imaging.light import Look
+from resdepth.simulate.imaging.render import Sensor
+from resdepth.simulate.kinds import described, true_surface
 from resdepth.simulate.plan import Pair, days, find_misfits, ranked_pairs, shots
 from resdepth.simulate.relief import relief_of
-from resdepth.simulate.render import Sensor
 from resdepth.simulate.settings import SimulateConfig
 from resdepth.simulate.shots import Shot
-from resdepth.simulate.sources import described, true_surface
 from resdepth.simulate.stages import (
     Simulation,
     fill_initial,
@@ -41,7 +41,7 @@ from resdepth.simulate.stages import (
     write_truth,
 )
 from resdepth.stereo.matching import MatcherSettings
-from resdepth.windows import Window
+from resdepth.version import __version__
 
 logger = logging.getLogger(__name__)
 

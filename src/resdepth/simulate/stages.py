@@ -13,24 +13,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.geotiff import new_geotiff
-from resdepth.grid import Grid
-from resdepth.prefetch import in_order
-from resdepth.progress import Progress
-from resdepth.raster import FileBand
+from resdepth.geo.geotiff import new_geotiff
+from resdepth.geo.grid import Grid
+from resdepth.geo.raster import FileBand
+from resdepth.geo.units import METRE
+from resdepth.geo.windows import Window, blocks
+from resdepth.runtime.prefetch import in_order
+from resdepth.runtime.progress import Progress
 from resdepth.simulate.dataset import SceneFolder
-from resdepth.simulate.light import Day, Look, in_shadow
+from resdepth.simulate.imaging.light import Day, Look, in_shadow
+from resdepth.simulate.imaging.render import Sensor, expose
 from resdepth.simulate.plan import Pair
 from resdepth.simulate.relief import Relief, window_on
-from resdepth.simulate.render import Sensor, expose
 from resdepth.simulate.shots import Shot
 from resdepth.simulate.surface import BUILDING_CLASSES, SurfaceClass, Truth, is_any
 from resdepth.stereo.fusion import filled, fused, rasterized, refined_to
 from resdepth.stereo.images import RawImage
 from resdepth.stereo.matching import MatcherSettings, matched
 from resdepth.stereo.ortho import new_image, orthorectified
-from resdepth.units import METRE
-from resdepth.windows import Window, blocks
 
 Array = NDArray[np.float32]
 

@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.grid import Grid
-from resdepth.windows import Window
+from resdepth.geo.grid import Grid
+from resdepth.geo.windows import Window
 
 Heights = NDArray[np.float32]
 Codes = NDArray[np.uint8]

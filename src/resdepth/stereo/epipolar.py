@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.camera import Rpc
 from resdepth.errors import ResDepthError
-from resdepth.grid import Grid
+from resdepth.geo.grid import Grid
+from resdepth.geo.rpc import Rpc
 from resdepth.stereo.ortho import to_geographic
 
 Array = NDArray[np.float32]

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.grid import Grid
+from resdepth.geo.grid import Grid
 from resdepth.stereo.epipolar import Points
 from resdepth.stereo.ortho import fill_voids
 

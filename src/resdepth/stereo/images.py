@@ -7,11 +7,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.camera import Rpc
-from resdepth.grid import Grid
-from resdepth.raster import FileBand
+from resdepth.geo.grid import Grid
+from resdepth.geo.raster import FileBand
+from resdepth.geo.rpc import Rpc
+from resdepth.geo.windows import Window
 from resdepth.stereo.ortho import read_rpc
-from resdepth.windows import Window
 
 Array = NDArray[np.float32]
 

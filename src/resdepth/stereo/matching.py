@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.camera import Rpc
-from resdepth.grid import Grid
+from resdepth.geo.grid import Grid
+from resdepth.geo.rpc import Rpc
+from resdepth.geo.windows import Window
 from resdepth.stereo.epipolar import Points, Rectified, rectified, triangulated
 from resdepth.stereo.images import Image
 from resdepth.stereo.ortho import to_geographic
-from resdepth.windows import Window
 
 Array = NDArray[np.float32]
 Values = NDArray[np.float64]

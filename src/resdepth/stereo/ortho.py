@@ -19,14 +19,14 @@ from rasterio.transform import Affine
 from rasterio.warp import Resampling, reproject, transform
 from rasterio.windows import Window as RasterioWindow
 
-from resdepth.atomic import atomic_path
-from resdepth.camera import N_TERMS, Rpc
-from resdepth.crs import READ_FAILURES
 from resdepth.errors import ResDepthError
-from resdepth.geotiff import CheckedBand, writing
-from resdepth.grid import Grid
-from resdepth.raster import Array, open_dataset, unreferenced_allowed
-from resdepth.windows import Window
+from resdepth.geo.crs import READ_FAILURES
+from resdepth.geo.geotiff import CheckedBand, writing
+from resdepth.geo.grid import Grid
+from resdepth.geo.raster import Array, open_dataset, unreferenced_allowed
+from resdepth.geo.rpc import N_TERMS, Rpc
+from resdepth.geo.windows import Window
+from resdepth.runtime.atomic import atomic_path
 
 Values = NDArray[np.float64]
 

@@ -14,21 +14,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.camera import Rpc
-from resdepth.crs import find_crs
 from resdepth.errors import ResDepthError
-from resdepth.geotiff import new_geotiff
-from resdepth.grid import Bounds, Grid
-from resdepth.prefetch import in_order
-from resdepth.progress import Progress
-from resdepth.raster import FileBand
+from resdepth.geo.crs import find_crs
+from resdepth.geo.geotiff import new_geotiff
+from resdepth.geo.grid import Bounds, Grid
+from resdepth.geo.raster import FileBand
+from resdepth.geo.rpc import Rpc
+from resdepth.geo.units import METRE
+from resdepth.geo.windows import Window, blocks
+from resdepth.runtime.prefetch import in_order
+from resdepth.runtime.progress import Progress
 from resdepth.stereo.epipolar import rectified, triangulated
 from resdepth.stereo.fusion import fused, rasterized
 from resdepth.stereo.images import Image, reduced
 from resdepth.stereo.matching import MatcherSettings, match, resampled, row_offset
 from resdepth.stereo.ortho import from_geographic
-from resdepth.units import METRE
-from resdepth.windows import Window, blocks
 
 Array = NDArray[np.float32]
 Heights = tuple[float, float]

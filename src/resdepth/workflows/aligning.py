@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from resdepth.geotiff import new_geotiff
-from resdepth.judge.judging import Case
-from resdepth.units import METRE
-from resdepth.windows import blocks, bounding
+from resdepth.evaluation.evaluate import Case
+from resdepth.geo.geotiff import new_geotiff
+from resdepth.geo.units import METRE
+from resdepth.geo.windows import blocks, bounding
 
 BLOCK_PX, TILE_PX = 1024, 256
 

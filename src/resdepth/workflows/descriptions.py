@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from resdepth.checking import TrainArea
-from resdepth.config import Section
+from resdepth.config.schema import Section
 from resdepth.errors import Problem
-from resdepth.windows import Window
+from resdepth.geo.windows import Window
+from resdepth.workflows.check import TrainArea
 
 logger = logging.getLogger(__name__)
 

@@ -8,21 +8,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resdepth.atomic import temporary_folder, write_json, write_text
 from resdepth.errors import ResDepthError
-from resdepth.evaluation import evaluation_of
-from resdepth.geotiff import ownerless_sidecars, remove_sidecars
-from resdepth.judge.judgement import TRUTH, Judgement
-from resdepth.judge.judging import Case
-from resdepth.judge.stored import read_judgement
-from resdepth.overwriting import refuse_existing, refuse_inputs_as_outputs
-from resdepth.placing import placing
+from resdepth.evaluation.evaluate import Case
+from resdepth.evaluation.evaluation import evaluation_of
+from resdepth.evaluation.request import INITIAL, Wish
+from resdepth.evaluation.result import TRUTH, Judgement
+from resdepth.evaluation.stored import read_judgement
+from resdepth.geo.geotiff import ownerless_sidecars, remove_sidecars
+from resdepth.geo.overwriting import refuse_existing, refuse_inputs_as_outputs
 from resdepth.report.judged import csv_text, markdown_report
 from resdepth.report.styles import Kind, write_style
 from resdepth.report.text import format_statistics
+from resdepth.runtime.atomic import temporary_folder, write_json, write_text
+from resdepth.runtime.placing import placing
 from resdepth.workflows.aligning import write_aligned
-from resdepth.workflows.judging import judge_files
-from resdepth.workflows.wishes import INITIAL, Wish
+from resdepth.workflows.evaluate import judge_files
 
 if TYPE_CHECKING:  # pages and plots need packages that an installation may lack
     from resdepth.report.page import PageContent

@@ -1,6 +1,6 @@
 """A procedural town: an endless true surface that follows from a style and a seed."""
 
-from resdepth.grid import Grid
+from resdepth.geo.grid import Grid
 from resdepth.simulate.town.styles import STYLES, Style, TownStyle
 from resdepth.simulate.town.town import Town
 

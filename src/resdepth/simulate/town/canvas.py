@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from resdepth.geo.windows import Window
 from resdepth.simulate.surface import Codes, Heights, Mask, Objects, SurfaceClass
 from resdepth.simulate.town.noise import Integers, Reals, Singles
 from resdepth.simulate.town.parts import ROUND, Cover, Crown, Part, roof_height
-from resdepth.windows import Window
 
 Spot = tuple[slice, slice]
 

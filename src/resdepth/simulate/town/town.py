@@ -6,7 +6,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from resdepth.grid import Grid
+from resdepth.geo.grid import Grid
+from resdepth.geo.windows import Window
 from resdepth.simulate.surface import Surface, SurfaceClass
 from resdepth.simulate.town.block import Block
 from resdepth.simulate.town.canvas import (
@@ -26,7 +27,6 @@ from resdepth.simulate.town.ring import draw_ring
 from resdepth.simulate.town.streets import make_frame, make_streets
 from resdepth.simulate.town.styles import TownStyle, drawn
 from resdepth.simulate.town.terrain import make_terrain
-from resdepth.windows import Window
 
 _KEPT_SUPERBLOCKS, _KEPT_PLANS = 64, 256
 _LEAVES_M, _ROUGH_M, _PATCH_M = 0.85, 2.3, 14.0

@@ -1,0 +1,241 @@
+"""Commands that make or fetch models and data: convert-model, simulate, match, demo, download."""
+
+from pathlib import Path
+from typing import Literal
+
+import rich_click as click
+
+from resdepth.cli.frame import OVERWRITE, guarded, needs
+
+
+@click.command("convert-model")
+@click.argument("run_folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The model file (.safetensors).",
+)
+@click.option("--checkpoint", default="Model_best.pth", show_default=True, help="Which of its checkpoints.")
+@OVERWRITE
+@guarded
+def convert_model(run_folder: Path, output: Path, checkpoint: str, *, overwrite: bool) -> None:
+    """Make one self-contained model file from RUN_FOLDER, of ours or of the published code.
+
+    It holds the weights, the architecture, the normalisation, and where it comes from. The folder holds
+    checkpoints/, model_config.json and the normalisation files (*.p).
+
+    \b
+    Example:
+      resdepth convert-model logs/pretrained_models/ResDepth-stereo -o zurich.safetensors
+    """
+    from resdepth.errors import ResDepthError
+    from resdepth.geo.overwriting import refuse_existing, refuse_inputs_as_outputs
+    from resdepth.models.model import save_model
+    from resdepth.models.published import load_run_folder
+
+    if output.suffix != ".safetensors":
+        raise ResDepthError(f"{output}: should end in .safetensors")
+    if not output.parent.is_dir():
+        raise ResDepthError(f"{output}: there is no folder {output.parent}")
+    refuse_inputs_as_outputs(run_folder.rglob("*"), [output])
+    refuse_existing([output], overwrite=overwrite)
+    save_model(load_run_folder(run_folder, checkpoint), output)
+    click.echo(f"{output}")
+
+
+@click.command()
+@click.argument("truth")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The folder of the scene; new or empty.",
+)
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="A configuration (JSON); see `schema simulate`."
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Of everything random. [default: 0]")
+@click.option(
+    "--style", help="Of the town: old-town, suburb, high-rise, industrial. [default: the seed chooses]"
+)
+@click.option("--size", type=int, help="Of the town: side in pixels. [default: 2048]")
+@click.option("--gsd", type=float, help="Pixel size of the scene in metres.")
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(0, 64), help="Threads.")
+@guarded
+def simulate(  # noqa: PLR0913, PLR0917 - options of a command
+    truth: str,
+    output: Path,
+    config: Path | None,
+    seed: int | None,
+    style: str | None,
+    size: int | None,
+    gsd: float | None,
+    workers: int,
+) -> None:
+    """Make a scene with a known truth: satellite images, a stereo DSM matched from them, ortho-images.
+
+    TRUTH is `town` (a made town), or a file: a DSM (GeoTIFF, in metres), a city model (CityJSON), a point
+    cloud (LAS, LAZ). The images show it from space, with shadows, haze and noise, and carry RPCs. The initial
+    DSM comes from matching them. The scene folder holds lists and configurations for `train` and `test`, and
+    scene.json tells sun, cameras and errors. The same seed gives the same bytes; an interrupted simulation
+    goes on when the command is given again.
+
+    \b
+    Examples:
+      resdepth simulate town -o town1 --seed 1 --style suburb
+      resdepth simulate lidar_dsm.tif -o scene --config simulate.json
+      resdepth simulate city.json -o scene --gsd 0.5
+    """
+    from resdepth.simulate.loading import wished
+
+    given = {"seed": seed, "town.style": style, "town.size_px": size, "truth.gsd_m": gsd}
+    settings = wished(config, {key: value for key, value in given.items() if value is not None})
+    for module in ("cv2", "jinja2", "plotly"):
+        needs(module, "simulate")
+    from resdepth.simulate.errors import told
+    from resdepth.workflows.simulate import simulate_scene
+
+    scene = simulate_scene(truth, output, settings, workers=workers)
+    click.echo(told(scene.record["errors_of_the_initial_dsm"]))
+    click.echo(f"to look at: {scene.folder / 'scene.html'}")
+    click.echo(f"to go on:   resdepth train {scene.folder / 'configs' / 'config_train.json'}")
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The DSM (GeoTIFF).",
+)
+@click.option(
+    "--like",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A raster whose grid the DSM gets. [default: UTM, over what two images show]",
+)
+@click.option("--gsd", type=float, help="Pixel size in metres. [default: about that of the images]")
+@click.option(
+    "--heights",
+    type=float,
+    nargs=2,
+    metavar="LOW HIGH",
+    help="Heights to look for, metres above the ellipsoid. [default: all that the RPCs allow]",
+)
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(0, 64), help="Threads.")
+@OVERWRITE
+@guarded
+def match(
+    images: tuple[Path, ...],
+    output: Path,
+    like: Path | None,
+    gsd: float | None,
+    heights: tuple[float, float] | None,
+    workers: int,
+    *,
+    overwrite: bool,
+) -> None:
+    """Make a DSM of raw satellite IMAGES with RPCs, by semi-global matching.
+
+    Two images of one place suffice; of more, the pairs are used whose images agree best. Neither a first DSM
+    nor a range of heights is needed. The heights are metres above the WGS 84 ellipsoid, nodata where nothing
+    is matched.
+
+    \b
+    Examples:
+      resdepth match img_01.tif img_02.tif -o dsm.tif
+      resdepth match img_*.tif -o dsm.tif --like initial.tif
+    """
+    needs("cv2", "simulate")
+    from resdepth.workflows.match import match_images
+
+    made = match_images(
+        images, output, like=like, gsd=gsd, heights=heights, threads=workers, overwrite=overwrite
+    )
+    grid = made.grid
+    click.echo(
+        f"{made.path}: {grid.height} x {grid.width} px of {grid.gsd_m:.3g} m, {grid.crs_name}; "
+        f"{100 * (1 - made.void_share):.1f} % matched; pairs: {len(made.pairs)}"
+    )
+
+
+@click.command()
+@click.argument("name", type=click.Choice(["demo", "models", "ablations"]))
+@click.option("--to", type=click.Path(file_okay=False, path_type=Path), help="The folder to unpack into.")
+@guarded
+def download(name: str, to: Path | None) -> None:
+    """Fetch what the authors of ResDepth offer: their demo, their models, or those of their ablations.
+
+    A broken download goes on where it stopped when the command is given again.
+
+    \b
+    Examples:
+      resdepth download demo
+      resdepth download models --to models
+    """
+    from resdepth.download.download import download as fetch
+
+    click.echo(f"{fetch(name, to)}")
+
+
+@click.command()
+@click.option(
+    "--to",
+    default=Path("demo"),
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The folder that receives everything.",
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the town.")
+@click.option(
+    "--style",
+    default="any",
+    show_default=True,
+    type=click.Choice(["any", "old-town", "suburb", "high-rise", "industrial"]),
+    help="Of the town; any: the seed chooses.",
+)
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="A scene of your own instead: the folder that holds data/ in the same layout.",
+)
+@OVERWRITE
+@click.option("--force", is_flag=True, help="With --data: refine although model and data do not fit.")
+@guarded
+def demo(
+    to: Path,
+    seed: int,
+    style: Literal["any", "old-town", "suburb", "high-rise", "industrial"],
+    data: Path | None,
+    *,
+    overwrite: bool,
+    force: bool,
+) -> None:
+    """See it work: simulate a town, refine its DSM with the model that comes along, and look at a page.
+
+    The town is one that no training has seen. The data, the configurations, the refined DSM and the page stay
+    in one folder, to look at and to play with.
+
+    \b
+    Examples:
+      resdepth demo --seed 7
+      resdepth demo --to my_demo --data my_scene
+    """
+    for module in ("cv2", "jinja2", "plotly"):
+        needs(module, "simulate")
+    from resdepth.report.table import summary_table
+    from resdepth.workflows.demo import headline, run_demo
+
+    done = run_demo(to, seed=seed, style=style, data=data, overwrite=overwrite, force=force)
+    judged = {result.views: result.evaluation for result in done.results if result.evaluation is not None}
+    if judged:
+        click.echo(summary_table(judged))
+    click.echo(headline(done.results[0].evaluation))
+    prediction, here = done.results[0].predictions[0].resolve(), Path.cwd()
+    shown = prediction.relative_to(here) if prediction.is_relative_to(here) else prediction
+    click.echo(f"refined DSM: {shown}")
+    click.echo(f"to look at:  {done.page}")

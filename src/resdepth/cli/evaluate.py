@@ -1,0 +1,162 @@
+"""Commands that judge: evaluate, compare."""
+
+from pathlib import Path
+
+import rich_click as click
+
+from resdepth.cli.frame import OVERWRITE, guarded, needs
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("dsms", nargs=-1, required=True, metavar="DSM...")
+@click.option("--truth", required=True, type=FILE, help="The true heights; all figures are on its grid.")
+@click.option("--initial", type=FILE, help="The DSM before refinement, to see what became better.")
+@click.option(
+    "--mask", "masks", multiple=True, metavar="NAME=FILE",
+    help="Again for each: ground_truth, building, water, forest, or a class of your own. A raster, where 1 "
+    "is inside, or polygons (GeoPackage, GeoJSON, CityJSON).",
+)  # fmt: skip
+@click.option("--ground", type=FILE, help="A model of the bare ground: classes by the height above it.")
+@click.option(
+    "--region", metavar="WHERE",
+    help="xmin,ymin,xmax,ymax; or vertical:3, a stripe as configurations cut them; or a file with polygons.",
+)  # fmt: skip
+@click.option(
+    "--threshold",
+    type=click.FloatRange(min=0, max=1e6, min_open=True),
+    help="Leave out errors above it, metres.",
+)
+@click.option("--align", is_flag=True, help="Move the surfaces onto the truth first (Nuth & Kääb).")
+@click.option(
+    "--write-aligned", is_flag=True,
+    help="With --align: write each moved surface on the grid of the reference DSM (aligned_NAME.tif).",
+)  # fmt: skip
+@click.option(
+    "--baselines", is_flag=True,
+    help="Also evaluate median filters (5 to 31 pixels) of the initial DSM; without one, of the only DSM.",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="A folder."
+)
+@click.option("--no-rasters", is_flag=True, help="Write no rasters of errors.")
+@OVERWRITE
+@guarded
+def evaluate(  # noqa: PLR0913 - options of a command
+    dsms: tuple[str, ...],
+    truth: Path,
+    initial: Path | None,
+    masks: tuple[str, ...],
+    ground: Path | None,
+    region: str | None,
+    threshold: float | None,
+    *,
+    align: bool,
+    write_aligned: bool,
+    baselines: bool,
+    output: Path,
+    no_rasters: bool,
+    overwrite: bool,
+) -> None:
+    """Judge each DSM against a truth: figures by class, rasters of errors, and a page to look at.
+
+    The DSMs may come from any tool and lie on any grids of one CRS; a DSM is called like its file, or as in
+    NAME=FILE. The work goes band by band in constant memory. The folder receives evaluation.html (to look
+    at), evaluation.json, .csv and .md, errors_*.tif with styles for QGIS, and figures for papers.
+
+    \b
+    Examples:
+      resdepth evaluate refined.tif --truth lidar.tif --initial initial.tif -o judged
+      resdepth evaluate ours=a.tif theirs=b.tif --truth lidar.tif --mask building=houses.gpkg -o judged
+      resdepth evaluate refined.tif --truth lidar.tif --mask water=water.tif --region vertical:4 -o judged
+    """
+    if write_aligned and not align:
+        raise click.UsageError("--write-aligned: only aligned surfaces are moved; add --align")
+    for module in ("matplotlib", "jinja2", "plotly"):
+        needs(module, "report")
+    from resdepth.evaluation.request import Wish
+    from resdepth.report.judged import centred_rows, median_rows, summary_rows
+    from resdepth.report.table import markdown
+    from resdepth.workflows.evaluating import evaluate_into
+
+    wish = Wish(
+        surfaces=_named_surfaces(dsms),
+        truth=truth,
+        initial=initial,
+        masks=_named_masks(masks),
+        ground=ground,
+        region=region,
+        threshold=threshold,
+        align=align,
+        baselines=baselines,
+    )
+    done = evaluate_into(
+        output, wish, error_rasters=not no_rasters, aligned_rasters=write_aligned, overwrite=overwrite
+    )
+    click.echo(markdown(summary_rows(done.judgement)))
+    click.echo()
+    click.echo(markdown(centred_rows(done.judgement)))
+    if baselines:
+        click.echo()
+        click.echo(markdown(median_rows(done.judgement)))
+    click.echo(f"to look at: {done.page}")
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=FILE)
+@click.option(
+    "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="A page (.html)."
+)
+@OVERWRITE
+@guarded
+def compare(runs: tuple[Path, ...], output: Path, *, overwrite: bool) -> None:
+    """Put the figures of several RUNs side by side: folders of `evaluate` or `test`, or their JSON files.
+
+    \b
+    Example:
+      resdepth compare judged_a judged_b results/zurich -o compared.html
+    """
+    for module in ("jinja2", "plotly"):
+        needs(module, "report")
+    from resdepth.report.table import markdown
+    from resdepth.workflows.compare import compare_runs
+
+    rows = compare_runs(runs, output, overwrite=overwrite)
+    click.echo(markdown(rows))
+    click.echo(f"to look at: {output}")
+
+
+def _named_surfaces(given: tuple[str, ...]) -> dict[str, Path]:
+    """Surfaces by name: that in NAME=FILE, or the file's, with its folder's where two are called alike."""
+    from resdepth.errors import ResDepthError
+
+    pairs = [_pair(one) for one in given]
+    stems = [Path(path).stem for name, path in pairs if not name]
+    named: dict[str, Path] = {}
+    for name, path in pairs:
+        file = Path(path)
+        twice = stems.count(file.stem) > 1
+        chosen = name or ("/".join(file.with_suffix("").parts[-2:]) if twice else file.stem)
+        if chosen in named:
+            raise ResDepthError(f"{path}: another DSM is called {chosen!r}, too; give names: NAME={path}")
+        named[chosen] = file
+    return named
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """Name and file of NAME=FILE; a file that is there may have such a name itself."""
+    name, equals, path = text.partition("=")
+    return (name, path) if equals and name and not Path(text).exists() else ("", text)
+
+
+def _named_masks(given: tuple[str, ...]) -> dict[str, Path]:
+    masks: dict[str, Path] = {}
+    for text in given:
+        name, equals, path = text.partition("=")
+        if not (name and equals and path):
+            raise click.UsageError(f"--mask: found {text!r}; give NAME=FILE, as in building=houses.gpkg")
+        if name in masks:
+            raise click.UsageError(f"--mask: {name} is given twice")
+        masks[name] = Path(path)
+    return masks

@@ -1,0 +1,172 @@
+"""Commands on rasters and models: refine, info."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import rich_click as click
+
+from resdepth.cli.frame import OVERWRITE, guarded, needs
+
+
+@click.command()
+@click.argument("dsm", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, metavar="[IMAGE]...", type=click.Path(path_type=Path))
+@click.option(
+    "-m", "--model", type=click.Path(path_type=Path),
+    help="A .safetensors file or a run folder. [default: the model that comes along]",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
+    help="The refined DSM. [default: DSM_refined.tif beside DSM]",
+)  # fmt: skip
+@click.option(
+    "--pairs", type=click.Path(dir_okay=False, path_type=Path),
+    help="A list of image sets, one per line between commas: refine with each.",
+)  # fmt: skip
+@click.option(
+    "--fuse", default="median", show_default=True, type=click.Choice(["median", "mean", "none"]),
+    help="With --pairs: one DSM of all, with the spread as second band; none: a file for each.",
+)  # fmt: skip
+@click.option(
+    "--region", nargs=4, type=float, metavar="XMIN YMIN XMAX YMAX",
+    help="Refine only this part of the map.",
+)  # fmt: skip
+@click.option(
+    "--mode", default="seamless", show_default=True, type=click.Choice(["seamless", "exact"]),
+    help="exact: in overlapping tiles, as published; slower.",
+)  # fmt: skip
+@click.option(
+    "--precision", default="fp32", show_default=True, type=click.Choice(["auto", "fp32", "bf16"]),
+    help="auto: bf16 where the processor is made for it: faster, other heights at single edges.",
+)  # fmt: skip
+@click.option("--fill", is_flag=True, help="Keep the heights that voids of the DSM were given.")
+@click.option(
+    "--compress", default="zstd", show_default=True, type=click.Choice(["zstd", "deflate", "lzw", "none"])
+)
+@click.option(
+    "--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda", "mps"])
+)
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(1, 1024),
+    help="Processes on this machine.",
+)  # fmt: skip
+@click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster that sees the same files, instead.")
+@click.option(
+    "--wait-for-workers", default=600, show_default=True, metavar="SECONDS", type=click.FloatRange(min=0),
+    help="How long the cluster's queue may take to give workers.",
+)  # fmt: skip
+@click.option("--tile-size", type=int, help="[default: that of the model's training]")
+@click.option("--report", is_flag=True, help="Also write a page to look at: OUTPUT.html.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Refine although model and rasters do not fit, and keep what cannot be right; it is a warning then.",
+)
+@click.option("--resume", is_flag=True, help="What it does anyway: for scripts of earlier versions.")
+@OVERWRITE
+@guarded
+def refine(  # noqa: PLR0913, PLR0917 - options of a command
+    dsm: Path,
+    images: tuple[Path, ...],
+    model: Path | None,
+    output: Path | None,
+    pairs: Path | None,
+    fuse: Literal["median", "mean", "none"],
+    region: tuple[float, float, float, float] | None,
+    mode: Literal["seamless", "exact"],
+    precision: Literal["auto", "fp32", "bf16"],
+    *,
+    fill: bool,
+    compress: Literal["zstd", "deflate", "lzw", "none"],
+    device: Literal["auto", "cpu", "cuda", "mps"],
+    workers: int,
+    scheduler: str | None,
+    wait_for_workers: float,
+    tile_size: int | None,
+    report: bool,
+    force: bool,
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    """Refine DSM, a raster of any size, with the ortho-IMAGEs that the model wants to see.
+
+    All rasters lie on one grid. The work goes block by block in constant memory; if it is stopped or killed,
+    the same command goes on. Voids of the DSM stay voids, unless --fill is given; OUTPUT_provenance.tif tells
+    where each height comes from (0 void, 1 refined, 2 filled, 3 refined where an image shows nothing).
+    Outputs are Cloud-Optimised GeoTIFFs. One whose heights are moved further than can be right is called
+    OUTPUT_not_trusted.tif, unless --force is given.
+
+    \b
+    Examples:
+      resdepth refine dsm.tif ortho1.tif ortho2.tif
+      resdepth refine dsm.tif ortho*.tif --pairs pairlist.txt --model zurich.safetensors -o city.tif
+      resdepth refine dsm.tif ortho1.tif ortho2.tif --workers 8 -o country.tif
+      resdepth refine dsm.tif ortho1.tif ortho2.tif --region 465000 5246000 466000 5247000 -o part.tif
+    """
+    if resume and overwrite:
+        raise click.UsageError("give --resume or --overwrite, not both")
+    from resdepth.errors import ResDepthError
+    from resdepth.runtime.paths import why_no_file
+    from resdepth.workflows.refine import refine as refine_surface
+
+    if report:
+        for module in ("jinja2", "plotly"):
+            needs(module, "report")
+    if not dsm.is_file():
+        raise ResDepthError(f"{dsm}: {why_no_file(dsm)}")
+    output = output or dsm.with_name(f"{dsm.stem}_refined.tif")
+    if output.suffix.lower() not in {".tif", ".tiff"}:
+        raise ResDepthError(f"{output}: should end in .tif")
+    written = refine_surface(
+        dsm,
+        images,
+        model,
+        output=output,
+        pairs=pairs,
+        region=region,
+        mode=mode,
+        precision=precision,
+        device=device,
+        fill=fill,
+        fuse=None if fuse == "none" else fuse,
+        tile_size=tile_size,
+        compression=compress,
+        workers=workers,
+        scheduler=scheduler,
+        wait_for_workers=wait_for_workers,
+        report=report,
+        force=force,
+        existing="replace" if overwrite else "refuse",
+    )
+    for path in written:
+        click.echo(f"{path}")
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="MODEL|RASTER...", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@guarded
+def info(paths: tuple[Path, ...], *, as_json: bool) -> None:
+    """Tell what a model expects, or what a raster is.
+
+    A model is a .safetensors file or a run folder; `town-stereo` is the one that comes along.
+
+    \b
+    Examples:
+      resdepth info zurich.safetensors
+      resdepth info dsm.tif ortho1.tif
+    """
+    from resdepth.workflows.info import about
+
+    told: dict[str, dict[str, Any]] = {str(path): about(path) for path in paths}
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+        return
+    for index, (name, facts) in enumerate(told.items()):
+        if index:
+            click.echo()
+        click.echo(name)
+        width = max(len(key) for key in facts)
+        for key, value in facts.items():
+            click.echo(f"  {key:<{width}}  {value}")

@@ -1,0 +1,116 @@
+"""Commands that work from configuration files: train, test, check, schema."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import rich_click as click
+
+from resdepth.cli.frame import CONFIG, guarded
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--resume",
+    "run_folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Go on with an interrupted or killed run, in its own folder.",
+)
+@guarded
+def train(config: Path | None, run_folder: Path | None) -> None:
+    """Train a network as CONFIG (a JSON file) says.
+
+    The run folder receives checkpoints after each epoch, the normalisation, the logs, and the best model as
+    one file (model.safetensors). Ctrl-C saves the state; --resume goes on from there.
+
+    \b
+    Examples:
+      resdepth train configs/config_ResDepth-stereo.json
+      resdepth train --resume logs/2026-03-01_09-30_stereo
+    """
+    if (config is None) == (run_folder is None):
+        raise click.UsageError("give either a configuration file or --resume RUN_FOLDER")
+    from resdepth.workflows.train import resume as go_on
+    from resdepth.workflows.train import train as run_training
+
+    run = go_on(run_folder) if run_folder is not None else run_training(config)  # type: ignore[arg-type] # one is given
+    click.echo(f"{run}")
+
+
+@click.command()
+@CONFIG
+@guarded
+def test(config: Path) -> None:
+    """Refine DSMs as CONFIG (a JSON file) says, and compare them with the truth where one is given.
+
+    Each image pair of the list gives one refined DSM (GeoTIFF); with a truth, also residuals, and statistics
+    as text and JSON.
+
+    \b
+    Example:
+      resdepth test configs/config_test_ResDepth-stereo.json
+    """
+    from resdepth.report.table import baseline_tables, summary_table
+    from resdepth.workflows.test import test as run_test
+
+    results = run_test(config)
+    for result in results:
+        for prediction in result.predictions:
+            click.echo(f"{prediction}")
+    judged = {
+        " ".join(filter(None, (result.dataset, result.views))): result.evaluation
+        for result in results
+        if result.evaluation is not None
+    }
+    if judged:
+        click.echo()
+        click.echo(summary_table(judged))
+    for table in baseline_tables(judged):
+        click.echo()
+        click.echo(table)
+
+
+@click.command()
+@CONFIG
+@click.option("--kind", type=click.Choice(["train", "test"]), help="By default it is seen from the keys.")
+@guarded
+def check(config: Path, kind: Literal["train", "test"] | None) -> None:
+    """List every problem of CONFIG, a training or test configuration.
+
+    Headers are read, the initial DSM is scanned for voids, and compared with the reference DSM in a sample of
+    windows: a bias or a horizontal shift between them is a warning. Nothing is written.
+
+    \b
+    Example:
+      resdepth check configs/config_ResDepth-stereo.json
+    """
+    from resdepth.errors import InputProblems, has_errors
+    from resdepth.workflows.check import check as find_problems
+
+    problems = find_problems(config, kind)
+    if has_errors(problems):
+        raise InputProblems(problems)
+    for problem in problems:
+        click.echo(f"{problem.severity}: {problem}", err=True)
+    click.echo(f"{config}: no problems found" if not problems else f"{config}: can run")
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["train", "test", "simulate"]))
+@guarded
+def schema(kind: Literal["train", "test", "simulate"]) -> None:
+    """Print the JSON schema of a configuration, for editors that complete and check keys.
+
+    Every key with its type, its range, its default and what it does; docs/configuration.md tells the same.
+
+    \b
+    Example:
+      resdepth schema train > train.schema.json
+      (then add "$schema": "train.schema.json" to a configuration)
+    """
+    from resdepth.config.schema import Section, TestConfig, TrainConfig
+    from resdepth.simulate.settings import SimulateConfig
+
+    schemas: dict[str, type[Section]] = {"train": TrainConfig, "test": TestConfig, "simulate": SimulateConfig}
+    click.echo(json.dumps(schemas[kind].model_json_schema(by_alias=True), indent=2))

@@ -1,0 +1,340 @@
+"""The configuration files' schemas. Field docstrings become the JSON schema and the manual.
+
+Keys and defaults are those of the published ResDepth; what we added is marked "(new)".
+"""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from resdepth.data.inputs import InputChannels, MultiviewConfig
+from resdepth.geo.windows import Strategy
+
+Activation = Literal["relu", "lrelu", "prelu"]
+UpMode = Literal["transpose", "bilinear"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["fp32", "bf16", "auto"]
+Mode = Literal["exact", "seamless"]
+Fuse = Literal["median", "mean"]
+
+DEFAULT_TILE_SIZE = 256
+LARGEST_COUNT = 2**31 - 1
+LARGEST_SEED = 2**64 - 1  # torch takes no larger one
+LONGEST_NAME = 100
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def _is_a_power_of_two(value: int) -> int:
+    if value & (value - 1):
+        raise ValueError("should be a power of two")
+    return value
+
+
+def _is_a_path(value: str) -> str:
+    if not value.strip() or CONTROL_CHARACTER.search(value):
+        raise ValueError("should be a path, without control characters")
+    return value
+
+
+def _fits_into_a_name(value: str) -> str:
+    if re.search(r"[/\\]", value) or CONTROL_CHARACTER.search(value) or len(value) > LONGEST_NAME:
+        raise ValueError(f"should have no slash, no control character, and at most {LONGEST_NAME} characters")
+    return value
+
+
+def _is_a_folder_name(value: str) -> str:
+    if value in ("", ".", ".."):
+        raise ValueError("names a folder; choose a name")
+    return value
+
+
+FilePath = Annotated[str, AfterValidator(_is_a_path)]
+NamePart = Annotated[str, AfterValidator(_fits_into_a_name)]
+FolderName = Annotated[NamePart, AfterValidator(_is_a_folder_name)]
+Positive = Annotated[int, Field(gt=0, le=LARGEST_COUNT)]
+Threads = Annotated[int, Field(ge=0, le=1024)]
+Stripe = Annotated[int, Field(ge=0, le=4)]
+TileSize = Annotated[int, Field(ge=16, le=2048), AfterValidator(_is_a_power_of_two)]
+
+
+class Section(BaseModel):
+    """Rules for every section: no unknown keys, no silent type conversion, no change afterwards."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+
+class TrainDataset(Section):
+    """One area: initial DSM, true DSM and ortho-images, all on one grid."""
+
+    name: str | None = None
+    """Name of the data set, for logs and result folders."""
+    raster_in: FilePath
+    """Path of the initial DSM (GeoTIFF, metres, no voids)."""
+    raster_gt: FilePath
+    """Path of the true DSM (GeoTIFF, metres; nodata where the truth is unknown)."""
+    path_image_list: FilePath | None = None
+    """Path of the image list (.txt), a path of an ortho-image per line. Not needed for `geom`."""
+    path_pairlist_training: FilePath | None = None
+    """Path of the list (.txt) of image pairs to train with, one set of image names per line."""
+    path_pairlist_validation: FilePath | None = None
+    """Path of the list (.txt) of image pairs to validate with."""
+    area_type: Literal["train", "val", "train+val"]
+    """What this area serves for."""
+    allocation_strategy: Strategy | None = None
+    """How the area is split into stripes. Default: `general.allocation_strategy`."""
+    test_stripe: Stripe | None = None
+    """Which of the five stripes is kept for testing; the next validates. Default: `general.test_stripe`."""
+    crossval_training: bool = False
+    """Cross-validation: `test_stripe` validates, the other four stripes train."""
+    n_training_samples: Positive | None = None
+    """Patches to draw from this area. Default: `training_settings.n_training_samples`."""
+
+
+class NetworkConfig(Section):
+    """The network and what it sees."""
+
+    name: Literal["UNet"] = "UNet"
+    """Network architecture."""
+    input_channels: InputChannels = "geom-stereo"
+    """What the network sees: the DSM alone (`geom`: ResDepth-0), the DSM with one, two, or three to five
+    images (`geom-mono`, `geom-stereo`, `geom-multiview`), or two images without DSM (`stereo`)."""
+    depth: Annotated[int, Field(ge=1, le=9)] = 5
+    """Number of times that the U-Net halves the resolution."""
+    start_kernel: Positive = 64
+    """Filters of the first level; doubled per level, 512 at most."""
+    outer_skip: bool = True
+    """Add the initial DSM to the output, so that the network predicts a correction."""
+    outer_skip_BN: bool = False
+    """Batch normalisation in that outer skip connection."""
+    act_fn_encoder: Activation = "relu"
+    """Activation in the encoder."""
+    act_fn_decoder: Activation = "relu"
+    """Activation in the decoder."""
+    act_fn_bottleneck: Activation = "relu"
+    """Activation in the bottleneck."""
+    up_mode: UpMode = "transpose"
+    """Upsampling: transposed convolution, or bilinear followed by a 1 x 1 convolution."""
+    do_BN: bool = True
+    """Batch normalisation after each convolution."""
+    bias_conv_layer: bool = True
+    """Bias of the last convolution."""
+    pretrained_path: FilePath | None = None
+    """A checkpoint (.pth) in a run folder: training resumes from it and trains `n_epochs` more."""
+
+
+class Multiview(Section):
+    """For `input_channels: geom-multiview`."""
+
+    config: MultiviewConfig = "3-view"
+    """How many ortho-images the network sees."""
+
+
+class StereoPairs(Section):
+    """How image pairs are used in training (every variant with images)."""
+
+    use_all_stereo_pairs: bool = True
+    """Combine each patch with every pair; otherwise with one random pair, fixed once drawn."""
+    permute_images_within_pair: bool = True
+    """Shuffle the images of a sample anew at each visit."""
+
+
+class TrainingSettings(Section):
+    """Samples and epochs."""
+
+    n_training_samples: Positive = 20000
+    """Patches per data set, at random places."""
+    tile_size: TileSize = DEFAULT_TILE_SIZE
+    """Side of a patch in pixels: a power of two, at least max(16, 2^(depth + 2))."""
+    augment: bool = True
+    """Random quarter turns and flips."""
+    height_stretch: Annotated[float, Field(ge=1, le=10, allow_inf_nan=False)] = 1.0
+    """(new) Relief is made higher or lower at random, at most by this factor; 1 leaves it as it is. It
+    prepares a network for buildings taller than those it learns from."""
+    batch_size: Positive = 20
+    """Patches per step."""
+    n_epochs: Positive = 2000
+    """Passes over the samples; on resuming, that many more."""
+    loss: Literal["L1"] = "L1"
+    """Mean absolute error in metres."""
+
+
+class OptimizerConfig(Section):
+    """The optimizer."""
+
+    name: Literal["Adam", "SGD"] = "Adam"
+    """Adam, or stochastic gradient descent without momentum."""
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2e-4
+    """Initial learning rate."""
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-5
+    """L2 penalty on the weights."""
+
+
+class SchedulerConfig(Section):
+    """How the learning rate falls."""
+
+    enabled: bool = True
+    """Whether the learning rate changes at all."""
+    name: Literal["ReduceLROnPlateau", "StepLR", "ExponentialLR"] = "StepLR"
+    """PyTorch's scheduler."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of PyTorch's scheduler. StepLR without `step_size` keeps the learning rate."""
+
+
+class TrainGeneral(Section):
+    """Everything else about a training run."""
+
+    allocation_strategy: Strategy = "5-crossval_vertical"
+    """Default of the data sets' `allocation_strategy`."""
+    test_stripe: Stripe = 0
+    """Default of the data sets' `test_stripe`."""
+    workers: Threads = 4
+    """Threads that prepare samples; 0 prepares them in the main thread."""
+    random_seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
+    """Seed of everything random. On the CPU, the same seed gives the same bits."""
+    save_model_rate: Positive = 20
+    """Keep a checkpoint every so many epochs."""
+    evaluate_rate: Positive = 1
+    """Validate every so many epochs (and after the last)."""
+    device: Device = "auto"
+    """(new) Where to compute; `auto` takes CUDA, then MPS, then the CPU."""
+    memory_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 4.0
+    """(new) Rasters are held in memory up to this many GB in all, beyond it they are read by window."""
+
+
+class TrainOutput(Section):
+    """Where a run is written."""
+
+    output_directory: FilePath
+    """The run folder appears in here, named by date and time."""
+    tboard_log_dir: FilePath
+    """TensorBoard events, under the run folder's name."""
+    suffix: NamePart = ""
+    """Appended to the run folder's name."""
+    plot_model_txt: bool = False
+    """Write the network's layers to model_parameters.txt."""
+
+
+class TrainConfig(Section):
+    """Configuration of `resdepth train`."""
+
+    datasets: Annotated[tuple[TrainDataset, ...], Field(min_length=1)]
+    """The areas to train and validate on."""
+    output: TrainOutput
+    model: NetworkConfig = NetworkConfig()
+    multiview: Multiview = Multiview()
+    stereopair_settings: StereoPairs = StereoPairs()
+    training_settings: TrainingSettings = TrainingSettings()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    scheduler: SchedulerConfig = SchedulerConfig()
+    general: TrainGeneral = TrainGeneral()
+    schema_: Annotated[str | None, Field(alias="$schema", exclude=True)] = None
+    """Path of the JSON schema, for editors; not used otherwise."""
+
+
+class TestDataset(Section):
+    """One area to refine, and what is known of it."""
+
+    __test__ = False  # not a pytest class
+
+    name: FolderName | None = None
+    """Name of the result folder. Default: dataset_i."""
+    raster_in: FilePath
+    """Path of the initial DSM (GeoTIFF, metres, no voids)."""
+    raster_gt: FilePath | None = None
+    """Path of the true DSM. Without it the DSM is refined but not judged."""
+    path_image_list: FilePath | None = None
+    """Path of the image list (.txt). Not needed for `geom`."""
+    path_pairlist: FilePath | None = None
+    """Path of the list (.txt) of image pairs; the DSM is refined once with each."""
+    mask_ground_truth: FilePath | None = None
+    """Path of a mask: 1 = the truth is valid here."""
+    mask_building: FilePath | None = None
+    """Path of a mask: 1 = building. Dilated by two pixels before errors are computed."""
+    mask_water: FilePath | None = None
+    """Path of a mask: 1 = water. Only with a building mask."""
+    mask_forest: FilePath | None = None
+    """Path of a mask: 1 = forest. Only with a building mask."""
+    area_type: Literal["train", "val", "test"] | None = None
+    """Which stripes to refine; mandatory with stripes."""
+    allocation_strategy: Strategy = "entire"
+    """How the area was split in training."""
+    test_stripe: Stripe | None = None
+    """As in training; mandatory with stripes."""
+    crossval_training: bool = False
+    """As in training; then `area_type` is `val`."""
+
+
+class TestModel(Section):
+    """The trained model: either `path`, or the published files."""
+
+    __test__ = False
+
+    path: FilePath | None = None
+    """(new) A self-contained model (.safetensors)."""
+    weights: FilePath | None = None
+    """Path of a checkpoint (.pth)."""
+    architecture: FilePath | None = None
+    """Path of model_config.json."""
+    normalization_geom: FilePath | None = None
+    """Path of DSM_normalization_parameters.p."""
+    normalization_image: FilePath | None = None
+    """Path of Image_normalization_parameters.p. Not needed for `geom`."""
+
+
+class TestGeneral(Section):
+    """How to refine."""
+
+    __test__ = False
+
+    tile_size: TileSize = DEFAULT_TILE_SIZE
+    """Side of a tile in pixels: the same as in training."""
+    workers: Threads | None = None
+    """Threads that read tiles ahead of the network. Default: up to 4. Computing takes all cores anyway."""
+    device: Device = "auto"
+    """(new) Where to compute; `auto` takes CUDA, then MPS, then the CPU."""
+    batch_size: Positive | None = None
+    """(new) Tiles per step; by default what suits the device."""
+    mode: Mode = "exact"
+    """(new) `exact`: tiles as published; `seamless`: heights do not depend on tiles, and it is faster."""
+    precision: Precision = "fp32"
+    """(new) What the network computes in; `auto`: bf16 where the processor is made for it."""
+
+
+class TestOutput(Section):
+    """Where the results go."""
+
+    __test__ = False
+
+    directory: FilePath
+    """A folder per data set appears in here."""
+    report: bool = True
+    """(new) Where there is a truth: a page to look at (evaluation.html) for each data set."""
+    baselines: bool = True
+    """(new) Where there is a truth: also evaluate median filters of the initial DSM, 5 to 31 pixels wide.
+    Takes about 20 s of one processor core per million pixels."""
+
+
+class TestConfig(Section):
+    """Configuration of `resdepth test`."""
+
+    __test__ = False
+
+    datasets: Annotated[tuple[TestDataset, ...], Field(min_length=1)]
+    """The areas to refine."""
+    model: TestModel
+    output: TestOutput
+    general: TestGeneral = TestGeneral()
+    schema_: Annotated[str | None, Field(alias="$schema", exclude=True)] = None
+    """Path of the JSON schema, for editors; not used otherwise."""
+
+
+# Keys that runs add to the complete configurations they write; recomputed here, so that a result folder's
+# config.json can be run again.
+DERIVED_KEYS: dict[type[Section], frozenset[str]] = {
+    TrainDataset: frozenset({"area_defn", "image_list", "image_pairs"}),
+    TestDataset: frozenset({"area_defn", "image_list", "image_pairs"}),
+    TestModel: frozenset({"name", "input_channels", "settings"}),
+}

@@ -1,0 +1,1 @@
+"""Data sets as they are read: scenes, image lists, checks, normalisation, patches."""

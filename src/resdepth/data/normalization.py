@@ -1,0 +1,162 @@
+"""From metres and grey values to what a network sees, and back (ResDepth, ISPRS 2022, section 3.4)."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resdepth.data.inputs import Inputs
+from resdepth.geo.raster import Band
+from resdepth.geo.windows import Window, row_bands
+
+Array = NDArray[np.float32]
+
+ROWS_AT_ONCE = 512
+TRIMMED_PERCENT = 5
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """The constants of one training run.
+
+    Attributes:
+        height_sigma: metres per normalised unit of height.
+        image_mean, image_std: of the grey values; None for networks without images.
+    """
+
+    height_sigma: float
+    image_mean: float | None = None
+    image_std: float | None = None
+
+
+@dataclass(frozen=True)
+class NormalizedPatch:
+    """One network input.
+
+    Attributes:
+        channels: (C, H, W) float32, without voids.
+        centre: mean height of the initial DSM in the patch, metres; what was subtracted.
+    """
+
+    channels: Array
+    centre: float
+
+
+def normalize_patch(
+    dsm: Array, views: Array, normalization: Normalization, inputs: Inputs
+) -> NormalizedPatch:
+    """The channels of one patch: the DSM minus its own mean, over sigma; the views standardised.
+
+    Args:
+        dsm: (H, W) float32, metres; voids count as the patch's mean height.
+        views: (V, H, W) float32 grey values, NaN = void; voids become the mean grey value.
+        normalization: the run's constants.
+        inputs: what the network sees.
+    """
+    centre = patch_centre(dsm)
+    return NormalizedPatch(normalize(dsm, np.float64(centre), views, normalization, inputs), centre)
+
+
+def normalize(
+    dsm: Array,
+    reference: NDArray[np.float64] | np.float64,
+    views: Sequence[Array] | Array,
+    normalization: Normalization,
+    inputs: Inputs,
+) -> Array:
+    """The channels that a network sees: the DSM above a reference, over sigma; the views standardised.
+
+    Args:
+        dsm: (H, W) float32, metres; voids count as heights at the reference.
+        reference: metres, one for all or (H, W); where it is NaN the DSM counts as void.
+        views: V of (H, W) float32 grey values, NaN = void; voids become the mean grey value.
+        normalization: the run's constants.
+        inputs: what the network sees.
+
+    Returns:
+        (C, H, W) float32, without voids.
+    """
+    channels = np.empty((inputs.n_channels, *dsm.shape), dtype=np.float32)
+    seen: list[tuple[Array, NDArray[Any], float]] = []
+    if inputs.uses_dsm:
+        seen.append((dsm, np.broadcast_to(reference, dsm.shape), normalization.height_sigma))
+    if inputs.n_views:
+        if normalization.image_mean is None or normalization.image_std is None:
+            raise ValueError("a network with images needs image_mean and image_std")
+        mean = np.broadcast_to(np.float32(normalization.image_mean), dsm.shape)
+        seen.extend((view, mean, normalization.image_std) for view in views)
+    for channel, (values, zero, unit) in zip(channels, seen, strict=True):
+        for rows in row_bands(dsm.shape):
+            some = channel[rows]
+            np.subtract(values[rows], zero[rows], out=some)
+            some /= np.float32(unit)
+            np.copyto(some, 0, where=np.isnan(some))
+    return channels
+
+
+def patch_centre(dsm: Array) -> float:
+    """Mean height of a patch in metres, voids left out; 0 if all is void."""
+    total = float(np.sum(dsm, dtype=np.float64))
+    if np.isfinite(total):
+        return total / dsm.size
+    valid = dsm[np.isfinite(dsm)]
+    return float(valid.mean(dtype=np.float64)) if valid.size else 0.0
+
+
+def height_sigma(patches: Iterable[Array]) -> float:
+    """One scale for all heights: the trimmed mean of the patches' standard deviations.
+
+    Of each patch the sample standard deviation (n - 1) is taken, voids left out; the lowest and highest
+    5 % are dropped (the bounds stay in); the rest is averaged.
+
+    Args:
+        patches: (H, W) float32 each, metres, NaN = void.
+
+    Raises:
+        ValueError: if no patch has two valid heights, or all are flat.
+    """
+    spreads = np.array([_sample_std(patch) for patch in patches])
+    spreads = spreads[np.isfinite(spreads)]
+    if not spreads.size:
+        raise ValueError("no patch holds two valid heights")
+    low, high = np.percentile(spreads, [TRIMMED_PERCENT, 100 - TRIMMED_PERCENT])
+    sigma = float(spreads[(spreads >= low) & (spreads <= high)].mean())
+    if sigma <= 0:
+        raise ValueError("the heights of all patches are constant")
+    return sigma
+
+
+def _sample_std(patch: Array) -> float:
+    valid = patch[np.isfinite(patch)]
+    return float(valid.std(dtype=np.float64, ddof=1)) if valid.size > 1 else np.nan
+
+
+def image_statistics(images: Iterable[tuple[Band, tuple[Window, ...]]]) -> tuple[float, float]:
+    """Mean and population standard deviation of grey values, voids left out.
+
+    Each image is read in strips over its windows; the strips' moments are merged (Chan et al. 1983).
+
+    Raises:
+        ValueError: if there is no valid pixel, or all have one value.
+    """
+    count, mean, squares = 0, 0.0, 0.0
+    for band, windows in images:
+        for window in windows:
+            for row in range(window.row, window.row_stop, ROWS_AT_ONCE):
+                height = min(ROWS_AT_ONCE, window.row_stop - row)
+                values = band.read(Window(row, window.col, height, window.width))
+                values = values[np.isfinite(values)]
+                if not values.size:
+                    continue
+                strip_mean = float(values.mean(dtype=np.float64))
+                squares += float(np.square(values - strip_mean, dtype=np.float64).sum())
+                shift = strip_mean - mean
+                squares += shift**2 * count * values.size / (count + values.size)
+                count += values.size
+                mean += shift * values.size / count
+    std = float(np.sqrt(squares / count)) if count else 0.0
+    if std == 0:
+        raise ValueError("the images hold no valid pixel or a single grey value")
+    return mean, std

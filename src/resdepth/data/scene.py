@@ -1,0 +1,287 @@
+"""One data set: initial DSM, truth, views and masks on ONE grid."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resdepth.data.arrays import bands_of
+from resdepth.errors import InputProblems, Problem, ResDepthError, has_errors
+from resdepth.geo.grid import Grid
+from resdepth.geo.raster import Array, Band, FileBand, Header, Numbers, hold
+from resdepth.geo.units import METRE, Unit
+from resdepth.geo.windows import Window
+from resdepth.runtime.paths import why_no_file
+
+logger = logging.getLogger(__name__)
+
+ViewSet = tuple[int, ...]
+
+MASKS = ("ground_truth", "building", "water", "forest")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One area, all rasters pixel-aligned.
+
+    Attributes:
+        name: for logs and result folders.
+        grid: the one grid.
+        dsm: the initial DSM, metres.
+        truth: the true DSM, metres, NaN = unknown; None if there is none.
+        views: the ortho-images in use, by their index in the image list.
+        masks: building, water, forest, ground_truth (those given); the value 1 sets a mask.
+        image_paths: all images of the list.
+        dsm_path: where the initial DSM lies, if it is a file.
+    """
+
+    name: str
+    grid: Grid
+    dsm: Band
+    truth: Band | None = None
+    views: Mapping[int, Band] = field(default_factory=dict)
+    masks: Mapping[str, Band] = field(default_factory=dict)
+    image_paths: tuple[Path, ...] = ()
+    dsm_path: Path | None = None
+
+    @classmethod
+    def open(
+        cls,
+        dsm: str | Path,
+        images: Sequence[str | Path] = (),
+        *,
+        truth: str | Path | None = None,
+        masks: Mapping[str, str | Path] | None = None,
+        name: str = "scene",
+    ) -> "Scene":
+        """A scene from raster files; only their headers are read.
+
+        Args:
+            dsm: the initial DSM, metres.
+            images: ortho-images; the first is view 0.
+            truth: the true DSM, metres.
+            masks: paths by name: ground_truth, building, water, forest.
+            name: what to call the scene.
+
+        Raises:
+            InputProblems: all files that are unusable or lie on another grid than the DSM.
+        """
+        files = SceneFiles(
+            name=name,
+            dsm=("dsm", Path(dsm)),
+            truth=None if truth is None else ("truth", Path(truth)),
+            images=tuple(Path(image) for image in images),
+            image_list_key="images",
+            used_views=tuple(range(len(images))),
+            masks={mask: (f"masks[{mask!r}]", Path(path)) for mask, path in (masks or {}).items()},
+        )
+        scene, problems = open_scene(files)
+        if scene is None or has_errors(problems):
+            raise InputProblems(problems)
+        for problem in problems:
+            logger.warning("%s", problem)
+        return scene
+
+    @classmethod
+    def of_arrays(
+        cls,
+        dsm: Array,
+        images: Sequence[Array] = (),
+        *,
+        truth: Array | None = None,
+        masks: Mapping[str, Array] | None = None,
+        gsd: float = 1.0,
+        nodata: float | None = None,
+        name: str = "scene",
+    ) -> "Scene":
+        """A scene from arrays of one shape (H, W); see `arrays.bands_of`.
+
+        Raises:
+            InputProblems: all arrays that cannot be used, and why.
+        """
+        heights = {"dsm": dsm} if truth is None else {"dsm": dsm, "truth": truth}
+        bands = bands_of(heights, images, masks, gsd=gsd, nodata=nodata)
+        return cls(
+            name=name,
+            grid=bands.grid,
+            dsm=bands.heights["dsm"],
+            truth=bands.heights.get("truth"),
+            views=dict(enumerate(bands.images)),
+            masks=bands.masks,
+        )
+
+    @property
+    def unit(self) -> Unit:
+        """The unit of the initial DSM's file, in which results are written; named "" where in doubt."""
+        if not isinstance(self.dsm, FileBand):
+            return METRE
+        return Unit("", 1.0) if self.dsm.header.doubt_about_unit else self.dsm.unit
+
+    def read_views(self, view_set: ViewSet, window: Window) -> Array:
+        """(V, height, width) float32 grey values, NaN = void; V is 0 for an empty view set."""
+        shape = (len(view_set), *window.shape)
+        result: Array = np.empty(shape, dtype=np.float32)
+        for channel, index in enumerate(view_set):
+            result[channel] = self.views[index].read(window)
+        return result
+
+    def counted_truth(self, window: Window) -> Array:
+        """The reference DSM where it counts, (height, width) float32, metres, else NaN."""
+        assert self.truth is not None, "only scenes with a reference DSM are evaluated"
+        heights = self.truth.read(window)
+        if "ground_truth" in self.masks:
+            heights[~self.read_mask("ground_truth", window)[0]] = np.nan
+        return heights
+
+    def read_mask(self, name: str, window: Window) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Where the mask is set (value 1), and where it says anything (not nodata); (H, W) bool each."""
+        values = self.masks[name].read(window)
+        return values == 1, ~np.isnan(values)
+
+
+@dataclass(frozen=True)
+class SceneFiles:
+    """The paths that make up a scene, each with the configuration key that names it."""
+
+    name: str
+    dsm: tuple[str, Path]
+    truth: tuple[str, Path] | None
+    images: tuple[Path, ...]
+    image_list_key: str
+    used_views: tuple[int, ...]
+    masks: Mapping[str, tuple[str, Path]]
+
+
+def open_scene(files: SceneFiles) -> tuple[Scene | None, list[Problem]]:
+    """Read all headers and compare them with the initial DSM's.
+
+    Returns:
+        The scene without its unusable rasters (None if the initial DSM is unusable), and all problems found.
+    """
+    problems: list[Problem] = []
+    dsm = _open_band(*files.dsm, problems)
+    truth = _open_band(*files.truth, problems) if files.truth else None
+    masks = {name: _open_band(*named, problems, "mask") for name, named in files.masks.items()}
+    views = {
+        index: _open_band(files.image_list_key, files.images[index], problems, "stored")
+        for index in files.used_views
+    }
+    if dsm is None:
+        return None, problems
+    problems += _map_problems(files.dsm[0], dsm)
+    if files.truth:
+        problems += _misalignments(files.truth[0], truth, dsm)
+        if truth is not None and (other := truth.header.other_zero(dsm.header)):
+            problems.append(Problem(files.truth[0], other, "warning"))
+    for name, band in masks.items():
+        problems += _misalignments(files.masks[name][0], band, dsm)
+    for band in views.values():
+        problems += _misalignments(files.image_list_key, band, dsm)
+    scene = Scene(
+        name=files.name,
+        grid=dsm.grid,
+        dsm=dsm,
+        truth=truth,
+        views={index: band for index, band in views.items() if band is not None},
+        masks={name: band for name, band in masks.items() if band is not None},
+        image_paths=files.images,
+        dsm_path=files.dsm[1],
+    )
+    return scene, problems
+
+
+def _open_band(key: str, path: Path, problems: list[Problem], numbers: Numbers = "scaled") -> FileBand | None:
+    """A band whose header and last pixel can be read: files that break off lack their end."""
+    if reason := why_no_file(path):
+        problems.append(Problem(key, f"{path}: {reason}"))
+        return None
+    try:
+        band = FileBand(path, numbers)
+        last = Window(band.grid.height - 1, band.grid.width - 1, 1, 1)
+        FileBand(path, numbers).read(last)  # closed at once
+    except ResDepthError as error:
+        problems.append(Problem(key, str(error)))
+        return None
+    if numbers == "scaled" and band.header.doubt_about_unit:
+        problems.append(Problem(key, band.header.doubt_about_unit, "warning"))
+    if band.header.bands > 1:
+        problems.append(Problem(key, _bands_left_out(band.header), "warning"))
+    return band
+
+
+def _map_problems(key: str, dsm: FileBand) -> list[Problem]:
+    """Warnings of pixels that mislead a network; whoever trains or refines refuses degrees."""
+    grid = dsm.grid
+    if grid.is_in_degrees:
+        return []
+    if grid.stretched:
+        found = f"{grid.stretched}; a projected CRS in metres is expected (gdalwarp -t_srs)"
+    elif not grid.sides_m.are_equal or grid.is_slanted:
+        found = f"its pixels are not square ({grid.sides_m} m); resample it (gdalwarp -tr)"
+    else:
+        return []
+    return [Problem(key, f"{dsm.header.path}: {found}", "warning")]
+
+
+def _bands_left_out(header: Header) -> str:
+    if not header.has_alpha:
+        return f"{header.path}: has {header.bands} bands; only the first is used"
+    told = f"{header.path}: has {header.bands} bands and an alpha band"
+    return f"{told}; only the first is used, where alpha is not 0"
+
+
+def _misalignments(key: str, band: FileBand | None, dsm: FileBand) -> list[Problem]:
+    if band is None:
+        return []
+    corners = [dsm.grid.map_position(dsm.grid.height, 0), dsm.grid.map_position(0, dsm.grid.width)]
+    extent = " ".join(f"{value:.10g}" for corner in corners for value in corner)
+    name = dsm.grid.flat.crs_name
+    target = f"-t_srs {name} " if name.startswith("EPSG:") else ""
+    advice = (
+        f"all rasters of a data set must be pixel-aligned with {dsm.header.path.name}: resample with "
+        f"gdalwarp {target}-te {extent} -ts {dsm.grid.width} {dsm.grid.height}"
+    )
+    return [
+        Problem(key, f"{band.header.path}: {difference}; {advice}")
+        for difference in dsm.grid.differences(band.grid)
+    ]
+
+
+def hold_in_memory(scenes: Sequence[Scene], budget_bytes: float) -> list[Scene]:
+    """The scenes with their rasters held in memory, as far as the budget reaches.
+
+    Rasters are taken in order (DSM, truth, views in use); those that do not fit stay in their files and are
+    read by window. Masks are not needed in training and stay where they are.
+    """
+    left = budget_bytes
+    in_memory: dict[tuple[Path, Numbers], Band] = {}  # data sets may share files
+
+    def held(band: Band) -> Band:
+        nonlocal left
+        if not isinstance(band, FileBand):
+            return band
+        key = band.header.path, band.numbers
+        bytes_per_pixel = np.dtype(band.header.dtype).itemsize + band.header.has_mask
+        size = band.grid.whole.area * bytes_per_pixel
+        if key not in in_memory and size <= left:
+            left -= size
+            in_memory[key] = hold(band)
+        return in_memory.get(key, band)
+
+    return [
+        replace(
+            scene,
+            dsm=held(scene.dsm),
+            truth=None if scene.truth is None else held(scene.truth),
+            views={index: held(band) for index, band in scene.views.items()},
+        )
+        for scene in scenes
+    ]
+
+
+def used_views(view_sets: Iterable[ViewSet]) -> tuple[int, ...]:
+    """The distinct images of several view sets, sorted."""
+    return tuple(sorted({index for view_set in view_sets for index in view_set}))

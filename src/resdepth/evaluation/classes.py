@@ -1,0 +1,148 @@
+"""Which pixels are judged together: objects, edges, slopes, heights above the ground."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from resdepth.evaluation.result import OVERALL
+from resdepth.geo.grid import Sides
+
+Array = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+MaskPixels = tuple[Mask, Mask]
+"""Where a mask is set, and where it is known."""
+
+DILATION_PX = 2
+EDGE_M = 2.0
+SLOPES_DEG = (0, 5, 15, 30, 60, 90)
+ABOVE_GROUND_M = (-np.inf, 0.5, 3, 6, 12, 25, np.inf)
+
+
+def dilation_px(sides: Sides) -> tuple[int, int]:
+    """How many rows and columns buildings grow by: 2 and 2, or as far where pixels are not square."""
+    if sides.are_equal:
+        return DILATION_PX, DILATION_PX
+    reach = DILATION_PX * sides.mean
+    return round(reach / sides.height), round(reach / sides.width)
+
+
+def edge_px(sides: Sides) -> tuple[int, int]:
+    """How many rows and columns the band of EDGE_M to both sides of outlines reaches."""
+    return max(1, round(EDGE_M / sides.height)), max(1, round(EDGE_M / sides.width))
+
+
+def object_classes(
+    shape: tuple[int, int],
+    masks: Mapping[str, MaskPixels],
+    dilation: tuple[int, int] = (DILATION_PX, DILATION_PX),
+) -> dict[str, Mask]:
+    """Which pixels belong to which class of objects.
+
+    The building mask is dilated by two pixels (4-neighbours, so that walls do not count as terrain); terrain
+    is what is no building. Water and forest count only beside a building mask. Nodata cells of the building
+    mask are in neither class, unless the dilation reaches them.
+
+    Args:
+        shape: of the region.
+        masks: name (building, water, forest) to (set, known), both (H, W) bool. Buildings beside a region
+            grow into it: give it with a margin of as many pixels, and cut that off.
+        dilation: rows and columns, as of `dilation_px`.
+
+    Returns:
+        Class name to (H, W) bool; always `overall`, then what the masks allow.
+    """
+    classes = {OVERALL: np.ones(shape, dtype=bool)}
+    if "building" not in masks:
+        return classes
+    building, known = masks["building"]
+    building = _dilated(building, *dilation)
+    terrain = known & ~building
+    classes |= {"building": building, "terrain": terrain}
+    excluded: list[str] = []
+    for name in ("water", "forest"):
+        if name in masks:
+            excluded.append(name)
+            terrain = terrain & ~masks[name][0]
+            classes[f"terrain_without_{'_'.join(excluded)}"] = terrain
+    return classes
+
+
+def _dilated(mask: Mask, rows: int, cols: int) -> Mask:
+    """Grown by a diamond of so many rows and columns to each side; 2 and 2: two steps to the neighbours."""
+    grown = mask.copy()
+    for step in range(min(rows, len(mask) - 1) + 1):
+        across = cols * (rows - step) // max(rows, 1) if step else cols
+        wide = ndimage.maximum_filter1d(mask.view(np.uint8), 2 * across + 1, axis=1, mode="constant") > 0
+        grown[step:] |= wide[: len(mask) - step]
+        grown[: len(mask) - step] |= wide[step:]
+    return grown
+
+
+def edge_band(building: Mask, known: Mask, reach_px: tuple[int, int]) -> Mask:
+    """Pixels with both building and known other ground within so many rows and columns."""
+    side = (2 * reach_px[0] + 1, 2 * reach_px[1] + 1)
+    inside = ndimage.maximum_filter(building.view(np.uint8), side, mode="constant")
+    outside = ndimage.maximum_filter((known & ~building).view(np.uint8), side, mode="constant")
+    return np.asarray((inside > 0) & (outside > 0))
+
+
+def slope_classes(slope: Array) -> dict[str, Mask]:
+    """By the slope of the truth.
+
+    Args:
+        slope: (H, W) float32, metres per metre, NaN = unknown.
+    """
+    return _binned("slope", slope, [*np.tan(np.radians(SLOPES_DEG[:-1])), np.inf])
+
+
+def above_ground_classes(above: Array) -> dict[str, Mask]:
+    """By the height of the truth above the ground.
+
+    Args:
+        above: (H, W) float32, metres, NaN = unknown.
+    """
+    return _binned("above_ground", above, ABOVE_GROUND_M)
+
+
+def _binned(name: str, values: Array, edges: Sequence[float]) -> dict[str, Mask]:
+    """Low <= value < high each; NaN is in none."""
+    below = [values < np.float32(edge) for edge in edges]
+    known = ~np.isnan(values)
+    return {f"{name}_{number}": ~low & high & known for number, (low, high) in enumerate(pairwise(below), 1)}
+
+
+def titles_of(masks: Sequence[str], *, with_ground: bool) -> dict[str, str]:
+    """The names of all classes that these masks allow, in the order of reports, and what people call them."""
+    titles = {OVERALL: "all"}
+    known = {"building", "water", "forest"}
+    if "building" in masks:
+        titles |= {"building": "buildings", "terrain": "terrain"}
+        excluded: list[str] = []
+        for name in ("water", "forest"):
+            if name in masks:
+                excluded.append(name)
+                titles[f"terrain_without_{'_'.join(excluded)}"] = f"terrain without {' and '.join(excluded)}"
+        titles["edge"] = f"within {EDGE_M:g} m of outlines"
+    titles |= {name: name for name in ("water", "forest") if name in masks}
+    titles |= {name: name for name in masks if name not in known}
+    titles |= {
+        f"slope_{number}": f"slope {low} to {high}°"
+        for number, (low, high) in enumerate(pairwise(SLOPES_DEG), 1)
+    }
+    if with_ground:
+        titles |= {
+            f"above_ground_{number}": _between(low, high)
+            for number, (low, high) in enumerate(pairwise(ABOVE_GROUND_M), 1)
+        }
+    return titles
+
+
+def _between(low: float, high: float) -> str:
+    if np.isinf(low):
+        return f"below {high:g} m above ground"
+    if np.isinf(high):
+        return f"over {low:g} m above ground"
+    return f"{low:g} to {high:g} m above ground"

@@ -1,0 +1,240 @@
+"""How far a surface lies beside the truth: Nuth & Kaab (2011, The Cryosphere 5, 271-290).
+
+Where a surface is shifted by (dx, dy, dz) against another, their difference is dz - dx gx - dy gy with the
+gradient g; which is equation 2 of the paper, written with gradients instead of slope and aspect. The shift
+comes from least squares over many pixels; the surface is moved by it, and so on, until it stays.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resdepth.evaluation.metrics import NMAD_FACTOR
+from resdepth.evaluation.result import Shift
+from resdepth.geo.grid import Grid, Sides
+from resdepth.geo.windows import Window
+
+logger = logging.getLogger(__name__)
+
+Array = NDArray[np.float32]
+Floats = NDArray[np.float64]
+Read = Callable[[Window], Array]
+
+# The sample: the grid is cut into 8 x 8 cells, and in the middle of each is a window of up to 192 x 192
+# pixels. So it has 2.4 million pixels at most, and is the whole of small rasters.
+CELLS = 8
+SIDE = 192
+# Pixels around each window that are read of the surface, too, so that moving it costs no pixel at its edges.
+MARGIN = 16
+MAX_ROUNDS = 20
+STEP_PX = 0.01  # smaller steps end the search
+MIN_PIXELS = 100
+# Errors grow with slope, so pixels are sorted into classes of slope (metres per metre), each with a spread.
+SLOPES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+# ... of a centimetre, and of what half a pixel makes of a slope, or more: or the few pixels of a class that
+# happen to agree would decide alone.
+LEAST_SPREAD_M, LEAST_SPREAD_PX = 0.01, 0.5
+TRIM = 3.0  # spreads from the median beyond which a pixel is a blunder or a change, and is left out
+# What the gradients of the truth must vary by in the direction in which they vary least: a standard deviation
+# in metres per metre, the root of the smaller eigenvalue of their covariance. In flat land, or on one even
+# slope, the normal equations are as good as singular: no horizontal shift can be told from none, or from a
+# vertical one.
+LEAST_RELIEF = 0.01
+
+UNKNOWN = float("nan")
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """One window of the sample, in pixels.
+
+    Attributes:
+        inner: the window, counted from the upper-left corner of `surface`.
+        truth: (H, W) float32, NaN = void.
+        surface: with a margin.
+    """
+
+    inner: Window
+    truth: Array
+    surface: Array
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """The pixels of all samples where the truth and its gradient are known, sorted by class of slope.
+
+    Attributes:
+        order: (N,) where they come from in the samples, one behind the other.
+        truth: (N,) float64, metres.
+        gradients: (N, 2) float64, metres per pixel, along rows and along columns.
+        starts: where each class of slope begins, and N.
+    """
+
+    order: NDArray[np.int64]
+    truth: Floats
+    gradients: Floats
+    starts: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What least squares found: pixels down and to the right (None in flat land), metres up, pixels used."""
+
+    moved: Floats | None
+    up_m: float
+    pixels: int
+
+
+def estimate_shift(surface: Read, truth: Read, grid: Grid, *, name: str) -> Shift:
+    """What moves a surface onto the truth: added to its coordinates and heights.
+
+    A sample of 2.4 million pixels at most is looked at, so neither time nor memory grow with the area.
+    Blunders and changes (trees, new buildings) count for nothing as long as most pixels of their slope are
+    sound. Shifts of up to about 10 pixels are found, in rough country more.
+
+    Args:
+        surface: reads windows of it on the grid: (h, w) float32, metres, NaN = void.
+        truth: likewise.
+        grid: of both. y grows to the north, whatever way the rows go.
+        name: of the surface, for a warning if the search does not converge.
+
+    Returns:
+        Metres; NaN for all three with fewer than 100 common pixels, or if the search does not converge; NaN
+        for dx and dy where the truth is too flat to tell (its gradients vary by less than 0.01 in some
+        direction).
+    """
+    samples = [_sample(surface, truth, grid, window) for window in sample_windows(grid)]
+    pixels = _sorted_pixels(samples, grid.sides_m)
+    (row, col), last, converged = _searched(samples, pixels, grid.sides_m)
+    if not converged:
+        logger.warning(
+            "%s: the search for the shift against the reference DSM does not converge: none is reported", name
+        )
+    if last is None:
+        return Shift(UNKNOWN, UNKNOWN, UNKNOWN, 0, applied=False)
+    if last.moved is None:
+        return Shift(UNKNOWN, UNKNOWN, last.up_m, last.pixels, applied=False)
+    a, b, _, d, e, _ = grid.transform
+    east_m, north_m = grid.metres_of(float(a * col + b * row), float(d * col + e * row))
+    return Shift(east_m, north_m, last.up_m, last.pixels, applied=False)
+
+
+def _searched(samples: list[_Sample], pixels: _Pixels, sides: Sides) -> tuple[Floats, _Step | None, bool]:
+    """How far down and right the surface must be moved, the last step, and whether the search ended."""
+    at = np.zeros(2)
+    step = None
+    for _ in range(MAX_ROUNDS):
+        step = _step(_differences(samples, pixels, at), pixels, sides)
+        if step is None or step.moved is None:
+            return at, None if at.any() else step, True
+        at = at + step.moved
+        if np.hypot(*step.moved) < STEP_PX:
+            return at, step, True
+    return at, None, False
+
+
+def sample_windows(grid: Grid) -> Iterator[Window]:
+    """The windows of the sample: one in the middle of each of 8 x 8 cells."""
+    rows = np.linspace(0, grid.height, CELLS + 1).astype(int)
+    cols = np.linspace(0, grid.width, CELLS + 1).astype(int)
+    for top, bottom in pairwise(rows):
+        for left, right in pairwise(cols):
+            height, width = min(bottom - top, SIDE), min(right - left, SIDE)
+            if height and width:
+                row, col = (top + bottom - height) // 2, (left + right - width) // 2
+                yield Window(int(row), int(col), int(height), int(width))
+
+
+def _sample(surface: Read, truth: Read, grid: Grid, window: Window) -> _Sample:
+    around = window.grown(MARGIN, grid.whole)
+    return _Sample(window.relative_to(around), truth(window), surface(around))
+
+
+def _sorted_pixels(samples: list[_Sample], sides: Sides) -> _Pixels:
+    truth = np.concatenate([one.truth.ravel() for one in samples]).astype(np.float64)
+    gradients = np.concatenate([_gradients(one.truth).reshape(-1, 2) for one in samples])
+    known = np.flatnonzero(np.isfinite(gradients).all(axis=1) & np.isfinite(truth))
+    slopes = np.hypot(*(gradients[known] / np.array(sides, np.float32)).T)
+    classes = np.digitize(slopes, SLOPES).astype(np.int8)
+    order = known[np.argsort(classes, kind="stable")]
+    starts = np.searchsorted(np.sort(classes), np.arange(len(SLOPES) + 2))
+    return _Pixels(order, truth[order], gradients[order].astype(np.float64), starts)
+
+
+def _gradients(heights: Array) -> Array:
+    """(H, W, 2) central differences per pixel along rows and columns; NaN at the edges."""
+    result = np.full((*heights.shape, 2), np.nan, np.float32)
+    result[1:-1, :, 0] = (heights[2:] - heights[:-2]) / 2
+    result[:, 1:-1, 1] = (heights[:, 2:] - heights[:, :-2]) / 2
+    return result
+
+
+def _differences(samples: list[_Sample], pixels: _Pixels, by: Floats) -> Floats:
+    """(N,) truth minus moved surface; NaN where that is void."""
+    surface = np.concatenate([_moved(one.surface, one.inner, by).ravel() for one in samples])
+    result: Floats = pixels.truth - surface[pixels.order]
+    return result
+
+
+def _moved(values: Array, inner: Window, by: Floats) -> Array:
+    """A part of a surface that was moved so many pixels down and to the right: bilinear between four heights.
+
+    Where all of a height's weight is on some of the four, the others may be void.
+    """
+    result = np.zeros(inner.shape, np.float32)
+    whole = np.floor(-by).astype(int)
+    share = -by - whole
+    for rows, row_weight in ((0, 1 - share[0]), (1, share[0])):
+        for cols, col_weight in ((0, 1 - share[1]), (1, share[1])):
+            if row_weight * col_weight > 0:
+                part = inner.moved(int(whole[0]) + rows, int(whole[1]) + cols)
+                result += np.float32(row_weight * col_weight) * _part(values, part)
+    return result
+
+
+def _part(values: Array, window: Window) -> Array:
+    """A window of an array; NaN outside."""
+    if Window(0, 0, *values.shape).contains(window):
+        return values[window.slices]
+    result = np.full(window.shape, np.nan, np.float32)
+    row, col = max(window.row, 0), max(window.col, 0)
+    found = values[row : max(window.row_stop, 0), col : max(window.col_stop, 0)]
+    top, left = row - window.row, col - window.col
+    result[top : top + found.shape[0], left : left + found.shape[1]] = found
+    return result
+
+
+def _step(differences: Floats, pixels: _Pixels, sides: Sides) -> _Step | None:
+    """Weighted least squares over the pixels that are no blunders; None if there are too few."""
+    known = ~np.isnan(differences)
+    if int(known.sum()) < MIN_PIXELS:
+        return None
+    spreads = _spreads(differences, known, pixels)
+    centre = np.median(differences[known])
+    kept = known & (np.abs(differences - centre) <= TRIM * spreads)
+    found, gradients, weights = differences[kept], pixels.gradients[kept], 1 / spreads[kept] ** 2
+    # About the means: they are what a vertical shift explains.
+    level, slope = (weights @ found) / weights.sum(), (weights @ gradients) / weights.sum()
+    if np.linalg.eigvalsh(np.cov(gradients / sides, rowvar=False))[0] < LEAST_RELIEF**2:
+        return _Step(None, float(level), len(found))
+    around = gradients - slope
+    weighted = around * weights[:, None]
+    moved_by = np.linalg.solve(weighted.T @ around, weighted.T @ (level - found)).astype(np.float64)
+    return _Step(moved_by, float(level + slope @ moved_by), len(found))
+
+
+def _spreads(differences: Floats, known: NDArray[np.bool_], pixels: _Pixels) -> Floats:
+    """(N,) the NMAD of the differences in each pixel's class of slope; not less than in a gentler one."""
+    centre = np.median(differences[known])
+    spreads = LEAST_SPREAD_PX * np.hypot(pixels.gradients[:, 0], pixels.gradients[:, 1])
+    spread = LEAST_SPREAD_M
+    for start, stop in pairwise(pixels.starts):
+        found = differences[start:stop][known[start:stop]]
+        if len(found):
+            spread = max(spread, float(NMAD_FACTOR * np.median(np.abs(found - centre))))
+        np.maximum(spreads[start:stop], spread, out=spreads[start:stop])
+    return spreads

@@ -1,0 +1,264 @@
+"""What is to be judged: files as people name them become a case, aligned if wished."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from resdepth.errors import ResDepthError
+from resdepth.evaluation.coregistration import estimate_shift
+from resdepth.evaluation.evaluate import Case
+from resdepth.evaluation.inputs import Candidate, Move, OnGrid, open_candidate, sha256_of
+from resdepth.evaluation.masks import check_mask_values
+from resdepth.evaluation.regions import area_of, find_area
+from resdepth.evaluation.result import OVERALL, TRUTH, Shift
+from resdepth.geo.grid import Bounds, Grid
+from resdepth.geo.raster import Band, read_header, read_tags
+from resdepth.geo.vectors import is_vector, open_vector_mask
+from resdepth.geo.windows import Window, bounding
+from resdepth.runtime.paths import why_no_file
+from resdepth.version import __version__
+
+logger = logging.getLogger(__name__)
+
+INITIAL, REFINED = "initial", "refined"
+RESERVED, RESERVED_BEGINNINGS = (OVERALL, "edge"), ("terrain", "slope_", "above_ground_")
+PARTS = Path | Sequence[Path]
+RESAMPLED = {
+    "none": "on the truth's pixels",
+    "average": "finer than the truth: averaged over its pixels",
+    "bilinear": "interpolated bilinearly at the truth's pixels",
+}
+# What refine and test write into their rasters.
+ORIGINS = {"RESDEPTH_MODEL": "Model", "RESDEPTH_MODEL_SHA256": "Model's SHA-256", "RESDEPTH_JOB": "Job"}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be judged, as files.
+
+    Attributes:
+        surfaces: by name: a file, or files that lie side by side.
+        truth: heights; its grid is the one of all figures.
+        initial: the DSM before refinement; judged as well.
+        masks: rasters, 1 = inside, or vector files: ground_truth (where the truth counts), building, water,
+            forest, or any other name.
+        ground: a model of the bare ground (DTM).
+        region: see `judge.regions.find_area`.
+        windows: of the truth's grid, instead of a region.
+        threshold: errors above it in absolute value are left out; metres.
+        align: move the surfaces onto the truth first (Nuth & Kaab 2011).
+        together: name of one more result, over all surfaces but the initial one; "" for none.
+        facts: of one's own for the provenance, name to text.
+        baselines: also evaluate median filters of the initial DSM; without one, of the only surface.
+        lenient: masks may mark by other numbers than 1, and there may be nothing to judge.
+    """
+
+    surfaces: Mapping[str, PARTS]
+    truth: Path
+    initial: Path | None = None
+    masks: Mapping[str, Path] = field(default_factory=dict)
+    ground: Path | None = None
+    region: str | Path | Bounds | None = None
+    windows: tuple[Window, ...] = ()
+    threshold: float | None = None
+    align: bool = False
+    together: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    baselines: bool = False
+    lenient: bool = False
+
+    @property
+    def files(self) -> list[Path | None]:
+        """All that is read; None for what is not given."""
+        surfaces = [part for parts in self.surfaces.values() for part in _parts(parts)]
+        region = Path(self.region) if isinstance(self.region, str | Path) else None
+        return [self.truth, self.initial, *surfaces, *self.masks.values(), self.ground, region]
+
+
+def open_case(wish: Wish) -> tuple[Case, str]:
+    """The files of a wish, opened and looked at, and in words where they are judged.
+
+    Raises:
+        ResDepthError: if a file cannot be read, names are not unique, CRSs differ, or masks mark by other
+            numbers than 1.
+    """
+    named: dict[str, PARTS] = {} if wish.initial is None else {INITIAL: wish.initial}
+    _demand_sense(wish)
+    named |= wish.surfaces
+    for path in (wish.truth, *(part for parts in named.values() for part in _parts(parts))):
+        if not path.is_file():
+            raise ResDepthError(f"{path}: {why_no_file(path)}")
+    grid = read_header(wish.truth).grid
+    truth = OnGrid([wish.truth], grid)
+    _demand_right_angles(wish.truth, grid)
+    area = area_of(wish.windows, grid) if wish.windows else find_area(wish.region, grid)
+    masks = {name: _open_mask(path, grid) for name, path in wish.masks.items()}
+    for warning in [] if wish.lenient else check_mask_values(masks):
+        logger.warning("%s", warning)
+    ground = None if wish.ground is None else OnGrid([wish.ground], grid)
+    surfaces = [open_candidate(name, _parts(parts), grid) for name, parts in named.items()]
+    heights = [wish.truth, *(part for parts in named.values() for part in _parts(parts))]
+    _warn_of_units([*heights, *([] if wish.ground is None else [wish.ground])])
+    case = Case(
+        truth=truth,
+        surfaces=surfaces,
+        regions=area.windows,
+        initial=None if wish.initial is None else INITIAL,
+        masks=masks,
+        ground=ground,
+        inside=area.inside,
+        inside_path=area.path,
+        threshold=wish.threshold,
+        together=wish.together,
+    )
+    shifts = {one.name: _shift_of(one, case) for one in surfaces}
+    if wish.align:
+        moved = [_moved(one, _parts(named[one.name]), case, shifts[one.name]) for one in surfaces]
+        shifts = {name: replace(shift, applied=shift.pixels > 0) for name, shift in shifts.items()}
+        case = replace(case, surfaces=moved)
+    return replace(case, shifts=shifts), area.told
+
+
+def _demand_right_angles(path: Path, grid: Grid) -> None:
+    """Refuse pixels that are no rectangles, and warn of a map that stretches lengths.
+
+    Raises:
+        ResDepthError: if rows and columns are not at right angles on the ground.
+    """
+    if grid.is_slanted:
+        raise ResDepthError(
+            f"{path}: its rows and columns are not at right angles, so no figure of shape would be right; "
+            "bring it to a grid along the axes of a projected CRS (gdalwarp -t_srs)"
+        )
+    if grid.stretched:
+        logger.warning("%s: %s; a projected CRS in metres is safer (gdalwarp -t_srs)", path, grid.stretched)
+
+
+def _warn_of_units(paths: Sequence[Path]) -> None:
+    """Warn of heights whose unit nobody states, and of surfaces of another zero than the truth's."""
+    headers = [read_header(path) for path in paths]
+    for header in headers:
+        for doubt in filter(None, (header.doubt_about_unit, header.other_zero(headers[0]))):
+            logger.warning("%s", doubt)
+
+
+def _demand_sense(wish: Wish) -> None:
+    """Refuse names that mean something else already, an impossible threshold, and baselines of no DSM.
+
+    Raises:
+        ResDepthError: which one.
+    """
+    if wish.threshold is not None and not wish.threshold > 0:
+        raise ResDepthError(f"threshold: found {wish.threshold}; must be a number above 0")
+    if wish.baselines and wish.initial is None and len(wish.surfaces) > 1:
+        raise ResDepthError(
+            f"baselines: found {len(wish.surfaces)} DSMs ({', '.join(wish.surfaces)}) and no initial DSM, of "
+            "which median filters are; name it (--initial), or evaluate a single DSM"
+        )
+    if wish.initial is not None and INITIAL in wish.surfaces:
+        raise ResDepthError(f"a surface is called {INITIAL!r}, as the initial DSM; give it another name")
+    if TRUTH in wish.surfaces:
+        raise ResDepthError(f"a surface is called {TRUTH!r}, as the truth; give it another name: NAME=FILE")
+    for name in wish.masks:
+        if name in RESERVED or name.startswith(RESERVED_BEGINNINGS):
+            raise ResDepthError(f"masks: {name!r} is a class already; give the mask another name")
+
+
+def _parts(parts: PARTS) -> list[Path]:
+    return [parts] if isinstance(parts, Path) else list(parts)
+
+
+def _open_mask(path: Path, grid: Grid) -> Band:
+    if is_vector(path):
+        return open_vector_mask(path, grid)
+    if not path.is_file():
+        raise ResDepthError(f"{path}: {why_no_file(path)}")
+    return OnGrid([path], grid, is_mask=True)
+
+
+def _shift_of(surface: Candidate, case: Case) -> Shift:
+    """How far a surface lies beside the truth, within the regions."""
+    around = bounding(case.regions)
+    row, col = around.row, around.col
+
+    return estimate_shift(
+        lambda window: surface.band.read(window.moved(row, col)),
+        lambda window: case.counted_truth(window.moved(row, col)),
+        case.truth.grid.crop(around),
+        name=surface.name,
+    )
+
+
+def _moved(surface: Candidate, paths: Sequence[Path], case: Case, shift: Shift) -> Candidate:
+    """The surface where the truth is; left where it is if nobody knows."""
+    if not shift.pixels:
+        logger.warning("%s: is not aligned: no shift was found; it stays where it is", surface.name)
+        return surface
+    dx_m, dy_m, dz_m = (0.0 if np.isnan(one) else one for one in (shift.dx_m, shift.dy_m, shift.dz_m))
+    grid = case.truth.grid
+    around = grid.crop(bounding(case.regions))  # in which the shift was found
+    band = OnGrid(paths, grid, move=Move(*around.map_units_of(dx_m, dy_m), dz_m))
+    return replace(surface, band=band, resampling=band.resampling)
+
+
+def facts_of(wish: Wish, case: Case, told_area: str) -> dict[str, str]:
+    """What was judged by which rules."""
+    grid = case.truth.grid
+    facts = {
+        "Truth": f"{wish.truth}, {grid.height} x {grid.width} px of {grid.sides_m} m, {grid.crs_name}, "
+        f"SHA-256 {sha256_of(wish.truth)}{_unit_told(wish.truth)}",
+        "Region": told_area,
+    }
+    named = {**wish.surfaces, **({} if wish.initial is None else {INITIAL: wish.initial})}
+    for surface in case.surfaces:
+        facts[f"Surface {surface.name}"] = (
+            f"{surface.source}{_checksum(surface)}; {RESAMPLED[surface.resampling]}"
+            + _unit_told(_parts(named[surface.name])[0])
+        )
+        facts |= {f"{label} of {surface.name}": value for label, value in _origin(wish, surface).items()}
+    for name, path in wish.masks.items():
+        facts[f"Mask {name}"] = _with_checksum(path)
+    if wish.ground is not None:
+        facts["Ground model"] = _with_checksum(wish.ground) + _unit_told(wish.ground)
+    facts["Errors"] = "surface minus truth, in metres, where both are known" + (
+        "" if wish.threshold is None else f"; those above {wish.threshold:g} m are left out"
+    )
+    facts["Alignment"] = _alignment(wish, case)
+    facts["Software"] = f"resdepth {__version__}"
+    return {**facts, **wish.facts}
+
+
+def _unit_told(path: Path) -> str:
+    """In words, that heights were converted; "" for metres."""
+    unit = read_header(path).unit
+    return "" if unit is None or unit.is_metre else f"; heights converted from {unit.name} to metres"
+
+
+def _alignment(wish: Wish, case: Case) -> str:
+    """Which surfaces were moved."""
+    if not wish.align:
+        return "as they are"
+    left = [one.name for one in case.surfaces if not case.shifts[one.name].applied]
+    if len(left) == len(case.surfaces):
+        return "as they are: no shift was found"
+    told = "moved onto the truth (Nuth & Kääb 2011)"
+    return f"{told}, but not {', '.join(left)}, of which no shift was found" if left else told
+
+
+def _with_checksum(path: Path) -> str:
+    """A file's name and checksum; of a layer in a file only the name."""
+    return f"{path}, SHA-256 {sha256_of(path)}" if path.is_file() else str(path)
+
+
+def _checksum(surface: Candidate) -> str:
+    return f", SHA-256 {surface.sha256}" if surface.sha256 else ""
+
+
+def _origin(wish: Wish, surface: Candidate) -> dict[str, str]:
+    """What a refined DSM says of its model."""
+    parts = _parts(wish.surfaces[surface.name]) if surface.name in wish.surfaces else []
+    tags = read_tags(parts[0]) if parts else {}
+    return {label: tags[tag] for tag, label in ORIGINS.items() if tag in tags}

@@ -1,0 +1,1 @@
+"""Rasters, vectors, grids, windows, RPCs, coordinate reference systems."""

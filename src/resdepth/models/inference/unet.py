@@ -1,0 +1,291 @@
+"""The same network, cheaper to run: what training needs is folded away, what is large is never kept.
+
+Exact rewritings, up to rounding:
+
+- Each BatchNorm is a fixed affine map once training is over, and goes into the convolution before it.
+- The last block of the U-Net is linear, and becomes two convolutions (last_block.py).
+- The maps of the first level are as large as all others together, and cheap to compute. They are computed in
+  bands of a few rows, pooled, thrown away, and computed again for the last block.
+- Convolutions with many channels take Winograd's way in float32 (winograd.py).
+- Of a halo that is only looked at, each convolution computes no more than the next one needs.
+- On a CPU, a ReLU comes with its convolution, and the largest of 2 x 2 pixels is found without its place.
+"""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from resdepth.models.inference.last_block import LinearEnd
+from resdepth.models.inference.winograd import WinogradConvolution, pays
+from resdepth.models.unet import UNet
+
+CPU = torch.device("cpu")
+
+# What torch.compile makes of both in networks for inference (oneDNN); not all builds of PyTorch have it.
+_FUSED: Any = None
+if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    _FUSED = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+
+# A band of the first level: on a CPU, about what its caches hold.
+_BAND_BYTES = {"cpu": 1 << 24, "mps": 1 << 26, "cuda": 1 << 29}
+
+
+def deployed(
+    network: nn.Module, dtype: torch.dtype = torch.float32, device: torch.device = CPU
+) -> "DeployedUNet":
+    """A copy of a network for inference.
+
+    Args:
+        network: a trained network.
+        dtype: what it computes in; what it takes and gives stays float32, and so do its first level, its last
+            block (of a network with up-convolutions) and its outer skip.
+        device: where it runs.
+    """
+    assert isinstance(network, UNet), "there is no other network"
+    made = DeployedUNet(fold_batch_norm(network), dtype, on_cpu=device.type == "cpu")
+    return made.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return] # torch types no memory format
+
+
+def fold_batch_norm(network: UNet) -> UNet:
+    """A copy of a network in evaluation mode, each BatchNorm merged into the convolution before it."""
+    folded = copy.deepcopy(network).eval()
+    for module in list(folded.modules()):
+        if not isinstance(module, nn.Sequential):
+            continue
+        for index in range(len(module) - 1):
+            conv, norm = module[index], module[index + 1]
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                module[index] = fuse_conv_bn_eval(conv, norm)
+                module[index + 1] = nn.Identity()
+    return folded
+
+
+class DeployedUNet(nn.Module):
+    """A U-Net with its BatchNorm folded, its last block rewritten, and float32 at both ends."""
+
+    def __init__(self, unet: UNet, dtype: torch.dtype, *, on_cpu: bool) -> None:
+        """Take a network apart.
+
+        Args:
+            unet: its BatchNorms folded.
+            dtype: what to compute in.
+            on_cpu: whether to rewrite what GPUs do well as it is.
+        """
+        super().__init__()
+        first, *encoder = unet.encoder
+        *decoder, last_up = unet.decoder
+        # Heights of many metres, rounded to bfloat16, would be centimetres off before anything is computed.
+        self._first = _Step(first, torch.float32, on_cpu=on_cpu)
+        self._encoder = nn.ModuleList(_Step(block, dtype, on_cpu=on_cpu) for block in encoder)
+        self._bottleneck = _Step(unet.bottleneck, dtype, on_cpu=on_cpu)
+        levels = [tuple(level.children()) for level in decoder]
+        self._ups = nn.ModuleList(up for up, _ in levels).to(dtype)
+        self._decoder = nn.ModuleList(_Step(block, dtype, on_cpu=on_cpu) for _, block in levels)
+        self._last: LinearEnd | _PlainEnd
+        if isinstance(last_up, nn.ConvTranspose2d):
+            self._last = LinearEnd(last_up, unet.last_layer, cell=2 ** min(len(unet.encoder), 2))
+        else:
+            self._last = _PlainEnd(last_up, unet.last_layer, dtype)
+        # How many pixels around its area each level of the decoder must know, for the next to know as many:
+        # its convolution takes one, and the interpolation between two levels another one.
+        self._rim = 1 if isinstance(last_up, nn.ConvTranspose2d) or not decoder else 2
+        self._outer_skip = unet.outer_skip
+        self._outer_norm = unet.layer_outer_skip
+        self._dtype = dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Refined heights, normalised; beyond the edges the network sees zeros, as published.
+
+        Args:
+            x: (B, C, H, W) float32 normalised channels; H and W are multiples of 2^depth.
+
+        Returns:
+            (B, 1, H, W) float32.
+        """
+        skips: list[Tensor] = []
+        coarse = self._first_pooled(functional.pad(x, (1, 1, 1, 1)))
+        for step in self._encoder:
+            coarse = step(coarse, 1)  # (B, width, H / 2^level, W / 2^level)
+            skips.append(coarse)
+            coarse = _halved(coarse)
+        coarse = self._bottleneck(coarse, 1)
+        for up, step in zip(self._ups, self._decoder, strict=True):
+            coarse = step(_sum(up(coarse), skips.pop()), 1)
+        images = zip(torch.split(coarse, 1), torch.split(x, 1), strict=True)
+        refined = torch.cat([self._last(below, self._first(image, 1), 1) for below, image in images])
+        return self._with_outer_skip(refined, x[:, :1])
+
+    def inside(self, x: Tensor) -> Tensor:
+        """Refined heights, normalised, of an area in the midst of others: what lies beyond x does not matter.
+
+        Args:
+            x: (B, C, H, W) float32 normalised channels: the area and its halo (`halo_px`) on each side; H and
+                W are multiples of 2^depth.
+
+        Returns:
+            (B, 1, H - 2 halo, W - 2 halo) float32.
+        """
+        depth, rim = len(self._encoder) + 1, self._rim
+        # Without zeros at its edges, each convolution takes a pixel from each side: in all, the halo but one.
+        # Wherever the resolution is halved, the number of pixels left is even.
+        halo = (rim + 2) << depth
+        skips: list[Tensor] = []
+        coarse = self._first_pooled(_without(x, 1))
+        for level, step in enumerate(self._encoder, 1):
+            coarse = step(coarse, 0)
+            skips.append(_without(coarse, (halo >> level) - 2 - rim - 1))
+            coarse = _halved(coarse)
+        coarse = self._bottleneck(coarse, 0)
+        for up, step in zip(self._ups, self._decoder, strict=True):
+            # Without what was interpolated beyond its edges.
+            coarse = step(_sum(_without(up(coarse), rim - 1), skips.pop()), 0)
+        refined = self._last_in_bands(_without(coarse, rim - 1), _without(x, halo - 2))
+        return self._with_outer_skip(refined, _without(x[:, :1], halo))
+
+    def _with_outer_skip(self, refined: Tensor, skip: Tensor) -> Tensor:
+        if not self._outer_skip:
+            return refined
+        for layer in self._outer_norm:
+            skip = layer(skip)
+        return refined.add_(skip)
+
+    def _first_pooled(self, x: Tensor) -> Tensor:
+        """The first level at half its resolution, (B, C, H + 2, W + 2) to (B, width, H / 2, W / 2)."""
+        batch, _, height, width = x.shape
+        pooled = torch.empty(
+            (batch, self._first.width, height // 2 - 1, width // 2 - 1), dtype=self._dtype, device=x.device,
+            memory_format=torch.channels_last,
+        )  # fmt: skip
+        for item, start, stop in self._bands(x[:, :, 2:]):
+            band = self._first(x[item, :, start : stop + 2], padding=0)
+            pooled[item, :, start // 2 : stop // 2] = _halved(band)
+        return pooled
+
+    def _last_in_bands(self, coarse: Tensor, x: Tensor) -> Tensor:
+        """The last block: (B, width, H / 2 + 2, W / 2 + 2) and (B, C, H + 4, W + 4) to (B, 1, H, W)."""
+        batch, _, height, width = x.shape
+        refined = torch.empty((batch, 1, height - 4, width - 4), device=x.device)
+        for item, start, stop in self._bands(x[:, :, 4:]):
+            skip = self._first(x[item, :, start : stop + 4], padding=0)
+            below = coarse[item, :, start // 2 : stop // 2 + 2]
+            refined[item, :, start:stop] = self._last(below, skip, padding=0)
+        return refined
+
+    def _bands(self, x: Tensor) -> Iterator[tuple[slice, int, int]]:
+        """Image, first row and row behind the last of bands; heights are multiples of four if they can be."""
+        batch, _, height, width = x.shape
+        most = max(_BAND_BYTES[x.device.type] // (4 * self._first.width * width) // 4 * 4, 4)
+        rows = -(-height // -(-height // most) // 4) * 4  # of about the same size
+        for item in range(batch):
+            for start in range(0, height, rows):
+                yield slice(item, item + 1), start, min(start + rows, height)
+
+
+def _without(x: Tensor, frame: int) -> Tensor:
+    """An image without so many rows and columns on each side."""
+    return x[:, :, frame : x.shape[2] - frame, frame : x.shape[3] - frame]
+
+
+def _halved(x: Tensor) -> Tensor:
+    """The largest of each 2 x 2 pixels."""
+    if x.device.type != "cpu":
+        return functional.max_pool2d(x, 2)  # on a CPU it also notes where they are, which takes longer
+    larger = torch.maximum(x[:, :, ::2], x[:, :, 1::2])
+    return torch.maximum(larger[:, :, :, ::2], larger[:, :, :, 1::2])
+
+
+def _sum(rise: Tensor, skip: Tensor) -> Tensor:
+    # PyTorch adds bfloat16 slowly in place.
+    return rise.add_(skip) if rise.dtype == torch.float32 else rise + skip
+
+
+class _Step(nn.Module):
+    """A convolution and its activation."""
+
+    def __init__(self, block: nn.Module, dtype: torch.dtype, *, on_cpu: bool) -> None:
+        super().__init__()
+        convolution, *_, activation = _layers(block)
+        assert isinstance(convolution, nn.Conv2d), "each block begins with its convolution"
+        self.width = convolution.out_channels
+        convolution, self._activation = rounded_kernels(convolution, dtype), activation.to(dtype)
+        self._convolve: nn.Module
+        if on_cpu and pays(convolution):
+            self._convolve = WinogradConvolution(convolution)
+        elif on_cpu and isinstance(activation, nn.ReLU) and _can_fuse(dtype):
+            self._convolve, self._activation = _ConvolutionReLU(convolution), nn.Identity()
+        else:
+            self._convolve = _Convolution(convolution)
+
+    def forward(self, x: Tensor, padding: int) -> Tensor:
+        activated: Tensor = self._activation(self._convolve(x, padding))
+        return activated
+
+
+def rounded_kernels(convolution: nn.Conv2d, dtype: torch.dtype) -> nn.Conv2d:
+    """A convolution whose kernels, rounded, still have the same sums.
+
+    Far above or below the reference height, all pixels around are large alike: there it is the error of the
+    sum that counts. The smallest weight of a kernel has room for what rounding took from the others.
+    """
+    if dtype == torch.float32:
+        return convolution
+    exact = convolution.weight.detach().flatten(2)  # (out, in, 9)
+    rounded = convolution.to(dtype)
+    nearest = rounded.weight.detach().flatten(2)
+    smallest = exact.abs().argmin(dim=2, keepdim=True)
+    left = (exact - nearest.to(exact.dtype)).scatter(2, smallest, 0).sum(dim=2, keepdim=True)
+    adjusted = exact.gather(2, smallest) + left
+    weight = nearest.scatter(2, smallest, adjusted.to(dtype)).reshape(convolution.weight.shape)
+    rounded.weight = nn.Parameter(weight, requires_grad=False)
+    return rounded
+
+
+def _can_fuse(dtype: torch.dtype) -> bool:
+    """Whether this torch, on this processor, computes a convolution and its ReLU at once."""
+    if _FUSED is None:
+        return False
+    return dtype != torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+class _Convolution(nn.Module):
+    """A convolution whose padding is chosen when it runs."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self._weight, self._bias = convolution.weight, convolution.bias
+
+    def forward(self, x: Tensor, padding: int) -> Tensor:
+        return functional.conv2d(x, self._weight, self._bias, padding=padding)
+
+
+class _ConvolutionReLU(_Convolution):
+    """... and a ReLU, while the result is still in the processor's caches."""
+
+    def forward(self, x: Tensor, padding: int) -> Tensor:
+        both: Tensor = _FUSED(
+            x, self._weight, self._bias, [padding, padding], [1, 1], [1, 1], 1, "relu", [], ""
+        )
+        return both
+
+
+def _layers(block: nn.Module) -> list[nn.Module]:
+    return [layer for layer in block.modules() if not isinstance(layer, nn.Sequential)]
+
+
+class _PlainEnd(nn.Module):
+    """The last block as it is: convolution(up(x) + skip) to one channel."""
+
+    def __init__(self, up: nn.Module, convolution: nn.Conv2d, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._up, self._convolution = up.to(dtype), convolution.to(dtype)
+
+    def forward(self, x: Tensor, skip: Tensor, padding: int) -> Tensor:
+        rise = self._up(x)
+        rise = _without(rise, (rise.shape[2] - skip.shape[2]) // 2)
+        weight, bias = self._convolution.weight, self._convolution.bias
+        return functional.conv2d(rise.add_(skip), weight, bias, padding=padding).float()

@@ -1,0 +1,127 @@
+"""The schema of what lies beside a model's weights: model_config.json, and the metadata of .safetensors."""
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from resdepth.config.schema import LARGEST_COUNT, Activation, Positive, Section, UpMode
+from resdepth.data.inputs import InputChannels
+
+LARGEST_TILE_PX = 2**16
+
+
+class NetworkSettings(Section):
+    """Constructor arguments of the U-Net, with the constructor's own defaults (models/unet.py)."""
+
+    n_input_channels: Annotated[int, Field(ge=1, le=6)] = 1
+    """Channels of the input: the DSM, if it is used, and the images."""
+    start_kernel: Positive = 64
+    """Filters of the first level."""
+    max_filter_depth: Positive = 512
+    """Filters of a level at most."""
+    depth: Annotated[int, Field(ge=1, le=9)] = 8
+    """Number of times that the network halves the resolution."""
+    act_fn_encoder: Activation = "relu"
+    """Activation in the encoder."""
+    act_fn_decoder: Activation = "relu"
+    """Activation in the decoder."""
+    act_fn_bottleneck: Activation = "relu"
+    """Activation in the bottleneck."""
+    up_mode: UpMode = "transpose"
+    """Upsampling."""
+    do_BN: bool = True  # noqa: N815 - published key
+    """Batch normalisation after each convolution."""
+    bias_conv_layer: bool = False
+    """Bias of the last convolution."""
+    outer_skip: bool = True
+    """Add the first channel to the output."""
+    outer_skip_BN: bool = False  # noqa: N815 - published key
+    """Batch normalisation in that connection."""
+
+
+class DescribedNetwork(Section):
+    """What model_config.json holds."""
+
+    name: Literal["UNet"]
+    """Network architecture."""
+    input_channels: InputChannels
+    """What the network sees."""
+    settings: NetworkSettings
+    """Its constructor arguments."""
+
+
+class DescribedNormalization(Section):
+    """The constants of a training run, as a model file holds them."""
+
+    height_sigma: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    """Metres per normalised unit of height."""
+    image_mean: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    """Mean grey value; none for networks without images."""
+    image_std: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Standard deviation of the grey values; none for networks without images."""
+
+
+class TrainedOn(BaseModel):
+    """What a model file states about a data set of its training."""
+
+    name: str | None = None
+    gsd_m: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    crs: str | None = None
+
+
+class KnownProvenance(BaseModel):
+    """What is used of a model's provenance, where it is there."""
+
+    tile_size: Annotated[int, Field(gt=0, le=LARGEST_TILE_PX)] | None = None
+    epoch: Annotated[int, Field(ge=0)] | None = None
+    loss_val: float | None = None
+    resdepth: str | None = None
+    datasets: list[TrainedOn] = Field(default_factory=list)
+
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+
+
+class Progress(BaseModel):
+    """How far a training had come (training.Standing)."""
+
+    epoch: Count
+    end: Count
+    iteration: Count = 0
+    step: Count
+    loss_sum: float = 0.0
+    loss_count: Count = 0
+    best_loss: Annotated[float, Field(ge=0)] = math.inf
+    best_epoch: Count = 0
+    loss_train: float = math.nan
+    loss_val: float = math.nan
+
+
+class OptimizerState(BaseModel):
+    """The form of an optimizer's state; optim.py looks at its values."""
+
+    state: dict[int, dict[str, Any]]
+    param_groups: Annotated[list[dict[str, Any]], Field(min_length=1)]
+
+
+class TrainingState(BaseModel):
+    """What training goes on from, beside the weights."""
+
+    epoch: Annotated[int, Field(ge=-1, le=LARGEST_COUNT)] | None = None
+    optimizer_state_dict: OptimizerState | None = None
+    scheduler_state_dict: dict[str, Any] | None = None
+    resdepth: Progress | None = None
+
+
+class DescribedModel(Section):
+    """What a model file says beside its weights."""
+
+    format: Annotated[int, Field(ge=1)]
+    """Version of this description."""
+    architecture: DescribedNetwork
+    """Which network."""
+    normalization: DescribedNormalization
+    """The constants of its training."""
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    """Where it comes from."""

@@ -1,0 +1,1 @@
+"""From an initial DSM and a model to a refined DSM."""

@@ -1,0 +1,260 @@
+"""Refining one block of a raster: what must be read for it, what the network makes of it, what is kept.
+
+A block's result depends on nothing but the place: not on the other blocks, nor on their order. So blocks can
+be computed by anybody at any time.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resdepth.config.schema import Fuse, Mode
+from resdepth.data.scene import Scene, ViewSet
+from resdepth.geo.raster import Array, ArrayBand, decoded_at_most
+from resdepth.geo.windows import TileGrid, Window, aligned, tile_grid
+from resdepth.refinement.blending import Strip
+from resdepth.refinement.block_store import Work, blocks_of
+from resdepth.refinement.engine import Refiner
+from resdepth.refinement.moved import Moved
+from resdepth.refinement.provenance import Provenance
+from resdepth.refinement.tiles import refine_tiles
+from resdepth.runtime.prefetch import in_order
+from resdepth.stereo.ortho import fill_voids
+
+FILL_REACH_PX = 100
+"""How far a void looks for heights; wider voids are seen as lying at the reference height."""
+DECODED_BYTES = 16 * 2**20
+"""Bytes that GDAL keeps of what it has decoded for a block. The next one needs little of it, and what lies
+between the network's maps for long takes more memory than its own."""
+NORMAL_MAD = 1.4826
+"""Makes the median absolute deviation of normally distributed heights their standard deviation."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What was read for a block.
+
+    Attributes:
+        block: the pixels to be refined.
+        near: all of the raster that the network looks at.
+        heights: (h, w) float32 over `near`, metres, NaN = void; voids are filled as far as heights are near.
+        void: (H, W) over the block: where there was no height.
+        views: (h, w) float32 each over `near`, by their index, NaN = void.
+        reference: (h, w) float64 over `near`, metres; None in exact refinement.
+    """
+
+    block: Window
+    near: Window
+    heights: Array
+    void: NDArray[np.bool_]
+    views: Mapping[int, Array]
+    reference: NDArray[np.float64] | None
+
+    @property
+    def inside(self) -> Window:
+        """The block, counted from the corner of what is near."""
+        return self.block.relative_to(self.near)
+
+
+@dataclass(frozen=True)
+class RefinedBlock:
+    """A finished block.
+
+    Attributes:
+        block: its pixels.
+        heights: (H, W) float32, metres, NaN = void.
+        spread: of the results of several view sets, (H, W) float32, metres; None if there is one.
+        provenance: (H, W) uint8, see `Provenance`.
+        moved: how far the measured heights were moved.
+    """
+
+    block: Window
+    heights: Array
+    spread: Array | None
+    provenance: NDArray[np.uint8]
+    moved: Moved
+
+
+def read_block(work: Work, block: Window, refiner: Refiner) -> Given:
+    """Read what a block needs.
+
+    Raises:
+        ResDepthError: if pixels cannot be read.
+    """
+    whole = work.scene.grid.whole
+    near = _MODES[work.mode].looks_at(work, block, refiner).grown(0, within=whole)
+    heights, void = _filled_heights(work, near)
+    reference = _reference(work, near, heights) if work.mode == "seamless" else None
+    used = sorted({index for view_set in work.view_sets for index in view_set})
+    views = {index: work.scene.views[index].read(near) for index in used}
+    return Given(block, near, heights, void[block.relative_to(near).slices], views, reference)
+
+
+def _reference(work: Work, near: Window, heights: Array) -> NDArray[np.float64]:
+    reference = work.reference.over(near.moved(*work.scene.grid.lattice_origin))
+    # In the midst of a wide void no mean is near: there the filled heights are their own reference.
+    np.copyto(reference, heights, where=np.isnan(reference))
+    return reference
+
+
+def _filled_heights(work: Work, near: Window) -> tuple[Array, NDArray[np.bool_]]:
+    """The heights of a window, voids filled from its surroundings, and where there were voids."""
+    heights = work.scene.dsm.read(near)
+    void = np.isnan(heights)
+    if void.any():
+        around = near.grown(FILL_REACH_PX, within=work.scene.grid.whole)
+        measured = work.scene.dsm.read(around)
+        if not np.isnan(measured).all():
+            heights = fill_voids(measured, FILL_REACH_PX)[near.relative_to(around).slices]
+    return heights, void
+
+
+def refine_block(work: Work, given: Given, refiner: Refiner) -> RefinedBlock:
+    """Refine a block with each view set, and put the results together."""
+    void = given.void
+    initial, sigma_m = given.heights[given.inside.slices], refiner.model.normalization.height_sigma
+    kept = ~np.isnan(initial) if work.fill else ~void
+    if not kept.any():
+        nothing = np.full(given.block.shape, np.nan, dtype=np.float32)
+        spread = nothing.copy() if work.spreads else None
+        provenance = np.full(void.shape, Provenance.VOID, dtype=np.uint8)
+        return RefinedBlock(given.block, nothing, spread, provenance, Moved(sigma_m))
+    results = [_MODES[work.mode].refine(work, given, view_set, refiner) for view_set in work.view_sets]
+    seen = [_all_seen(given, view_set) for view_set in work.view_sets]
+    heights, spread = (results[0], None) if len(results) == 1 else _fused(results, seen, kept, work.fuse)
+    kept &= np.isfinite(heights)
+    provenance = np.full(void.shape, Provenance.REFINED, dtype=np.uint8)
+    provenance[~np.logical_or.reduce(seen)] = Provenance.WITHOUT_IMAGE
+    provenance[void] = Provenance.FILLED
+    provenance[~kept] = Provenance.VOID
+    heights[~kept] = np.nan
+    if spread is not None:
+        spread[~kept] = np.nan
+    moved = Moved.between(initial[~void], heights[~void], sigma_m)
+    return RefinedBlock(given.block, heights, spread, provenance, moved)
+
+
+def _all_seen(given: Given, view_set: ViewSet) -> NDArray[np.bool_]:
+    """Where each view of a set shows something."""
+    inside = given.inside.slices
+    seen = np.ones(given.block.shape, dtype=bool)
+    for index in view_set:
+        seen &= ~np.isnan(given.views[index][inside])
+    return seen
+
+
+def _fused(
+    results: list[Array], seen: list[NDArray[np.bool_]], kept: NDArray[np.bool_], fuse: Fuse
+) -> tuple[Array, Array]:
+    """One height from several, and their spread; where some views see nothing, the others decide."""
+    stack, seeing = np.stack(results)[:, kept], np.stack(seen)[:, kept]  # (sets, pixels)
+    stack[~seeing & seeing.any(axis=0)] = np.nan
+    if fuse == "mean":
+        middle = np.nanmean(stack, axis=0, dtype=np.float64)
+        deviation = np.nanstd(stack, axis=0, dtype=np.float64)
+    else:
+        middle = np.nanmedian(stack, axis=0)
+        deviation = NORMAL_MAD * np.nanmedian(np.abs(stack - middle), axis=0)
+    heights, spread = (np.full(kept.shape, np.nan, dtype=np.float32) for _ in range(2))
+    heights[kept], spread[kept] = middle, deviation
+    return heights, spread
+
+
+def _tiles(work: Work, block: Window) -> TileGrid:
+    return tile_grid(work.region, work.tile, work.tile // 2).touching(block)
+
+
+def _tiles_area(work: Work, block: Window, refiner: Refiner) -> Window:  # noqa: ARG001 - as its sibling
+    return _tiles(work, block).region
+
+
+def _refine_exactly(work: Work, given: Given, view_set: ViewSet, refiner: Refiner) -> Array:
+    """As published: tiles with half their side as stride, each above its own mean, merged by ramps."""
+    grid = _tiles(work, given.block)
+    area = work.scene.grid.crop(grid.region)
+    views = {index: ArrayBand(given.views[index], area) for index in view_set}
+    scene = Scene(work.scene.name, area, ArrayBand(given.heights, area), views=views)
+    here = TileGrid(area.whole, grid.tile, grid.rows, grid.cols)
+    inside = given.block.relative_to(grid.region)
+    refined = np.empty(here.region.shape, dtype=np.float32)
+    for strip in refine_tiles(scene, view_set, here, refiner):
+        refined[strip.row : strip.row + len(strip.values)] = strip.values
+    return refined[inside.slices].copy()
+
+
+def _seen_by_network(work: Work, block: Window, refiner: Refiner) -> Window:
+    """The block and its halo in whole cells of the network; may reach beyond the raster."""
+    architecture = refiner.model.architecture
+    down, right = work.scene.grid.lattice_origin
+    cells = aligned(block.moved(down, right), 2**architecture.depth)
+    halo = architecture.halo_px
+    return Window(
+        cells.row - down - halo, cells.col - right - halo, cells.height + 2 * halo, cells.width + 2 * halo
+    )
+
+
+def _refine_seamlessly(work: Work, given: Given, view_set: ViewSet, refiner: Refiner) -> Array:
+    """The block at once, with all that the network looks at, above a reference that the place decides."""
+    seen, near, reference = _seen_by_network(work, given.block, refiner), given.near, given.reference
+    assert reference is not None, "blocks of seamless refinement come with it"
+    margin = (
+        (near.row - seen.row, seen.row_stop - near.row_stop),
+        (near.col - seen.col, seen.col_stop - near.col_stop),
+    )
+    views = [given.views[index] for index in view_set]
+    return refiner.refine_above(reference, given.heights, views, given.inside, margin)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How one mode refines.
+
+    Attributes:
+        looks_at: the pixels that a block depends on.
+        refine: the heights of a block with one view set.
+    """
+
+    looks_at: Callable[[Work, Window, Refiner], Window]
+    refine: Callable[[Work, Given, ViewSet, Refiner], Array]
+
+
+_MODES: dict[Mode, _Way] = {
+    "exact": _Way(_tiles_area, _refine_exactly),
+    "seamless": _Way(_seen_by_network, _refine_seamlessly),
+}
+
+
+def refined_blocks(
+    work: Work, refiner: Refiner, windows: Iterable[Window], *, workers: int = 1
+) -> Iterator[RefinedBlock]:
+    """Refine blocks one after the other, in their order.
+
+    Args:
+        work: what to do.
+        refiner: the model, and how it runs.
+        windows: the blocks.
+        workers: threads that read blocks ahead; 0 reads when the network waits.
+    """
+    with decoded_at_most(DECODED_BYTES):
+        for given in in_order((partial(read_block, work, window, refiner) for window in windows), workers):
+            yield refine_block(work, given, refiner)
+
+
+def refined_strips(work: Work, refiner: Refiner, *, workers: int = 1) -> Iterator[Strip]:
+    """The refined heights of the region, in strips from top to bottom, NaN = void.
+
+    Args:
+        work: what to do.
+        refiner: the model, and how it runs.
+        workers: threads that read blocks ahead.
+    """
+    row: list[RefinedBlock] = []
+    for done in refined_blocks(work, refiner, blocks_of(work, refiner), workers=workers):
+        row.append(done)
+        if done.block.col_stop == work.region.col_stop:
+            values = np.hstack([one.heights for one in row]).astype(np.float64)
+            yield Strip(done.block.row - work.region.row, values)
+            row = []

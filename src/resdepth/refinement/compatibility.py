@@ -1,0 +1,296 @@
+"""Whether a model and rasters fit together, seen from samples: memory and time do not grow with the area."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from statistics import median
+
+import numpy as np
+
+from resdepth.data.normalization import height_sigma
+from resdepth.data.scene import Scene, ViewSet, used_views
+from resdepth.errors import ResDepthError
+from resdepth.geo.raster import Array
+from resdepth.geo.windows import Window
+from resdepth.models.model import Model
+from resdepth.refinement.agreement import correlation, shift_between, smoothness
+
+# docs/refine.md shows the measurements that these limits rest on.
+GSD_TOLERANCE = 0.2
+LARGEST_MEAN, LARGEST_RATIO = 2.0, 3.0
+"""Of grey values, standardised by the training's constants: mean and standard deviation (or its inverse)."""
+RELIEF_RATIOS = 0.02, 5.0
+"""Of the height sigma to that of the training. Flat land does no harm; kilometres or centimetres do."""
+LARGEST_SHIFT_PX = 8.0
+"""Median distance between the same details of two ortho-images."""
+NEAR_PX, NEAR_SHARE = 4.0, 1 / 3
+"""Or so many of the blocks lie so near: long shadows of two dates may move the others anywhere."""
+SAME_CORRELATION = 0.999
+SMOOTHEST_NOISE = 0.2
+"""Correlation of neighbouring pixels that a block needs: nothing can be matched in noise."""
+TEXTURED = 0.25
+"""Share of the contrast of the richest blocks that a block needs to be compared."""
+BLOCK_PX, LEAST_BLOCK_PX, FEW_BLOCKS = 256, 32, 4
+LEAST_AREA_PX = 256
+"""Around a region so much is looked at as well."""
+PLACES_A_SIDE = (5, 12)
+"""Samples on a side of the area; more are taken where an image shows nothing at the first ones."""
+
+
+UNREFERENCED = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+REMEDY = (
+    "train a model on data like these (docs/train.md), or take --force (in Python force=True): the "
+    "mismatches are then warnings, and the result may be worse than the initial DSM"
+)
+
+
+class Unsuitable(ResDepthError):
+    """Model and rasters do not fit together; the message lists all mismatches."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a look at model and rasters gave.
+
+    Attributes:
+        misfits: in words, with figures and remedy, what makes a good result unlikely.
+        left_out: what could not be compared, and why.
+    """
+
+    misfits: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    def refuse_misfits(self, model: Model) -> None:
+        """Refuse to refine if anything does not fit.
+
+        Raises:
+            Unsuitable: with all mismatches, and how to refine all the same.
+        """
+        if self.misfits:
+            listed = "\n".join(f"  - {misfit}" for misfit in self.misfits)
+            name = model.source or "the model"
+            raise Unsuitable(f"{name} does not fit these rasters; nothing was written\n{listed}\n{REMEDY}")
+
+
+def trained_gsd(model: Model) -> float | None:
+    """The pixel size of the training data in metres, their median; None if the model does not tell."""
+    told = model.provenance.get("datasets")
+    sizes = [
+        one["gsd_m"]
+        for one in (told if isinstance(told, list) else [])
+        if isinstance(one, dict) and isinstance(one.get("gsd_m"), int | float)
+    ]
+    return float(median(sizes)) if sizes else None
+
+
+def stated_gsd(scene: Scene) -> float | None:
+    """The pixel size of a scene's files in metres; None for arrays and for files without a georeference."""
+    georeferenced = scene.grid.crs or scene.grid.transform != UNREFERENCED
+    return scene.grid.gsd_m if georeferenced and scene.dsm_path is not None else None
+
+
+def examine(
+    model: Model, scene: Scene, view_sets: Sequence[ViewSet], region: Window, gsd_m: float | None
+) -> Findings:
+    """Compare rasters with a model's training, and ortho-images with each other.
+
+    Args:
+        model: the model.
+        scene: DSM and views.
+        view_sets: the views that the model is shown together.
+        region: what is to be refined.
+        gsd_m: the pixel size; None if nobody knows it.
+
+    Raises:
+        ResDepthError: if pixels cannot be read.
+    """
+    area = region.grown(LEAST_AREA_PX, within=scene.grid.whole)
+    findings = [
+        _pixel_size(model, scene, gsd_m),
+        _relief(model, scene, area),
+        _images(model, scene, view_sets, area),
+    ]
+    return Findings(*(tuple(text for one in findings for text in getattr(one, name))
+                      for name in ("misfits", "left_out")))  # fmt: skip
+
+
+def _pixel_size(model: Model, scene: Scene, gsd_m: float | None) -> Findings:
+    trained = trained_gsd(model)
+    if scene.grid.is_in_degrees:
+        remedy = "bring the rasters to a grid in metres first (gdalwarp -t_srs EPSG:32632, say)"
+        return Findings((f"pixel size: {scene.grid.crs_name} counts in degrees; {remedy}",))
+    if trained is None or gsd_m is None:
+        why = (
+            "the model states none" if trained is None else "the rasters state none; gsd= gives it for arrays"
+        )
+        return Findings(left_out=(f"pixel size: {why}",))
+    if abs(gsd_m / trained - 1) <= GSD_TOLERANCE:
+        return Findings()
+    return Findings((
+        f"pixel size: the DSM has pixels of {gsd_m:.3g} m, the model was trained with {trained:.3g} m "
+        f"({100 * (gsd_m / trained - 1):+.0f} %; at most {100 * GSD_TOLERANCE:.0f} %): what it knows of "
+        f"roofs and edges does not fit; resample all rasters to {trained:.3g} m, or train a model",
+    ))  # fmt: skip
+
+
+def _relief(model: Model, scene: Scene, area: Window) -> Findings:
+    tile = model.provenance.get("tile_size")
+    side = tile if isinstance(tile, int) and tile > 1 else BLOCK_PX
+    try:
+        sigma = height_sigma(scene.dsm.read(place) for place in _places(area, side, PLACES_A_SIDE[0]))
+    except ValueError as error:
+        return Findings(left_out=(f"relief: {error}",))
+    trained = model.normalization.height_sigma
+    lowest, highest = RELIEF_RATIOS
+    if trained * lowest <= sigma <= trained * highest:
+        return Findings()
+    return Findings((
+        f"relief: within {side} x {side} pixels heights vary by {sigma:.3g} m (standard deviation), in the "
+        f"training by {trained:.3g} m (a factor of {sigma / trained:.2g}; {lowest:g} to "
+        f"{highest:g} fit): are the heights in metres and free of blunders? If so, train a model",
+    ))  # fmt: skip
+
+
+@dataclass
+class _Seen:
+    """What the samples of one image hold."""
+
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+    informative: int = 0
+
+    def add(self, block: Array) -> None:
+        values = block[np.isfinite(block)].astype(np.float64)
+        self.count += values.size
+        self.total += float(values.sum())
+        self.squares += float(np.square(values).sum())
+        self.informative += bool(values.size and np.ptp(values) > 0)
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count
+
+    @property
+    def std(self) -> float:
+        return float(np.sqrt(max(self.squares / self.count - self.mean**2, 0.0)))
+
+
+@dataclass
+class _Compared:
+    """What the samples of two images hold: contrasts, shift (NaN: noise) and correlation of each block."""
+
+    contrasts: list[tuple[float, float]] = field(default_factory=list)
+    shifts: list[float] = field(default_factory=list)
+    correlations: list[float] = field(default_factory=list)
+
+    def add(self, first: Array, second: Array) -> None:
+        if min(np.isfinite(first).mean(), np.isfinite(second).mean()) <= 1 / 2:
+            return
+        contrasts = float(np.nanstd(first)), float(np.nanstd(second))
+        if min(contrasts) > 0:
+            shows = min(smoothness(first), smoothness(second)) >= SMOOTHEST_NOISE
+            self.contrasts.append(contrasts)
+            self.shifts.append(shift_between(first, second) if shows else np.nan)
+            self.correlations.append(correlation(first, second))
+
+    def textured(self, figures: list[float]) -> list[float]:
+        """The figures of the blocks in which both images show enough."""
+        if not figures:
+            return []
+        contrasts = np.array(self.contrasts)
+        enough = (contrasts >= TEXTURED * np.percentile(contrasts, 90, axis=0)).all(axis=1)
+        return [one for one, kept in zip(figures, enough, strict=True) if kept]
+
+
+def _images(model: Model, scene: Scene, view_sets: Sequence[ViewSet], area: Window) -> Findings:
+    views = used_views(view_sets)
+    pairs = sorted({pair for view_set in view_sets for pair in combinations(sorted(view_set), 2)})
+    if not views:
+        return Findings()
+    has_heights = False
+    seen: dict[int, _Seen] = {}
+    compared: dict[tuple[int, int], _Compared] = {}
+    for places_a_side in PLACES_A_SIDE:
+        seen, compared = {view: _Seen() for view in views}, {pair: _Compared() for pair in pairs}
+        for place in _places(area, BLOCK_PX, places_a_side):
+            if np.isnan(scene.dsm.read(place)).all():
+                continue
+            has_heights = True
+            blocks = {view: scene.views[view].read(place) for view in views}
+            for view, one in seen.items():
+                one.add(blocks[view])
+            for (first, second), both in compared.items():
+                both.add(blocks[first], blocks[second])
+        if all(one.informative for one in seen.values()) and all(
+            len(both.shifts) >= FEW_BLOCKS for both in compared.values()
+        ):
+            break
+    if not has_heights:
+        return Findings(left_out=("images: nowhere does the DSM have heights",))
+    name = _namer(scene)
+    found = [_empty_or_grey(model, name(view), one) for view, one in seen.items()]
+    found += [
+        _agreement(f"{name(first)} and {name(second)}", both, min(BLOCK_PX, *area.shape))
+        for (first, second), both in compared.items()
+        if seen[first].informative and seen[second].informative
+    ]
+    return Findings(
+        tuple(text for one in found for text in one.misfits),
+        tuple(text for one in found for text in one.left_out),
+    )
+
+
+def _namer(scene: Scene) -> Callable[[int], str]:
+    return lambda view: scene.image_paths[view].name if view < len(scene.image_paths) else f"image {view}"
+
+
+def _empty_or_grey(model: Model, name: str, seen: _Seen) -> Findings:
+    if not seen.informative:
+        return Findings((
+            f"images: {name} shows nothing where the DSM has heights (looked at {PLACES_A_SIDE[-1]} x "
+            f"{PLACES_A_SIDE[-1]} places); give an image of this area, or a region that it covers",
+        ))  # fmt: skip
+    constants = model.normalization
+    if constants.image_mean is None or not constants.image_std:
+        return Findings()
+    mean, ratio = (seen.mean - constants.image_mean) / constants.image_std, seen.std / constants.image_std
+    if abs(mean) <= LARGEST_MEAN and 1 / LARGEST_RATIO <= ratio <= LARGEST_RATIO:
+        return Findings()
+    return Findings((
+        f"grey values: {name} has {seen.mean:.4g} ± {seen.std:.4g}, the training had "
+        f"{constants.image_mean:.4g} ± {constants.image_std:.4g} (normalised {mean:+.2g} ± {ratio:.2g}; a "
+        f"mean within ±{LARGEST_MEAN:g} and a deviation from {1 / LARGEST_RATIO:.2g} to {LARGEST_RATIO:g}): "
+        "another sensor or scale? Bring the grey values to that range, or train a model",
+    ))  # fmt: skip
+
+
+def _agreement(names: str, compared: _Compared, side: int) -> Findings:
+    correlations = compared.textured(compared.correlations)
+    if correlations and median(correlations) >= SAME_CORRELATION:
+        return Findings((f"images: {names} are the same image; give two views of the place",))
+    shifts = [shift for shift in compared.textured(compared.shifts) if np.isfinite(shift)]
+    if not shifts:
+        return Findings(left_out=(f"match of {names}: no place where both show enough",))
+    if side < LEAST_BLOCK_PX:
+        return Findings(left_out=(f"match of {names}: the area is too small",))
+    near = float(np.mean(np.array(shifts) <= NEAR_PX))
+    if median(shifts) <= LARGEST_SHIFT_PX or near >= NEAR_SHARE:
+        return Findings()
+    return Findings((
+        f"images: {names} do not match: their details lie {median(shifts):.0f} pixels apart (median of "
+        f"{len(shifts)} blocks; at most {LARGEST_SHIFT_PX:g}), {100 * near:.0f} % within {NEAR_PX:g}. "
+        "Is one a raw image, or of another place? Ortho-rectify both with this DSM and their RPCs",
+    ))  # fmt: skip
+
+
+def _places(area: Window, side: int, places_a_side: int) -> Iterator[Window]:
+    """Windows all over an area, their corners on a regular grid."""
+    height, width = min(side, area.height), min(side, area.width)
+
+    def corners(start: int, length: int) -> Iterable[int]:
+        return (int(at) for at in np.unique(np.linspace(start, start + length, places_a_side, dtype=int)))
+
+    for row in corners(area.row, area.height - height):
+        for col in corners(area.col, area.width - width):
+            yield Window(row, col, height, width)

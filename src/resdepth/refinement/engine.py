@@ -1,0 +1,217 @@
+"""How a network runs: on which device, with which weights, how many tiles at once."""
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from resdepth.config.schema import Device, Precision
+from resdepth.data.normalization import normalize, normalize_patch
+from resdepth.errors import ResDepthError
+from resdepth.geo.windows import Window, row_bands
+from resdepth.models.float32 import unrounded_float32
+from resdepth.models.inference.unet import DeployedUNet, deployed
+from resdepth.models.model import Model, check_weights
+from resdepth.runtime.malloc import Footprint, return_unused_memory, tune_allocator
+
+Array = NDArray[np.float32]
+Margin = tuple[tuple[int, int], tuple[int, int]]
+"""Pixels above and below, to the left and to the right."""
+
+logger = logging.getLogger(__name__)
+
+# Pixels per step. A larger batch gains nothing on a CPU and costs memory.
+_BATCH_PIXELS = {"cpu": 1 << 18, "mps": 1 << 20, "cuda": 1 << 21}
+# What the network may take for a block of seamless refinement, and what it takes, in maps of its first level.
+# Larger blocks waste less on their surroundings.
+_BLOCK_BYTES = {"cpu": 1056 << 20, "mps": 1056 << 20, "cuda": 1 << 33}
+_MAPS_AT_ONCE = {torch.float32: 2.6, torch.bfloat16: 3.4}
+_LARGEST_BLOCK_PX = 1 << 22
+
+
+def choose_device(name: Device) -> torch.device:
+    """The device to compute on; "auto" takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        ResDepthError: if the device asked for is not there.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(device for device, there in available.items() if there))
+    if not available[name]:
+        there = ", ".join(device for device, is_there in available.items() if is_there)
+        raise ResDepthError(f"general.device: {name!r} is not available here; available: {there}")
+    return torch.device(name)
+
+
+def choose_precision(name: Precision, device: torch.device) -> torch.dtype:
+    """What to compute in; "auto" takes bfloat16 where the device has instructions for it."""
+    if name == "auto":
+        return torch.bfloat16 if computes_bfloat16(device) else torch.float32
+    if name == "bf16" and not computes_bfloat16(device):
+        warn_of_slow_bfloat16(device)
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
+
+
+def warn_of_slow_bfloat16(device: torch.device) -> None:
+    """Say that bfloat16 has no instructions there."""
+    logger.warning("%s has no instructions for bfloat16; fp32 may be faster", device)
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether this device, of this machine, has instructions for bfloat16."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        can: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # since 2.6
+        return bool(can.get("avx512_bf16") or can.get("amx_bf16") or can.get("bf16"))
+    return False
+
+
+class Refiner:
+    """A model that refines tiles on one device; its network is built when it is first asked."""
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        device: torch.device,
+        batch_size: int | None = None,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        """Choose how to run.
+
+        Args:
+            model: the trained model.
+            device: where it runs.
+            batch_size: tiles per step; by default what suits the device.
+            precision: what the network computes in; heights stay float32.
+
+        Raises:
+            ResDepthError: if the model's weights do not fit its architecture.
+        """
+        check_weights(model.architecture, model.weights)
+        tune_allocator()  # before there are threads that read
+        self.model, self.device, self.inputs = model, device, model.architecture.inputs
+        self.precision = precision
+        self._asked_batch_size, self._footprint = batch_size, Footprint()
+
+    @cached_property
+    def _network(self) -> DeployedUNet:
+        network = deployed(self.model.network(), self.precision, self.device)
+        return_unused_memory()
+        return network
+
+    def batch_size(self, tile: int) -> int:
+        """How many tiles of this size to give at once."""
+        return self._asked_batch_size or max(1, _BATCH_PIXELS[self.device.type] // tile**2)
+
+    def block_area(self) -> int:
+        """Pixels of the largest block that seamless refinement should compute at once, halo included.
+
+        A block of a single cell may be larger, if the network is very deep.
+        """
+        first_level = int(self.model.architecture.settings.get("start_kernel", 64))
+        bytes_per_pixel = first_level * self.precision.itemsize * _MAPS_AT_ONCE[self.precision]
+        return int(min(_BLOCK_BYTES[self.device.type] / bytes_per_pixel, _LARGEST_BLOCK_PX))
+
+    def refine(self, dsm: Array, views: Array) -> Array:
+        """Refined heights of several tiles, each with its own mean height as reference.
+
+        Args:
+            dsm: (B, T, T) float32, metres, NaN = void, seen as the tile's mean; T is a multiple of 2^depth.
+            views: (B, V, T, T) float32 grey values, NaN = void.
+
+        Returns:
+            (B, T, T) float32, metres.
+        """
+        patches = [
+            normalize_patch(heights, images, self.model.normalization, self.inputs)
+            for heights, images in zip(dsm, views, strict=True)
+        ]
+        predicted = self.run(np.stack([patch.channels for patch in patches]))
+        centres = np.array([patch.centre for patch in patches])[:, None, None]
+        refined: Array = (predicted * np.float64(self.model.normalization.height_sigma) + centres).astype(
+            np.float32
+        )
+        return refined
+
+    def refine_above(
+        self,
+        reference: NDArray[np.float64],
+        dsm: Array,
+        views: Sequence[Array],
+        inside: Window,
+        margin: Margin,
+    ) -> Array:
+        """Refined heights of a part of an area, with a reference height for each pixel.
+
+        Args:
+            reference: (H, W) metres; NaN where there is none.
+            dsm: (H, W) float32, metres, NaN = void, seen as a height at the reference.
+            views: (H, W) float32 grey values each, NaN = void.
+            inside: the part, (h, w) pixels, with the model's halo around it within area and margin.
+            margin: how far to continue the area by reflection, so that its sides become multiples of
+                2^depth.
+
+        Returns:
+            (h, w) float32, metres; NaN where there is no reference.
+        """
+        channels = normalize(dsm, reference, views, self.model.normalization, self.inputs)
+        (above, _), (left, _) = margin
+        if any(map(any, margin)):
+            channels = np.pad(channels, ((0, 0), *margin), mode="symmetric")
+        halo = self.model.architecture.halo_px
+        predicted = self.run_inside(channels[None])[0]  # (H + margins - 2 halo, W + margins - 2 halo)
+        normalized = predicted[inside.moved(above - halo, left - halo).slices]
+        sigma = np.float64(self.model.normalization.height_sigma)
+        above_zero, refined = reference[inside.slices], np.empty(inside.shape, np.float32)
+        for rows in row_bands(inside.shape):
+            refined[rows] = normalized[rows] * sigma + above_zero[rows]
+        return refined
+
+    def run(self, channels: Array) -> Array:
+        """What the network says of tiles, normalised: (B, C, H, W) to (B, H, W)."""
+        return self._said("forward", channels)
+
+    def run_inside(self, channels: Array) -> Array:
+        """What it says inside its halo, normalised: (B, C, H, W) to (B, H - 2 halo, W - 2 halo)."""
+        return self._said("inside", channels)
+
+    def _said(self, way: Literal["forward", "inside"], channels: Array) -> Array:
+        with _ONE_AT_A_TIME, torch.inference_mode(), _repeatable(self.device):
+            given = torch.from_numpy(channels).to(self.device, memory_format=torch.channels_last)
+            said: Array = getattr(self._network, way)(given).float().cpu().numpy()[:, 0]
+        self._footprint.settle(channels.size)
+        return said
+
+
+# Threads that run networks side by side would share what one of them has, and take twice the memory; and how
+# float32 is computed is one setting for all.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@contextmanager
+def _repeatable(device: torch.device) -> Iterator[None]:
+    """Let float32 be float32, and the same numbers come out each time, whatever the program around chose."""
+    cudnn: Any = torch.backends.cudnn
+    wanted = {"enabled": True, "deterministic": True, "benchmark": False} if device.type == "cuda" else {}
+    before = {name: getattr(cudnn, name) for name in wanted}
+    with unrounded_float32():
+        try:
+            for name, value in wanted.items():
+                setattr(cudnn, name, value)
+            yield
+        finally:
+            for name, value in before.items():
+                setattr(cudnn, name, value)

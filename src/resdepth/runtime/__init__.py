@@ -1,0 +1,1 @@
+"""What all commands share: progress, signals, memory, files that appear whole."""

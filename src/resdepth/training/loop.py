@@ -1,0 +1,349 @@
+"""The training loop: epochs, validation, checkpoints; interrupted at any moment, it goes on bit for bit."""
+
+import logging
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from resdepth.data.patches import Batch, InitialSamples, TrainingSamples, ValidationSamples, batches
+from resdepth.errors import Interrupted, ResDepthError
+from resdepth.models.model import clone_weights, load_weights
+from resdepth.runtime.progress import Progress, progress_bar
+from resdepth.runtime.signals import Stop, stoppable
+from resdepth.training.losses import Loss
+from resdepth.training.optim import restore_optimizer, restore_scheduler
+from resdepth.training.preview import Patch, Showcase
+
+logger = logging.getLogger(__name__)
+
+SCALARS_EVERY = 20  # iterations, as published
+
+
+@dataclass
+class Learner:
+    """What changes while a network learns.
+
+    Attributes:
+        network, optimizer, scheduler: as PyTorch has them; no scheduler if the learning rate stays.
+        height_sigma: metres per normalised unit.
+        loss: of heights in metres.
+        device: where it all is.
+    """
+
+    network: nn.Module
+    optimizer: Optimizer
+    scheduler: LRScheduler | None
+    height_sigma: float
+    loss: Loss
+    device: torch.device
+
+    @property
+    def learning_rate(self) -> float:
+        """The current learning rate."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def loss_of(self, batch: Batch) -> Tensor:
+        """The loss of a batch in metres: the network's output is denormalised first."""
+        channels = batch.channels.to(self.device, memory_format=torch.channels_last)  # (B, C, T, T)
+        truth = batch.truth.to(self.device)  # (B, 1, T, T)
+        return self.loss(self.network(channels) * self.height_sigma, truth)
+
+
+@dataclass
+class Standing:
+    """How far a run has come.
+
+    Attributes:
+        epoch: epochs completed.
+        end: epochs to complete.
+        iteration: batches of the current epoch that are done (after an interruption).
+        step: batches in all.
+        loss_sum, loss_count: over the done batches of the current epoch.
+        best_loss: lowest validation loss.
+        best_epoch: the epoch that reached it.
+        loss_train, loss_val: of the last epoch that has one.
+    """
+
+    epoch: int
+    end: int
+    iteration: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    best_loss: float = math.inf
+    best_epoch: int = 0
+    loss_train: float = math.nan
+    loss_val: float = math.nan
+
+
+class Recorder(Protocol):
+    """Where a run's figures and checkpoints go."""
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """A figure for TensorBoard."""
+
+    def patches(self, shown: Sequence[Patch], step: int) -> None:
+        """Validation patches for TensorBoard."""
+
+    def epoch_done(self, standing: Standing, *, improved: bool, learning_rate: float) -> None:
+        """An epoch is over; called before its checkpoint is written."""
+
+    def save(self, name: str, checkpoint: Mapping[str, Any]) -> None:
+        """Keep a checkpoint: "last", "best", or "after"."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a run proceeds; see the configuration's sections training_settings and general."""
+
+    batch_size: int
+    workers: int
+    evaluate_rate: int
+    save_rate: int
+
+
+def checkpoint_of(learner: Learner, standing: Standing) -> dict[str, Any]:
+    """A checkpoint with the published keys, and under "resdepth" what exact resuming needs.
+
+    Raises:
+        ResDepthError: if the weights are not finite: the last step can break them after a finite loss.
+    """
+    weights = clone_weights(learner.network)
+    for name, values in weights.items():
+        if values.is_floating_point() and not torch.isfinite(values).all():
+            raise ResDepthError(
+                f"the weights {name} are no longer finite; the last good state is the last checkpoint. "
+                "Lower optimizer.learning_rate, and look for outliers in the DSMs"
+            )
+    content: dict[str, Any] = {
+        "epoch": standing.epoch - 1,
+        "model_state_dict": weights,
+        "optimizer_state_dict": learner.optimizer.state_dict(),
+        "loss_train": standing.loss_train,
+        "loss_val": standing.loss_val,
+        "resdepth": dict(vars(standing)),
+    }
+    if learner.scheduler is not None:
+        content["scheduler_state_dict"] = learner.scheduler.state_dict()
+    return content
+
+
+def restore(learner: Learner, checkpoint: Mapping[str, Any]) -> None:
+    """Put a checkpoint's weights, optimizer and scheduler into a learner.
+
+    Raises:
+        ResDepthError: if they do not fit the configuration.
+    """
+    load_weights(learner.network, checkpoint["model_state_dict"])
+    try:
+        restore_optimizer(learner.optimizer, checkpoint["optimizer_state_dict"])
+        if learner.scheduler is not None and checkpoint.get("scheduler_state_dict") is not None:
+            restore_scheduler(learner.scheduler, checkpoint["scheduler_state_dict"])
+    except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
+        raise ResDepthError(f"the checkpoint's optimizer or scheduler does not fit: {error}") from error
+
+
+def fit(
+    learner: Learner,
+    train: TrainingSamples,
+    val: ValidationSamples,
+    standing: Standing,
+    schedule: Schedule,
+    recorder: Recorder,
+) -> Standing:
+    """Train until `standing.end` epochs are complete.
+
+    After each epoch: validation (every `evaluate_rate` epochs and after the last), the scheduler's step, the
+    checkpoints. "last" is written at the very end of it, so that a run killed at any moment goes on from it.
+
+    Raises:
+        Interrupted: on Ctrl-C or SIGTERM, after the state was saved.
+        ResDepthError: if the loss is not finite, or no validation pixel has a truth.
+    """
+    total = (standing.end - standing.epoch) * len(train)
+    done = standing.iteration * schedule.batch_size
+    showcase = Showcase(val)
+    with stoppable() as stop, progress_bar("training", total, unit="samples", done=done) as progress:
+        initial = initial_error(learner.loss, val, schedule, stop)
+        if initial is None:
+            _save_and_stop(learner, standing, recorder, stop)
+        while standing.epoch < standing.end:
+            _train_epoch(learner, train, standing, schedule, recorder, progress, stop)
+            _finish_epoch(learner, val, initial, standing, schedule, recorder, stop)
+            if showcase.is_due(standing.epoch, standing.end):
+                shown = showcase.refined_by(learner.network, learner.height_sigma, learner.device)
+                recorder.patches(shown, standing.step - 1)
+    return standing
+
+
+def _train_epoch(
+    learner: Learner, samples: TrainingSamples, standing: Standing, schedule: Schedule, recorder: Recorder,
+    progress: Progress, stop: Stop,
+) -> None:  # fmt: skip
+    learner.network.train()
+    order = samples.order(standing.epoch)[standing.iteration * schedule.batch_size :]
+    loss_sum = torch.tensor(standing.loss_sum, dtype=torch.float64, device=_float64_device(learner.device))
+    running = 0.0
+    for batch in batches(
+        samples, order, batch_size=schedule.batch_size, epoch=standing.epoch, workers=schedule.workers
+    ):
+        # A batch without any truth teaches nothing; a step would still move the weights by their momentum.
+        if torch.isfinite(batch.truth).any():
+            loss = learner.loss_of(batch)
+            learner.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            learner.optimizer.step()
+            loss_sum += loss.detach().to(loss_sum.device).double()
+            standing.loss_count += 1
+            if standing.step % SCALARS_EVERY == 0:
+                value = float(loss.detach())
+                _demand_finite(value, standing)
+                recorder.scalar("train/MAE_metric", value, standing.step)
+                recorder.scalar("train/learning_rate", learner.learning_rate, standing.step)
+        standing.iteration += 1
+        standing.step += 1
+        # On other devices than the CPU, asking for the loss waits for the whole queue.
+        if standing.loss_count and (learner.device.type == "cpu" or standing.step % SCALARS_EVERY == 1):
+            running = float(loss_sum) / standing.loss_count
+        progress.advance(len(batch.channels), note=_note(standing, running))
+        if stop.asked:
+            standing.loss_sum = float(loss_sum)
+            _demand_finite(standing.loss_sum, standing)
+            _save_and_stop(learner, standing, recorder, stop)
+    standing.loss_sum = float(loss_sum)
+    _demand_finite(standing.loss_sum, standing)
+    if not standing.loss_count:
+        raise ResDepthError("no training patch holds a single pixel with a known truth; check raster_gt")
+    standing.loss_train = standing.loss_sum / standing.loss_count
+
+
+def _float64_device(device: torch.device) -> torch.device:
+    return torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
+
+
+def _note(standing: Standing, loss: float) -> str:
+    return f"epoch {standing.epoch + 1}/{standing.end}" + (f"  loss {loss:.3f} m" if loss else "")
+
+
+def _demand_finite(loss: float, standing: Standing) -> None:
+    if not math.isfinite(loss):
+        raise ResDepthError(
+            f"the loss became {loss} in epoch {standing.epoch + 1}; the last good state is the checkpoint "
+            f"after epoch {standing.epoch}. Lower optimizer.learning_rate, and look for outliers in the DSMs"
+        )
+
+
+def _finish_epoch(
+    learner: Learner, val: ValidationSamples, initial: float, standing: Standing, schedule: Schedule,
+    recorder: Recorder, stop: Stop,
+) -> None:  # fmt: skip
+    epoch = standing.epoch + 1
+    validated = epoch % schedule.evaluate_rate == 0 or epoch == standing.end
+    learning_rate = learner.learning_rate
+    if validated:
+        loss = validate(learner, val, schedule, stop)
+        if loss is None:
+            _save_and_stop(learner, standing, recorder, stop)
+        standing.loss_val = loss
+        logger.info("epoch %d: validation MAE %.3f m (initial DSM %.3f m)", epoch, loss, initial)
+        recorder.scalar("val/MAE_metric", loss, standing.step - 1)
+        recorder.scalar("val/MAE_initial", initial, standing.step - 1)
+        recorder.scalar("val/learning_rate", learning_rate, standing.step - 1)
+    _step_scheduler(learner, standing.loss_val if validated else None)
+    improved = validated and standing.loss_val < standing.best_loss
+    if improved:
+        standing.best_loss, standing.best_epoch = standing.loss_val, epoch
+    standing.epoch, standing.iteration = epoch, 0
+    standing.loss_sum, standing.loss_count = 0.0, 0
+    checkpoint = checkpoint_of(learner, standing)
+    if improved:
+        recorder.save("best", checkpoint)
+    if epoch % schedule.save_rate == 0:
+        recorder.save("after", checkpoint)
+    recorder.epoch_done(standing, improved=improved, learning_rate=learning_rate)
+    recorder.save("last", checkpoint)
+    if stop.asked and standing.epoch < standing.end:
+        _save_and_stop(learner, standing, recorder, stop)
+
+
+def _step_scheduler(learner: Learner, loss_val: float | None) -> None:
+    """One step per epoch; a plateau is looked for where the epoch was validated."""
+    if isinstance(learner.scheduler, ReduceLROnPlateau):
+        if loss_val is not None:
+            learner.scheduler.step(loss_val)
+    elif learner.scheduler is not None:
+        with warnings.catch_warnings():
+            # A run that was stopped in its validation goes on here, before any step of the optimizer.
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step\\(\\)` before")
+            learner.scheduler.step()
+
+
+@torch.no_grad()
+def validate(
+    learner: Learner, samples: ValidationSamples, schedule: Schedule, stop: Stop | None = None
+) -> float | None:
+    """The mean of the batches' losses, metres; batches without a known truth are left out.
+
+    Returns:
+        None if the user stopped it.
+
+    Raises:
+        ResDepthError: if no pixel has a known truth, or the loss is not finite.
+    """
+    learner.network.eval()
+    mean = _mean_loss(learner.loss_of, samples, schedule, stop)
+    if mean is not None and not math.isfinite(mean):
+        raise ResDepthError(f"the validation loss became {mean}; lower optimizer.learning_rate")
+    return mean
+
+
+def initial_error(
+    loss: Loss, samples: ValidationSamples, schedule: Schedule, stop: Stop | None = None
+) -> float | None:
+    """What `validate` gives for a network that leaves the initial DSM as it is: same pixels, same batches.
+
+    Returns:
+        None if the user stopped it.
+
+    Raises:
+        ResDepthError: if no pixel has a known reference height.
+    """
+    return _mean_loss(
+        lambda batch: loss(batch.channels, batch.truth), InitialSamples(samples), schedule, stop
+    )
+
+
+def _mean_loss(
+    loss_of: Callable[[Batch], Tensor],
+    samples: ValidationSamples | InitialSamples,
+    schedule: Schedule,
+    stop: Stop | None,
+) -> float | None:
+    losses = []
+    for batch in batches(
+        samples, samples.order(0), batch_size=schedule.batch_size, epoch=0, workers=schedule.workers
+    ):
+        if stop is not None and stop.asked:
+            return None
+        if torch.isfinite(batch.truth).any():
+            losses.append(float(loss_of(batch)))
+    if not losses:
+        raise ResDepthError(
+            "no validation pixel has a known truth; check raster_gt and the validation stripe"
+        )
+    return sum(losses) / len(losses)
+
+
+def _save_and_stop(learner: Learner, standing: Standing, recorder: Recorder, stop: Stop) -> NoReturn:
+    recorder.save("last", checkpoint_of(learner, standing))
+    where = f"{standing.epoch} of {standing.end} epochs are complete"
+    if standing.iteration:
+        where += f", and {standing.iteration} batches of the next"
+    raise Interrupted(f"stopped by {stop.name}: {where}")

@@ -1,0 +1,229 @@
+"""Optimizers and learning-rate schedulers by name, with PyTorch's own arguments."""
+
+import inspect
+import math
+import sys
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, Optimizer
+from torch.optim.lr_scheduler import ExponentialLR, LRScheduler, ReduceLROnPlateau, StepLR
+
+from resdepth.config.schema import OptimizerConfig, SchedulerConfig
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"Adam": Adam, "SGD": SGD}
+SCHEDULERS: dict[str, type[LRScheduler]] = {
+    "ReduceLROnPlateau": ReduceLROnPlateau,
+    "StepLR": StepLR,
+    "ExponentialLR": ExponentialLR,
+}
+
+# How a step is computed, not what; and a setting that tells one optimizer's state from another's.
+_FORMS = ("fused", "foreach")
+_MARKS: dict[type[Optimizer], str] = {Adam: "betas", SGD: "momentum"}
+_MOMENTS = {Adam: {"step", "exp_avg", "exp_avg_sq"}, SGD: {"momentum_buffer"}}
+_NOT_SETTINGS = {"self", "optimizer", "last_epoch"}
+_POSITIVE = {"step_size", "gamma", "factor"}
+
+
+def new_optimizer(
+    config: OptimizerConfig, parameters: Iterable[nn.Parameter], device: torch.device
+) -> Optimizer:
+    """The optimizer of a configuration, in the form that is fastest on the device."""
+    kind: Any = OPTIMIZERS[config.name]
+    # One pass over the weights; elsewhere than on the CPU PyTorch chooses a fast form by itself.
+    fused = True if device.type == "cpu" else None
+    optimizer: Optimizer = kind(
+        parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused
+    )
+    return optimizer
+
+
+def state_misfits(
+    optimizer: OptimizerConfig, scheduler: SchedulerConfig, checkpoint: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    """What of a checkpoint does not go with a configuration, as (key, message)."""
+    try:
+        stored = set(checkpoint["optimizer_state_dict"]["param_groups"][0])
+    except (KeyError, IndexError, TypeError):
+        return [("optimizer", "the checkpoint holds no state of an optimizer; training cannot go on from it")]
+    misfits = []
+    if _MARKS[OPTIMIZERS[optimizer.name]] not in stored:
+        text = (
+            f"found {optimizer.name!r}; the checkpoint was written with another optimizer: set it as it was"
+        )
+        misfits.append(("optimizer.name", text))
+    state = checkpoint.get("scheduler_state_dict")
+    if scheduler.enabled and isinstance(state, Mapping) and _scheduler_of(state) != scheduler.name:
+        text = f"found {scheduler.name!r}; the checkpoint was written with {_scheduler_of(state)}: set that"
+        misfits.append(("scheduler.name", text))
+    return misfits
+
+
+def unused_wishes(
+    optimizer: OptimizerConfig, scheduler: SchedulerConfig, checkpoint: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    """Which settings the state of a fitting checkpoint puts others in place of, as (key, message).
+
+    PyTorch stores settings with the state, and takes both back together.
+    """
+    group = checkpoint["optimizer_state_dict"]["param_groups"][0]
+    wishes = {
+        "optimizer.learning_rate": (optimizer.learning_rate, group.get("initial_lr", group.get("lr"))),
+        "optimizer.weight_decay": (optimizer.weight_decay, group.get("weight_decay")),
+    }
+    state = checkpoint.get("scheduler_state_dict")
+    if scheduler.enabled and isinstance(state, Mapping):
+        wishes |= {
+            f"scheduler.settings.{name}": (wish, state[name])
+            for name, wish in scheduler.settings.items()
+            if name in state
+        }
+    return [
+        (key, f"found {wish}; training goes on with {stored}, which the checkpoint holds")
+        for key, (wish, stored) in wishes.items()
+        if isinstance(stored, float | int) and wish != stored
+    ]
+
+
+def _scheduler_of(state: Mapping[str, Any]) -> str:
+    """The scheduler that a state is of, by what only it has."""
+    marks = {"step_size": "StepLR", "patience": "ReduceLROnPlateau", "gamma": "ExponentialLR"}
+    return next((name for mark, name in marks.items() if mark in state), "another scheduler")
+
+
+def restore_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    """Put a checkpoint's state into an optimizer, which keeps the form that is fastest on its device.
+
+    Raises:
+        ValueError: if the state is that of another network, or none.
+    """
+    _demand_settings(optimizer, state["param_groups"])
+    _demand_moments(optimizer, state["state"])
+    forms = [{name: group.get(name) for name in _FORMS} for group in optimizer.param_groups]
+    known = set(optimizer.param_groups[0]) - set(_FORMS)
+    stored = set(state["param_groups"][0])
+    # What later versions of PyTorch added keeps its default.
+    defaults = {name: optimizer.param_groups[0][name] for name in known - stored - {"params"}}
+    optimizer.load_state_dict(dict(state))
+    for group, form in zip(optimizer.param_groups, forms, strict=True):
+        group.update(form)
+        for name, value in defaults.items():
+            group.setdefault(name, value)
+
+
+def _demand_settings(optimizer: Optimizer, groups: Sequence[Mapping[str, Any]]) -> None:
+    """Settings are numbers as PyTorch takes them; those that no configuration chooses are ours."""
+    for own, stored in zip(optimizer.state_dict()["param_groups"], groups, strict=True):
+        if stored["params"] != own["params"]:
+            raise ValueError("it remembers other parameters")
+        known = {name: stored[name] for name in own.keys() & stored.keys() - {"params", *_FORMS}}
+        for name, value in known.items():
+            is_choice = own[name] is None or isinstance(own[name], bool | str)
+            if not _is_alike(own[name], value) or (is_choice and value != own[name]):
+                raise ValueError(f"{name} is {value!r:.60}")
+        taken = known.keys() & inspect.signature(type(optimizer)).parameters.keys()
+        type(optimizer)([nn.Parameter()], **{name: known[name] for name in taken})
+
+
+def _demand_moments(optimizer: Optimizer, state: Mapping[int, Mapping[str, Any]]) -> None:
+    """What an optimizer remembers of each parameter has the parameter's shape."""
+    parameters = [one for group in optimizer.param_groups for one in group["params"]]
+    names = _MOMENTS[type(optimizer)]
+    for number, found in state.items():
+        if not 0 <= number < len(parameters) or (found and set(found) != names):
+            raise ValueError(f"the state of parameter {number} is {', '.join(found)}; expected {names}")
+        for name, value in found.items():
+            if name == "step":
+                sound = 0 <= float(value) < float("inf")
+            elif value is None:
+                sound = name == "momentum_buffer"
+            else:
+                shape = parameters[number].shape
+                sound = isinstance(value, Tensor) and value.layout == torch.strided and value.shape == shape
+            if not sound:
+                raise ValueError(f"{name} of parameter {number} is {value!r:.60}")
+
+
+def restore_scheduler(scheduler: LRScheduler, state: Mapping[str, Any]) -> None:
+    """Put a checkpoint's state into a scheduler.
+
+    Raises:
+        ValueError: if it is that of another scheduler, or none.
+    """
+    own = scheduler.state_dict()
+    known = {name: state[name] for name in own.keys() & state.keys()}
+    for name, value in known.items():
+        if not _is_alike(own[name], value):
+            raise ValueError(f"{name} is {value!r:.60}")
+    name = next(name for name, kind in SCHEDULERS.items() if type(scheduler) is kind)
+    chosen = known.keys() & inspect.signature(type(scheduler)).parameters.keys() - _NOT_SETTINGS
+    settings = {key: known[key] for key in chosen}
+    if problems := setting_problems(SchedulerConfig(name=name, settings=settings)):  # type: ignore[arg-type]
+        raise ValueError("; ".join(f"{key}: {text}" for key, text in problems))
+    scheduler.load_state_dict(known)
+
+
+def _is_alike(own: Any, found: Any) -> bool:
+    """Whether a stored value is of the kind of ours."""
+    if isinstance(own, list | tuple):
+        return isinstance(found, list | tuple) and len(found) == len(own) and all(map(_is_number, found))
+    if isinstance(own, bool) or own is None or isinstance(own, str):
+        return isinstance(found, type(own)) or (own is None and isinstance(found, list))
+    return _is_number(found)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and bool(value == math.inf or abs(value) <= sys.float_info.max)
+
+
+def new_scheduler(config: SchedulerConfig, optimizer: Optimizer) -> LRScheduler | None:
+    """The scheduler of a configuration; None if the learning rate stays as it is.
+
+    The published default (StepLR without step_size) cannot run; ours keeps the learning rate then.
+    """
+    if not config.enabled or (config.name == "StepLR" and "step_size" not in config.settings):
+        return None
+    kind: Any = SCHEDULERS[config.name]
+    scheduler: LRScheduler = kind(optimizer, **config.settings)
+    return scheduler
+
+
+def setting_problems(config: SchedulerConfig) -> list[tuple[str, str]]:
+    """What is wrong with a scheduler's settings, as (setting, message)."""
+    if not config.enabled:
+        return []
+    constructor = SCHEDULERS[config.name].__init__
+    kinds = typing.get_type_hints(constructor)
+    parameters = {
+        name: parameter
+        for name, parameter in inspect.signature(constructor).parameters.items()
+        if name not in _NOT_SETTINGS
+    }
+    problems = []
+    for name, value in config.settings.items():
+        if name not in parameters:
+            problems.append((name, f"unknown; {config.name} takes {', '.join(parameters)}"))
+            continue
+        try:
+            TypeAdapter(kinds[name]).validate_python(value, strict=True)
+        except ValidationError as error:
+            told = error.errors(include_url=False)[0]["msg"].replace("Input should be", "should be")
+            problems.append((name, f"found {value!r}; {told}"))
+            continue
+        if name in _POSITIVE and value <= 0:
+            problems.append((name, f"found {value!r}; must be positive"))
+    for name, parameter in parameters.items():
+        is_optional = parameter.default is not inspect.Parameter.empty or config.name == "StepLR"
+        if not is_optional and name not in config.settings:
+            problems.append((name, f"missing; {config.name} needs it"))
+    if not problems:
+        try:
+            new_scheduler(config, SGD([nn.Parameter()], lr=1.0))
+        except (TypeError, ValueError) as error:
+            problems.append(("", str(error)))
+    return problems

@@ -1,0 +1,128 @@
+"""Several judgements side by side."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from resdepth.errors import ResDepthError
+from resdepth.evaluation.regions import PIXELS
+from resdepth.evaluation.request import INITIAL
+from resdepth.evaluation.result import Judgement, SurfaceResult
+from resdepth.evaluation.stored import read_judgement
+from resdepth.geo.overwriting import refuse_existing, refuse_inputs_as_outputs
+from resdepth.report.judged import summary_rows
+from resdepth.report.judged_page import tables_of
+from resdepth.report.page import PageContent, write_page
+from resdepth.workflows.evaluating import JSON
+
+logger = logging.getLogger(__name__)
+
+# What must agree for figures to be comparable.
+CONDITIONS = (
+    "Truth", "Region", "Errors", "Alignment", "Mask ground_truth", "Mask building", "Mask water",
+    "Mask forest", "Ground model",
+)  # fmt: skip
+
+
+def compare_runs(runs: Sequence[Path], output: Path, *, overwrite: bool = False) -> list[list[str]]:
+    """Write a page with the figures of several runs, and give those over all pixels.
+
+    Args:
+        runs: folders of `evaluate` or `test` results, or their JSON files.
+        output: the page.
+        overwrite: replace an existing page.
+
+    Raises:
+        ResDepthError: if a run has no judgement, the page is there already, or cannot be written.
+    """
+    if output.suffix.lower() not in {".html", ".htm"}:
+        raise ResDepthError(f"{output}: should end in .html")
+    if not output.resolve().parent.is_dir():
+        raise ResDepthError(f"{output}: there is no folder {output.parent}")
+    files = _named(runs)
+    refuse_inputs_as_outputs(files.values(), [output])
+    refuse_existing([output], overwrite=overwrite)
+    found = {name: read_judgement(path) for name, path in files.items()}
+    differing = _differences(found)
+    for text in differing:
+        logger.warning("%s", text)
+    merged = _merged(found, differing)
+    write_page(
+        output,
+        PageContent(
+            title=f"{len(found)} runs compared" if len(found) > 1 else f"The figures of {next(iter(found))}",
+            lead=" ".join(differing) or "All runs were judged against the same truth, in the same region.",
+            grid=None,
+            surfaces={},
+            tables=tables_of(merged),
+            judgement=merged,
+            facts=merged.facts,
+        ),
+    )
+    return summary_rows(merged)
+
+
+def _named(runs: Sequence[Path]) -> dict[str, Path]:
+    """The files of judgements by names that tell them apart."""
+    files: list[Path] = []
+    for run in runs:
+        inside = sorted(run.rglob(JSON)) if run.is_dir() else [run]
+        if not inside:
+            raise ResDepthError(
+                f"{run}: holds no {JSON}; it is no result of evaluate, or of test with a truth"
+            )
+        files += [one for one in inside if one not in files]
+    parts = [file.resolve().parent.parts for file in files]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(one[-length:]) for one in parts]
+        if len(set(names)) == len(names):
+            return dict(zip(names, files, strict=True))
+    return {str(file): file for file in files}
+
+
+def _differences(found: Mapping[str, Judgement]) -> list[str]:
+    """What keeps figures from being comparable, as sentences."""
+    told = []
+    for condition in CONDITIONS:
+        values = {name: _essence(judgement.facts.get(condition, "")) for name, judgement in found.items()}
+        if len(set(values.values())) > 1:
+            told.append(f"{condition} differs between runs, so their figures cannot be compared as they are.")
+    return told
+
+
+def _essence(fact: str) -> str:
+    """A file's checksum, wherever the file lay; the pixels of a region, whatever they are called by."""
+    return fact.rpartition("SHA-256 ")[2].rpartition(PIXELS)[2]
+
+
+def _merged(found: Mapping[str, Judgement], differing: Sequence[str]) -> Judgement:
+    """All surfaces in one judgement, by the names of their runs; the same initial DSM only once."""
+    surfaces: dict[str, SurfaceResult] = {}
+    titles: dict[str, str] = {}
+    facts: dict[str, str] = {}
+    initials: dict[str, str] = {}
+    for run, judgement in found.items():
+        titles |= judgement.titles
+        facts |= {f"{run}: {name}": text for name, text in judgement.facts.items()}
+        others = [name for name in judgement.surfaces if name != judgement.initial]
+        for name, surface in judgement.surfaces.items():
+            called = f"{run}: {name}" if name == judgement.initial or len(others) > 1 else run
+            if name == judgement.initial and not differing:
+                key = surface.sha256 or surface.source
+                if key in initials:
+                    continue
+                initials[key] = called = name if not initials else called
+            surfaces[called] = replace(surface, name=called)
+    return replace(
+        next(iter(found.values())),
+        surfaces=surfaces,
+        titles=titles,
+        facts=facts,
+        initial=INITIAL if INITIAL in surfaces else None,
+        # Those of the first run count beside all runs that share its initial DSM.
+        baselines=next(filter(None, (one.baselines for one in found.values())), None)
+        if len(initials) == 1 or len(found) == 1
+        else None,
+        exact=all(judgement.exact for judgement in found.values()),
+    )

@@ -1,0 +1,105 @@
+"""What a model expects, and what a raster is, for people who are about to put them together."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resdepth.data.undeclared import look_for_undeclared
+from resdepth.errors import ResDepthError
+from resdepth.geo.raster import FileBand, Header, read_header, read_tags
+from resdepth.models.model import Model
+from resdepth.models.pretrained import TOWN_STEREO
+from resdepth.models.published import load_model
+from resdepth.refinement.compatibility import trained_gsd
+from resdepth.refinement.moved import TAG, Moved
+from resdepth.runtime.paths import why_no_file
+
+Facts = dict[str, Any]
+
+OUR_TAG = "RESDEPTH_"
+
+
+def about(path: Path) -> Facts:
+    """The facts of a raster or a model: a file, a run folder, or the name of the one that comes along.
+
+    Raises:
+        ResDepthError: if it is neither.
+    """
+    if path.suffix == ".safetensors" or path.is_dir():
+        return about_model(load_model(path))
+    if str(path) == TOWN_STEREO.stem:
+        return about_model(load_model(TOWN_STEREO))
+    if reason := why_no_file(path):
+        raise ResDepthError(f"{path}: {reason}")
+    return about_raster(path)
+
+
+def about_model(model: Model) -> Facts:
+    """What a model is, and which rasters it wants."""
+    architecture, constants = model.architecture, model.normalization
+    inputs, settings = architecture.inputs, architecture.settings
+    gsd = trained_gsd(model)
+    tile = model.provenance.get("tile_size")
+    seen = (["the DSM"] if inputs.uses_dsm else []) + ([f"{inputs.n_views} images"] if inputs.n_views else [])
+    parameters = sum(value.numel() for value in model.weights.values())
+    facts: Facts = {
+        "what": "model",
+        "network": f"{architecture.name} ({architecture.input_channels}), depth {architecture.depth}, "
+        f"{settings.get('start_kernel', 64)} filters, {parameters:,} numbers",
+        "sees": " and ".join(seen),
+        "pixel size": f"{gsd:.3g} m" if gsd else "unknown",
+        "tile of its training": f"{tile} px" if tile else "unknown",
+        "looks": f"up to {architecture.halo_px} px beyond an area",
+        "height sigma": f"{constants.height_sigma:.3f} m",
+    }
+    if inputs.n_views and constants.image_mean is not None and constants.image_std is not None:
+        facts["grey values"] = f"{constants.image_mean:.1f} ± {constants.image_std:.1f}"
+    datasets = model.provenance.get("datasets")
+    if isinstance(datasets, list) and datasets:
+        names = [str(one.get("name")) for one in datasets if isinstance(one, dict)]
+        facts["trained on"] = f"{', '.join(names[:6])}{', ...' if len(names) > 6 else ''}"
+    for key, label in (("epoch", "epoch"), ("loss_val", "validation loss"), ("resdepth", "made by resdepth")):
+        if key in model.provenance:
+            facts[label] = model.provenance[key]
+    return facts
+
+
+def about_raster(path: Path) -> Facts:
+    """What a raster is: its header, and whether a sample of its pixels looks like undeclared voids."""
+    header = read_header(path)
+    grid = header.grid
+    west, south, east, north = grid.bounds
+    facts: Facts = {
+        "what": "raster",
+        "size": f"{grid.height} x {grid.width} px, {grid.height * grid.width / 1e6:.4g} Mpx",
+        "pixel size": f"{grid.sides_m} m",
+        "CRS": grid.crs_name,
+        "covers": f"{west:.10g} {south:.10g} {east:.10g} {north:.10g} (xmin ymin xmax ymax)",
+        "values": f"{header.dtype}, {header.bands} band{'s' if header.bands > 1 else ''}",
+        "nodata": "none" if header.nodata is None else f"{header.nodata:.10g}",
+    }
+    if grid.stretched:
+        facts["map"] = grid.stretched
+    is_grey = header.bands > 1 or np.dtype(header.dtype).kind == "u"
+    if not is_grey:
+        facts |= _about_heights(header)
+    ours = {name: value for name, value in read_tags(path).items() if name.startswith(OUR_TAG)}
+    if moved := Moved.from_tags(ours):
+        del ours[TAG]
+        shares = moved.shares.items()
+        facts |= {f"heights moved by more than {name}": f"{share:.2f} %" for name, share in shares}
+    for name, value in ours.items():
+        facts[name.removeprefix(OUR_TAG).lower().replace("_", " ")] = value
+    return facts
+
+
+def _about_heights(header: Header) -> Facts:
+    """The unit of heights, and whether some of them look like undeclared voids."""
+    try:
+        unit = header.unit
+    except ResDepthError as error:
+        return {"unit of heights": str(error).removeprefix(f"{header.path}: ")}
+    look = look_for_undeclared(FileBand(header.path))
+    facts: Facts = {"unit of heights": "not stated; metres are taken" if unit is None else unit.name}
+    return facts | {"suspicious": look.question} if look.question else facts

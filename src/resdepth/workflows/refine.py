@@ -1,0 +1,361 @@
+"""Refining a surface from Python: arrays or files in, an array or a file out."""
+
+import logging
+import operator
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args, overload
+
+import numpy as np
+import torch
+
+from resdepth.config.rules import smallest_tile
+from resdepth.config.schema import DEFAULT_TILE_SIZE, Device, Fuse, Mode, Precision
+from resdepth.data.image_lists import read_pair_list
+from resdepth.data.scene import Scene, ViewSet
+from resdepth.data.surfaces import Surface, scene_of
+from resdepth.data.undeclared import look_for_undeclared
+from resdepth.errors import InputProblems, ResDepthError, has_errors
+from resdepth.geo.cog import Compression
+from resdepth.geo.grid import Bounds
+from resdepth.geo.raster import Array, read_tags
+from resdepth.geo.windows import Window
+from resdepth.models.model import Model
+from resdepth.models.pretrained import TOWN_STEREO
+from resdepth.models.published import load_model
+from resdepth.refinement.block_store import Work, blocks_of, computed_times
+from resdepth.refinement.blocks import refined_blocks
+from resdepth.refinement.compatibility import Findings, examine, stated_gsd
+from resdepth.refinement.dask import SECONDS_TO_WAIT, chosen_by_workers, on_cluster
+from resdepth.refinement.engine import Refiner, choose_device, choose_precision
+from resdepth.refinement.job import Job, Results
+from resdepth.refinement.moved import Moved, described, refuse_untrusted
+from resdepth.refinement.processes import on_processes
+from resdepth.refinement.run_job import Compute, Existing, compute_here, run_jobs
+from resdepth.workflows.evaluating import add_styles
+
+logger = logging.getLogger(__name__)
+
+Pairs = Sequence[Sequence[int]] | str | Path
+Region = Bounds | Window
+
+LARGEST_TILE, N_BOUNDS = 2048, 4
+# Seamless refinement computes the surroundings of a block with it: beyond this factor tiles are faster.
+WASTEFUL = 4.0
+
+
+@overload
+def refine(
+    dsm: Surface, images: Sequence[Surface] = ..., model: Model | str | Path | None = ..., *,
+    output: None = ..., nodata: float | None = ..., pairs: Pairs | None = ..., region: Region | None = ...,
+    mode: Mode = ..., precision: Precision = ..., device: Device = ..., fill: bool = ..., fuse: Fuse = ...,
+    tile_size: int | None = ..., gsd: float | None = ..., force: bool = ...,
+) -> Array: ...  # fmt: skip
+@overload
+def refine(
+    dsm: Surface, images: Sequence[Surface] = ..., model: Model | str | Path | None = ..., *,
+    output: str | Path, pairs: Pairs | None = ..., region: Region | None = ..., mode: Mode = ...,
+    precision: Precision = ..., device: Device = ..., fill: bool = ..., fuse: Fuse | None = ...,
+    tile_size: int | None = ..., compression: Compression = ..., existing: Existing = ..., workers: int = ...,
+    scheduler: str | None = ..., wait_for_workers: float = ..., report: bool = ..., force: bool = ...,
+) -> list[Path]: ...  # fmt: skip
+
+
+def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
+    dsm: Surface,
+    images: Sequence[Surface] = (),
+    model: Model | str | Path | None = None,
+    *,
+    output: str | Path | None = None,
+    nodata: float | None = None,
+    pairs: Pairs | None = None,
+    region: Region | None = None,
+    mode: Mode = "seamless",
+    precision: Precision = "fp32",
+    device: Device = "auto",
+    fill: bool = False,
+    fuse: Fuse | None = "median",
+    tile_size: int | None = None,
+    compression: Compression = "zstd",
+    existing: Existing = "refuse",
+    workers: int = 1,
+    scheduler: str | None = None,
+    wait_for_workers: float = SECONDS_TO_WAIT,
+    report: bool = False,
+    gsd: float | None = None,
+    force: bool = False,
+) -> Array | list[Path]:
+    """Refine a DSM with a trained model: in memory, or from file to file at any size.
+
+    Args:
+        dsm: the initial DSM: (H, W) array in metres, NaN = void, or a path.
+        images: ortho-images on the DSM's grid: (H, W) arrays of grey values (NaN = void), or paths; as many
+            as the model takes, or any number with `pairs`.
+        model: a model, or the path of one (a .safetensors file or a run folder); by default the one that
+            comes along.
+        output: write a Cloud-Optimised GeoTIFF, block by block, and beside it where each height comes from
+            (OUTPUT_provenance.tif); needs paths. A job that was stopped or killed goes on when the function
+            is called again.
+        nodata: a number that marks voids of the DSM, for arrays; files declare it.
+        pairs: sets of images to show the model, by their index in `images`, or the path of a pair list.
+        region: the part to refine: xmin, ymin, xmax, ymax on the map, or a window of pixels.
+        mode: "seamless": results do not depend on tiles (new); "exact": as published.
+        precision: what the network computes in; "auto" takes bfloat16 where the processor is made for it,
+            which is faster, and may give other heights at single edges.
+        device: "auto", "cpu", "cuda" or "mps".
+        fill: keep the heights that voids of the DSM were given; without it, voids stay voids.
+        fuse: how the results of several pairs become one; None writes a file for each.
+        tile_size: side of the tiles that the height reference is taken from; by default that of the training.
+        compression: of the output: "zstd", "deflate", "lzw" or "none".
+        existing: an output that is there counts as done if the same job made it, else it is an error
+            ("refuse"); or it is made anew ("replace").
+        workers: processes on this machine that compute blocks, with `output`.
+        scheduler: address of a Dask scheduler, whose workers compute blocks instead; they see the same files.
+            Needs the extra `cluster`.
+        wait_for_workers: seconds that the cluster's queue may take to give workers.
+        report: also write a page to look at (OUTPUT.html); needs the extra `report`.
+        gsd: side of a pixel in metres, for arrays; without it, it is not compared with the model's.
+        force: refine although model and rasters do not fit, and keep a result that cannot be right; what is
+            wrong is then a warning. Without it, such an output is written as OUTPUT_not_trusted.tif.
+
+    Returns:
+        (H, W) float32, metres, NaN = void; with `output`, the files that were written.
+
+    Raises:
+        Unsuitable: if model and rasters do not fit, unless forced; the message lists all mismatches.
+        NotTrusted: if more heights are moved far than can be right, unless forced.
+        ResDepthError: if the images do not fit the model or the DSM, or something cannot be read or written.
+    """
+    _refuse_unknown(
+        mode=(mode, Mode), precision=(precision, Precision), device=(device, Device),
+        fuse=(fuse, Fuse | None), compression=(compression, Compression), existing=(existing, Existing),
+    )  # fmt: skip
+    trained = model if isinstance(model, Model) else load_model(TOWN_STEREO if model is None else model)
+    scene = scene_of(dsm, images, gsd=gsd, nodata=nodata)
+    if output is not None and scene.dsm_path is None:
+        raise ResDepthError("output: needs a path as dsm, from which the georeference is taken")
+    if scheduler is not None and workers > 1:
+        raise ResDepthError("scheduler, workers: give one of them; workers of a cluster are started there")
+    if output is None and (scheduler is not None or workers > 1):
+        raise ResDepthError("scheduler, workers: need an output, which other processes can help to make")
+    view_sets = _view_sets(trained, scene, pairs)
+    window = _window(scene, region)
+    tile = _checked_tile(trained, tile_size, window, mode)
+    if scheduler is None:
+        there = choose_device(device)
+        dtype = choose_precision(precision, there)
+    else:
+        there, dtype = chosen_by_workers(scheduler, device, precision, wait_for_workers)
+    refiner = _refiner(trained, precision, there, dtype)
+    _warn(refiner, scene, mode)
+    findings = examine(trained, scene, view_sets, window, gsd or stated_gsd(scene))
+    _tell(findings, trained, force=force)
+    fused = fuse is not None or output is None
+    works = [
+        Work(scene, window, sets, mode, tile, fill, fuse or "median")
+        for sets in ([view_sets] if fused else [(one,) for one in view_sets])
+    ]
+    if output is None:
+        return _in_memory(works[0], refiner, force=force)
+    outputs = [_output_of(Path(output), work, refiner, several=len(works) > 1) for work in works]
+    jobs = [
+        Job(work, refiner, path, compression, findings.misfits)
+        for work, path in zip(works, outputs, strict=True)
+    ]
+    compute = on_processes(workers) if workers > 1 else compute_here
+    if scheduler is not None:
+        compute = on_cluster(scheduler, wait_for_workers)
+    return _to_files(jobs, compute, existing=existing, report=report, force=force)
+
+
+def _to_files(
+    jobs: Sequence[Job], compute: Compute, *, existing: Existing, report: bool, force: bool
+) -> list[Path]:
+    """Make the rasters of jobs, their styles and pages; returns the refined DSMs.
+
+    Raises:
+        NotTrusted: if more heights are moved far than can be right, unless forced.
+    """
+    made = run_jobs(jobs, existing=existing, compute=compute, force=force, pages=report)
+    for job, results in zip(jobs, made, strict=True):
+        add_styles({results.output: "height", results.provenance: "provenance"})
+        if report and (existing == "replace" or not results.report.exists()):
+            _write_report(job, results)
+    written = [results.output for results in made]
+    _report_moved({f"{path}": Moved.from_tags(read_tags(path)) for path in written}, force=force)
+    return written
+
+
+def _refiner(model: Model, precision: Precision, there: torch.device, dtype: torch.dtype) -> Refiner:
+    """The model, for the device of those who compute."""
+    if precision == "auto" and dtype == torch.bfloat16:
+        logger.info(
+            "computing in bfloat16: at single edges heights differ by decimetres from those of other "
+            "processors; --precision fp32 makes the same choices everywhere"
+        )
+    return Refiner(model, device=there, precision=dtype)
+
+
+def _report_moved(found: Mapping[str, Moved | None], *, force: bool) -> None:
+    """Log how far heights of each result were moved, unless an earlier resdepth did not count.
+
+    Raises:
+        NotTrusted: if that cannot be right, unless forced.
+    """
+    reasons = []
+    for name, moved in found.items():
+        if moved is None:
+            continue
+        logger.info("%s: %s", name, described(moved))
+        if moved.is_nonsense and not force:
+            reasons.append(f"{name}: not trusted: {moved.warning}")
+        elif moved.warning:
+            logger.warning("%s: not to be trusted: %s", name, moved.warning)
+    refuse_untrusted(reasons)
+
+
+def _write_report(job: Job, results: Results) -> None:
+    from resdepth.report.page import write_page
+    from resdepth.report.quicklook import quick_looks
+    from resdepth.report.refined_page import refined_content
+
+    scene, shown = job.work.scene, job.work.view_sets[0]
+    assert scene.dsm_path is not None, "a job refines files"
+    images = [scene.image_paths[index] for index in shown]
+    content = refined_content(scene.dsm_path, results.output, results.provenance, images)
+    with quick_looks(content) as quick:
+        write_page(results.report, quick)
+    logger.info("to look at: %s", results.report)
+
+
+def _refuse_unknown(**choices: tuple[object, Any]) -> None:
+    """Refuse values that a parameter does not have; type checkers are not always asked."""
+    for name, (value, kind) in choices.items():
+        known = [one for part in get_args(kind) for one in (get_args(part) or (part,))]
+        if value not in known and not (value is None and type(None) in known):
+            told = ", ".join(repr(one) for one in known if isinstance(one, str))
+            raise ResDepthError(f"{name}: found {value!r}; known: {told}")
+
+
+def _warn(refiner: Refiner, scene: Scene, mode: Mode) -> None:
+    """Log what may make the result worse, or slower, than need be."""
+    if mode == "seamless" and computed_times(refiner) > WASTEFUL:
+        logger.warning(
+            "this network is so deep that seamless refinement computes each pixel %.0f times; the mode exact "
+            "(--mode exact) is faster", computed_times(refiner),
+        )  # fmt: skip
+    if question := look_for_undeclared(scene.dsm).question:
+        logger.warning("%s: %s", scene.dsm_path or "dsm", question)
+
+
+def _tell(findings: Findings, model: Model, *, force: bool) -> None:
+    """Log what a look at model and rasters gave.
+
+    Raises:
+        Unsuitable: if they do not fit, unless forced.
+    """
+    for left_out in findings.left_out:
+        logger.info("not compared: %s", left_out)
+    if not force:
+        findings.refuse_misfits(model)
+    for misfit in findings.misfits:
+        logger.warning("%s", misfit)
+
+
+def _view_sets(model: Model, scene: Scene, pairs: Pairs | None) -> tuple[ViewSet, ...]:
+    """What to show the model.
+
+    Raises:
+        ResDepthError: if the number of images does not fit the model, or a pair names what is not there.
+    """
+    n_views, n_images = model.architecture.inputs.n_views, len(scene.views)
+    if pairs is None:
+        if n_images != n_views:
+            more = "; name the sets to use with pairs (--pairs)" if n_images > n_views > 0 else ""
+            raise ResDepthError(f"images: found {n_images}; this model takes {n_views}{more}")
+        return (tuple(range(n_images)),)
+    if isinstance(pairs, str | Path):
+        return _listed_view_sets(Path(pairs), scene, n_views)
+    if not all(isinstance(one, Sequence) for one in pairs):
+        raise ResDepthError(f"pairs: found {pairs!r}; give sets of indices, [(0, 1), (1, 2)]")
+    sets = tuple(tuple(int(view) if isinstance(view, np.integer) else view for view in one) for one in pairs)
+    for one in sets:
+        if len(one) != n_views or len(set(one)) < len(one) or not set(one) <= set(range(n_images)):
+            raise ResDepthError(
+                f"pairs: found {one}; this model takes {n_views} different indices below {n_images}"
+            )
+    if not sets:
+        raise ResDepthError("pairs: there is none; name the images to use")
+    return sets
+
+
+def _listed_view_sets(pairs: Path, scene: Scene, n_views: int) -> tuple[ViewSet, ...]:
+    names = Counter(path.name for path in scene.image_paths)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise ResDepthError(f"images: {', '.join(twice)} occurs twice; pair lists need unique file names")
+    if not scene.image_paths:
+        raise ResDepthError("pairs: a list names image files; give the images as paths, or indices here")
+    found, problems = read_pair_list(pairs, scene.image_paths, n_views)
+    if has_errors(problems):
+        raise InputProblems(problems)
+    for problem in problems:
+        logger.warning("%s", problem)
+    return found
+
+
+def _window(scene: Scene, region: Region | None) -> Window:
+    if region is None:
+        return scene.grid.whole
+    if not isinstance(region, Window):
+        if isinstance(region, str) or len(region) != N_BOUNDS:
+            raise ResDepthError(f"region: found {region!r}; give xmin, ymin, xmax, ymax, or a Window")
+        return scene.grid.window_of(region)
+    if region.area <= 0 or not scene.grid.whole.contains(region):
+        raise ResDepthError(f"region: {region} is no part of the DSM, {scene.grid.whole}")
+    return region
+
+
+def _checked_tile(model: Model, tile_size: int | None, window: Window, mode: Mode) -> int:
+    tile = _tile_of(model) if tile_size is None else operator.index(tile_size)
+    smallest = smallest_tile(model.architecture.depth)
+    largest = max(LARGEST_TILE, smallest)
+    if tile & (tile - 1) or not smallest <= tile <= largest:
+        raise ResDepthError(f"tile_size: found {tile}; must be a power of two from {smallest} to {largest}")
+    if mode == "exact" and min(window.shape) < tile:
+        raise ResDepthError(
+            f"dsm: {window.height} x {window.width} pixels are smaller than a tile; tile_size is {tile}. "
+            "The mode seamless takes any size"
+        )
+    return tile
+
+
+def _output_of(output: Path, work: Work, refiner: Refiner, *, several: bool) -> Path:
+    """Where one of several results goes: OUTPUT_Stereopair_0_1.tif."""
+    if not several:
+        return output
+    return output.with_name(f"{output.stem}_{refiner.inputs.folder_name(work.view_sets[0])}{output.suffix}")
+
+
+def _in_memory(work: Work, refiner: Refiner, *, force: bool) -> Array:
+    refined = np.empty(work.region.shape, dtype=np.float32)
+    moved = Moved(refiner.model.normalization.height_sigma)
+    for done in refined_blocks(work, refiner, blocks_of(work, refiner)):
+        refined[done.block.relative_to(work.region).slices] = done.heights
+        moved += done.moved
+    _report_moved({"refined": moved}, force=force)
+    return refined
+
+
+def _tile_of(model: Model) -> int:
+    """The tile size that a model was trained with."""
+    if "tile_size" not in model.provenance:
+        logger.warning(
+            "%s does not tell the tile size of its training; taking %d", model.source, DEFAULT_TILE_SIZE
+        )
+    tile = model.provenance.get("tile_size", DEFAULT_TILE_SIZE)
+    if not isinstance(tile, int):
+        raise ResDepthError(
+            f"{model.source}: its tile_size is {tile!r}; give one with tile_size (--tile-size)"
+        )
+    return tile

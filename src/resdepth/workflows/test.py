@@ -1,0 +1,324 @@
+"""From a test configuration to refined DSMs and their statistics."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from resdepth.config.schema import TestGeneral
+from resdepth.data.scene import MASKS, Scene, ViewSet, used_views
+from resdepth.errors import ResDepthError
+from resdepth.evaluation.evaluation import Evaluation, evaluation_of
+from resdepth.evaluation.request import REFINED, Wish
+from resdepth.geo.geotiff import new_geotiff
+from resdepth.geo.overwriting import refuse_existing, refuse_inputs_as_outputs
+from resdepth.geo.raster import Band, FileBand
+from resdepth.geo.units import METRE
+from resdepth.geo.windows import Window
+from resdepth.models.model import fingerprint
+from resdepth.models.published import CONFIG_FILE
+from resdepth.refinement.blending import Strip
+from resdepth.refinement.block_store import Work
+from resdepth.refinement.blocks import refined_strips
+from resdepth.refinement.compatibility import examine, stated_gsd
+from resdepth.refinement.engine import Refiner, choose_device, choose_precision
+from resdepth.refinement.tiles import refine_region
+from resdepth.report.text import format_overall_statistics, format_statistics, write_statistics
+from resdepth.runtime.atomic import write_bytes, write_json
+from resdepth.runtime.progress import Progress, progress_bar
+from resdepth.training.run_folder import ORIGINAL_CONFIG_FILE
+from resdepth.workflows.check import TestArea, TestPlan, plan_test
+from resdepth.workflows.descriptions import complete_config, extents, warn
+from resdepth.workflows.evaluate import judge_files
+from resdepth.workflows.evaluating import JSON, PAGE, add_styles, report_possible, write_judged_page
+
+logger = logging.getLogger(__name__)
+
+SHOWN_IMAGES = 2
+INPUT_KEYS = (
+    "raster_in",
+    "raster_gt",
+    *(f"mask_{name}" for name in MASKS),
+    "path_image_list",
+    "path_pairlist",
+)
+ALL_PAIRS = "all pairs"
+OVER_ALL_PAIRS = "_prediction_performance_statistics_mean_over_all_stereopairs.txt"
+
+
+@dataclass(frozen=True)
+class PairResult:
+    """What one data set refined with one view set gave.
+
+    Attributes:
+        dataset: its name.
+        views: the result folder's name, "Stereopair_0_1"; "" without views; "all" over all view sets.
+        predictions: the refined DSMs, one per region.
+        evaluation: the figures; None without a truth.
+    """
+
+    dataset: str
+    views: str
+    predictions: tuple[Path, ...]
+    evaluation: Evaluation | None
+
+
+def test(config: str | Path) -> list[PairResult]:
+    """Refine DSMs as a configuration file says, and judge them where a truth is given.
+
+    Returns:
+        One result for each data set and view set, and one over all view sets where there are several.
+
+    Raises:
+        InputProblems: everything that is wrong with the configuration or its data; nothing is written then.
+        ResDepthError: if a result cannot be written, or has the name of a file that is no result.
+    """
+    plan = plan_test(Path(config))
+    warn(plan.warnings)
+    general = plan.config.general
+    device = choose_device(general.device)
+    refiner = Refiner(
+        plan.model,
+        device=device,
+        batch_size=general.batch_size,
+        precision=choose_precision(general.precision, device),
+    )
+    for index in range(len(plan.areas)):
+        _refuse_taken(plan, index, refiner)
+    results = []
+    pixels = sum(region.area * len(area.view_sets) for area in plan.areas for region in area.regions)
+    with progress_bar("refining", pixels / 1e6, unit="Mpx") as progress:
+        for index, area in enumerate(plan.areas):
+            results += _test_area(plan, index, area, refiner, progress)
+    return results
+
+
+test.__test__ = False  # type: ignore[attr-defined]  # not a pytest function
+
+
+def _refuse_taken(plan: TestPlan, index: int, refiner: Refiner) -> None:
+    """Refuse to write what is an input, or no result of `test`; results are replaced, as published."""
+    taken = _results(plan, index, refiner)
+    refuse_inputs_as_outputs(_inputs(plan, index), taken)
+    folder = Path(plan.config.output.directory) / plan.areas[index].name
+    refuse_existing(
+        taken,
+        overwrite=(folder / ORIGINAL_CONFIG_FILE).is_file(),
+        why=f", and without {ORIGINAL_CONFIG_FILE} beside it, it is no result of test",
+        remedy="move it away, or choose another output.directory",
+    )
+
+
+def _inputs(plan: TestPlan, index: int) -> list[Path | None]:
+    """The files that a data set is refined and evaluated from."""
+    model = plan.config.model
+    named = [getattr(plan.config.datasets[index], key) for key in INPUT_KEYS]
+    named += [model.path, model.weights, model.architecture, model.normalization_geom]
+    named += [model.normalization_image]
+    images = plan.areas[index].scene.image_paths
+    return [Path(plan.source), *images, *(None if path is None else Path(path) for path in named)]
+
+
+def _results(plan: TestPlan, index: int, refiner: Refiner) -> list[Path]:
+    """The files that may be written for a data set, as far as such are there already."""
+    area = plan.areas[index]
+    folder = Path(plan.config.output.directory) / area.name
+    stem = Path(plan.config.datasets[index].raster_in).stem
+    rasters = [
+        path
+        for inner in {folder, *(folder / refiner.inputs.folder_name(views) for views in area.view_sets)}
+        if inner.is_dir()
+        for path in inner.iterdir()
+        if path.name.startswith((f"{stem}_prediction", f"{stem}_residuals"))
+    ]
+    return [*(folder / name for name in (CONFIG_FILE, ORIGINAL_CONFIG_FILE, JSON, PAGE)), *rasters]
+
+
+def _test_area(
+    plan: TestPlan, index: int, area: TestArea, refiner: Refiner, progress: Progress
+) -> list[PairResult]:
+    folder = Path(plan.config.output.directory) / area.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResDepthError(f"{folder}: cannot be made ({error})") from error
+    write_bytes(folder / ORIGINAL_CONFIG_FILE, plan.original)  # first: it marks the folder as one of results
+    write_json(folder / CONFIG_FILE, _complete_test_config(plan))
+    for misfit in _misfits(plan, area):
+        logger.warning("%s: %s", area.name, misfit)
+    dsm = Path(plan.config.datasets[index].raster_in)
+    predictions: dict[str, tuple[Path, ...]] = {}
+    for view_set in area.view_sets:
+        views = refiner.inputs.folder_name(view_set)
+        (folder / views).mkdir(exist_ok=True)
+        job = _Job(area.scene, view_set, refiner, plan.config.general, progress)
+        predictions[views] = _refine_area(job, area.regions, folder / views / dsm.stem)
+    judged = _judged(plan, area, refiner, folder, dsm, predictions)
+    return [
+        PairResult(area.name, views, predictions.get(views, ()), judged.get(views))
+        for views in [*predictions, *(views for views in judged if views not in predictions)]
+    ]
+
+
+def _misfits(plan: TestPlan, area: TestArea) -> tuple[str, ...]:
+    """What makes good results unlikely."""
+    scene, regions = area.scene, area.regions
+    found = [examine(plan.model, scene, area.view_sets, one, stated_gsd(scene)).misfits for one in regions]
+    return tuple(dict.fromkeys(misfit for misfits in found for misfit in misfits))
+
+
+def _judged(
+    plan: TestPlan,
+    area: TestArea,
+    refiner: Refiner,
+    folder: Path,
+    dsm: Path,
+    predictions: Mapping[str, tuple[Path, ...]],
+) -> dict[str, Evaluation]:
+    """Statistics of each view set, and of all together where there are several; and a page to look at."""
+    truth = area.scene.truth
+    if truth is None:
+        return {}
+    wish = Wish(
+        surfaces={views or REFINED: files for views, files in predictions.items()},
+        truth=_path_of(truth),
+        initial=dsm,
+        masks={name: _path_of(area.scene.masks[name]) for name in MASKS if name in area.scene.masks},
+        windows=tuple(area.regions),
+        together=ALL_PAIRS if len(predictions) > 1 else "",
+        facts=_facts(plan, area, refiner),
+        baselines=plan.config.output.baselines,
+        lenient=True,
+    )
+    case, judgement = judge_files(wish)
+    weights = plan.config.model.weights or plan.config.model.path or ""
+    name = plan.model.architecture.name
+    judged = {}
+    for views in predictions:
+        judged[views] = evaluation_of(judgement, views or REFINED)
+        text = format_statistics(judged[views], name, weights)
+        write_statistics(folder / views / f"{dsm.stem}_prediction_statistics.txt", text, judged[views])
+    if wish.together:
+        judged["all"] = evaluation_of(judgement, wish.together, with_initial=False)
+        text = format_overall_statistics(judged["all"], name, weights)
+        write_statistics(folder / f"{dsm.stem}{OVER_ALL_PAIRS}", text, judged["all"])
+    write_json(folder / JSON, judgement.as_json())
+    if plan.config.output.report and report_possible():
+        paths = [area.scene.image_paths[index] for index in used_views(area.view_sets)[:SHOWN_IMAGES]]
+        images = {path.name: path for path in paths}  # others of the list need not be there
+        logger.info("to look at: %s", os.path.normpath(folder / PAGE))
+        write_judged_page(folder / PAGE, wish, case, judgement, title=f"{area.name}, refined", images=images)
+    return judged
+
+
+def _facts(plan: TestPlan, area: TestArea, refiner: Refiner) -> dict[str, str]:
+    """How the surfaces were made, for the provenance."""
+    general = plan.config.general
+    images = ", ".join(f"{index}: {path.name}" for index, path in enumerate(area.scene.image_paths))
+    return {
+        "Model": f"{plan.model.source}, SHA-256 of its weights {fingerprint(plan.model)}",
+        "Configuration": f"{plan.source}, SHA-256 {hashlib.sha256(plan.original).hexdigest()}",
+        "Refined": f"mode {general.mode}, {_named(refiner.precision)}, tiles of {general.tile_size} px",
+        **({"Images": images} if images else {}),
+    }
+
+
+def _named(precision: torch.dtype) -> str:
+    return str(precision).removeprefix("torch.")
+
+
+def _path_of(band: Band) -> Path:
+    assert isinstance(band, FileBand), "test opens files"
+    return band.header.path
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One scene to be refined with one view set."""
+
+    scene: Scene
+    view_set: ViewSet
+    refiner: Refiner
+    settings: TestGeneral
+    progress: Progress
+
+    def strips(self, region: Window) -> Iterator[Strip]:
+        """The refined heights of a region."""
+        settings = self.settings
+        workers = min(4, os.cpu_count() or 1) if settings.workers is None else settings.workers
+        if settings.mode == "exact":
+            strips = refine_region(
+                self.scene, self.view_set, region, self.refiner, settings.tile_size, workers=workers
+            )
+        else:
+            work = Work(self.scene, region, (self.view_set,), "seamless", settings.tile_size)
+            strips = refined_strips(work, self.refiner, workers=workers)
+        for strip in strips:
+            self.progress.advance(strip.values.size / 1e6)
+            yield strip
+
+
+def _refine_area(job: _Job, regions: Sequence[Window], stem: Path) -> tuple[Path, ...]:
+    """Write the refined DSM of each region and, where there is a truth, its residuals.
+
+    Args:
+        job: what to refine.
+        regions: where.
+        stem: the beginning of the results' names.
+
+    Returns:
+        The refined DSMs' paths.
+    """
+    predictions = []
+    scene = job.scene
+    for number, region in enumerate(regions):
+        suffix = f"_{number}" if len(regions) > 1 else ""
+        path = stem.with_name(f"{stem.name}_prediction{suffix}.tif")
+        residuals = stem.with_name(f"{stem.name}_residuals{suffix}.tif")
+        grid, dtype = scene.grid.crop(region), _height_type(scene)
+        with ExitStack() as stack:
+            errors = None
+            refined = stack.enter_context(new_geotiff(path, grid, dtype=dtype, unit=scene.unit))
+            if scene.truth is not None:
+                errors = stack.enter_context(new_geotiff(residuals, grid.flat, dtype=dtype, unit=METRE))
+            for strip in job.strips(region):
+                heights = strip.values.astype(dtype)  # the residuals are those of the heights in the file
+                refined.write(strip.row, heights)
+                if errors is not None:
+                    rows = Window(region.row + strip.row, region.col, *heights.shape)
+                    errors.write(strip.row, heights - scene.counted_truth(rows))
+        add_styles({path: "height"})
+        if scene.truth is not None:
+            add_styles({residuals: "error"})
+        predictions.append(path)
+    return tuple(predictions)
+
+
+def _height_type(scene: Scene) -> str:
+    """The type of the initial DSM; float32 where that would round heights (tests/workflows/test_test.py)."""
+    header = getattr(scene.dsm, "header", None)
+    return header.dtype if header is not None and header.dtype in ("float32", "float64") else "float32"
+
+
+def _complete_test_config(plan: TestPlan) -> dict[str, Any]:
+    areas = []
+    for area in plan.areas:
+        described: dict[str, Any] = {"area_defn": extents(area.regions)}
+        if area.scene.image_paths:
+            described["image_list"] = [str(path) for path in area.scene.image_paths]
+            described["image_pairs"] = [list(view_set) for view_set in area.view_sets]
+        areas.append(described)
+    content = complete_config(plan.config, areas)
+    architecture = plan.model.architecture
+    content["model"] |= {
+        "name": architecture.name,
+        "input_channels": architecture.input_channels,
+        "settings": dict(architecture.settings),
+    }
+    return content

@@ -1,0 +1,316 @@
+"""From a training configuration to a run folder."""
+
+import logging
+import math
+import random
+import shlex
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import resdepth
+from resdepth.config.schema import Section
+from resdepth.data.normalization import Normalization
+from resdepth.data.patches import TrainingSamples, ValidationSamples, Variation
+from resdepth.errors import InputProblems, Interrupted, ResDepthError
+from resdepth.models.model import build_network, torch_version
+from resdepth.models.published import (
+    CONFIG_FILE,
+    reached,
+    read_checkpoint,
+    read_training_state,
+    write_checkpoint,
+)
+from resdepth.refinement.engine import choose_device
+from resdepth.runtime.jsonfiles import read_json
+from resdepth.runtime.locks import held
+from resdepth.runtime.malloc import tune_allocator
+from resdepth.training.loop import Learner, Schedule, Standing, checkpoint_of, fit, restore
+from resdepth.training.losses import LOSSES
+from resdepth.training.optim import new_optimizer, new_scheduler
+from resdepth.training.recorder import RunRecorder
+from resdepth.training.run_folder import (
+    RUN_LOG,
+    TRAINING_LOG,
+    RunFolder,
+    appear,
+    carry_over,
+    draft_run,
+    read_normalization,
+    remove_unfinished,
+    truncate_log,
+    write_description,
+    write_normalization,
+)
+from resdepth.workflows._training_data import Material, gather, measured_normalization
+from resdepth.workflows.check import TrainPlan, plan_training
+from resdepth.workflows.descriptions import complete_config, describe_training_area, log_file, warn
+
+logger = logging.getLogger(__name__)
+
+
+def train(config: str | Path) -> Path:
+    """Train a network as a configuration file says.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        InputProblems: everything that is wrong with the configuration or its data; nothing is written then.
+        Interrupted: on Ctrl-C or SIGTERM; the message says how to go on.
+        ResDepthError: if training cannot go on (loss not finite, disk full).
+    """
+    plan = plan_training(Path(config))
+    warn(plan.warnings)
+    learner = _new_learner(plan)
+    pretrained = _restore_pretrained(plan, learner)
+    earlier = plan.config.model.pretrained_path
+    earlier_run = None if earlier is None else Path(earlier).parent.parent
+    material = gather(plan)
+    normalization = _normalization(plan, material, earlier_run)
+    complete = complete_config(plan.config, [describe_training_area(area) for area in plan.areas])
+    keeps_best = earlier_run is not None and _is_judged_alike(earlier_run, complete)
+    standing = Standing(epoch=0, end=plan.config.training_settings.n_epochs)
+    if pretrained is not None and earlier_run is not None:
+        standing = _standing_after(pretrained, plan, material)
+        if keeps_best:
+            _keep_best(standing, earlier_run)
+
+    output = plan.config.output
+    events = Path(output.tboard_log_dir)
+    now = datetime.now().astimezone()
+    with draft_run(Path(output.output_directory), events) as draft:
+        write_description(
+            draft,
+            complete,
+            plan.original,
+            plan.architecture,
+            learner.network,
+            with_layers=output.plot_model_txt,
+        )
+        write_normalization(draft.path, normalization)
+        if earlier_run is not None:
+            carry_over(earlier_run, draft, events / earlier_run.name, with_best=keeps_best)
+            truncate_log(draft.path / TRAINING_LOG, standing.epoch)
+        write_checkpoint(draft.last, checkpoint_of(learner, standing))
+        with held(draft.path / CONFIG_FILE, purpose=f"{output.output_directory}: the new run"):
+            run = appear(draft, output.suffix, now)  # from now on it can be resumed
+            return _run(plan, material, learner, normalization, standing, run)
+
+
+def resume(run_folder: str | Path) -> Path:
+    """Go on with a run that was interrupted or killed, in its own folder.
+
+    On the CPU the result is bitwise equal to that of a run that was never stopped.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        InputProblems: if its data are gone or do not fit any more.
+        ResDepthError: if the folder is no run folder, or another process is at work on it.
+        Interrupted: as `train`.
+    """
+    folder = Path(run_folder).resolve()
+    if not (folder / CONFIG_FILE).is_file():
+        raise ResDepthError(f"{folder}: no run folder: {CONFIG_FILE} is missing")
+    with held(folder / CONFIG_FILE, purpose=str(folder)):
+        return _resume(folder)
+
+
+def _resume(folder: Path) -> Path:
+    last = RunFolder(folder, folder).last
+    if not last.is_file():
+        raise ResDepthError(f"{last}: missing; the run had not begun, train anew with {CONFIG_FILE}")
+    plan = plan_training(folder / CONFIG_FILE, resumed=True)
+    warn(plan.warnings)
+    learner = _new_learner(plan)
+    checkpoint = read_training_state(last)
+    if checkpoint.get("resdepth") is None:
+        raise ResDepthError(f"{last}: does not say how far the run had come; use model.pretrained_path")
+    standing = Standing(**checkpoint["resdepth"])
+    try:
+        restore(learner, checkpoint)
+    except ResDepthError as error:
+        raise ResDepthError(f"{last}: {error}") from error
+    run = RunFolder(folder, Path(plan.config.output.tboard_log_dir) / folder.name)
+    remove_unfinished(run)
+    if standing.epoch >= standing.end:
+        logger.info("%s: all %d epochs are complete already", folder, standing.end)
+        return folder
+    normalization = read_normalization(folder, with_images=plan.architecture.inputs.n_views > 0)
+    if normalization is None:
+        raise ResDepthError(f"{folder}: the normalisation files (*.p) are missing")
+    truncate_log(folder / TRAINING_LOG, standing.epoch)
+    logger.info("going on after epoch %d of %d", standing.epoch, standing.end)
+    return _run(plan, gather(plan), learner, normalization, standing, run)
+
+
+def _new_learner(plan: TrainPlan) -> Learner:
+    """A learner with seeded weights."""
+    config = plan.config
+    device = choose_device(config.general.device)
+    tune_allocator()
+    seed_everything(config.general.random_seed)
+    network = build_network(plan.architecture)
+    network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload] # as in engine.py
+    optimizer = new_optimizer(config.optimizer, network.parameters(), device)
+    return Learner(
+        network=network,
+        optimizer=optimizer,
+        scheduler=new_scheduler(config.scheduler, optimizer),
+        height_sigma=math.nan,  # known once the patches are drawn
+        loss=LOSSES[config.training_settings.loss],
+        device=device,
+    )
+
+
+def _restore_pretrained(plan: TrainPlan, learner: Learner) -> dict[str, Any] | None:
+    """Put the checkpoint that the configuration names, if it does, into the learner; return it."""
+    if plan.config.model.pretrained_path is None:
+        return None
+    checkpoint = read_training_state(Path(plan.config.model.pretrained_path))
+    try:
+        restore(learner, checkpoint)
+    except ResDepthError as error:
+        raise ResDepthError(f"{plan.source}: model.pretrained_path: {error}") from error
+    return checkpoint
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the generators of the libraries; our own draw from generators that are passed on."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - for code of others
+    random.seed(seed)
+
+
+def _standing_after(checkpoint: dict[str, Any], plan: TrainPlan, material: Material) -> Standing:
+    """Where a run that continues an earlier one begins: its epochs count on."""
+    epoch = checkpoint.get("epoch")
+    done = 0 if epoch is None else int(epoch) + 1
+    settings = plan.config.training_settings
+    steps_per_epoch = math.ceil(sum(len(part) for part in material.train) / settings.batch_size)
+    exact = checkpoint.get("resdepth") or {"step": done * steps_per_epoch}
+    return Standing(epoch=done, end=done + settings.n_epochs, step=int(exact["step"]))
+
+
+def _keep_best(standing: Standing, earlier_run: Path) -> None:
+    """The loss that a model must beat is that of the earlier run's best one, which is carried over."""
+    path = RunFolder(earlier_run, earlier_run).best
+    if not path.is_file():
+        return
+    told = reached(read_checkpoint(path))
+    if told.get("loss_val", 0) > 0:
+        standing.best_loss, standing.best_epoch = told["loss_val"], told.get("epoch", 0)
+
+
+def _is_judged_alike(earlier_run: Path, config: Mapping[str, Any]) -> bool:
+    """Whether losses of an earlier run are those of the same pixels; if nobody can tell, they count."""
+    try:
+        before = _validation_data(read_json(earlier_run / CONFIG_FILE))
+    except (InputProblems, LookupError, TypeError, AttributeError):  # none, or not as ours
+        return True
+    if before == _validation_data(config):
+        return True
+    logger.warning(
+        "%s: validated on other data, so its best model does not count here; the best one of this run will",
+        earlier_run,
+    )
+    return False
+
+
+def _validation_data(config: Mapping[str, Any]) -> list[tuple[Path, Path, Any]]:
+    """Initial DSM, truth and pixels of each data set that validates."""
+    return [
+        (Path(one["raster_in"]).resolve(), Path(one["raster_gt"]).resolve(), one["area_defn"]["val"])
+        for one in config["datasets"]
+        if "val" in one["area_defn"]
+    ]
+
+
+def _normalization(plan: TrainPlan, material: Material, earlier_run: Path | None) -> Normalization:
+    """The constants of this run; a run that continues another keeps those of the other."""
+    if earlier_run is not None:
+        kept = read_normalization(earlier_run, with_images=plan.architecture.inputs.n_views > 0)
+        if kept is not None:
+            return kept
+        logger.warning("%s: no normalisation files; the constants are computed anew", earlier_run)
+    return measured_normalization(plan, material)
+
+
+def _run(
+    plan: TrainPlan, material: Material, learner: Learner, normalization: Normalization, standing: Standing,
+    run: RunFolder,
+) -> Path:  # fmt: skip
+    config = plan.config
+    learner.height_sigma = normalization.height_sigma
+    tile, inputs = config.training_settings.tile_size, plan.architecture.inputs
+    samples = TrainingSamples(
+        material.train,
+        tile,
+        normalization,
+        inputs,
+        Variation(
+            turn=config.training_settings.augment,
+            permute=config.stereopair_settings.permute_images_within_pair,
+            stretch=config.training_settings.height_stretch,
+        ),
+        config.general.random_seed,
+    )
+    validation = ValidationSamples(material.val, tile, normalization, inputs)
+    schedule = Schedule(
+        batch_size=config.training_settings.batch_size,
+        workers=config.general.workers,
+        evaluate_rate=config.general.evaluate_rate,
+        save_rate=config.general.save_model_rate,
+    )
+    provenance = _provenance(plan)
+    with (
+        log_file(run.path / RUN_LOG) as note,
+        RunRecorder(run, plan.architecture, normalization, provenance, standing.step) as recorder,
+    ):
+        logger.info("run folder: %s", run.path)
+        logger.info(
+            "%d training samples, %d validation samples, %d epochs, on %s",
+            len(samples), len(validation), standing.end - standing.epoch, learner.device,
+        )  # fmt: skip
+        try:
+            fit(learner, samples, validation, standing, schedule, recorder)
+        except Interrupted as stopped:
+            message = f"{stopped}. Go on with: resdepth train --resume {shlex.quote(str(run.path))}"
+            note(message)
+            raise Interrupted(message) from stopped
+        except ResDepthError as error:
+            note(str(error))
+            raise
+        recorder.hyper_parameters(_hyper_parameters(plan), standing.best_loss)
+        logger.info("best validation loss %.4f m, after epoch %d", standing.best_loss, standing.best_epoch)
+    return run.path
+
+
+def _provenance(plan: TrainPlan) -> dict[str, Any]:
+    return {
+        "resdepth": resdepth.__version__,
+        "torch": torch_version(),
+        "tile_size": plan.config.training_settings.tile_size,
+        "datasets": [
+            {"name": area.scene.name, "gsd_m": area.scene.grid.gsd_m, "crs": area.scene.grid.crs_name}
+            for area in plan.areas
+        ],
+    }
+
+
+def _hyper_parameters(plan: TrainPlan) -> dict[str, bool | int | float | str]:
+    sections: tuple[Section, ...] = (
+        plan.config.model, plan.config.training_settings, plan.config.optimizer, plan.config.scheduler,
+    )  # fmt: skip
+    values: dict[str, bool | int | float | str] = {}
+    for section, prefix in zip(sections, ("model", "training", "optimizer", "scheduler"), strict=True):
+        for name, value in section.model_dump().items():
+            if isinstance(value, bool | int | float | str):
+                values[f"{prefix}.{name}"] = value
+    return values
