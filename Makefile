@@ -9,7 +9,7 @@ KILLED ?=
 DATA ?= ../shared/data
 REFERENCE ?= ../shared/reference
 
-.PHONY: help setup test lint types layers unit kills lost browser demo real matching bench scaling judging simulation accuracy docs clean
+.PHONY: help setup test lint types layers unit kills lost browser demo real bench-real matching bench scaling evaluating simulation accuracy docs clean
 
 help:  ## show what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -60,7 +60,10 @@ browser:  ## a Chromium for the tests of pages, if there is none and apt-get may
 demo: setup  ## see it work on a simulated town (SEED=7 for another, STYLE=suburb)
 	$(BIN)/resdepth demo --to demo --seed $(SEED) --style $(STYLE) --overwrite
 
-real: setup  ## train and test on real satellite data (DATA=folder) and write docs/real-data.md
+real: setup  ## train and test on real satellite data (DATA=folder); writes docs/real-training.md
+	$(BIN)/python benchmarks/real_training.py $(DATA)
+
+bench-real: setup  ## refine real DSMs with the bundled models (DATA=folder); writes docs/real-data.md
 	$(BIN)/python benchmarks/real_data.py $(DATA)
 
 matching: setup  ## match real raw pairs (DATA=folder) and write docs/matching.md
@@ -72,13 +75,13 @@ bench: setup  ## speed against the published way, in one run
 scaling: setup  ## what 100,000 blocks cost a cluster besides computing; writes docs/scaling.md
 	$(BIN)/python benchmarks/scaling.py
 
-judging: setup  ## how long judging 400 million pixels takes; writes docs/judging.md
-	$(BIN)/python benchmarks/judging.py
+evaluating: setup  ## how long evaluating 400 million pixels takes; writes docs/evaluation-speed.md
+	$(BIN)/python benchmarks/evaluating.py
 
 simulation: setup  ## simulated scenes beside real ones (DATA=folder); writes docs/simulation.md
 	$(BIN)/python benchmarks/simulation.py $(DATA)
 
-accuracy: setup  ## trainings judged on scenes that they have not seen (DATA=folder)
+accuracy: setup  ## trainings evaluated on scenes that they have not seen (DATA=folder)
 	$(BIN)/python benchmarks/accuracy.py --size small --data $(DATA)
 
 docs: setup  ## write the generated page and the JSON schemas

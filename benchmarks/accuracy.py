@@ -33,7 +33,7 @@ from resdepth.evaluation.result import OVERALL
 from resdepth.geo.raster import FileBand
 from resdepth.runtime.atomic import write_json
 from resdepth.simulate.dataset import Role, as_dataset
-from resdepth.simulate.settings import SimulateConfig, TownSettings, TruthSettings
+from resdepth.simulate.settings import SimulateConfig, SurfaceSettings, TownSettings
 from resdepth.simulate.simulation import simulate
 from resdepth.simulate.town import Style
 from resdepth.workflows.evaluate import evaluate
@@ -124,7 +124,7 @@ def made(place: Place, size: Size, data: Path | None, work: Path) -> Path:
     folder = work / "scenes" / f"{place.name}_{size.side_px}"
     if (folder / "scene.json").exists():
         return folder
-    config = SimulateConfig(seed=place.seed, truth=TruthSettings(gsd_m=place.gsd_m))
+    config = SimulateConfig(seed=place.seed, truth=SurfaceSettings(gsd_m=place.gsd_m))
     source: str | Path = "town"
     if place.style:
         config = config.model_copy(update={"town": TownSettings(style=place.style, size_px=size.side_px)})
@@ -143,9 +143,9 @@ def dataset(folder: Path, role: Role, *, pairs: str = "pairlist.txt") -> dict[st
 
 
 def train_config(
-    scenes: Mapping[str, Sequence[Path]], size: Size, wishes: Mapping[str, Any], work: Path, seed: int
+    scenes: Mapping[str, Sequence[Path]], size: Size, requests: Mapping[str, Any], work: Path, seed: int
 ) -> dict[str, Any]:
-    """The training of one seed: the protocol's data, and what the given configuration wishes."""
+    """The training of one seed: the protocol's data, and what the given configuration requests."""
     defaults: dict[str, dict[str, Any]] = {
         "model": {"input_channels": "geom-stereo", "depth": size.depth, "start_kernel": size.start_kernel},
         "stereopair_settings": {"use_all_stereo_pairs": False},
@@ -158,7 +158,7 @@ def train_config(
         "optimizer": {"learning_rate": 1e-3},
         "scheduler": {"name": "ExponentialLR", "settings": {"gamma": round(0.02 ** (1 / size.epochs), 5)}},
     }
-    changed = {key: {**defaults.get(key, {}), **wishes[key]} for key in CHANGEABLE if key in wishes}
+    changed = {key: {**defaults.get(key, {}), **requests[key]} for key in CHANGEABLE if key in requests}
     roles: tuple[Role, ...] = ("train", "val")
     data = [dataset(folder, role) for role in roles for folder in scenes[role]]
     return {
@@ -218,16 +218,16 @@ def medians(folder: Path) -> dict[str, Any]:
 
 
 def measured(
-    scenes: Mapping[str, Sequence[Path]], size: Size, wishes: Mapping[str, Any], work: Path
+    scenes: Mapping[str, Sequence[Path]], size: Size, requests: Mapping[str, Any], work: Path
 ) -> dict[str, Any]:
-    """Train once for each seed and judge on each test scene."""
+    """Train once for each seed and evaluate on each test scene."""
     found: dict[str, Any] = {"initial": {}, "median": {}, "refined": [], "minutes": []}
     for folder in scenes["test"]:
         initial = heights_of(folder / "data" / "dsm" / "initial.tif")
         found["initial"][folder.name] = errors_by_class(initial, folder)
         found["median"][folder.name] = medians(folder)
     for seed in range(size.seeds):
-        config = train_config(scenes, size, wishes, work, seed)
+        config = train_config(scenes, size, requests, work, seed)
         path = work / "train.json"
         write_json(path, config)
         start = time.perf_counter()
@@ -331,7 +331,7 @@ def page(found: Mapping[str, Any], roles: Mapping[str, Sequence[Place]], facts: 
 
 
 def main() -> None:
-    """Simulate what is missing, train, judge, write."""
+    """Simulate what is missing, train, evaluate, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--size", choices=sorted(SIZES), default="small")
     parser.add_argument("--seeds", type=int, help="trainings [default: 2 for small]")
@@ -347,13 +347,13 @@ def main() -> None:
     if given.data and not (given.data / "truth").is_dir():
         sys.exit(f"{given.data}: there is no folder truth/ in it; give the folder of the real data")
     try:
-        wishes = json.loads(given.config.read_text(encoding="utf-8")) if given.config else {}
-        run(size, wishes, given)
+        requests = json.loads(given.config.read_text(encoding="utf-8")) if given.config else {}
+        run(size, requests, given)
     except (ResDepthError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
 
 
-def run(size: Size, wishes: Mapping[str, Any], given: argparse.Namespace) -> None:
+def run(size: Size, requests: Mapping[str, Any], given: argparse.Namespace) -> None:
     """The whole measurement."""
     start = time.perf_counter()
     work = given.work.resolve()
@@ -362,8 +362,8 @@ def run(size: Size, wishes: Mapping[str, Any], given: argparse.Namespace) -> Non
     scenes = {
         role: [made(place, size, given.data, work) for place in wanted] for role, wanted in roles.items()
     }
-    found = measured(scenes, size, wishes, work)
-    config = train_config(scenes, size, wishes, work, 0)
+    found = measured(scenes, size, requests, work)
+    config = train_config(scenes, size, requests, work, 0)
     network, settings = config["model"], config["training_settings"]
     facts = {
         "seeds": size.seeds,

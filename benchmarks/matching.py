@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import resdepth
-from real_data import hillshade
+from real_training import hillshade
 from resdepth.errors import ResDepthError
 from resdepth.geo.raster import FileBand
 from resdepth.report.table import baseline_tables
-from resdepth.stereo.surface import BASES, BLOCK_PX
+from resdepth.stereo.pairs import BASES, BLOCK_PX
 from resdepth.workflows.match import MatchedDsm, match_images
 
 Array = NDArray[np.float32]
@@ -54,7 +54,7 @@ heights, which `resdepth evaluate --align` measures against a reference DSM.
 
 Reunion, a Pleiades pair, 0.5 m; compared with the DSM that s2p makes of the same pair (a pseudo-reference:
 what both miss is not seen), beside the plane-sweep DSM (initial) that
-[the experiments with ResDepth](real-data.md) start from, and median filters of it. {matched:.1f} % of the
+[the experiments with ResDepth](real-training.md) start from, and median filters of it. {matched:.1f} % of the
 pixels that the reference knows are matched; the row `matched` counts these.
 
 {table}

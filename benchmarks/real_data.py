@@ -1,278 +1,312 @@
-"""Train ResDepth-stereo on real satellite data and judge it on a stripe that it has not seen.
+"""Refine real DSMs with the bundled models, which have seen none of them, and compare with filters.
 
     python benchmarks/real_data.py ../shared/data
 
-The folder holds aligned/reunion: a Pleiades stereo pair over Reunion, an initial DSM by plane-sweep
-matching, and a better DSM of the same pair (s2p) as pseudo-truth. Writes docs/real-data.md and its picture.
+The folder holds stereo/reunion and stereo/gizeh (raw Pleiades pairs), aligned/reunion (a plane-sweep DSM of
+the first, and that of s2p) and, for simulated images, truth/delft_ahn3_0.5m_dsm.tif (a lidar DSM). Writes
+docs/real-data.md and its pictures.
 """
 
 import argparse
 import logging
-import os
 import platform
 import sys
 import tempfile
-import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+import cv2
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy.ndimage import median_filter
 
 import resdepth
+from real_training import hillshade
 from resdepth.errors import ResDepthError
-from resdepth.evaluation.evaluation import Evaluation
-from resdepth.evaluation.result import OVERALL
-from resdepth.geo.grid import Grid
+from resdepth.evaluation.metrics import Statistics, statistics
 from resdepth.geo.raster import FileBand
-from resdepth.geo.windows import Strategy, Window, split_regions
-from resdepth.models.model import torch_version
-from resdepth.report.table import baseline_tables, summary_table
-from resdepth.runtime.atomic import write_json
-from resdepth.workflows.test import PairResult, test
-from resdepth.workflows.train import train
+from resdepth.stereo.fusion import filled
+from resdepth.workflows.match import match_images
+from resdepth.workflows.refine import refine
+from resdepth.workflows.simulate import simulate_scene
 
 Array = NDArray[np.float32]
 
-STRATEGY: Strategy = "5-crossval_vertical"
-TEST_STRIPE, TILE = 1, 128
-EPOCHS, SAMPLES, DEPTH, START_KERNEL, LEARNING_RATE = 30, 600, 4, 32, 1e-3
-ERROR_RANGE_M = 4.0
+WIDTHS = (5, 7, 9, 11, 15, 21, 31)
+MOVED_M = 0.1
+"""A height is better or worse if its error falls or grows by more."""
+SHOWN_PX = 400
+NEEDED = ("aligned/reunion/initial.tif", "aligned/reunion/truth.tif", "stereo/reunion", "stereo/gizeh",
+          "stereo/kahramanmaras")  # fmt: skip
 
 
-def dataset(data: Path) -> dict[str, Any]:
-    """What training and test configuration share."""
-    scene = data.resolve() / "aligned" / "reunion"
+@dataclass(frozen=True)
+class Scene:
+    """An initial DSM, the raw images of the place, and a reference if there is one.
+
+    Attributes:
+        name: of the row.
+        initial: the DSM.
+        raw: raw images.
+        ortho: ortho-images made with the initial DSM; none if there are none.
+        reference: (H, W) metres, NaN = unknown.
+    """
+
+    name: str
+    initial: Path
+    raw: tuple[Path, ...]
+    ortho: tuple[Path, ...]
+    reference: Array
+
+
+def read(path: Path) -> Array:
+    """A whole raster, NaN = void."""
+    band = FileBand(path)
+    return band.read(band.grid.whole)
+
+
+def write_like(path: Path, like: Path, heights: Array) -> Path:
+    """Heights on the grid of another raster."""
+    with rasterio.open(like) as source:
+        profile = {**source.profile, "dtype": "float32", "count": 1, "nodata": np.nan}
+    with rasterio.open(path, "w", **profile) as dataset:
+        dataset.write(heights.astype(np.float32), 1)
+    return path
+
+
+def rough(heights: Array, seed: int) -> Array:
+    """With errors as dense matching has them: noise over some pixels, blunders, voids filled from the rim."""
+    rng = np.random.default_rng(seed)
+
+    def noise(scale_px: float) -> Array:
+        field = cv2.GaussianBlur(rng.standard_normal(heights.shape).astype(np.float32), (0, 0), scale_px)
+        return np.asarray(field / field.std())
+
+    spoilt = heights + 0.4 * noise(1.0) + 0.3 * noise(4.0)
+    spoilt = np.where(noise(3.0) > 2.3, spoilt + 4 * noise(6.0), spoilt)
+    void = noise(8.0) > 1.3
+    known = np.where(void, np.nan, spoilt).astype(np.float32)
+    return filled(known, float(np.nanmedian(heights)))
+
+
+def scenes(data: Path, work: Path) -> list[Scene]:
+    """What is refined."""
+    aligned = data / "aligned" / "reunion"
+    raw = tuple(sorted((data / "stereo" / "reunion").glob("img_*.tif")))
+    reference = read(aligned / "truth.tif")
+    plane_sweep = aligned / "initial.tif"
+    fill = read(plane_sweep)
+    matched = work / "matched.tif"
+    match_images(raw, matched, like=plane_sweep, overwrite=True)
+    own = filled(read(matched), float(np.nanmedian(fill)))
+    known = np.where(np.isnan(reference), fill, reference)
+    orthos = tuple(aligned / f"ortho{number}.tif" for number in (1, 2))
+
+    def stored(name: str, heights: Array) -> Path:
+        return write_like(work / f"{name}.tif", plane_sweep, heights)
+
+    found = [
+        Scene("Réunion, plane sweep", plane_sweep, raw, orthos, reference),
+        Scene("Réunion, own matcher", stored("own", own), raw, (), reference),
+        Scene("Réunion, s2p made rough", stored("rough", rough(known, 1)), raw, (), reference),
+        Scene("Réunion, the reference itself", stored("same", known), raw, (), reference),
+    ]
+    delft = data / "truth" / "delft_ahn3_0.5m_dsm.tif"
+    if delft.is_file():
+        simulate_scene(delft, work / "delft", {"seed": 1})
+        simulated = work / "delft" / "data"
+        views = simulated / "satellite_views"
+        found.append(
+            Scene(
+                "Delft (lidar), simulated images", simulated / "dsm" / "initial.tif",
+                tuple(sorted((views / "raw").glob("*.tif"))), tuple(sorted(views.glob("date1[ab].tif"))),
+                read(simulated / "dsm" / "truth.tif"),
+            )
+        )  # fmt: skip
+    return found
+
+
+def surfaces_of(scene: Scene) -> dict[str, Array]:
+    """The initial DSM, the filtered ones and the refined ones."""
+    initial = read(scene.initial)
+    plain = np.where(np.isnan(initial), np.nanmedian(initial), initial)
+    medians = {width: median_filter(plain, width) for width in WIDTHS}
+    best = min(medians, key=lambda width: float(np.nanmean(np.abs(medians[width] - scene.reference))))
+    run = partial(refine, scene.initial, force=True, fill=True)
+    ways: Mapping[str, Callable[[], Array]] = {
+        "fusion, raw images": lambda: run(scene.raw),
+        "fusion, DSM alone": lambda: run(()),
+        **({"fusion, ortho-images": lambda: run(scene.ortho)} if scene.ortho else {}),
+        **({"town-stereo, ortho-images": lambda: run(scene.ortho, "town-stereo")} if scene.ortho else {}),
+    }
     return {
-        "name": "reunion",
-        "raster_in": str(scene / "initial.tif"),
-        "raster_gt": str(scene / "truth.tif"),
-        "path_image_list": str(scene / "imagelist.txt"),
-        "allocation_strategy": STRATEGY,
-        "test_stripe": TEST_STRIPE,
+        "initial": initial,
+        f"best median ({best} px)": medians[best],
+        "bilateral filter": cv2.bilateralFilter(plain.astype(np.float32), 9, 1.0, 3.0),
+        **{name: way() for name, way in ways.items()},
     }
 
 
-def train_config(data: Path, work: Path, seed: int) -> dict[str, Any]:
-    """A small network, for two CPU cores."""
-    pairs = str(data.resolve() / "aligned" / "reunion" / "pairlist.txt")
-    lists = {"path_pairlist_training": pairs, "path_pairlist_validation": pairs}
-    return {
-        "datasets": [{**dataset(data), **lists, "area_type": "train+val", "n_training_samples": SAMPLES}],
-        "model": {"input_channels": "geom-stereo", "depth": DEPTH, "start_kernel": START_KERNEL},
-        "stereopair_settings": {"permute_images_within_pair": False},
-        "training_settings": {"tile_size": TILE, "batch_size": 8, "n_epochs": EPOCHS},
-        "optimizer": {"learning_rate": LEARNING_RATE},
-        "scheduler": {"name": "ExponentialLR", "settings": {"gamma": 0.01 ** (1 / EPOCHS)}},
-        "general": {"random_seed": seed, "workers": 1, "device": "cpu"},
-        "output": {"output_directory": str(work), "tboard_log_dir": str(work / "tensorboard")},
-    }
+def row(scene: Scene, name: str, heights: Array, initial: Array) -> str:
+    """A line of the table."""
+    found: Statistics = statistics(heights - scene.reference)
+    before, after = np.abs(initial - scene.reference), np.abs(heights - scene.reference)
+    with np.errstate(invalid="ignore"):
+        known = np.isfinite(before) & np.isfinite(after)
+        gain = (before - after)[known]
+        better, worse = (100 * float((sign * gain > MOVED_M).mean()) for sign in (1, -1))
+    centred = f"{found.mae_centred:.3f}"
+    return (
+        f"| {scene.name} | {name} | {found.mae:.3f} | {found.rmse:.3f} | {found.absolute_median:.3f} | "
+        f"{found.nmad:.3f} | {centred} | {better:.0f} | {worse:.0f} |"
+    )
 
 
-def run_config(
-    data: Path, work: Path, run: Path, *, mode: str = "exact", precision: str = "fp32"
-) -> dict[str, Any]:
-    """The test configuration of a run."""
-    pairs = str(data.resolve() / "aligned" / "reunion" / "pairlist.txt")
-    return {
-        "datasets": [{**dataset(data), "path_pairlist": pairs, "area_type": "test"}],
-        "model": {"path": str(run.resolve() / "model.safetensors")},
-        "general": {"tile_size": TILE, "mode": mode, "precision": precision},
-        "output": {"directory": str(work / f"results_{mode}_{precision}")},
-    }
+HEAD = (
+    "| scene | surface | MAE [m] | RMSE [m] | MedAE [m] | NMAD [m] | MAE, median removed [m] | better [%] | "
+    "worse [%] |\n"
+    "|---|---|---:|---:|---:|---:|---:|---:|---:|"
+)
+
+PAGE = """# Real satellite data
+
+What the bundled models do to real DSMs that no training has seen, beside the initial DSM, the median filter
+that is best for each scene (chosen with the reference, which favours it) and a bilateral filter. The model
+`fusion` is the default of `resdepth refine`; it has learned from simulated scenes alone.
+
+{table}
+
+Réunion: a Pleiades pair, 0.5 m, 739 x 721 px. The reference is s2p's DSM of the same pair: a
+pseudo-reference, dotted with noise of its own; what both matchers miss is not seen. The plane sweep's DSM has
+27 % of its heights filled from the next ones. "made rough": s2p's DSM with noise, blunders and filled voids.
+"the reference itself": what refining does to a DSM that is right already. Delft: a lidar DSM, seen by
+simulated images; its initial DSM is the simulator's. "better" and "worse" count heights whose error fell or
+grew by more than {moved:g} m.
+
+![Hillshades of the initial, the refined and the reference DSM of Réunion](images/real-data.png)
+
+## Without a reference
+
+The Great Pyramid (Pleiades, base to height 0.09, where a pixel of disparity stands for 5.9 m): two initial
+DSMs of one pair, one from a matcher without any smoothing, one from `resdepth match`. What refining makes of
+both should differ less than they do: the median difference between them goes from {before:.2f} to
+{after:.2f} m.
+
+![Hillshades: raw matching result, refined; own matcher's DSM, refined](images/real-data-gizeh.png)
+
+Kahramanmaras, before the earthquake (Pleiades, base to height 0.31; RPCs in .geom files): apartment houses.
+The DSM is that of `resdepth match`, so the images have little to add.
+
+![Hillshades of the matched DSM of the city, and of the refined one](images/real-data-city.png)
+
+## What it cannot do
+
+- Without raw images nothing can be measured: the rows `DSM alone` and `ortho-images` show what is left.
+- A height that both the DSM and the matches miss stays wrong: narrow streets, still water, moving cars.
+- It keeps the datum of the initial DSM, and so its bias.
+
+[What a model reaches that is trained on such data](real-training.md).
+
+## How it was made
+
+`make bench-real DATA=folder` writes this page. resdepth {version}, Python {python}.
+"""
 
 
-def hillshade(heights: Array, gsd: float) -> Array:
-    """Grey shading of a surface lit from the north-west; NaN in larger voids, small ones are bridged."""
-    from matplotlib.colors import LightSource
-
-    void = np.isnan(heights)
-    nearest = ndimage.distance_transform_edt(void, return_distances=False, return_indices=True)
-    shaded: Array = LightSource(315, 45).hillshade(heights[tuple(nearest)], dx=gsd, dy=gsd, vert_exag=1.5)
-    shaded[ndimage.binary_opening(void, iterations=2)] = np.nan
-    return shaded
-
-
-def draw(path: Path, surfaces: dict[str, Array], gsd: float, evaluation: Evaluation) -> None:
-    """Hillshades above, errors below, one colour scale, one scale bar."""
+def draw(path: Path, surfaces: Mapping[str, Array], gsd: float) -> None:
+    """Hillshades side by side."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    truth = surfaces["truth"]
-    height, width = truth.shape
-    figure, axes = plt.subplots(
-        1, 5, figsize=(1.9 * 5 + 0.9, 1.9 * height / width + 0.7), layout="constrained"
-    )
-    for axis, (name, heights) in zip(axes[:3], surfaces.items(), strict=True):
+    columns = len(surfaces)
+    figure, axes = plt.subplots(1, columns, figsize=(3.6 * columns, 3.9), layout="constrained")
+    for axis, (name, heights) in zip(axes, surfaces.items(), strict=True):
         axis.set_facecolor("0.75")
         axis.imshow(hillshade(heights, gsd), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axis.set_title({"initial": "initial DSM", "refined": "refined DSM", "truth": "truth (s2p)"}[name])
-    assert evaluation.initial is not None
-    figures = {"initial": evaluation.initial[OVERALL], "refined": evaluation.refined[OVERALL]}
-    for axis, name in zip(axes[3:], figures, strict=True):
-        axis.set_facecolor("0.75")
-        errors = axis.imshow(
-            surfaces[name] - truth,
-            cmap="RdBu_r",
-            vmin=-ERROR_RANGE_M,
-            vmax=ERROR_RANGE_M,
-            interpolation="nearest",
-        )
-        axis.set_title(f"{name} minus truth\nMAE {figures[name].mae:.2f} m")
-    for axis in axes:
+        axis.set_title(name)
         axis.set_xticks([])
         axis.set_yticks([])
-    axes[0].plot([10, 10 + 20 / gsd], [height - 15] * 2, color="yellow", linewidth=3)
-    axes[0].text(10, height - 24, "20 m", color="yellow", fontsize=9)
-    figure.colorbar(errors, ax=list(axes), label="error [m]", shrink=0.5, extend="both", aspect=30)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=100)
     plt.close(figure)
 
 
-def test_stripe(grid: Grid) -> Window:
-    """The stripe that no training has seen."""
-    (stripe,) = split_regions(grid.height, grid.width, STRATEGY, test_stripe=TEST_STRIPE).test
-    return stripe
+def gizeh(data: Path, work: Path, picture: Path) -> tuple[float, float]:
+    """How far two initial DSMs of one pair differ, before and after; draws them."""
+    folder = data / "stereo" / "gizeh"
+    raw, raw_dsm = tuple(sorted(folder.glob("img_*.tif"))), folder / "dsm_wta.tif"
+    own = work / "gizeh.tif"
+    match_images(raw, own, like=raw_dsm, overwrite=True)
+    surfaces = {
+        name: (read(path), refine(path, raw, force=True))
+        for name, path in (("raw matching", raw_dsm), ("own matcher", own))
+    }
+    part = (slice(250, 250 + SHOWN_PX), slice(250, 250 + SHOWN_PX))
+    shown: dict[str, Array] = {}
+    for name, (before, after) in surfaces.items():
+        shown |= {name: before[part], f"{name}, refined": after[part]}
+    draw(picture, shown, 0.5)
+    differences = (first - second for first, second in zip(*surfaces.values(), strict=True))
+    apart, left = (float(np.nanmedian(np.abs(one))) for one in differences)
+    return apart, left
 
 
-def read_surfaces(data: Path, result: PairResult) -> tuple[dict[str, Array], float]:
-    """Initial, refined and true heights of the test stripe."""
-    scene = data / "aligned" / "reunion"
-    truth, initial = FileBand(scene / "truth.tif"), FileBand(scene / "initial.tif")
-    grid, region = truth.grid, test_stripe(truth.grid)
-    refined = FileBand(result.predictions[0])
-    return {
-        "initial": initial.read(region),
-        "refined": refined.read(refined.grid.whole),
-        "truth": truth.read(region),
-    }, grid.gsd
+def kahramanmaras(data: Path, work: Path, picture: Path) -> None:
+    """A city of apartment houses: the DSM that we match, and what refining makes of it."""
+    folder = data / "stereo" / "kahramanmaras"
+    raw, own = tuple(sorted(folder.glob("*.tif"))), work / "kahramanmaras.tif"
+    match_images(raw, own, overwrite=True)
+    before, after = read(own), refine(own, raw, force=True)
+    part = (slice(300, 300 + SHOWN_PX), slice(300, 300 + SHOWN_PX))
+    draw(picture, {"own matcher": before[part], "own matcher, refined": after[part]}, 0.5)
 
 
-WAYS = (("exact", "fp32"), ("seamless", "fp32"), ("seamless", "bf16"))
-
-
-def modes_table(data: Path, work: Path, run: Path) -> str:
-    """MAE and difference from the exact surface, of each way to refine with the same model."""
-    rows = ["| mode | precision | MAE [m] | differs from exact, RMS [m] |", "|---|---|---:|---:|"]
-    exact: Array | None = None
-    for mode, precision in WAYS:
-        path = work / f"test_{mode}_{precision}.json"
-        write_json(path, run_config(data, work, run, mode=mode, precision=precision))
-        (result,) = test(path)
-        assert result.evaluation is not None
-        surface = FileBand(result.predictions[0])
-        heights = surface.read(surface.grid.whole)
-        exact = heights if exact is None else exact
-        difference = float(np.sqrt(np.mean((heights - exact) ** 2)))
-        rows.append(
-            f"| {mode} | {precision} | {result.evaluation.refined[OVERALL].mae:.4f} | {difference:.4f} |"
-        )
-    return "\n".join(rows)
-
-
-PAGE = """# Real satellite data
-
-A Pleiades stereo pair over Reunion (0.5 m grid, 739 x 721 pixels, EPSG:32740). The initial DSM comes from
-a simple plane-sweep matcher, its voids (27 %) filled with the nearest height. The truth is the DSM that s2p,
-a better matcher, makes of the same pair: a pseudo-truth, in which what both matchers miss is not seen.
-
-ResDepth-stereo learns on three of five vertical stripes; the figures are those of the held-out test stripe.
-
-{table}
-
-The refined MAE is {mae:.0f} % lower than the initial one, the RMSE {rmse:.0f} % lower.
-
-![Initial, refined and true surface of the test stripe, and the errors before and after](images/real-data.png)
-
-## Against a median filter
-
-Noise goes away without a network, too. On the same stripe, as `resdepth test` reports it:
-
-{medians}
-
-Best by validation: the stripe is a checkerboard of 8 x 8 fields, and each half of them uses the width that is
-best on the other half. Wide filters smooth what is real, too: large errors become fewer, but MedAE and NMAD
-rise again.
-
-## Exact and seamless
-
-The same model in the [modes and precisions](refine.md#seamless-or-exact) that there are, on the test stripe.
-At the stripe's rims seamless refinement sees what lies beyond, the published way does not.
-
-{modes}
-
-## How it was made
-
-`make real DATA=folder` writes this page. Training took {minutes:.1f} minutes on {cores} CPU cores, refining
-and judging {seconds:.1f} s. The network: depth {depth}, {start_kernel} filters on the first level; {epochs}
-epochs of {samples} random patches of {tile} x {tile} pixels; Adam, its learning rate falling exponentially
-from {learning_rate} to a hundredth of it; seed {seed}; all else as by default.
-resdepth {version}, torch {torch}, Python {python}.
-"""
+def measure(data: Path, work: Path, docs: Path) -> None:
+    """Refine all, and write the page."""
+    rows, pictures = [], docs / "images"
+    pictures.mkdir(parents=True, exist_ok=True)
+    for scene in scenes(data, work):
+        found = surfaces_of(scene)
+        for name, heights in found.items():
+            rows.append(row(scene, name, heights, found["initial"]))
+            print(rows[-1], flush=True)
+        if scene.ortho and "Réunion" in scene.name:
+            part = (slice(100, 100 + SHOWN_PX), slice(100, 100 + SHOWN_PX))
+            shown = {
+                "initial": found["initial"],
+                "refined": found["fusion, raw images"],
+                "reference (s2p)": scene.reference,
+            }
+            draw(pictures / "real-data.png", {name: one[part] for name, one in shown.items()}, 0.5)
+    before, after = gizeh(data, work, pictures / "real-data-gizeh.png")
+    kahramanmaras(data, work, pictures / "real-data-city.png")
+    page = PAGE.format(
+        table="\n".join([HEAD, *rows]), moved=MOVED_M, before=before, after=after,
+        version=resdepth.__version__, python=platform.python_version(),
+    )  # fmt: skip
+    (docs / "real-data.md").write_text(page, encoding="utf-8")
 
 
 def main() -> None:
-    """Train, test, write the page."""
+    """Measure, write the page."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("data", type=Path, help="the folder that holds aligned/reunion")
+    parser.add_argument("data", type=Path, help="the folder of the real data")
     parser.add_argument("--docs", type=Path, default=Path("docs"))
-    parser.add_argument("--work", type=Path, help="keep run and results here")
-    parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if not (arguments.data / "aligned" / "reunion" / "initial.tif").is_file():
-        sys.exit(f"{arguments.data}: aligned/reunion is not in this folder; give the folder of the real data")
-    with tempfile.TemporaryDirectory() as temporary:
-        work = arguments.work or Path(temporary)
-        work.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    if missing := [name for name in NEEDED if not (arguments.data / name).exists()]:
+        sys.exit(
+            f"{arguments.data}: {', '.join(missing)} is not in this folder; give the folder of the real data"
+        )
+    with tempfile.TemporaryDirectory() as work:
         try:
-            measure(arguments.data, work, arguments.docs, arguments.seed)
+            measure(arguments.data, Path(work), arguments.docs)
         except ResDepthError as error:
             sys.exit(f"error: {error}")
-
-
-def measure(data: Path, work: Path, docs: Path, seed: int) -> None:
-    """Train, test, and write the page with its picture."""
-    write_json(work / "train.json", train_config(data, work, seed))
-    start = time.perf_counter()
-    run = train(work / "train.json")
-    trained = time.perf_counter()
-    write_json(work / "test.json", run_config(data, work, run))
-    (result,) = test(work / "test.json")
-    tested = time.perf_counter()
-    assert result.evaluation is not None
-    assert result.evaluation.initial is not None
-    table = summary_table({"reunion": result.evaluation})
-    (medians,) = baseline_tables({"refined": result.evaluation})
-    print(table)
-    surfaces, gsd = read_surfaces(data, result)
-    (docs / "images").mkdir(parents=True, exist_ok=True)
-    draw(docs / "images" / "real-data.png", surfaces, gsd, result.evaluation)
-    before, after = result.evaluation.initial[OVERALL], result.evaluation.refined[OVERALL]
-    page = PAGE.format(
-        table=table,
-        medians=medians,
-        modes=modes_table(data, work, run),
-        mae=100 * (1 - after.mae / before.mae),
-        rmse=100 * (1 - after.rmse / before.rmse),
-        minutes=(trained - start) / 60,
-        seconds=tested - trained,
-        cores=len(os.sched_getaffinity(0)),
-        epochs=EPOCHS,
-        samples=SAMPLES,
-        tile=TILE,
-        depth=DEPTH,
-        start_kernel=START_KERNEL,
-        learning_rate=LEARNING_RATE,
-        torch=torch_version(),
-        seed=seed,
-        version=resdepth.__version__,
-        python=platform.python_version(),
-    )
-    (docs / "real-data.md").write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

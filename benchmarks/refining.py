@@ -209,8 +209,8 @@ def bytes_so_far() -> tuple[float, float]:
     """Bytes that this process has read from files and written to them so far."""
     if not PROCESS_IO.is_file():
         return math.nan, math.nan
-    told = dict(line.split(": ") for line in PROCESS_IO.read_text(encoding="ascii").splitlines())
-    return float(told["rchar"]), float(told["wchar"])
+    stated = dict(line.split(": ") for line in PROCESS_IO.read_text(encoding="ascii").splitlines())
+    return float(stated["rchar"]), float(stated["wchar"])
 
 
 def from_file_to_file(

@@ -125,12 +125,12 @@ def country_table(figures: Figures) -> str:
             [f"{GPUS} workers, {name}", f"{seconds / 60:.0f}", f"{scheduler / 60:.0f}", f"{disk:,.0f}"]
         )
     together = blocks * figures["assembling_ms"] / 1e3 + mpx / figures["assembling_mpx_per_second"]
-    told = (
+    stated = (
         f"{mpx / 1e3:,.0f} Gpx in {blocks:,.0f} blocks of {figures['block_mpx']:.2f} Mpx; in the end "
         f"{together / 3600:.1f} hours of one process for putting them together."
     )
     head = ["", "minutes of computing", "minutes of the scheduler", "MB/s from and to the disks"]
-    return f"{told}\n\n{markdown_table(head, rows)}"
+    return f"{stated}\n\n{markdown_table(head, rows)}"
 
 
 def main() -> None:

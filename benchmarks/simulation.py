@@ -26,8 +26,8 @@ from resdepth.evaluation.metrics import Tally
 from resdepth.geo.grid import Grid, Sides
 from resdepth.geo.raster import FileBand
 from resdepth.report.pictures import error_colours, grey, hillshade
-from resdepth.simulate.errors import told_figures
-from resdepth.simulate.settings import SimulateConfig, TownSettings, TruthSettings
+from resdepth.simulate.errors import stated_figures
+from resdepth.simulate.settings import SimulateConfig, SurfaceSettings, TownSettings
 from resdepth.simulate.town import Style
 from resdepth.stereo.fusion import filled, rasterized
 from resdepth.stereo.images import RawImage
@@ -133,11 +133,11 @@ def simulated_cases(data: Path, work: Path) -> tuple[list[Case], dict[str, float
         settings = TownSettings(style=style, size_px=1024)
         wanted[f"town, {style}"] = (
             "town",
-            SimulateConfig(seed=SEED, town=settings, truth=TruthSettings(gsd_m=GSD_M)),
+            SimulateConfig(seed=SEED, town=settings, truth=SurfaceSettings(gsd_m=GSD_M)),
         )
     for name, path in REAL_TRUTHS.items():
         # The Delft points do not name their CRS; it is the Dutch one. A file that names its own keeps it.
-        read_as = TruthSettings(gsd_m=GSD_M, crs="EPSG:28992")
+        read_as = SurfaceSettings(gsd_m=GSD_M, crs="EPSG:28992")
         wanted[name] = (data / path, SimulateConfig(seed=SEED, truth=read_as))
     cases, seconds = [], {}
     for name, (source, config) in wanted.items():
@@ -190,7 +190,7 @@ def error_rows(cases: list[Case]) -> list[list[str]]:
         errors = case.surface - case.truth
         tally = Tally()
         tally.add(errors[~np.isnan(errors)])
-        figures = told_figures(tally)
+        figures = stated_figures(tally)
         rows.append(
             [
                 case.name,

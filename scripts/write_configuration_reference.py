@@ -58,7 +58,7 @@ TEST_RULES = """\
 - `model` holds either `path` alone, or the published files: `weights`, `architecture`, `normalization_geom`
   and, for networks that see images, `normalization_image`.
 - With stripes, `area_type` and `test_stripe` are mandatory, with the values of training.
-- A model of a cross-validation is judged with `"crossval_training": true` and `"area_type": "val"`.
+- A model of a cross-validation is evaluated with `"crossval_training": true` and `"area_type": "val"`.
 - `tile_size` is a power of two; take that of the training.
 - Water and forest masks count only beside a building mask. Masks need `raster_gt`.
 - Each data set has its own name, as it names a folder.
@@ -105,8 +105,8 @@ def _sections(schema: dict[str, Any]) -> Iterator[str]:
             continue
         section = schema["$defs"][_item(field)["$ref"].rsplit("/", 1)[-1]]
         needed = " (mandatory)" if name in schema.get("required", ()) else ""
-        told = field.get("description", "")
-        each = f" A list of objects: {told[:1].lower()}{told[1:]}" if "items" in field else ""
+        stated = field.get("description", "")
+        each = f" A list of objects: {stated[:1].lower()}{stated[1:]}" if "items" in field else ""
         yield f"### `{name}`{needed}\n\n{section['description']}{each}\n"
         yield _table(section)
 

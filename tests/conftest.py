@@ -21,6 +21,16 @@ from resdepth.data.normalization import Normalization
 from resdepth.models.model import Architecture, Model, save_model
 from resdepth.models.networks import new_network
 from resdepth.models.published import write_architecture, write_checkpoint, write_moments
+from resdepth.simulate.settings import (
+    DateSettings,
+    MatchingSettings,
+    SensorSettings,
+    SimulateConfig,
+    SurfaceSettings,
+    TownSettings,
+    ViewSettings,
+)
+from resdepth.simulate.simulation import simulate
 
 # Tests run side by side; the threads of one process would wait for those of the others. The variable is for
 # the processes that tests start: another number of threads may give other last bits.
@@ -279,3 +289,34 @@ def wait_until(there: Callable[[], object]) -> None:
     while not there():
         assert time.monotonic() < until
         time.sleep(0.005)
+
+
+RAW_SCENE = SimulateConfig(
+    seed=3,
+    town=TownSettings(style="suburb", size_px=256),
+    truth=SurfaceSettings(gsd_m=0.5),
+    dates=(
+        DateSettings(sun_azimuth_deg=150, sun_elevation_deg=50),
+        DateSettings(sun_azimuth_deg=210, sun_elevation_deg=25, winter=1.0),
+    ),
+    views=(
+        ViewSettings(name="ahead", date=0, azimuth_deg=10, incidence_deg=14),
+        ViewSettings(name="back", date=0, azimuth_deg=190, incidence_deg=10),
+        ViewSettings(name="later", date=1, azimuth_deg=100, incidence_deg=8),
+    ),
+    sensor=SensorSettings(pointing_px=0.5),
+    matching=MatchingSettings(pairs=1),
+)
+
+
+@pytest.fixture(scope="session")
+def raw_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated suburb with raw images whose RPCs are half a pixel off: the folder of its data."""
+    folder = tmp_path_factory.mktemp("raw") / "scene"
+    simulate("town", folder, RAW_SCENE, workers=0)
+    return folder / "data"
+
+
+def raw_images_of(scene: Path) -> list[Path]:
+    """Two of one date, and one of another."""
+    return [scene / "satellite_views" / "raw" / f"{name}.tif" for name in ("ahead", "back", "later")]

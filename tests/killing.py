@@ -409,8 +409,8 @@ def try_all(wanted: dict[str, tuple[int, int]]) -> None:
         place = Place(Path(root))
         if "compare" in wanted:
             for name in ("a", "b"):
-                judged = ["evaluate", place.inputs / "initial.tif", "--truth", place.inputs / "truth.tif"]
-                code, _ = run(place, [*judged, "-o", place.inputs / name])
+                evaluated = ["evaluate", place.inputs / "initial.tif", "--truth", place.inputs / "truth.tif"]
+                code, _ = run(place, [*evaluated, "-o", place.inputs / name])
                 assert code == 0, place.said.read_text()
         print(HEAD, flush=True)
         for name, (kills, full) in wanted.items():

@@ -1,4 +1,4 @@
-"""A small scene and a judgement of it, as pages show them."""
+"""A small scene and an evaluation of it, as pages show them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +10,8 @@ from resdepth.evaluation.metrics import statistics
 from resdepth.evaluation.result import (
     OVERALL,
     ClassResult,
+    EvaluationResult,
     Histogram,
-    Judgement,
     ShapeErrors,
     Shift,
     SurfaceResult,
@@ -44,7 +44,7 @@ def reader(values: Array, grid: Grid) -> Read:
     return read
 
 
-def judged_class(errors: Array) -> ClassResult:
+def evaluated_class(errors: Array) -> ClassResult:
     found = statistics(errors)
     known = np.abs(errors[np.isfinite(errors)])
     shares = tuple(float((known <= size).mean()) if known.size else float("nan") for size in SIZES)
@@ -63,17 +63,17 @@ def judged_class(errors: Array) -> ClassResult:
     )
 
 
-def judgement_of(surfaces: Mapping[str, Array], truth: Array) -> Judgement:
+def result_of(surfaces: Mapping[str, Array], truth: Array) -> EvaluationResult:
     building = truth > np.nanmedian(truth) + 3
     inside = {OVERALL: np.isfinite(truth), "building": building, "terrain": ~building}
     results = {
         name: SurfaceResult(
             name, f"{name}.tif", "", "none", Shift(0, 0, 0, 0, applied=False), None,
-            {kind: judged_class((heights - truth)[where]) for kind, where in inside.items()},
+            {kind: evaluated_class((heights - truth)[where]) for kind, where in inside.items()},
         )
         for name, heights in surfaces.items()
     }  # fmt: skip
-    return Judgement(results, next(iter(surfaces)), TITLES, {}, GSD**2, 25.0, 40, exact=True)
+    return EvaluationResult(results, next(iter(surfaces)), TITLES, {}, GSD**2, 25.0, 40, exact=True)
 
 
 def made_surfaces() -> dict[str, Array]:
@@ -99,7 +99,7 @@ def made_content(**changes: object) -> PageContent:
         "images": {"Ortho-image 1": reader(image, grid)},
         "masks": {"Buildings": reader((truth > 404).astype(np.float32), grid)},
         "tables": [Table("All pixels", [["surface", "MAE [m]"], ["Initial DSM", "0.48"]], "In metres.")],
-        "judgement": judgement_of({name: surfaces[name] for name in ("Initial DSM", "Refined DSM")}, truth),
+        "outcome": result_of({name: surfaces[name] for name in ("Initial DSM", "Refined DSM")}, truth),
         "facts": {"Model": "town-stereo"},
     }
     return PageContent(**(content | changes))

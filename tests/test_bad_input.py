@@ -112,15 +112,15 @@ class Kind:
     Attributes:
         command: which command is to refuse it, beside `check`.
         spoil: breaks the ground, and gives the configuration file.
-        told: words of the message: key, value, file, advice.
+        stated: words of the message: key, value, file, advice.
     """
 
     command: Command
     spoil: Callable[[Ground], Path]
-    told: tuple[str, ...]
+    stated: tuple[str, ...]
 
 
-def text(content: str | bytes, *told: str) -> Kind:
+def text(content: str | bytes, *stated: str) -> Kind:
     """A configuration file that holds this."""
 
     def spoil(ground: Ground) -> Path:
@@ -128,20 +128,20 @@ def text(content: str | bytes, *told: str) -> Kind:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         return path
 
-    return Kind("train", spoil, ("config.json", *told))
+    return Kind("train", spoil, ("config.json", *stated))
 
 
-def value(command: Command, key: str, new: Any, *told: str) -> Kind:
+def value(command: Command, key: str, new: Any, *stated: str) -> Kind:
     """A configuration with another value under one key."""
 
     def spoil(ground: Ground) -> Path:
         ground.set(command, key, new)
         return ground.write(command)
 
-    return Kind(command, spoil, (f"config.json: {key.replace('.0', '[0]')}:", *told))
+    return Kind(command, spoil, (f"config.json: {key.replace('.0', '[0]')}:", *stated))
 
 
-def values(command: Command, changes: dict[str, Any], *told: str) -> Kind:
+def values(command: Command, changes: dict[str, Any], *stated: str) -> Kind:
     """A configuration with several changed values, which do not go together."""
 
     def spoil(ground: Ground) -> Path:
@@ -149,17 +149,17 @@ def values(command: Command, changes: dict[str, Any], *told: str) -> Kind:
             ground.set(command, key, new)
         return ground.write(command)
 
-    return Kind(command, spoil, told)
+    return Kind(command, spoil, stated)
 
 
-def file(command: Command, key: str, name: str, spoil_file: Callable[[Path], object], *told: str) -> Kind:
+def file(command: Command, key: str, name: str, spoil_file: Callable[[Path], object], *stated: str) -> Kind:
     """A file that is spoilt, and the key that leads to it."""
 
     def spoil(ground: Ground) -> Path:
         spoil_file(ground.folder / name)
         return ground.write(command)
 
-    return Kind(command, spoil, (f"config.json: {key}: ", Path(name).name, *told))
+    return Kind(command, spoil, (f"config.json: {key}: ", Path(name).name, *stated))
 
 
 def contents(content: str | bytes) -> Callable[[Path], object]:
@@ -273,8 +273,8 @@ def stored(metadata: dict[str, Any] | None, **changes: Any) -> Callable[[Path], 
             "normalization": {"height_sigma": 2.5, "image_mean": 350.0, "image_std": 60.0},
             "provenance": {},
         }
-        told = {METADATA_KEY: json.dumps(described | changes)} if metadata is None else metadata
-        save_file(dict(make_model().weights), path, metadata=told)
+        stated = {METADATA_KEY: json.dumps(described | changes)} if metadata is None else metadata
+        save_file(dict(make_model().weights), path, metadata=stated)
 
     return spoil
 
@@ -312,7 +312,7 @@ def _circle(path: Path) -> Path:
 
 
 KEYS = {
-    "an unknown section": value("train", "wishes", {}, "unknown key", "training_settings"),
+    "an unknown section": value("train", "requests", {}, "unknown key", "training_settings"),
     "a misspelt section": value("train", "optimiser", {"name": "SGD"}, "did you mean 'optimizer'?"),
     "a misspelt key": value("train", "training_settings.tilesize", 16, "did you mean 'tile_size'?"),
     "a misspelt key of a data set": value("train", "datasets.0.raster_inn", "x", "did you mean 'raster_in'?"),
@@ -702,7 +702,7 @@ MODEL_FILES = {
 }
 
 
-def resumes_from(content: Callable[[Path], object], *told: str) -> Kind:
+def resumes_from(content: Callable[[Path], object], *stated: str) -> Kind:
     """A training that goes on from a checkpoint."""
 
     def spoil(ground: Ground) -> Path:
@@ -710,7 +710,7 @@ def resumes_from(content: Callable[[Path], object], *told: str) -> Kind:
         ground.set("train", "model.pretrained_path", PTH)
         return ground.write("train")
 
-    return Kind("train", spoil, ("config.json: model.pretrained_path: ", "Model_best.pth", *told))
+    return Kind("train", spoil, ("config.json: model.pretrained_path: ", "Model_best.pth", *stated))
 
 
 RESUMING = {
@@ -752,7 +752,7 @@ def test_broken_input_is_refused_with_a_message_and_nothing_is_written(name: str
         result = run(command, config)
         assert result.exit_code == 2, result.output
         assert isinstance(result.exception, SystemExit)
-        missing = [words for words in kind.told if words not in result.output]
+        missing = [words for words in kind.stated if words not in result.output]
         assert not missing, result.output
         assert snapshot(ground.folder.parent) == before
 
@@ -769,7 +769,7 @@ def test_the_ground_of_the_walk_is_sound(
     assert result.output.endswith("config.json: no problems found\n")
 
 
-def test_problems_of_every_kind_are_told_at_once_and_those_of_single_keys_first(ground: Ground) -> None:
+def test_problems_of_every_kind_are_stated_at_once_and_those_of_single_keys_first(ground: Ground) -> None:
     ground.set("train", "training_settings.batchsize", 4)
     ground.set("train", "optimizer", {"learning_rate": "fast"})
     ground.set("train", "output.tboard_log_dir", ABSENT)
@@ -812,19 +812,19 @@ def test_every_file_of_a_test_is_looked_at_though_the_model_is_broken(ground: Gr
     }
 
 
-def test_both_lists_are_told_when_both_are_broken(ground: Ground) -> None:
+def test_both_lists_are_stated_when_both_are_broken(ground: Ground) -> None:
     (ground.folder / "imagelist.txt").unlink()
     (ground.folder / "pairs.txt").write_text("ortho1.tif, ortho1.tif\northo1.tif\n")
     (ground.folder / "pair.txt").write_bytes(b"\xff")
-    told = errors_in(run("check", ground.write("train")).output)
-    assert [error.split(": ")[0].rsplit("_", 1)[-1] for error in told] == [
+    stated = errors_in(run("check", ground.write("train")).output)
+    assert [error.split(": ")[0].rsplit("_", 1)[-1] for error in stated] == [
         "list",
         "training",
         "training",
         "validation",
     ]
-    assert "names one image twice" in told[1]
-    assert "names 1 images" in told[2]
+    assert "names one image twice" in stated[1]
+    assert "names 1 images" in stated[2]
 
 
 def test_an_image_is_not_called_unused_while_a_pair_list_is_broken(ground: Ground) -> None:
@@ -860,13 +860,13 @@ CONSEQUENCES = {
 
 
 @pytest.mark.parametrize("key", CONSEQUENCES)
-def test_what_follows_from_a_wrong_key_is_not_told_again(ground: Ground, key: str) -> None:
+def test_what_follows_from_a_wrong_key_is_not_stated_again(ground: Ground, key: str) -> None:
     new, others = CONSEQUENCES[key]
     for other, other_value in others.items():
         ground.set("train", other, other_value)
     ground.set("train", key, new)
-    (told,) = errors_in(run("check", "--kind", "train", ground.write("train")).output)
-    assert told.startswith(key.replace(".0", "[0]") + ": ")
+    (stated,) = errors_in(run("check", "--kind", "train", ground.write("train")).output)
+    assert stated.startswith(key.replace(".0", "[0]") + ": ")
 
 
 @pytest.mark.parametrize(
@@ -880,21 +880,21 @@ def test_what_follows_from_a_wrong_key_is_not_told_again(ground: Ground, key: st
         ("output", {"directry": "results"}),
     ],
 )
-def test_what_follows_from_a_wrong_key_of_a_test_is_not_told_again(
+def test_what_follows_from_a_wrong_key_of_a_test_is_not_stated_again(
     ground: Ground, key: str, new: object
 ) -> None:
     ground.set("test", "datasets.0.mask_building", "mask_building.tif")
     ground.set("test", key, new)
-    (told,) = errors_in(run("check", ground.write("test")).output)
-    assert told.startswith(key.replace(".0", "[0]"))
+    (stated,) = errors_in(run("check", ground.write("test")).output)
+    assert stated.startswith(key.replace(".0", "[0]"))
 
 
-def test_problems_are_told_at_the_right_data_set(ground: Ground) -> None:
+def test_problems_are_stated_at_the_right_data_set(ground: Ground) -> None:
     sound = ground.configs["train"]["datasets"][0]
     broken = [sound | {"raster_in": 7}, sound | {"raster_gt": "gone.tif"}, {"name": "x"}]
     ground.configs["train"]["datasets"] = [sound, *broken]
-    told = errors_in(run("check", ground.write("train")).output)
-    assert [error.split(": ")[0] for error in told] == [
+    stated = errors_in(run("check", ground.write("train")).output)
+    assert [error.split(": ")[0] for error in stated] == [
         "datasets[1].raster_in",
         "datasets[3].raster_in",
         "datasets[3].raster_gt",
@@ -931,7 +931,7 @@ def test_warnings_of_a_test_do_not_stop_the_work(ground: Ground) -> None:
     result = run("check", ground.write("test"))
     assert result.exit_code == 0
     for words in (
-        "raster_gt nothing is judged",
+        "raster_gt nothing is evaluated",
         "only with a mask_building",
         "gone.tif: no such file; no pair uses it",
         "repeats line 1",
@@ -941,24 +941,28 @@ def test_warnings_of_a_test_do_not_stop_the_work(ground: Ground) -> None:
 
 
 @pytest.mark.parametrize("command", ["train", "test"])
-def test_a_configuration_for_the_other_command_is_told_as_such(ground: Ground, command: Command) -> None:
+def test_a_configuration_for_the_other_command_is_stated_as_such(ground: Ground, command: Command) -> None:
     other: Command = "test" if command == "train" else "train"
     result = run(command, ground.write(other))
     assert result.exit_code == 2
-    (told,) = [line for line in result.output.splitlines() if line.startswith("error: ")]
-    assert told.endswith(
+    (stated,) = [line for line in result.output.splitlines() if line.startswith("error: ")]
+    assert stated.endswith(
         f"config.json: is a configuration for `resdepth {other}`, not for `resdepth {command}`"
     )
 
 
-def test_an_output_folder_without_permission_is_told(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_folder_without_permission_is_stated(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # The tests may run as a user who may write everywhere.
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != ground.folder)
-    (told,) = errors_in(run("check", ground.write("test")).output)
-    assert told.startswith(f"output.directory: {ground.folder}/results: no permission to write in ")
+    (stated,) = errors_in(run("check", ground.write("test")).output)
+    assert stated.startswith(f"output.directory: {ground.folder}/results: no permission to write in ")
 
 
-def test_a_disk_that_fails_is_told_without_traceback(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fails_is_stated_without_traceback(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(*_: object) -> None:
         raise OSError(28, "No space left on device", "results/config.json")
 
@@ -977,7 +981,7 @@ JSON_VALUES = st.recursive(
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), command=st.sampled_from(["train", "test"]))
-def test_any_value_in_any_place_is_told_without_failing(
+def test_any_value_in_any_place_is_stated_without_failing(
     sound_folder: Path, data: st.DataObject, command: Command
 ) -> None:
     config = configs_for(sound_folder)[command]

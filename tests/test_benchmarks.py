@@ -72,9 +72,9 @@ def test_the_scaling_benchmark_refines_many_blocks_and_writes_its_page(tmp_path:
     assert "nan" not in text
 
 
-def test_the_judging_benchmark_judges_and_writes_its_page(tmp_path: Path) -> None:
-    page = tmp_path / "judging.md"
-    command = [sys.executable, str(BENCHMARKS / "judging.py"), "--side", "600", "--output", str(page)]
+def test_the_evaluating_benchmark_evaluates_and_writes_its_page(tmp_path: Path) -> None:
+    page = tmp_path / "evaluation-speed.md"
+    command = [sys.executable, str(BENCHMARKS / "evaluating.py"), "--side", "600", "--output", str(page)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["nmad"] > 0.4
@@ -84,13 +84,13 @@ def test_the_judging_benchmark_judges_and_writes_its_page(tmp_path: Path) -> Non
     assert "nan" not in text
 
 
-def test_the_accuracy_protocol_trains_and_judges_on_unseen_towns(tmp_path: Path) -> None:
+def test_the_accuracy_protocol_trains_and_evaluates_on_unseen_towns(tmp_path: Path) -> None:
     """`make accuracy`, on towns and a network of the smallest size."""
     page = tmp_path / "accuracy.md"
     command = [sys.executable, str(BENCHMARKS / "accuracy.py"), "--size", "tiny", "--page", str(page)]
-    wishes = tmp_path / "wishes.json"
-    wishes.write_text('{"optimizer": {"learning_rate": 0.0001}}')
-    command += ["--work", str(tmp_path / "work"), "--config", str(wishes)]
+    requests = tmp_path / "requests.json"
+    requests.write_text('{"optimizer": {"learning_rate": 0.0001}}')
+    command += ["--work", str(tmp_path / "work"), "--config", str(requests)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     text = page.read_text(encoding="utf-8")

@@ -63,7 +63,7 @@ def test_every_command_shows_an_example(command: str, option: str) -> None:
     assert example is not None, result.output
 
 
-def test_the_version_is_told() -> None:
+def test_the_version_is_stated() -> None:
     result = run("--version")
     assert result.exit_code == 0
     assert importlib.metadata.version("resdepth") in result.output
@@ -109,7 +109,7 @@ def test_check_tells_problems_on_stderr_and_success_on_stdout(scene: MadeScene) 
     ]
 
 
-def test_check_takes_a_configuration_for_what_it_is_told(scene: MadeScene) -> None:
+def test_check_takes_a_configuration_for_what_it_is_stated(scene: MadeScene) -> None:
     config = scene.write({"output": {}})
     assert "tboard_log_dir: missing" in run("check", config).output
     assert "directory: missing" in run("check", "--kind", "test", config).output
@@ -129,7 +129,10 @@ def test_the_schema_knows_and_describes_every_key_of_the_templates(kind: str) ->
     assert len(names) == 4
     for name in names:
         assert list(strangers(schema, schema, json.loads(name.read_text()))) == []
-    assert list(strangers(schema, schema, {"datasets": [{"raster": "x"}], "wish": 1})) == ["raster", "wish"]
+    assert list(strangers(schema, schema, {"datasets": [{"raster": "x"}], "request": 1})) == [
+        "raster",
+        "request",
+    ]
 
 
 def strangers(schema: dict[str, Any], section: dict[str, Any], value: Any) -> Any:
@@ -173,7 +176,7 @@ def spoil_the_checkpoint(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("output", "options", "prepare", "told"),
+    ("output", "options", "prepare", "stated"),
     [
         ("model.pth", [], None, "model.pth: should end in .safetensors"),
         ("model.safetensors", [], Path.touch, "model.safetensors: exists already"),
@@ -184,7 +187,7 @@ def spoil_the_checkpoint(folder: Path) -> None:
     ],
 )
 def test_a_conversion_that_cannot_be_is_refused_and_writes_nothing(
-    tmp_path: Path, output: str, options: list[str], prepare: Callable[[Path], object] | None, told: str
+    tmp_path: Path, output: str, options: list[str], prepare: Callable[[Path], object] | None, stated: str
 ) -> None:
     write_published_run(tmp_path / "run", make_model())
     if prepare:
@@ -193,7 +196,7 @@ def test_a_conversion_that_cannot_be_is_refused_and_writes_nothing(
     result = run("convert-model", tmp_path / "run", "-o", tmp_path / output, *options)
     assert result.exit_code == 2
     assert isinstance(result.exception, SystemExit)
-    assert told in result.output
+    assert stated in result.output
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -219,7 +222,7 @@ def test_all_commands_describe_overwriting_in_the_same_words() -> None:
     assert len({option.help for option in options}) == 1
 
 
-def test_a_model_file_is_replaced_only_when_told_to(tmp_path: Path) -> None:
+def test_a_model_file_is_replaced_only_when_stated_to(tmp_path: Path) -> None:
     write_published_run(tmp_path / "run", make_model())
     output = tmp_path / "model.safetensors"
     output.touch()
@@ -231,7 +234,7 @@ def test_a_model_file_is_replaced_only_when_told_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "told"),
+    ("error", "code", "stated"),
     [
         (ResDepthError("the loss is not finite"), 2, "error: the loss is not finite\n"),
         (Interrupted("stopped after epoch 3"), 130, "stopped after epoch 3\n"),
@@ -240,7 +243,7 @@ def test_a_model_file_is_replaced_only_when_told_to(tmp_path: Path) -> None:
     ],
 )
 def test_errors_become_a_message_and_an_exit_code(
-    scene: MadeScene, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, told: str
+    scene: MadeScene, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, stated: str
 ) -> None:
     def fails(_: Path) -> None:
         raise error
@@ -248,7 +251,7 @@ def test_errors_become_a_message_and_an_exit_code(
     monkeypatch.setattr("resdepth.workflows.train.train", fails)
     result = run("train", scene.write(scene.train_config()))
     assert result.exit_code == code
-    assert result.stderr == told
+    assert result.stderr == stated
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("ours"), OSError("of nothing in particular")])
@@ -330,7 +333,7 @@ def test_importing_the_package_and_asking_for_help_do_not_import_torch(tmp_path:
     assert result.stderr == "[]\n"
 
 
-def test_judging_does_without_torch(tmp_path: Path) -> None:
+def test_evaluating_does_without_torch(tmp_path: Path) -> None:
     code = "import sys, resdepth.workflows.evaluating\nprint('torch' in sys.modules)"
     assert python("-c", code, cwd=tmp_path).stdout == "False\n"
 

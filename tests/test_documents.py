@@ -24,9 +24,9 @@ import resdepth
 from conftest import MadeScene, make_model, make_scene, merged, read_raster, write_published_run, write_raster
 from resdepth.cli import main
 from resdepth.config.parse import load_test_config, load_train_config
-from resdepth.simulate.loading import wished
+from resdepth.simulate.loading import requested
 from resdepth.simulate.plan import find_misfits
-from resdepth.simulate.settings import MatchingSettings, SimulateConfig, TownSettings, TruthSettings
+from resdepth.simulate.settings import MatchingSettings, SimulateConfig, SurfaceSettings, TownSettings
 from resdepth.simulate.simulation import simulate
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -145,16 +145,17 @@ def write_raw_rasters(scene: MadeScene) -> None:
 
 
 def write_raw_images(scene: MadeScene) -> None:
-    """A pair of raw images with RPCs."""
+    """A pair of raw images with RPCs, and the DSM that was made of them."""
     town = SimulateConfig(
         town=TownSettings(style="suburb", size_px=192),
-        truth=TruthSettings(gsd_m=0.5),
+        truth=SurfaceSettings(gsd_m=0.5),
         matching=MatchingSettings(pairs=1),
     )
     simulate("town", scene.folder / "raw", town, workers=0)
     images = scene.folder / "raw" / "data" / "satellite_views" / "raw"
     for number, name in enumerate(("date1a", "date1b"), 1):
         (images / f"{name}.tif").rename(scene.folder / f"img_0{number}.tif")
+    (scene.folder / "raw" / "data" / "dsm" / "initial.tif").rename(scene.folder / "my_dsm.tif")
     shutil.rmtree(scene.folder / "raw")
 
 
@@ -206,7 +207,7 @@ def target_of(line: str) -> str | None:
 
 
 def make_targets() -> set[str]:
-    return set(re.findall(r"^(\w+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    return set(re.findall(r"^([\w-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
 
 
 def checked_fragment(block: Block, folder: Path) -> None:
@@ -474,7 +475,7 @@ def test_each_variant_has_its_templates_and_their_schemas() -> None:
         *wanted, "config_simulate.json", *(f"{kind}.schema.json" for kind in ("train", "test", "simulate"))
     }  # fmt: skip
     assert template("config_simulate.json")["$schema"] == "simulate.schema.json"
-    assert find_misfits(wished(REPOSITORY / "configs" / "config_simulate.json", {})) == []
+    assert find_misfits(requested(REPOSITORY / "configs" / "config_simulate.json", {})) == []
     for name in wanted:
         assert template(name)["$schema"] == ("test" if "_test_" in name else "train") + ".schema.json"
 

@@ -1,4 +1,4 @@
-"""How problems are told, and which of them are left out."""
+"""How problems are stated, and which of them are left out."""
 
 import time
 
@@ -7,7 +7,7 @@ import pytest
 from resdepth.errors import InputProblems, Problem, location, without_consequences
 
 
-def test_problems_are_told_line_by_line() -> None:
+def test_problems_are_stated_line_by_line() -> None:
     problems = [Problem("a.json: x", "wrong"), Problem("a.json: y", "odd", "warning")]
     error = InputProblems(problems)
     assert error.problems == tuple(problems)

@@ -22,16 +22,16 @@ from resdepth.config.parse import load_train_config
 from resdepth.data.image_lists import read_image_list, read_pair_list
 from resdepth.download.transfer import Origin
 from resdepth.errors import InputProblems, ResDepthError
-from resdepth.evaluation.request import Wish
-from resdepth.evaluation.stored import read_judgement
+from resdepth.evaluation.request import Request
+from resdepth.evaluation.stored import read_result
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import FileBand, read_tags
 from resdepth.geo.vectors import open_vector_mask
 from resdepth.geo.windows import Window
 from resdepth.models.model import load_safetensors, save_model
 from resdepth.models.published import read_architecture, read_checkpoint, read_moments
-from resdepth.report.judged import summary_rows
-from resdepth.report.judged_page import tables_of
+from resdepth.report.evaluated import summary_rows
+from resdepth.report.evaluation_page import tables_of
 from resdepth.runtime.jsonfiles import demand, read_json
 from resdepth.runtime.progress import Silent
 from resdepth.simulate.sources import TruthOptions
@@ -39,7 +39,7 @@ from resdepth.simulate.sources.citymodel import CitySource
 from resdepth.simulate.sources.pointcloud import PointSource
 from resdepth.stereo.ortho import read_rpc
 from resdepth.workflows.check import check
-from resdepth.workflows.evaluate import judge_files
+from resdepth.workflows.evaluate import evaluate_files
 
 X, Y = 465000.0, 5248000.0
 COUNT = 200
@@ -95,13 +95,13 @@ def test_damaged_configurations(tmp_path: Path) -> None:
 
 def test_damaged_evaluations(tmp_path: Path) -> None:
     made = make_scene(tmp_path, 32, 40)
-    wish = Wish({"one": Path(made.path("initial.tif"))}, Path(made.path("truth.tif")))
-    path, content = tmp_path / "evaluation.json", judge_files(wish)[1].as_json()
+    request = Request({"one": Path(made.path("initial.tif"))}, Path(made.path("truth.tif")))
+    path, content = tmp_path / "evaluation.json", evaluate_files(request)[1].as_json()
 
     def shown(file: Path) -> None:
-        judgement = read_judgement(file)
-        assert summary_rows(judgement)
-        assert tables_of(judgement)
+        outcome = read_result(file)
+        assert summary_rows(outcome)
+        assert tables_of(outcome)
 
     for result in content["surfaces"]["one"]["classes"].values():  # or nothing but histograms is damaged
         result["histogram"] = {name: values[:3] for name, values in result["histogram"].items()}

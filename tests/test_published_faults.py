@@ -201,15 +201,15 @@ def test_07_an_entire_area_can_train_and_another_validate(scene: MadeScene) -> N
 
 
 def test_07_a_region_smaller_than_a_tile_is_refused_before_anything_is_written(scene: MadeScene) -> None:
-    told = "a region of 64 x 32 pixels is smaller than a tile; {} is 64"
-    with pytest.raises(InputProblems, match=told.format("training_settings.tile_size")):
+    stated = "a region of 64 x 32 pixels is smaller than a tile; {} is 64"
+    with pytest.raises(InputProblems, match=stated.format("training_settings.tile_size")):
         trained(scene, training_settings={"tile_size": 64})
-    with pytest.raises(InputProblems, match=told.format("general.tile_size")):
+    with pytest.raises(InputProblems, match=stated.format("general.tile_size")):
         refined(scene, general={"tile_size": 64})
     assert outputs_of(scene) == []
 
 
-def test_07_regions_of_different_size_are_judged_over_all_pairs(tmp_path: Path) -> None:
+def test_07_regions_of_different_size_are_evaluated_over_all_pairs(tmp_path: Path) -> None:
     scene = make_scene(tmp_path, 64, 170)  # regions of 34 and 68 columns
     folder = refined(scene, datasets={"area_type": "train"})
     name = "initial_prediction_performance_statistics_mean_over_all_stereopairs.json"
@@ -421,7 +421,7 @@ def test_11_the_statistics_of_a_data_set_hold_nothing_of_a_later_one(scene: Made
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "stated"),
     [
         ({"origin": (465000.0 + GSD, 5248000.0)}, "origin"),
         ({"crs": "EPSG:32633"}, "CRS EPSG:32633 instead of EPSG:32632"),
@@ -431,16 +431,16 @@ def test_11_the_statistics_of_a_data_set_hold_nothing_of_a_later_one(scene: Made
 )
 @pytest.mark.parametrize("name", ["truth.tif", "ortho2.tif", "mask_water.tif"])
 def test_12_rasters_on_another_grid_are_refused(
-    scene: MadeScene, name: str, changes: dict[str, Any], told: str
+    scene: MadeScene, name: str, changes: dict[str, Any], stated: str
 ) -> None:
     options = dict(changes)
     values = read_raster(scene.folder / name)[:, : 160 - options.pop("cut", 0)]
     write_raster(scene.folder / name, values, **options)
     masks = {f"mask_{mask}": scene.path(f"mask_{mask}.tif") for mask in ("building", "water")}
-    with pytest.raises(InputProblems, match=f"{name}: .*{told}"):
+    with pytest.raises(InputProblems, match=f"{name}: .*{stated}"):
         refined(scene, datasets=masks)
     if name != "mask_water.tif":
-        with pytest.raises(InputProblems, match=f"{name}: .*{told}"):
+        with pytest.raises(InputProblems, match=f"{name}: .*{stated}"):
             trained(scene)
     assert outputs_of(scene) == []
 

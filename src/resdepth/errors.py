@@ -18,7 +18,7 @@ class Problem:
     Attributes:
         where: the file and, behind a colon, the key or line: "config.json: datasets[0].raster_in".
         message: the value found, what is wrong with it, and what to do.
-        severity: errors stop the work; warnings say that the result may differ from the wish.
+        severity: errors stop the work; warnings say that the result may differ from the request.
         rests_on: other keys, written like `where`, from whose values this was concluded.
     """
 

@@ -189,7 +189,7 @@ def test_the_kind_is_seen_from_what_is_there(content: dict[str, Any], kind: Kind
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "stated"),
     [
         ('{"a": 1', "line 1, column 8: not valid JSON"),
         ('{"a": 1,\n "b": {"c": 2, "c": 3}}', "the key 'c' occurs twice"),
@@ -203,8 +203,8 @@ def test_the_kind_is_seen_from_what_is_there(content: dict[str, Any], kind: Kind
         ('{"a": "\\ud800"}', "half a character"),
     ],
 )
-def test_what_is_no_sound_json_is_told(text: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_what_is_no_sound_json_is_stated(text: str, stated: str) -> None:
+    with pytest.raises(ValueError, match=stated):
         parse_json(text)
 
 

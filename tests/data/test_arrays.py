@@ -13,7 +13,7 @@ HEIGHTS = np.random.default_rng(0).normal(400, 1, (32, 40)).astype(np.float32)
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "stated"),
     [
         (HEIGHTS[None], r"expected an array \(height, width\), found shape \(1, 32, 40\)"),
         (HEIGHTS[:, :9], r"shape \(32, 9\) differs from that of dsm, \(32, 40\)"),
@@ -27,8 +27,8 @@ HEIGHTS = np.random.default_rng(0).normal(400, 1, (32, 40)).astype(np.float32)
         (HEIGHTS.astype("M8[s]"), "holds datetime64"),
     ],
 )
-def test_what_is_no_array_of_heights_is_refused(values: Any, told: str) -> None:
-    with pytest.raises(ResDepthError, match=f"^truth: {told}"):
+def test_what_is_no_array_of_heights_is_refused(values: Any, stated: str) -> None:
+    with pytest.raises(ResDepthError, match=f"^truth: {stated}"):
         bands_of({"dsm": HEIGHTS, "truth": values})
 
 

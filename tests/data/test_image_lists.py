@@ -42,7 +42,7 @@ def test_blank_lines_spaces_line_ends_and_byte_order_marks_do_not_matter(tmp_pat
     assert read_image_list(path) == ((Path("/a b.tif"), Path("/c.tif")), [])
 
 
-def test_images_of_one_name_are_told_once_for_each_name(tmp_path: Path) -> None:
+def test_images_of_one_name_are_stated_once_for_each_name(tmp_path: Path) -> None:
     path = tmp_path / "images.txt"
     path.write_text("/a/x.tif\n/b/x.tif\n/c/x.tif\n/a/y.tif\n/b/y.tif\n/b/z.tif\n")
     images, problems = read_image_list(path)
@@ -89,7 +89,7 @@ def test_names_match_whole_file_names_only(tmp_path: Path) -> None:
         ]
 
 
-def test_everything_wrong_with_a_line_is_told_with_its_number(tmp_path: Path) -> None:
+def test_everything_wrong_with_a_line_is_stated_with_its_number(tmp_path: Path) -> None:
     text = "ortho1.tif, b.tif\n\nc.tif, c.tif, ortho1.tif\n"
     view_sets, (problem,) = pairs(tmp_path, text)
     assert view_sets == ((0, 3),)

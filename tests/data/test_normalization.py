@@ -116,10 +116,10 @@ def test_voids_do_not_count_for_sigma() -> None:
 
 
 @pytest.mark.parametrize(
-    ("patch", "told"), [([[np.nan, 400]], "two valid heights"), ([[400, 400]], "constant")]
+    ("patch", "stated"), [([[np.nan, 400]], "two valid heights"), ([[400, 400]], "constant")]
 )
-def test_sigma_of_nothing_is_refused(patch: list[list[float]], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_sigma_of_nothing_is_refused(patch: list[list[float]], stated: str) -> None:
+    with pytest.raises(ValueError, match=stated):
         height_sigma([np.array(patch, np.float32)])
     with pytest.raises(ValueError, match="two valid heights"):
         height_sigma([])

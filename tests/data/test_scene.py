@@ -75,7 +75,7 @@ def test_arrays_of_other_shapes_are_refused(scene: MadeScene) -> None:
         Scene.of_arrays(np.ones(3))
 
 
-def test_everything_wrong_with_the_files_of_a_scene_is_told_at_once(scene: MadeScene) -> None:
+def test_everything_wrong_with_the_files_of_a_scene_is_stated_at_once(scene: MadeScene) -> None:
     write_raster(scene.folder / "ortho1.tif", scene.images[0], crs="EPSG:32633", gsd=0.25)
     (scene.folder / "ortho2.tif").unlink()
     (scene.folder / "truth.tif").write_text("text")
@@ -94,8 +94,8 @@ def test_the_advice_puts_a_raster_onto_the_grid_of_the_dsm(scene: MadeScene) -> 
     write_raster(scene.folder / "truth.tif", scene.truth[:32], gsd=1.0)
     with pytest.raises(InputProblems) as raised:
         opened(scene)
-    told = raised.value.problems[0].message
-    assert told.endswith("gdalwarp -t_srs EPSG:32632 -te 465000 5247968 465080 5248000 -ts 160 64")
+    stated = raised.value.problems[0].message
+    assert stated.endswith("gdalwarp -t_srs EPSG:32632 -te 465000 5247968 465080 5248000 -ts 160 64")
 
 
 def test_the_advice_names_the_map_of_a_dsm_with_heights_above_a_geoid(scene: MadeScene) -> None:
@@ -169,7 +169,7 @@ def test_without_a_budget_nothing_is_held_and_scenes_share_one(scene: MadeScene)
     assert isinstance(second.dsm, FileBand)
 
 
-def test_the_views_in_use_are_told_once_and_sorted() -> None:
+def test_the_views_in_use_are_stated_once_and_sorted() -> None:
     assert used_views([(3, 1), (1, 0), (3, 0)]) == (0, 1, 3)
     assert used_views([]) == ()
 
@@ -225,7 +225,7 @@ def write_with_alpha(path: Path, values: np.ndarray, alpha: np.ndarray, bands: i
     return path
 
 
-def test_transparent_pixels_are_void_and_an_alpha_band_is_not_told_of(
+def test_transparent_pixels_are_void_and_an_alpha_band_is_not_stated_of(
     scene: MadeScene, caplog: pytest.LogCaptureFixture
 ) -> None:
     opaque = np.full(scene.initial.shape, 255)
@@ -239,7 +239,7 @@ def test_transparent_pixels_are_void_and_an_alpha_band_is_not_told_of(
         np.testing.assert_array_equal(np.isnan(band.read(WINDOW)), opaque[WINDOW.slices] == 0)
 
 
-def test_bands_besides_the_first_and_alpha_are_told_of(
+def test_bands_besides_the_first_and_alpha_are_stated_of(
     scene: MadeScene, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_with_alpha(scene.folder / "ortho1.tif", scene.images[0], np.full(scene.initial.shape, 255), bands=3)

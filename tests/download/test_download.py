@@ -788,7 +788,7 @@ def test_a_file_that_is_far_too_large_is_not_kept(
     assert_untouched(target)
 
 
-def test_a_python_without_safe_unpacking_is_told_so(
+def test_a_python_without_safe_unpacking_is_stated_so(
     site: Site, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(tarfile, "data_filter")

@@ -108,12 +108,12 @@ def test_check_train_and_test_warn_of_a_bias_with_the_figure(
         caplog.clear()
         done = run(one, config)
         assert done.exit_code == 0, done.output
-        told = " ".join(f"{done.stderr} {caplog.text}".split())
-        assert "datasets[0].raster_in" in told
-        assert "lies 2.59 m" in told or "lies 2.60 m" in told
-        assert "above the reference DSM" in told
-        assert "A network learns a constant bias" in told
-        assert "beside the reference DSM" not in told
+        stated = " ".join(f"{done.stderr} {caplog.text}".split())
+        assert "datasets[0].raster_in" in stated
+        assert "lies 2.59 m" in stated or "lies 2.60 m" in stated
+        assert "above the reference DSM" in stated
+        assert "A network learns a constant bias" in stated
+        assert "beside the reference DSM" not in stated
 
 
 def test_check_warns_of_a_shift_with_its_direction(scene: MadeScene) -> None:

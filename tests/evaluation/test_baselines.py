@@ -16,7 +16,7 @@ from resdepth.evaluation.evaluate import Case
 from resdepth.evaluation.inputs import Candidate
 from resdepth.evaluation.metrics import Tally, statistics
 from resdepth.evaluation.result import Baselines
-from resdepth.evaluation.stored import read_judgement
+from resdepth.evaluation.stored import read_result
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import ArrayBand
 
@@ -149,13 +149,13 @@ def run(*arguments: object) -> Result:
 
 
 def test_evaluate_writes_the_filters_into_json_csv_tables_and_page(scene: MadeScene) -> None:
-    folder = scene.folder / "judged"
+    folder = scene.folder / "evaluated"
     truth, initial = scene.path("truth.tif"), scene.path("initial.tif")
     done = run(
         "evaluate", f"ours={initial}", "--truth", truth, "--initial", initial, "--baselines", "-o", folder
     )
     assert done.exit_code == 0, done.output
-    stored = read_judgement(folder / "evaluation.json").baselines
+    stored = read_result(folder / "evaluation.json").baselines
     assert stored is not None
     assert stored.surface == "initial"
     expected = by_force(scene.initial, WIDTH) - scene.truth
@@ -177,7 +177,7 @@ def test_evaluate_writes_the_filters_into_json_csv_tables_and_page(scene: MadeSc
 
 
 def test_without_baselines_nothing_is_filtered(scene: MadeScene) -> None:
-    folder = scene.folder / "judged"
+    folder = scene.folder / "evaluated"
     done = run("evaluate", scene.path("initial.tif"), "--truth", scene.path("truth.tif"), "-o", folder)
     assert done.exit_code == 0, done.output
     assert json.loads((folder / "evaluation.json").read_text())["baselines"] is None
@@ -186,14 +186,14 @@ def test_without_baselines_nothing_is_filtered(scene: MadeScene) -> None:
 
 def test_without_initial_dsm_the_only_dsm_is_filtered_and_several_are_refused(scene: MadeScene) -> None:
     initial, other = scene.path("initial.tif"), write_raster(scene.folder / "other.tif", scene.initial)
-    options = ("--truth", scene.path("truth.tif"), "--baselines", "-o", scene.folder / "judged")
+    options = ("--truth", scene.path("truth.tif"), "--baselines", "-o", scene.folder / "evaluated")
     refused = run("evaluate", initial, other, *options)
     assert refused.exit_code == 2
     assert "--initial" in refused.stderr
-    assert not (scene.folder / "judged").exists() or not any((scene.folder / "judged").iterdir())
+    assert not (scene.folder / "evaluated").exists() or not any((scene.folder / "evaluated").iterdir())
     done = run("evaluate", other, *options)
     assert done.exit_code == 0, done.output
-    stored = read_judgement(scene.folder / "judged" / "evaluation.json").baselines
+    stored = read_result(scene.folder / "evaluated" / "evaluation.json").baselines
     assert stored is not None
     assert stored.surface == "other"
 
@@ -207,14 +207,14 @@ def test_python_gives_the_same_for_files_and_arrays(scene: MadeScene) -> None:
     assert resdepth.evaluate(scene.initial, scene.truth).baselines is None
 
 
-@pytest.mark.parametrize("wished", [True, False])
-def test_test_compares_with_the_filters_unless_told_not_to(scene: MadeScene, wished: bool) -> None:
+@pytest.mark.parametrize("requested", [True, False])
+def test_test_compares_with_the_filters_unless_stated_not_to(scene: MadeScene, requested: bool) -> None:
     model = scene.folder / "model.safetensors"
     resdepth.save_model(make_model("geom-stereo", depth=2), model)
-    output = {"report": True} if wished else {"report": True, "baselines": False}
+    output = {"report": True} if requested else {"report": True, "baselines": False}
     done = run("test", scene.write(scene.test_config({"path": str(model)}, output=output)))
     assert done.exit_code == 0, done.output
     (path,) = scene.folder.rglob("evaluation.json")
-    assert (read_judgement(path).baselines is not None) == wished
-    assert ("median 9 x 9 px" in done.stdout) == wished
-    assert ("median 9 x 9 px" in path.with_suffix(".html").read_text()) == wished
+    assert (read_result(path).baselines is not None) == requested
+    assert ("median 9 x 9 px" in done.stdout) == requested
+    assert ("median 9 x 9 px" in path.with_suffix(".html").read_text()) == requested

@@ -112,7 +112,7 @@ def test_on_one_even_slope_only_the_heights_are_found(slope: float) -> None:
     assert shift.pixels > 30000
 
 
-def test_nothing_is_told_from_too_few_pixels() -> None:
+def test_nothing_is_stated_from_too_few_pixels() -> None:
     surface = town()
     surface[9:] = np.nan
     surface[:, 10:] = np.nan

@@ -1,4 +1,4 @@
-"""Judging surfaces: laws that figures obey, rules for grids and voids, and what is refused."""
+"""Evaluating surfaces: laws that figures obey, rules for grids and voids, and what is refused."""
 
 import json
 import math
@@ -15,16 +15,16 @@ from resdepth.errors import ResDepthError
 from resdepth.evaluation import evaluate
 from resdepth.evaluation.bootstrap import BlockErrors, intervals
 from resdepth.evaluation.classes import dilation_px, edge_px, object_classes
-from resdepth.evaluation.evaluate import Case, block_side, judge
+from resdepth.evaluation.evaluate import Case, block_side, evaluate_case
 from resdepth.evaluation.inputs import Candidate, OnGrid
 from resdepth.evaluation.metrics import Portion, Tally, bins_of, statistics
-from resdepth.evaluation.request import Wish
-from resdepth.evaluation.result import Judgement
-from resdepth.evaluation.stored import read_judgement
+from resdepth.evaluation.request import Request
+from resdepth.evaluation.result import EvaluationResult
+from resdepth.evaluation.stored import read_result
 from resdepth.geo.grid import Grid, Sides
 from resdepth.geo.raster import ArrayBand, FileBand, read_header
 from resdepth.geo.windows import Window, blocks
-from resdepth.workflows.evaluate import judge_files
+from resdepth.workflows.evaluate import evaluate_files
 from resdepth.workflows.evaluating import evaluate_into
 
 GSD = 0.5
@@ -55,7 +55,7 @@ def noisy(truth: np.ndarray, spread: float = 1.0, seed: int = 1) -> np.ndarray:
     return truth + np.random.default_rng(seed).normal(0, spread, truth.shape).astype(np.float32)
 
 
-def judged(truth: np.ndarray, surfaces: dict[str, np.ndarray], **options) -> Judgement:
+def evaluated(truth: np.ndarray, surfaces: dict[str, np.ndarray], **options) -> EvaluationResult:
     grid = Grid(*truth.shape, (GSD, 0.0, 0.0, 0.0, -GSD, 0.0))
 
     def band(values: np.ndarray) -> ArrayBand:
@@ -71,10 +71,10 @@ def judged(truth: np.ndarray, surfaces: dict[str, np.ndarray], **options) -> Jud
         ground=None if ground is None else band(ground),
         **options,
     )
-    return judge(case, workers=0)
+    return evaluate_case(case, workers=0)
 
 
-def overall(found: Judgement, name: str = "dsm"):
+def overall(found: EvaluationResult, name: str = "dsm"):
     return found.surfaces[name].classes["overall"]
 
 
@@ -84,7 +84,7 @@ def overall(found: Judgement, name: str = "dsm"):
 def test_the_truth_has_no_errors_at_all() -> None:
     truth = town()
     truth[20:30, 40:60] = np.nan
-    found = judged(truth, {"dsm": truth.copy()}, masks={"building": houses()}, ground=flat(truth.shape))
+    found = evaluated(truth, {"dsm": truth.copy()}, masks={"building": houses()}, ground=flat(truth.shape))
     for name, one in found.surfaces["dsm"].classes.items():
         if not one.statistics.count:
             continue
@@ -104,7 +104,7 @@ def test_the_truth_has_no_errors_at_all() -> None:
 
 def test_a_shift_of_a_metre_is_bias_and_no_spread() -> None:
     truth = np.round(town((200, 260)) * 64) / 64
-    found = overall(judged(truth, {"dsm": truth + 1}))
+    found = overall(evaluated(truth, {"dsm": truth + 1}))
     assert (found.statistics.bias, found.statistics.median, found.statistics.nmad) == (1, 1, 0)
     assert (found.shape.gradient, found.shape.normal_deg) == (0, 0)
     assert found.intervals["bias"] == (1, 1)
@@ -125,7 +125,7 @@ def test_without_the_median_difference_a_biased_surface_has_the_error_of_its_sha
 def test_a_class_is_centred_by_the_median_of_the_whole_surface_so_that_roofs_too_high_stay_seen() -> None:
     truth = town()
     roofs = houses()
-    found = judged(truth, {"dsm": truth + 2.5 + roofs}, masks={"building": roofs})
+    found = evaluated(truth, {"dsm": truth + 2.5 + roofs}, masks={"building": roofs})
     building = found.surfaces["dsm"].classes["building"].statistics
     assert overall(found).statistics.median == pytest.approx(2.5, abs=1e-3)
     assert building.mae == pytest.approx(3.4, abs=0.2)
@@ -138,10 +138,10 @@ def test_blocks_do_not_change_the_figures(height: int, width: int, seed: int) ->
     truth, masks = town((height, width), seed), {"building": houses((height, width), seed)}
     surface = noisy(truth, seed=seed)
     surface[np.random.default_rng(seed).random(truth.shape) < 0.05] = np.nan
-    in_blocks = judged(truth, {"dsm": surface}, masks=masks)
+    in_blocks = evaluated(truth, {"dsm": surface}, masks=masks)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate, "SMALLEST_BLOCK_PX", 1000)
-        at_once = judged(truth, {"dsm": surface}, masks=masks)
+        at_once = evaluated(truth, {"dsm": surface}, masks=masks)
     assert at_once.blocks == 1
     for name, one in at_once.surfaces["dsm"].classes.items():
         other = in_blocks.surfaces["dsm"].classes[name]
@@ -161,7 +161,7 @@ def test_the_figures_are_those_of_numpy() -> None:
     truth[:5] = np.nan
     surface = noisy(truth)
     surface[10:20, 30:50] = np.nan
-    found = overall(judged(truth, {"dsm": surface}))
+    found = overall(evaluated(truth, {"dsm": surface}))
     errors = (surface - truth).astype(np.float64)
     errors = errors[np.isfinite(errors)]
     assert found.statistics.count == errors.size
@@ -171,18 +171,18 @@ def test_the_figures_are_those_of_numpy() -> None:
     assert found.statistics.le90 == pytest.approx(np.quantile(np.abs(errors), 0.9), rel=1e-6)
 
 
-def test_better_and_worse_are_told_against_the_initial_surface() -> None:
+def test_better_and_worse_are_stated_against_the_initial_surface() -> None:
     truth = np.zeros((64, 64), np.float32)
     initial, refined = np.full_like(truth, 1), np.full_like(truth, 1)
     refined[:16] = 0.5  # better
     refined[16:24] = -1.2  # worse
     refined[24:32] = 1.05  # hardly
     refined[32:40] = np.nan
-    found = judged(truth, {"initial": initial, "dsm": refined}, initial="initial")
+    found = evaluated(truth, {"initial": initial, "dsm": refined}, initial="initial")
     assert overall(found).better == pytest.approx(16 / 56)
     assert overall(found).worse == pytest.approx(8 / 56)
     assert (overall(found, "initial").better, overall(found, "initial").worse) == (0, 0)
-    assert overall(judged(truth, {"dsm": refined})).better is None
+    assert overall(evaluated(truth, {"dsm": refined})).better is None
 
 
 def test_each_pixel_is_in_the_classes_that_it_belongs_to() -> None:
@@ -190,7 +190,7 @@ def test_each_pixel_is_in_the_classes_that_it_belongs_to() -> None:
     truth[20:60, 20:60] += 8
     masks = {"building": (truth - ground > 4).astype(np.float32), "quarry": np.zeros_like(truth)}
     masks["quarry"][:, 80:] = 1
-    classes = judged(truth, {"dsm": truth}, masks=masks, ground=ground).surfaces["dsm"].classes
+    classes = evaluated(truth, {"dsm": truth}, masks=masks, ground=ground).surfaces["dsm"].classes
     count = {name: one.statistics.count for name, one in classes.items()}
     assert count["quarry"] == 96 * 16
     assert count["above_ground_1"] == 96 * 96 - 1600  # below 0.5 m
@@ -207,7 +207,7 @@ def test_only_the_regions_count() -> None:
     surface = truth + 1
     surface[:, :50] = truth[:, :50] - 3
     found = overall(
-        judged(truth, {"dsm": surface}, regions=(Window(0, 50, 40, 60), Window(100, 60, 30, 100)))
+        evaluated(truth, {"dsm": surface}, regions=(Window(0, 50, 40, 60), Window(100, 60, 30, 100)))
     )
     assert found.statistics.count == 40 * 60 + 30 * 100
     assert found.statistics.minimum == pytest.approx(1, abs=1e-4)
@@ -217,7 +217,7 @@ def test_errors_above_the_threshold_are_left_out() -> None:
     truth = town()
     surface = truth.copy()
     surface[:10] += 30
-    found = overall(judged(truth, {"dsm": surface}, threshold=20.0))
+    found = overall(evaluated(truth, {"dsm": surface}, threshold=20.0))
     assert found.statistics.count == 140 * 170
     assert found.coverage == 1
 
@@ -225,7 +225,7 @@ def test_errors_above_the_threshold_are_left_out() -> None:
 def test_all_surfaces_together_have_the_figures_of_their_errors_one_behind_the_other() -> None:
     truth = town()
     one, other = noisy(truth, 1), noisy(truth, 3, seed=5)
-    found = judged(truth, {"initial": truth, "a": one, "b": other}, initial="initial", together="both")
+    found = evaluated(truth, {"initial": truth, "a": one, "b": other}, initial="initial", together="both")
     errors = np.concatenate([one - truth, other - truth])
     assert overall(found, "both").statistics.nmad == pytest.approx(statistics(errors).nmad, rel=1e-9)
     assert overall(found, "both").statistics.count == errors.size
@@ -274,8 +274,8 @@ def test_blocks_are_neither_tiny_nor_many() -> None:
 # --- files on any grid
 
 
-def wish(folder: Path, surface: Path, truth: Path, **options) -> Wish:
-    return Wish({"dsm": surface}, truth, **options)
+def request(folder: Path, surface: Path, truth: Path, **options) -> Request:
+    return Request({"dsm": surface}, truth, **options)
 
 
 def files(folder: Path, truth: np.ndarray, surface: np.ndarray, **options) -> tuple[Path, Path]:
@@ -289,7 +289,7 @@ def test_a_part_on_the_same_pixels_is_taken_as_it_is(tmp_path: Path) -> None:
     truth = town()
     origin = (ORIGIN[0] + 20 * GSD, ORIGIN[1] - 10 * GSD)
     true, part = files(tmp_path, truth, truth[10:100, 20:160] + np.float32(0.25), origin=origin)
-    found = judge_files(wish(tmp_path, part, true))[1]
+    found = evaluate_files(request(tmp_path, part, true))[1]
     assert found.surfaces["dsm"].resampling == "none"
     assert overall(found).statistics.count == 90 * 140
     assert overall(found).coverage == pytest.approx(90 * 140 / truth.size)
@@ -302,7 +302,7 @@ def test_a_finer_surface_is_averaged(tmp_path: Path) -> None:
     fine[::2, ::2] += 0.4
     fine[1::2, 1::2] -= 0.4
     true, dsm = files(tmp_path, truth, fine, gsd=GSD / 2)
-    found = judge_files(wish(tmp_path, dsm, true))[1]
+    found = evaluate_files(request(tmp_path, dsm, true))[1]
     assert found.surfaces["dsm"].resampling == "average"
     assert overall(found).statistics.rmse < 1e-3
 
@@ -312,8 +312,8 @@ def test_a_coarser_surface_is_interpolated(tmp_path: Path) -> None:
     truth = np.tile(100 + 0.1 * cols, (128, 1)).astype(np.float32)
     coarse = truth.reshape(64, 2, 64, 2).mean(axis=(1, 3)).astype(np.float32)
     true, dsm = files(tmp_path, truth, coarse, gsd=GSD * 2)
-    found = judge_files(
-        wish(tmp_path, dsm, true, region=(ORIGIN[0] + 2, ORIGIN[1] - 60, ORIGIN[0] + 60, ORIGIN[1] - 2))
+    found = evaluate_files(
+        request(tmp_path, dsm, true, region=(ORIGIN[0] + 2, ORIGIN[1] - 60, ORIGIN[0] + 60, ORIGIN[1] - 2))
     )[1]
     assert found.surfaces["dsm"].resampling == "bilinear"
     assert overall(found).statistics.rmse < 1e-3
@@ -351,14 +351,16 @@ def test_a_mask_of_small_houses_is_no_foreign_one_and_keeps_them_in_overviews(tm
     houses_of_two[::20, ::20] = houses_of_two[1::20, ::20] = 1
     true, dsm = files(tmp_path, np.zeros((3000, 40), np.float32), np.zeros((3000, 40), np.float32))
     mask = write_raster(tmp_path / "mask.tif", houses_of_two)
-    assert judge_files(wish(tmp_path, dsm, true, masks={"building": mask}))[1]
+    assert evaluate_files(request(tmp_path, dsm, true, masks={"building": mask}))[1]
     band = OnGrid([mask], read_header(true).grid, is_mask=True)
     assert set(np.unique(band.on(band.grid.coarser(1000)))) <= {0, 1}
 
 
 def test_a_mask_that_is_set_everywhere_has_no_edges() -> None:
     truth = flat((96, 96))
-    classes = judged(truth, {"dsm": truth}, masks={"building": np.ones_like(truth)}).surfaces["dsm"].classes
+    classes = (
+        evaluated(truth, {"dsm": truth}, masks={"building": np.ones_like(truth)}).surfaces["dsm"].classes
+    )
     assert classes["edge"].statistics.count == 0
 
 
@@ -369,21 +371,21 @@ def test_nan_and_nodata_are_both_void(tmp_path: Path) -> None:
     surface[8:12] = np.nan
     surface[12:16] = -9999
     true, dsm = files(tmp_path, truth, surface)
-    found = overall(judge_files(wish(tmp_path, dsm, true))[1])
+    found = overall(evaluate_files(request(tmp_path, dsm, true))[1])
     assert (found.statistics.count, found.truth_pixels) == (48 * 64, 56 * 64)
 
 
-def test_the_shift_is_told_and_on_request_undone(tmp_path: Path) -> None:
+def test_the_shift_is_stated_and_on_request_undone(tmp_path: Path) -> None:
     rows, cols = np.mgrid[:200, :200]
     truth = (100 + 5 * np.sin(rows / 9) + 4 * np.cos(cols / 11)).astype(np.float32)
     origin = (ORIGIN[0] - 0.8, ORIGIN[1] + 0.3)
     true, dsm = files(tmp_path, truth, truth + np.float32(0.5), origin=origin)
-    before = judge_files(wish(tmp_path, dsm, true))[1].surfaces["dsm"]
+    before = evaluate_files(request(tmp_path, dsm, true))[1].surfaces["dsm"]
     assert (before.shift.dx_m, before.shift.dy_m, before.shift.dz_m) == pytest.approx(
         (0.8, -0.3, -0.5), abs=0.03
     )
     assert not before.shift.applied
-    after = judge_files(wish(tmp_path, dsm, true, align=True))[1].surfaces["dsm"]
+    after = evaluate_files(request(tmp_path, dsm, true, align=True))[1].surfaces["dsm"]
     assert after.shift.applied
     assert after.classes["overall"].statistics.rmse < 0.05 < before.classes["overall"].statistics.rmse
 
@@ -393,7 +395,7 @@ def test_stripes_rectangles_and_polygons_are_regions(tmp_path: Path) -> None:
     true, dsm = files(tmp_path, truth, truth)
 
     def pixels(region) -> int:
-        return overall(judge_files(wish(tmp_path, dsm, true, region=region))[1]).statistics.count
+        return overall(evaluate_files(request(tmp_path, dsm, true, region=region))[1]).statistics.count
 
     assert pixels("vertical:1") == 100 * 40
     assert pixels("horizontal:4") == 20 * 200
@@ -417,48 +419,48 @@ def test_stripes_rectangles_and_polygons_are_regions(tmp_path: Path) -> None:
 def test_regions_that_are_none_are_refused(tmp_path: Path, region: str) -> None:
     true, dsm = files(tmp_path, town((64, 64)), town((64, 64)))
     with pytest.raises(ResDepthError, match=r"region|no such file|nothing\.gpkg"):
-        judge_files(wish(tmp_path, dsm, true, region=region))
+        evaluate_files(request(tmp_path, dsm, true, region=region))
 
 
 def test_another_crs_is_refused(tmp_path: Path) -> None:
     true, dsm = files(tmp_path, town((64, 64)), town((64, 64)), crs="EPSG:32633")
     with pytest.raises(ResDepthError, match=r"EPSG:32633.*reproject"):
-        judge_files(wish(tmp_path, dsm, true))
+        evaluate_files(request(tmp_path, dsm, true))
 
 
 def test_masks_that_mark_by_another_number_are_refused(tmp_path: Path) -> None:
     true, dsm = files(tmp_path, town((64, 64)), town((64, 64)))
     mask = write_raster(tmp_path / "mask.tif", np.full((64, 64), 255, np.uint8))
     with pytest.raises(ResDepthError, match=r"mask\.tif.*255"):
-        judge_files(wish(tmp_path, dsm, true, masks={"building": mask}))
+        evaluate_files(request(tmp_path, dsm, true, masks={"building": mask}))
 
 
-def test_a_stored_judgement_is_the_same_when_read(tmp_path: Path) -> None:
-    found = judged(
+def test_a_stored_result_is_the_same_when_read(tmp_path: Path) -> None:
+    found = evaluated(
         town(), {"initial": noisy(town()), "dsm": town()}, initial="initial", masks={"building": houses()}
     )
     path = tmp_path / "evaluation.json"
     path.write_text(json.dumps(found.as_json()))
-    assert read_judgement(path).as_json() == found.as_json()
+    assert read_result(path).as_json() == found.as_json()
 
 
-def test_a_judgement_stored_before_there_were_centred_figures_is_read(tmp_path: Path) -> None:
-    content = judged(town(), {"dsm": noisy(town())}).as_json()
+def test_a_result_stored_before_there_were_centred_figures_is_read(tmp_path: Path) -> None:
+    content = evaluated(town(), {"dsm": noisy(town())}).as_json()
     for name in ("mae_centred", "rmse_centred", "absolute_median_centred"):
         del content["surfaces"]["dsm"]["classes"]["overall"]["statistics"][name]
     path = tmp_path / "evaluation.json"
     path.write_text(json.dumps(content))
-    assert math.isnan(overall(read_judgement(path)).statistics.mae_centred)
+    assert math.isnan(overall(read_result(path)).statistics.mae_centred)
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"format": "resdepth-judgement 1"}', '{"format": "resdepth-judgement 9"}']
+    "content", ["", "[]", "{}", '{"format": "resdepth-evaluation 1"}', '{"format": "resdepth-evaluation 9"}']
 )
-def test_what_is_no_judgement_is_refused(tmp_path: Path, content: str) -> None:
+def test_what_is_no_result_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "evaluation.json"
     path.write_text(content)
     with pytest.raises(ResDepthError, match=r"evaluation\.json"):
-        read_judgement(path)
+        read_result(path)
 
 
 # --- what pixels and heights are in metres
@@ -474,7 +476,7 @@ def test_pixels_that_are_not_square_have_gradients_of_both_sides(tmp_path: Path)
         for name, values in (("truth", roof), ("dsm", tilted)):
             with rasterio.open(write_raster(tmp_path / f"{name}.tif", values), "r+") as file:
                 file.transform = place
-        found = judge_files(Wish({"dsm": tmp_path / "dsm.tif"}, tmp_path / "truth.tif"))[1]
+        found = evaluate_files(Request({"dsm": tmp_path / "dsm.tif"}, tmp_path / "truth.tif"))[1]
         assert overall(found).shape.gradient == pytest.approx(0.1, abs=1e-3)
         # 45 degrees are in the class from 30 to 60; 26.6 and 63.4 are not.
         assert found.surfaces["dsm"].classes["slope_4"].truth_pixels > 6500
@@ -505,12 +507,12 @@ def test_maps_without_true_metres_are_measured_on_the_ground(
     sides = read_header(true).grid.sides_m
     tilted = truth[:, :200] + (0.1 * sides.width * cols[:, :200]).astype(np.float32)
     dsm = write_raster(tmp_path / "dsm.tif", tilted, crs=crs, gsd=gsd, origin=origin)
-    found = judge_files(Wish({"dsm": dsm}, true))[1]
+    found = evaluate_files(Request({"dsm": dsm}, true))[1]
     assert overall(found).shape.gradient == pytest.approx(0.1, rel=0.01)
     assert found.pixel_area_m2 == pytest.approx(sides.height * sides.width, rel=1e-3)
     assert ("on the ground" in caplog.text) == (crs != "EPSG:2263")
     beside = write_raster(tmp_path / "beside.tif", truth[:, 3:203], crs=crs, gsd=gsd, origin=origin)
-    aligned = judge_files(Wish({"dsm": beside}, true, align=True))[1].surfaces["dsm"]
+    aligned = evaluate_files(Request({"dsm": beside}, true, align=True))[1].surfaces["dsm"]
     assert (aligned.shift.dx_m, aligned.shift.dy_m) == pytest.approx((3 * sides.width, 0), abs=0.03)
     assert aligned.classes["overall"].statistics.rmse < 0.05
 
@@ -521,7 +523,7 @@ def test_surfaces_in_different_units_are_compared_in_metres(tmp_path: Path) -> N
     true = write_raster(tmp_path / "truth.tif", truth / np.float32(foot), crs="EPSG:32632+6360")
     dsm = write_raster(tmp_path / "dsm.tif", truth + 1)
     errors = tmp_path / "errors.tif"
-    found = judge_files(Wish({"dsm": dsm}, true), {"dsm": errors})[1]
+    found = evaluate_files(Request({"dsm": dsm}, true), {"dsm": errors})[1]
     assert overall(found).statistics.mae == pytest.approx(1, abs=1e-3)
     assert "heights converted from US survey foot to metres" in found.facts["Truth"]
     with rasterio.open(errors) as file:
@@ -535,7 +537,7 @@ def test_a_datum_that_differs_is_warned_of_by_both_names(
 ) -> None:
     true = write_raster(tmp_path / "truth.tif", town(), crs="EPSG:32632+5773")
     dsm = write_raster(tmp_path / "dsm.tif", town(), crs="EPSG:32632+3855")
-    judge_files(Wish({"dsm": dsm}, true))
+    evaluate_files(Request({"dsm": dsm}, true))
     assert "EGM2008 height (EGM2008 geoid) instead of EGM96 height (EGM96 geoid)" in caplog.text
 
 
@@ -569,7 +571,7 @@ def test_a_nodata_value_of_0_in_a_mask_means_not_inside(tmp_path: Path, nodata: 
         tmp_path / "shifted.tif", (truth > 405).astype(np.uint8), nodata=nodata, gsd=GSD * 1.01
     )
     for building in (mask, shifted):
-        found = judge_files(wish(tmp_path, dsm, true, masks={"building": building}))[1]
+        found = evaluate_files(request(tmp_path, dsm, true, masks={"building": building}))[1]
         classes = found.surfaces["dsm"].classes
         assert classes["terrain"].statistics.count > 0
         assert classes["terrain"].statistics.count + classes["building"].statistics.count > 95 * 95
@@ -583,9 +585,9 @@ def test_aligned_surfaces_are_written_on_the_grid_of_the_reference(tmp_path: Pat
     surface = (100.5 + 5 * np.sin((y - 0.6) / 9) + 4 * np.cos((x + 1.6) / 11)).astype(np.float32)
     surface[60:70, 80:95] = -9999
     true, dsm = files(tmp_path, truth, surface, gsd=gsd)
-    asked = wish(tmp_path, dsm, true, align=True)
+    asked = request(tmp_path, dsm, true, align=True)
     done = evaluate_into(tmp_path / "out", asked, error_rasters=False, aligned_rasters=True)
-    assert done.judgement.surfaces["dsm"].shift.applied
+    assert done.outcome.surfaces["dsm"].shift.applied
     band = FileBand(tmp_path / "out" / "aligned_dsm.tif")
     assert band.grid.differences(read_header(true).grid) == []
     written = band.read(band.grid.whole)
@@ -594,7 +596,7 @@ def test_aligned_surfaces_are_written_on_the_grid_of_the_reference(tmp_path: Pat
     assert np.nanmax(np.abs(difference[5:-5, 5:-5])) < 0.4
     assert np.nanmean(np.abs(difference)) < 0.05
     with pytest.raises(ResDepthError, match="aligned_rasters: only aligned surfaces are moved"):
-        evaluate_into(tmp_path / "other", wish(tmp_path, dsm, true), aligned_rasters=True)
+        evaluate_into(tmp_path / "other", request(tmp_path, dsm, true), aligned_rasters=True)
 
 
 def test_a_search_that_does_not_converge_is_not_called_applied(
@@ -604,8 +606,8 @@ def test_a_search_that_does_not_converge_is_not_called_applied(
     rows, cols = np.mgrid[:200, :200]
     truth = (100 + 5 * np.sin(rows / 9) + 4 * np.cos(cols / 11)).astype(np.float32)
     true, dsm = files(tmp_path, truth, truth, origin=(ORIGIN[0] - 2, ORIGIN[1]))
-    asked = wish(tmp_path, dsm, true, align=True)
-    found = evaluate_into(tmp_path / "out", asked, error_rasters=False, aligned_rasters=True).judgement
+    asked = request(tmp_path, dsm, true, align=True)
+    found = evaluate_into(tmp_path / "out", asked, error_rasters=False, aligned_rasters=True).outcome
     shift = found.surfaces["dsm"].shift
     assert not shift.applied
     assert np.isnan([shift.dx_m, shift.dy_m, shift.dz_m]).all()

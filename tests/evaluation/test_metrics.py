@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from resdepth.evaluation.metrics import BIN_M, KNEE_M, Tally, bins_of, centres_of, statistics
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import ArrayBand
-from resdepth.simulate.errors import error_figures, told, told_figures
+from resdepth.simulate.errors import error_figures, stated, stated_figures
 
 QUANTILES = ("median", "absolute_median", "nmad", "nmad_resdepth_2022", "le68", "le90", "le95")
 
@@ -105,11 +105,11 @@ def test_masks_divide_the_pixels_and_voids_do_not_count() -> None:
     assert {name: row["n"] for name, row in figures.items()} == {"all": 4, "ground": 2, "building": 2}
     assert figures["building"]["MAE"] == 2.5
     assert figures["all"]["gross"] == 0.25
-    assert "building" in told(figures)
+    assert "building" in stated(figures)
 
 
-def test_nothing_counted_is_nothing_told() -> None:
+def test_nothing_counted_is_nothing_stated() -> None:
     assert Tally().statistics().count == 0
-    figures = {"all": told_figures(Tally())}
+    figures = {"all": stated_figures(Tally())}
     assert figures == {"all": {"n": 0}}
-    assert len(told(figures).splitlines()) == 1
+    assert len(stated(figures).splitlines()) == 1

@@ -142,7 +142,7 @@ def test_nodata_of_the_building_mask_is_in_neither_class_unless_a_building_grows
         ),
     ],
 )
-def test_terrain_is_told_apart_from_water_and_forest(names: list[str], expected: dict[str, str]) -> None:
+def test_terrain_is_stated_apart_from_water_and_forest(names: list[str], expected: dict[str, str]) -> None:
     masks = {
         "building": mask("#......."),
         "water": mask(".....#.?"),

@@ -42,13 +42,15 @@ def test_the_whole_is_what_its_blocks_are(tmp_path: Path) -> None:
         assert found.descriptions == HEIGHTS.names
         assert found.overviews(1) == found.overviews(2) == [2]
         for band in (0, 1):
-            told = {name.lower(): float(value) for name, value in found.tags(band + 1).items()}
-            assert told["statistics_mean"] == pytest.approx(np.nanmean(values[band], dtype=float), abs=1e-4)
-            assert told["statistics_stddev"] == pytest.approx(np.nanstd(values[band], dtype=float), abs=1e-4)
-            assert told["statistics_minimum"] == pytest.approx(np.nanmin(values[band]))
-            assert told["statistics_maximum"] == pytest.approx(np.nanmax(values[band]))
+            stated = {name.lower(): float(value) for name, value in found.tags(band + 1).items()}
+            assert stated["statistics_mean"] == pytest.approx(np.nanmean(values[band], dtype=float), abs=1e-4)
+            assert stated["statistics_stddev"] == pytest.approx(
+                np.nanstd(values[band], dtype=float), abs=1e-4
+            )
+            assert stated["statistics_minimum"] == pytest.approx(np.nanmin(values[band]))
+            assert stated["statistics_maximum"] == pytest.approx(np.nanmax(values[band]))
             share = 100 * np.isfinite(values[band]).mean()
-            assert told["statistics_valid_percent"] == pytest.approx(share, abs=0.01)
+            assert stated["statistics_valid_percent"] == pytest.approx(share, abs=0.01)
 
 
 def test_the_order_of_the_blocks_does_not_change_a_byte(tmp_path: Path) -> None:
@@ -80,7 +82,7 @@ def test_codes_are_not_averaged(tmp_path: Path) -> None:
         assert set(np.unique(found.read(1))) == {1, 3}
 
 
-def test_a_block_that_is_gone_or_broken_is_told(tmp_path: Path) -> None:
+def test_a_block_that_is_gone_or_broken_is_stated(tmp_path: Path) -> None:
     parts = parts_of(surface(), tmp_path / "blocks", HEIGHTS)
     path = next(iter(parts.values()))
     content = path.read_bytes()

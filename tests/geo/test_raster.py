@@ -78,7 +78,7 @@ def test_equal_grids_have_no_differences() -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "told"),
+    ("other", "stated"),
     [
         (Grid(6, 9, GRID.transform, UTM32), "size 6 x 9 instead of 6 x 8 pixels"),
         (Grid(6, 8, GRID.transform, UTM33, "EPSG:32633"), "CRS EPSG:32633 instead of EPSG:32632"),
@@ -88,12 +88,12 @@ def test_equal_grids_have_no_differences() -> None:
         (Grid(6, 8, (0.5, 0, 465000, 0, 0.5, 5248000), UTM32), r"pixel size \(0.5, 0.5\)"),
     ],
 )
-def test_a_difference_of_grids_is_told_in_words(other: Grid, told: str) -> None:
+def test_a_difference_of_grids_is_stated_in_words(other: Grid, stated: str) -> None:
     (difference,) = GRID.differences(other)
-    assert re.search(told, difference), difference
+    assert re.search(stated, difference), difference
 
 
-def test_all_differences_are_told_at_once() -> None:
+def test_all_differences_are_stated_at_once() -> None:
     other = Grid(7, 8, (1.0, 0, 0, 0, -1.0, 0), UTM33, "EPSG:32633")
     assert len(GRID.differences(other)) == 3
 
@@ -511,7 +511,7 @@ def test_while_a_surface_is_being_written_it_is_not_there(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["out.tif"]
 
 
-def test_a_surface_that_cannot_be_written_is_told_by_name(tmp_path: Path) -> None:
+def test_a_surface_that_cannot_be_written_is_stated_by_name(tmp_path: Path) -> None:
     with (
         pytest.raises(ResDepthError, match=r"out\.tif: cannot be written"),
         new_geotiff(tmp_path / "absent" / "out.tif", GRID),
@@ -526,7 +526,7 @@ def test_a_surface_that_cannot_be_written_is_told_by_name(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["folder.tif"]
 
 
-def test_a_full_disk_leaves_nothing_and_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_nothing_and_is_stated(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     signal = pytest.importorskip("signal")
     grid = Grid(256, 256, GRID.transform, UTM32)
@@ -644,9 +644,9 @@ def test_reference_systems_are_found_and_measured() -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-@pytest.mark.parametrize(("told", "kept_mb"), [({}, (-30, 30)), ({"GDAL_CACHEMAX": "100"}, (60, 110))])
+@pytest.mark.parametrize(("stated", "kept_mb"), [({}, (-30, 30)), ({"GDAL_CACHEMAX": "100"}, (60, 110))])
 def test_gdal_keeps_what_it_is_allowed_to_unless_the_user_says_how_much(
-    tmp_path: Path, told: dict[str, str], kept_mb: tuple[int, int]
+    tmp_path: Path, stated: dict[str, str], kept_mb: tuple[int, int]
 ) -> None:
     with rasterio.open(
         tmp_path / "sparse.tif", "w", driver="GTiff", height=4096, width=4096, count=1, dtype="float32",
@@ -677,7 +677,7 @@ print(resident() - before)
 """
     clean = {name: value for name, value in os.environ.items() if name != "GDAL_CACHEMAX"}
     done = subprocess.run(
-        [sys.executable, "-c", script], env=clean | told, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script], env=clean | stated, capture_output=True, text=True, check=True
     )
     little, much = map(float, done.stdout.split())
     assert kept_mb[0] <= little <= kept_mb[1]

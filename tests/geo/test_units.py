@@ -49,7 +49,7 @@ def test_the_crs_gives_the_unit_of_heights_and_the_band_may_agree() -> None:
 
 
 @pytest.mark.parametrize(
-    ("band", "vertical", "told"),
+    ("band", "vertical", "stated"),
     [
         (
             "metre",
@@ -60,8 +60,8 @@ def test_the_crs_gives_the_unit_of_heights_and_the_band_may_agree() -> None:
         ("", Vertical("MSL depth", "Mean Sea Level", METRE, is_depth=True), "MSL depth counts depths"),
     ],
 )
-def test_what_makes_no_heights_is_refused(band: str, vertical: Vertical | None, told: str) -> None:
-    with pytest.raises(ResDepthError, match=f"dsm.tif: .*{told}"):
+def test_what_makes_no_heights_is_refused(band: str, vertical: Vertical | None, stated: str) -> None:
+    with pytest.raises(ResDepthError, match=f"dsm.tif: .*{stated}"):
         height_unit(NAME, band, vertical)
 
 

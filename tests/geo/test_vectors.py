@@ -25,7 +25,7 @@ GRID = Grid(100, 120, (0.5, 0, X, 0, -0.5, Y), *UTM)
 
 
 def write(path: Path, shapes: list[Any], *, crs: str | None = "EPSG:32632", **options: Any) -> Path:
-    """A vector file of some geometries, in metres from the grid's upper-left corner unless told otherwise."""
+    """A vector file of some geometries, in metres from the grid's upper-left corner by default."""
     driver = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".shp": "ESRI Shapefile", ".fgb": "FlatGeobuf"}
     kinds = {one.geom_type for one in shapes}
     kind = kinds.pop() if len(kinds) == 1 else "Unknown"
@@ -166,7 +166,7 @@ def test_a_file_whose_polygons_only_touch_the_raster_is_an_empty_mask(tmp_path: 
 
 
 @pytest.mark.parametrize("whose", ["raster", "polygons"])
-def test_an_unknown_crs_is_told_and_coordinates_are_taken_as_they_are(
+def test_an_unknown_crs_is_stated_and_coordinates_are_taken_as_they_are(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, whose: str
 ) -> None:
     crs = None if whose == "polygons" else "EPSG:32632"
@@ -256,7 +256,7 @@ def test_the_bounds_are_those_of_all_polygons(tmp_path: Path) -> None:
     assert bounds_on(path, GRID) == (X + 10, Y - 980, X + 950, Y - 5)
 
 
-def test_vector_files_are_told_by_their_names() -> None:
+def test_vector_files_are_stated_by_their_names() -> None:
     for name in (
         "a.gpkg",
         "a.GeoJSON",

@@ -102,7 +102,7 @@ def test_a_model_cannot_be_written_into_a_folder_that_is_not_there(tmp_path: Pat
         save_model(make_model(), tmp_path / "gone" / "model.safetensors")
 
 
-def test_weights_that_do_not_fit_are_told_by_name() -> None:
+def test_weights_that_do_not_fit_are_stated_by_name() -> None:
     weights = dict(make_model().weights)
     weights["head.weight"] = weights.pop("last_layer.weight")
     weights["last_layer.bias"] = torch.zeros(2)

@@ -64,7 +64,7 @@ def test_filters_double_per_level_up_to_the_cap() -> None:
 
 @pytest.mark.parametrize("do_bn", [True, False])
 @pytest.mark.parametrize("bias", [True, False])
-def test_only_convolutions_without_batch_norm_have_a_bias_and_the_last_as_told(
+def test_only_convolutions_without_batch_norm_have_a_bias_and_the_last_as_stated(
     do_bn: bool, bias: bool
 ) -> None:
     network = new_network("UNet", {**SMALL, "do_BN": do_bn, "bias_conv_layer": bias})
@@ -153,4 +153,4 @@ def test_unknown_names_and_settings_are_refused_with_those_that_exist() -> None:
         new_network("ResNet", {})
     with pytest.raises(ValueError, match=r"no setting kernel; known: .*start_kernel"):
         new_network("UNet", {"kernel": 3})
-    assert set(NETWORKS) == {"UNet"}
+    assert set(NETWORKS) == {"FusionUNet", "UNet"}

@@ -135,22 +135,22 @@ def test_keys_that_an_architecture_lacks_have_the_published_defaults(tmp_path: P
     assert architecture.inputs.n_channels == 1
 
 
-def test_everything_wrong_with_an_architecture_is_told_at_once(tmp_path: Path) -> None:
+def test_everything_wrong_with_an_architecture_is_stated_at_once(tmp_path: Path) -> None:
     settings = {"depth": "5", "do_BN": 1, "act_fn_encoder": "rule", "startkernel": 8, "n_input_channels": 9}
     content = {"name": "UNet", "input_channels": "geomstereo", "settings": settings}
     path = tmp_path / "model_config.json"
     path.write_text(json.dumps(content))
     with pytest.raises(InputProblems) as raised:
         read_architecture(path)
-    told = {problem.where: problem.message for problem in raised.value.problems}
-    assert told.keys() == {
+    stated = {problem.where: problem.message for problem in raised.value.problems}
+    assert stated.keys() == {
         f"{path}: {key}"
         for key in (
             *("input_channels", "settings.startkernel", "settings.n_input_channels", "settings.depth"),
             *("settings.act_fn_encoder", "settings.do_BN"),
         )
     }
-    assert told[f"{path}: input_channels"].endswith("did you mean 'geom-stereo'?")
+    assert stated[f"{path}: input_channels"].endswith("did you mean 'geom-stereo'?")
 
 
 # Checkpoints
@@ -231,7 +231,7 @@ def test_another_checkpoint_of_a_run_can_be_chosen(tmp_path: Path) -> None:
     assert same_bits(load_run_folder(tmp_path, "Model_last.pth"), other)
 
 
-def test_files_of_another_run_are_told_beside_absent_ones(tmp_path: Path) -> None:
+def test_files_of_another_run_are_stated_beside_absent_ones(tmp_path: Path) -> None:
     write_published_run(tmp_path, make_model())
     write_architecture(tmp_path / "model_config.json", make_model(depth=3).architecture)
     (tmp_path / "DSM_normalization_parameters.p").unlink()

@@ -63,9 +63,9 @@ def test_what_is_like_the_training_fits(model: Model, heights: np.ndarray) -> No
 
 @pytest.mark.parametrize(("gsd", "fits"), [(0.41, True), (0.59, True), (0.39, False), (0.61, False)])
 def test_pixels_may_differ_by_a_fifth(model: Model, heights: np.ndarray, gsd: float, fits: bool) -> None:
-    told = found(model, heights, texture(1), seen_again(texture(1), 2), gsd=gsd)
-    assert (told == "") == fits
-    assert fits or f"pixels of {gsd:g} m, the model was trained with 0.5 m" in told
+    stated = found(model, heights, texture(1), seen_again(texture(1), 2), gsd=gsd)
+    assert (stated == "") == fits
+    assert fits or f"pixels of {gsd:g} m, the model was trained with 0.5 m" in stated
 
 
 def test_pixels_that_nobody_knows_are_not_compared(model: Model, heights: np.ndarray) -> None:
@@ -79,10 +79,10 @@ def test_pixels_that_nobody_knows_are_not_compared(model: Model, heights: np.nda
 @pytest.mark.parametrize(("scale", "offset"), [(50, 0), (0.1, 0), (1, 500)])
 def test_other_grey_values_do_not_fit(model: Model, heights: np.ndarray, scale: float, offset: float) -> None:
     image = texture(1)
-    told = found(model, heights, image, seen_again(image, 2) * scale + offset)
-    assert "grey values: image 1 has" in told
-    assert "the training had 350 ± 60" in told
-    assert "image 0" not in told
+    stated = found(model, heights, image, seen_again(image, 2) * scale + offset)
+    assert "grey values: image 1 has" in stated
+    assert "the training had 350 ± 60" in stated
+    assert "image 0" not in stated
 
 
 def test_noise_is_not_compared_unless_it_is_the_same(model: Model, heights: np.ndarray) -> None:
@@ -98,9 +98,9 @@ def test_where_there_are_no_heights_nothing_is_compared(model: Model, heights: n
 
 @pytest.mark.parametrize("factor", [0.01, 100])
 def test_other_relief_does_not_fit(model: Model, heights: np.ndarray, factor: float) -> None:
-    told = found(model, heights * factor, texture(1), seen_again(texture(1), 2))
-    assert "relief: within 16 x 16 pixels heights vary by" in told
-    assert "in the training by 2.5 m" in told
+    stated = found(model, heights * factor, texture(1), seen_again(texture(1), 2))
+    assert "relief: within 16 x 16 pixels heights vary by" in stated
+    assert "in the training by 2.5 m" in stated
 
 
 def test_one_image_twice_is_no_pair(model: Model, heights: np.ndarray) -> None:
@@ -132,9 +132,9 @@ def test_each_pair_is_looked_at_but_only_those_that_are_used(model: Model, heigh
 
 @pytest.mark.parametrize("value", [np.nan, 0])
 def test_an_image_that_shows_nothing_does_not_fit(model: Model, heights: np.ndarray, value: float) -> None:
-    told = found(model, heights, texture(1), np.full_like(heights, value))
-    assert told.startswith("images: image 1 shows nothing where the DSM has heights")
-    assert "\n" not in told, "what else it lacks follows from that"
+    stated = found(model, heights, texture(1), np.full_like(heights, value))
+    assert stated.startswith("images: image 1 shows nothing where the DSM has heights")
+    assert "\n" not in stated, "what else it lacks follows from that"
 
 
 def test_an_image_of_a_corner_is_found(model: Model, heights: np.ndarray) -> None:

@@ -136,10 +136,10 @@ def test_if_the_scheduler_is_lost_blocks_stay_and_the_same_command_resumes(
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             wait_until(lambda: any(unfinished.glob("height_*.tif")) or process.poll() is not None)
             scheduler.kill()
-            told = process.communicate(timeout=SECONDS)[1]
-    assert process.returncode == 2, told
-    assert f"error: {address}: the scheduler was lost; finished blocks stay" in told
-    assert "Traceback" not in told
+            stated = process.communicate(timeout=SECONDS)[1]
+    assert process.returncode == 2, stated
+    assert f"error: {address}: the scheduler was lost; finished blocks stay" in stated
+    assert "Traceback" not in stated
     assert any(unfinished.glob("height_*.tif"))
     with scheduler_running(tmp_path, port=int(address.rpartition(":")[2])):
         refine(dsm, [], model, output=output, scheduler=address)
@@ -255,7 +255,7 @@ def failing(_device: str, _precision: str) -> tuple[str, str, bool]:
     raise ValueError("as expected")
 
 
-def test_a_scheduler_that_does_not_answer_is_told(
+def test_a_scheduler_that_does_not_answer_is_stated(
     long_dsm: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dsm, model = long_dsm
@@ -265,7 +265,7 @@ def test_a_scheduler_that_does_not_answer_is_told(
             refine(dsm, [], model, output=dsm.with_name("x.tif"), scheduler=address, existing="replace")
 
 
-def test_without_dask_the_way_to_install_it_is_told(
+def test_without_dask_the_way_to_install_it_is_stated(
     long_dsm: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dsm, model = long_dsm

@@ -94,8 +94,8 @@ def test_processes_that_are_killed_at_random_moments_do_not_matter(
             with suppress(psutil.Error, IndexError):  # over, or in between
                 chance.choice(workers_of(process)).kill()
                 killed += 1
-        told = process.communicate(timeout=SECONDS)[1]
-    assert process.returncode == 0, told
+        stated = process.communicate(timeout=SECONDS)[1]
+    assert process.returncode == 0, stated
     assert killed
     assert output.read_bytes() == refined_alone(dsm, model)
 
@@ -108,10 +108,10 @@ def test_ctrl_c_stops_two_processes_and_the_same_command_resumes(long_dsm: tuple
     with at_work(command, dsm.with_name("stopped.tif.unfinished")) as process:
         workers = workers_of(process)
         os.killpg(process.pid, signal.SIGINT)
-        told = process.communicate(timeout=SECONDS)[1]
-        assert process.returncode == 130, told
-        assert "blocks are finished; the same command goes on" in told
-        assert "Traceback" not in told
+        stated = process.communicate(timeout=SECONDS)[1]
+        assert process.returncode == 130, stated
+        assert "blocks are finished; the same command goes on" in stated
+        assert "Traceback" not in stated
         assert not alive(workers), "a worker goes on without its command"
     assert not output.exists()
     subprocess.run(command, check=True, capture_output=True, timeout=SECONDS)

@@ -134,12 +134,12 @@ def test_numbers_of_numpy_are_numbers(scene: MadeScene, model: Model) -> None:
 
 
 @pytest.mark.parametrize("region", [(1.0, 2.0, 3.0), "a"], ids=str)
-def test_regions_of_other_lengths_are_told(scene: MadeScene, model: Model, region: Any) -> None:
+def test_regions_of_other_lengths_are_stated(scene: MadeScene, model: Model, region: Any) -> None:
     with pytest.raises(ResDepthError, match=r"region: found .*; give xmin, ymin, xmax, ymax"):
         refined(scene, model, region=region)
 
 
-def test_tiles_that_are_too_large_are_told(scene: MadeScene, model: Model) -> None:
+def test_tiles_that_are_too_large_are_stated(scene: MadeScene, model: Model) -> None:
     with pytest.raises(ResDepthError, match="found 4096; must be a power of two from 16 to 2048"):
         refined(scene, model, tile_size=4096)
 

@@ -23,7 +23,7 @@ from resdepth.report.views import OVERVIEW_PX
 
 
 def described(page: Path) -> dict:
-    """What the scripts of a page are told."""
+    """What the scripts of a page are stated."""
     found = re.search(r'<script type="application/json" id="content">(.*?)</script>', page.read_text())
     return json.loads(found[1])
 
@@ -77,7 +77,7 @@ def test_without_a_truth_a_page_shows_what_changed(tmp_path: Path) -> None:
             surfaces=surfaces,
             reference="Initial DSM",
             difference="change",
-            judgement=None,
+            outcome=None,
             images={},
             masks={},
         ),
@@ -89,9 +89,9 @@ def test_without_a_truth_a_page_shows_what_changed(tmp_path: Path) -> None:
 
 
 def test_figures_alone_make_a_page_without_maps(tmp_path: Path) -> None:
-    judgement = made_content().judgement
+    outcome = made_content().outcome
     tables = [Table("Runs", [["run", "MAE [m]"], ["a", "0.50"]])]
-    page = written(tmp_path, PageContent("Compared", "Runs.", judgement=judgement, tables=tables))
+    page = written(tmp_path, PageContent("Compared", "Runs.", outcome=outcome, tables=tables))
     assert sections(page) == ["distribution", "classes"]
     bare = written(tmp_path, PageContent("Compared", "Runs.", tables=tables))
     assert sections(bare) == []
@@ -99,10 +99,10 @@ def test_figures_alone_make_a_page_without_maps(tmp_path: Path) -> None:
 
 
 def test_charts_have_figures_intervals_and_curves_of_every_class(tmp_path: Path) -> None:
-    judged = described(written(tmp_path, made_content()))["judged"]
-    assert [one["name"] for one in judged["figures"]] == ["MAE", "RMSE", "MedAE", "NMAD", "LE90", "bias"]
-    assert [one["title"] for one in judged["classes"]][:2] == ["all pixels", "buildings"]
-    found = judged["surfaces"][0]["classes"]["overall"]
+    evaluated = described(written(tmp_path, made_content()))["evaluated"]
+    assert [one["name"] for one in evaluated["figures"]] == ["MAE", "RMSE", "MedAE", "NMAD", "LE90", "bias"]
+    assert [one["title"] for one in evaluated["classes"]][:2] == ["all pixels", "buildings"]
+    found = evaluated["surfaces"][0]["classes"]["overall"]
     assert found["intervals"]["mae"][0] < found["figures"]["mae"] < found["intervals"]["mae"][1]
     assert len(found["edges"]) == len(found["counts"]) + 1
     assert found["shares"] == sorted(found["shares"])
@@ -119,7 +119,7 @@ def test_names_and_texts_are_never_markup(tmp_path: Path) -> None:
         made_content(
             title=NASTY, lead=NASTY, surfaces=surfaces, images={f"a{NASTY}": content.images["Ortho-image 1"]},
             masks={f"b{NASTY}": content.masks["Buildings"]}, tables=[Table(NASTY, [[NASTY], [NASTY]], NASTY)],
-            facts={NASTY: NASTY}, judgement=None,
+            facts={NASTY: NASTY}, outcome=None,
         ),
     )  # fmt: skip
     text = page.read_text(encoding="utf-8")
@@ -202,7 +202,7 @@ def test_eight_surfaces_of_400_megapixels_stay_below_15_megabytes(tmp_path: Path
 
     names = [f"Surface {number}" for number in range(7)]
     surfaces = dict.fromkeys([*names, "Truth"], noise)
-    content = made_content(grid=grid, surfaces=surfaces, images={"Image": noise}, masks={}, judgement=None)
+    content = made_content(grid=grid, surfaces=surfaces, images={"Image": noise}, masks={}, outcome=None)
     page = written(tmp_path, content)
     assert 0.6 * LARGEST_BYTES < page.stat().st_size <= LARGEST_BYTES
     assert max(asked) <= OVERVIEW_PX**2
@@ -228,7 +228,7 @@ def test_odd_surfaces_have_a_page(shape: tuple[int, int], kind: str, tmp_path: P
     flat = np.full(shape, 5, dtype=np.float32)
     content = made_content(
         grid=grid, surfaces={"Initial DSM": reader(odd, grid), "Truth": reader(flat, grid)},
-        images={"Image": reader(odd, grid)}, masks={"Mask": reader(odd, grid)}, judgement=None,
+        images={"Image": reader(odd, grid)}, masks={"Mask": reader(odd, grid)}, outcome=None,
     )  # fmt: skip
     view = described(written(tmp_path, content))["views"][0]
     assert (view["height"], view["width"]) == shape

@@ -160,7 +160,7 @@ def test_classes_and_figures_change_the_charts(page: Page) -> None:
     choose(page, "#classes-figure", "rmse")
     assert all(drawn(chart) != html for chart, html in before.items())
     assert "RMSE [m]" in page.locator("#bars").inner_text()
-    assert "root mean square error" in page.locator("#classes-told").inner_text()
+    assert "root mean square error" in page.locator("#classes-stated").inner_text()
     assert page.locator("#histogram .scatterlayer .trace").count() == 2
     assert page.locator("#bars .errorbar").count() == 6
     assert "buildings" in page.locator("#histogram").get_attribute("aria-label")
@@ -174,17 +174,17 @@ def test_a_profile_appears_between_two_clicks(page: Page) -> None:
     area = page.locator("#profile-map")
     area.scroll_into_view_if_needed()
     box = area.bounding_box()
-    before = page.locator("#profile-told").inner_text()
+    before = page.locator("#profile-stated").inner_text()
     area.click(position={"x": 60.5 / 240 * box["width"], "y": 100.5 / 200 * box["height"]})
     area.click(position={"x": 180.5 / 240 * box["width"], "y": 100.5 / 200 * box["height"]})
     settled(page)
-    assert page.locator("#profile-told").inner_text() != before
+    assert page.locator("#profile-stated").inner_text() != before
     # Half of 240 pixels of 0.5 m.
-    assert "The profile is 60\N{NO-BREAK SPACE}m long" in page.locator("#profile-told").inner_text()
+    assert "The profile is 60\N{NO-BREAK SPACE}m long" in page.locator("#profile-stated").inner_text()
     assert page.locator("#profile-plot .scatterlayer .trace").count() == 3
     truth, initial = (made_surfaces()[name][100, 60:181] for name in ("Truth", "Initial DSM"))
-    told = page.locator("#profile-told").inner_text().partition("Initial DSM ")[2]
-    assert float(told.split()[0]) == pytest.approx(np.abs(initial - truth).mean(), abs=0.011)
+    stated = page.locator("#profile-stated").inner_text().partition("Initial DSM ")[2]
+    assert float(stated.split()[0]) == pytest.approx(np.abs(initial - truth).mean(), abs=0.011)
     first = page.evaluate("document.getElementById('profile-plot').data[2].y[0]")
     assert first == pytest.approx(truth[0], abs=0.006)
 
@@ -204,7 +204,7 @@ def test_a_profile_can_be_made_with_the_keyboard_alone(page: Page) -> None:
     page.keyboard.press("Enter")
     settled(page)
     assert page.evaluate("JSON.stringify(document.getElementById('profile-plot').data[0].y)") != before
-    assert "The profile is 40\N{NO-BREAK SPACE}m long" in page.locator("#profile-told").inner_text()
+    assert "The profile is 40\N{NO-BREAK SPACE}m long" in page.locator("#profile-stated").inner_text()
     height = made_surfaces()["Truth"][51, 200]
     assert f"Truth {height:.2f} m" in page.locator("#profile-readout").inner_text()
 
@@ -254,7 +254,7 @@ def test_a_tile_is_shown_everywhere(page: Page) -> None:
     assert np.abs(pixels(plot) - mesh).mean() > 1
     assert page.locator("#area").input_value() == "1"
     assert page.locator(".places button[aria-pressed=true]").inner_text().startswith("1")
-    assert page.locator("#swipe .area-told").inner_text().startswith("Largest errors: 40")
+    assert page.locator("#swipe .area-stated").inner_text().startswith("Largest errors: 40")
     page.locator(".rectangle").nth(1).click()
     settled(page)
     assert page.locator("#area").input_value() == "2"
@@ -332,10 +332,10 @@ def without_webgl() -> str:
 
 
 def test_without_webgl_the_page_says_so_in_words(browser: Browser, tmp_path: Path) -> None:
-    found = opened(browser, written(tmp_path, made_content(judgement=None)), script=without_webgl())
+    found = opened(browser, written(tmp_path, made_content(outcome=None)), script=without_webgl())
     found.page.locator("#relief").scroll_into_view_if_needed()
-    found.page.wait_for_selector("#relief-told:visible")
-    assert "WebGL is switched off or missing" in found.page.locator("#relief-told").inner_text()
+    found.page.wait_for_selector("#relief-stated:visible")
+    assert "WebGL is switched off or missing" in found.page.locator("#relief-stated").inner_text()
     assert found.complaints == []
     found.page.close()
 
@@ -343,8 +343,8 @@ def test_without_webgl_the_page_says_so_in_words(browser: Browser, tmp_path: Pat
 def test_names_are_shown_as_they_are(browser: Browser, tmp_path: Path) -> None:
     content = made_content()
     surfaces = {NASTY: content.surfaces["Initial DSM"], "Truth": content.surfaces["Truth"]}
-    judged = content.judgement
-    assert judged is not None
+    evaluated = content.outcome
+    assert evaluated is not None
     changed = made_content(title=NASTY, surfaces=surfaces, images={}, masks={}, facts={NASTY: NASTY})
     found = opened(browser, written(tmp_path, changed))
     assert found.page.locator("h1").inner_text() == NASTY
@@ -361,7 +361,7 @@ def odd_content(kind: str) -> PageContent:
     initial = rng.normal(0, 1, shape).astype(np.float32)
     truth = np.full(shape, np.nan if kind == "void" else 3, dtype=np.float32)
     surfaces = {"Initial DSM": reader(initial, grid), "Truth": reader(truth, grid)}
-    return made_content(grid=grid, surfaces=surfaces, images={}, masks={}, judgement=None)
+    return made_content(grid=grid, surfaces=surfaces, images={}, masks={}, outcome=None)
 
 
 @pytest.mark.parametrize("kind", ["void", "line"])
@@ -369,14 +369,14 @@ def test_odd_surfaces_do_not_break_the_page(kind: str, browser: Browser, tmp_pat
     found = opened(browser, written(tmp_path, odd_content(kind)))
     choose(found.page, "#relief-surface", "layer-1")
     found.page.locator("#relief").scroll_into_view_if_needed()
-    found.page.wait_for_selector("#relief-told:visible" if kind == "void" else DRAWN, timeout=30_000)
+    found.page.wait_for_selector("#relief-stated:visible" if kind == "void" else DRAWN, timeout=30_000)
     assert found.complaints == []
     assert found.page.locator("#trouble").is_hidden()
     found.page.close()
 
 
 def test_figures_alone_are_drawn(browser: Browser, tmp_path: Path) -> None:
-    page = PageContent("Compared", "", judgement=made_content().judgement)
+    page = PageContent("Compared", "", outcome=made_content().outcome)
     found = opened(browser, written(tmp_path, page))
     assert found.page.locator("#bars .bars .point").count() == 6
     colours = found.page.evaluate("document.getElementById('bars').data.map(one => one.marker.color)")

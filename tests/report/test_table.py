@@ -95,13 +95,13 @@ def test_an_empty_class_prints_two_dashes() -> None:
     assert "nan" not in text
 
 
-def test_nothing_to_judge_at_all_is_printable() -> None:
+def test_nothing_to_evaluate_at_all_is_printable() -> None:
     text = format_statistics(Evaluation({"overall": EMPTY}, {"overall": EMPTY}, 0.25), "UNet", "")
     assert "Number of pixels:\t\t\t0\n" in text
     assert "nan" not in text
 
 
-def test_over_all_pairs_only_the_refined_surfaces_are_judged() -> None:
+def test_over_all_pairs_only_the_refined_surfaces_are_evaluated() -> None:
     text = format_overall_statistics(evaluation(building=REFINED), "UNet", "best.pth")
     assert "Statistics over all predictions" in text
     assert "INITIAL" not in text
@@ -109,11 +109,11 @@ def test_over_all_pairs_only_the_refined_surfaces_are_judged() -> None:
 
 
 def test_beside_the_text_lies_a_json_file_with_the_same_figures(tmp_path: Path) -> None:
-    judged = evaluation(building=EMPTY)
-    write_statistics(tmp_path / "dsm_statistics.txt", "text\n", judged)
+    evaluated = evaluation(building=EMPTY)
+    write_statistics(tmp_path / "dsm_statistics.txt", "text\n", evaluated)
     assert (tmp_path / "dsm_statistics.txt").read_text() == "text\n"
     content = json.loads((tmp_path / "dsm_statistics.json").read_text())
-    assert content == judged.as_json()
+    assert content == evaluated.as_json()
     assert content["classes"]["overall"]["refined"]["nmad"] == REFINED.nmad
     assert content["classes"]["building"]["refined"]["nmad"] is None
 

@@ -75,23 +75,23 @@ def test_texts_are_read_with_and_without_byte_order_mark(config: Path, mark: byt
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "stated"),
     [
         ("Zürich".encode("latin-1"), "not a text in UTF-8"),
         (bytes(MAX_TEXT_BYTES + 1), "16 MiB"),
         (None, "no such file"),
     ],
 )
-def test_what_is_no_text_is_told(config: Path, content: bytes | None, told: str) -> None:
+def test_what_is_no_text_is_stated(config: Path, content: bytes | None, stated: str) -> None:
     if content is not None:
         config.write_bytes(content)
-    with pytest.raises(InputProblems, match=told) as raised:
+    with pytest.raises(InputProblems, match=stated) as raised:
         read_text(config)
     assert str(raised.value).startswith(f"{config}: ")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission_is_told(config: Path) -> None:
+def test_a_file_without_permission_is_stated(config: Path) -> None:
     config.touch(mode=0)
     with pytest.raises(InputProblems, match="Permission denied"):
         read_text(config)

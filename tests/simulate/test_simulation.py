@@ -25,8 +25,8 @@ from resdepth.simulate.settings import (
     MatchingSettings,
     SensorSettings,
     SimulateConfig,
+    SurfaceSettings,
     TownSettings,
-    TruthSettings,
     ViewSettings,
 )
 from resdepth.simulate.shots import Shot, aim
@@ -202,7 +202,7 @@ def test_relief_covers_every_window_even_beyond_the_edge() -> None:
 SMALL = SimulateConfig(
     seed=5,
     town=TownSettings(style="suburb", size_px=192),
-    truth=TruthSettings(gsd_m=0.5),
+    truth=SurfaceSettings(gsd_m=0.5),
     dates=(
         DateSettings(sun_azimuth_deg=150, sun_elevation_deg=50),
         DateSettings(sun_azimuth_deg=170, sun_elevation_deg=35, winter=1.0),
@@ -403,19 +403,21 @@ def test_true_heights_of_a_file_are_kept_to_the_bit_and_its_voids_stay_unknown(t
         ({"matching": MatchingSettings(block_px=4)}, "odd number"),
     ],
 )
-def test_what_does_not_fit_together_is_told(change: dict[str, object], message: str, tmp_path: Path) -> None:
+def test_what_does_not_fit_together_is_stated(
+    change: dict[str, object], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(InputProblems, match=message):
         simulate("town", tmp_path / "scene", SMALL.model_copy(update=change))
     assert not (tmp_path / "scene").exists()
 
 
-def test_views_that_see_the_same_are_told(tmp_path: Path) -> None:
+def test_views_that_see_the_same_are_stated(tmp_path: Path) -> None:
     twice = (SMALL.views[0], SMALL.views[0].model_copy(update={"name": "again"}))
     with pytest.raises(ResDepthError, match="differ enough in direction"):
         simulate("town", tmp_path / "scene", SMALL.model_copy(update={"views": twice}))
 
 
-def test_a_source_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_source_that_is_not_there_is_stated(tmp_path: Path) -> None:
     with pytest.raises(ResDepthError, match="give a GeoTIFF, CityJSON, LAS or LAZ file, or town"):
         simulate(tmp_path / "nothing.tif", tmp_path / "scene", SMALL)
     assert not (tmp_path / "scene").exists()

@@ -1,4 +1,4 @@
-"""True surfaces from files: heights to the bit, voids told, classes plausible, damaged files refused."""
+"""True surfaces from files: heights to the bit, voids stated, classes plausible, damaged files refused."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def made_town(side: int = 200) -> np.ndarray:
 # --- rasters
 
 
-def test_known_heights_are_kept_to_the_bit_and_voids_are_filled_and_told(tmp_path: Path) -> None:
+def test_known_heights_are_kept_to_the_bit_and_voids_are_filled_and_stated(tmp_path: Path) -> None:
     heights = made_town()
     holed = heights.copy()
     holed[70:80, 60:100] = -9999
@@ -223,7 +223,7 @@ def test_a_raster_without_georeference_lies_on_local_metres(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("crs", "gsd", "told"),
+    ("crs", "gsd", "stated"),
     [
         ("EPSG:4326", 1e-5, r"CRS EPSG:4326 is in degrees; .*gdalwarp -t_srs"),
         ("EPSG:2263", 1.0, r"CRS EPSG:2263 is in units of 0.304\d* m; .*gdalwarp"),
@@ -232,16 +232,16 @@ def test_a_raster_without_georeference_lies_on_local_metres(tmp_path: Path) -> N
     ],
 )
 def test_rasters_that_are_not_in_metres_are_refused(
-    tmp_path: Path, crs: str | None, gsd: float, told: str
+    tmp_path: Path, crs: str | None, gsd: float, stated: str
 ) -> None:
     origin = (1e6, 6e6) if crs == "EPSG:3857" else (7.0, 51.0)
     path = write_raster(tmp_path / "dsm.tif", made_town(64), crs=crs, gsd=gsd, origin=origin)
-    with pytest.raises(ResDepthError, match=f"dsm.tif: .*{told}"):
+    with pytest.raises(ResDepthError, match=f"dsm.tif: .*{stated}"):
         opened(path)
 
 
 @pytest.mark.parametrize(
-    ("values", "options", "told"),
+    ("values", "options", "stated"),
     [
         (np.full((20, 20), np.nan, np.float32), {}, "no heights in the scene, only voids"),
         (np.zeros((3, 20, 20), np.uint8), {}, "has 3 bands"),
@@ -250,8 +250,10 @@ def test_rasters_that_are_not_in_metres_are_refused(
         (np.zeros((20, 20), np.float32), {"extent": (0, 0, 1, 1)}, "nothing of it lies in the extent"),
     ],
 )
-def test_unusable_rasters_and_options_are_told(tmp_path: Path, values: Any, options: Any, told: str) -> None:
-    with pytest.raises(ResDepthError, match=rf"dsm.tif: .*{told}"):
+def test_unusable_rasters_and_options_are_stated(
+    tmp_path: Path, values: Any, options: Any, stated: str
+) -> None:
+    with pytest.raises(ResDepthError, match=rf"dsm.tif: .*{stated}"):
         opened(write_raster(tmp_path / "dsm.tif", values), **options)
     assert not [one for one in (tmp_path / "work").iterdir() if one.suffix == ".tif"]
 
@@ -467,7 +469,7 @@ def test_roads_and_water_lie_upon_the_terrain(tmp_path: Path) -> None:
     assert (surface.classes[:, 60:] == SurfaceClass.GROUND).all()
 
 
-def test_what_a_city_model_does_not_show_is_filled_and_told(tmp_path: Path) -> None:
+def test_what_a_city_model_does_not_show_is_filled_and_stated(tmp_path: Path) -> None:
     city = City()
     a, b, c = (0, 0, 2), (40, 0, 2), (40, 40, 2)
     city.add("terrain", "TINRelief", "CompositeSurface", [[city.ring(a, b, c)]])
@@ -519,7 +521,7 @@ def test_a_city_model_without_crs_takes_the_one_in_the_options(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("head", "told"),
+    ("head", "stated"),
     [
         ({"type": "CityJSONFeature"}, "CityJSONSeq file, .* join them into one"),
         ({"type": "FeatureCollection"}, "its type is 'FeatureCollection'"),
@@ -538,10 +540,10 @@ def test_a_city_model_without_crs_takes_the_one_in_the_options(tmp_path: Path) -
         ({"transform": {"scale": [1, 1, 1], "translate": [0, 0, 0]}}, "gsd_m = 0.01 are more than"),
     ],
 )
-def test_damaged_city_models_are_refused(tmp_path: Path, head: Any, told: str) -> None:
+def test_damaged_city_models_are_refused(tmp_path: Path, head: Any, stated: str) -> None:
     city = City(**head)
     city.add_terrain()
-    with pytest.raises(ResDepthError, match=f"town.json: .*{told}"):
+    with pytest.raises(ResDepthError, match=f"town.json: .*{stated}"):
         opened(city.write(tmp_path / "town.json"), gsd_m=0.01)
 
 
@@ -611,9 +613,9 @@ def write_points(
     header = laspy.LasHeader(point_format=6, version="1.4")
     header.scales, header.offsets = np.full(3, 0.001), np.array([*TOWN, 0])
     if epsg:
-        told = {3072: epsg, **(keys or {})}
-        entries = [number for key, value in told.items() for number in (key, 0, 1, value)]
-        record = np.array([1, 1, 0, len(told), *entries], np.uint16)
+        stated = {3072: epsg, **(keys or {})}
+        entries = [number for key, value in stated.items() for number in (key, 0, 1, value)]
+        record = np.array([1, 1, 0, len(stated), *entries], np.uint16)
         header.vlrs.append(laspy.VLR("LASF_Projection", 34735, record_data=record.tobytes()))
     las = laspy.LasData(header)
     las.x, las.y, las.z = xyz.T
@@ -703,15 +705,15 @@ def test_the_crs_of_points_may_be_wkt_or_come_from_the_options(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("epsg", "told"),
+    ("epsg", "stated"),
     [
         (2263, "CRS EPSG:2263 is in units of 0.3048"),
         (32767, "without an EPSG code; name it with the setting crs"),
     ],
 )
-def test_points_in_an_unusable_crs_are_refused(tmp_path: Path, epsg: int, told: str) -> None:
+def test_points_in_an_unusable_crs_are_refused(tmp_path: Path, epsg: int, stated: str) -> None:
     path = write_points(tmp_path / "a.las", points_of(np.ones((20, 20), np.float32)), epsg=epsg)
-    with pytest.raises(ResDepthError, match=f"a.las: .*{told}"):
+    with pytest.raises(ResDepthError, match=f"a.las: .*{stated}"):
         opened(path)
 
 
@@ -735,7 +737,7 @@ def test_heights_of_points_in_feet_become_metres(tmp_path: Path, keys: dict[int,
 
 
 @pytest.mark.parametrize(
-    ("keys", "told"),
+    ("keys", "stated"),
     [
         ({3076: 9003}, "coordinates are in the unit 'US survey foot', its CRS has units of 1 m"),
         ({4096: 6360, 4099: 9001}, "band is metre, that of its vertical CRS .* is US survey foot"),
@@ -743,10 +745,10 @@ def test_heights_of_points_in_feet_become_metres(tmp_path: Path, keys: dict[int,
     ],
 )
 def test_points_whose_units_contradict_each_other_are_refused(
-    tmp_path: Path, keys: dict[int, int], told: str
+    tmp_path: Path, keys: dict[int, int], stated: str
 ) -> None:
     path = write_points(tmp_path / "a.las", points_of(np.ones((20, 20), np.float32)), keys=keys)
-    with pytest.raises(ResDepthError, match=f"a.las: .*{told}"):
+    with pytest.raises(ResDepthError, match=f"a.las: .*{stated}"):
         opened(path)
 
 
@@ -762,7 +764,7 @@ def test_truncated_and_empty_point_clouds_are_refused(tmp_path: Path, name: str)
         opened(write_points(path, np.zeros((0, 3))))
 
 
-def test_points_outside_the_bounds_of_the_header_are_told(tmp_path: Path) -> None:
+def test_points_outside_the_bounds_of_the_header_are_stated(tmp_path: Path) -> None:
     path = write_points(tmp_path / "a.las", points_of(np.ones((20, 20), np.float32)))
     data = bytearray(path.read_bytes())
     data[179:187] = np.float64(TOWN[0] + 3).tobytes()  # max x
@@ -777,7 +779,7 @@ def test_points_of_noise_alone_leave_only_voids(tmp_path: Path) -> None:
         opened(path)
 
 
-def test_without_laspy_the_way_to_install_it_is_told(tmp_path: Path, monkeypatch: Any) -> None:
+def test_without_laspy_the_way_to_install_it_is_stated(tmp_path: Path, monkeypatch: Any) -> None:
     path = write_points(tmp_path / "a.las", points_of(np.ones((20, 20), np.float32)))
     monkeypatch.setitem(sys.modules, "laspy", None)
     with pytest.raises(ResDepthError, match=r"a.las: .*pip install resdepth\[simulate\]"):

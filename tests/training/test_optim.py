@@ -61,7 +61,7 @@ def test_each_scheduler_takes_pytorchs_arguments(given: SchedulerConfig, kind: t
         assert getattr(made, name) == value
 
 
-def test_the_learning_rate_falls_as_told() -> None:
+def test_the_learning_rate_falls_as_stated() -> None:
     stepped = optimizer()
     scheduler = new_scheduler(config("StepLR", step_size=2, gamma=0.1), stepped)
     assert scheduler is not None
@@ -88,7 +88,7 @@ def test_without_a_step_size_or_if_disabled_the_learning_rate_stays(given: Sched
 
 
 @pytest.mark.parametrize(
-    ("given", "setting", "told"),
+    ("given", "setting", "stated"),
     [
         (config("StepLR", stepsize=3), "stepsize", "unknown; StepLR takes step_size, gamma"),
         (config("StepLR", step_size="3"), "step_size", "found '3'.*integer"),
@@ -105,13 +105,13 @@ def test_without_a_step_size_or_if_disabled_the_learning_rate_stays(given: Sched
         (config("ReduceLROnPlateau", patience="long"), "patience", "found 'long'"),
     ],
 )
-def test_a_wrong_setting_is_told_by_name(given: SchedulerConfig, setting: str, told: str) -> None:
+def test_a_wrong_setting_is_stated_by_name(given: SchedulerConfig, setting: str, stated: str) -> None:
     (problem,) = setting_problems(given)
     assert problem[0] == setting
-    assert re.search(told, problem[1]), problem
+    assert re.search(stated, problem[1]), problem
 
 
-def test_all_wrong_settings_are_told_at_once() -> None:
+def test_all_wrong_settings_are_stated_at_once() -> None:
     problems = setting_problems(config("StepLR", step_size=0, gama=0.5))
     assert [name for name, _ in problems] == ["step_size", "gama"]
 

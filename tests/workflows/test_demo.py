@@ -1,4 +1,4 @@
-"""The demonstration: a town, refined with the model that comes along."""
+"""The demonstration: a town, refined with the bundled model."""
 
 import json
 import shutil
@@ -253,13 +253,13 @@ def test_data_of_ones_own_are_found_by_the_authors_names(tmp_path: Path, pairs: 
     assert config["datasets"][0]["raster_in"] == str(data / "dsm" / "DSM_Zurich_initial.tif")
 
 
-def test_what_is_missing_in_data_of_ones_own_is_told(tmp_path: Path) -> None:
+def test_what_is_missing_in_data_of_ones_own_is_stated(tmp_path: Path) -> None:
     with pytest.raises(InputProblems) as caught:
         run_demo(tmp_path / "shown", data=tmp_path)
-    told = "\n".join(str(problem) for problem in caught.value.problems)
-    assert "the initial DSM is expected here" in told
-    assert "the list of the ortho-images" in told
-    assert "the list of image pairs" in told
+    stated = "\n".join(str(problem) for problem in caught.value.problems)
+    assert "the initial DSM is expected here" in stated
+    assert "the list of the ortho-images" in stated
+    assert "the list of image pairs" in stated
     assert not (tmp_path / "shown").exists()
 
 

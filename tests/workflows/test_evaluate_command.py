@@ -22,7 +22,7 @@ def command(*arguments: Any) -> Result:
     return CliRunner().invoke(main, [str(one) for one in arguments])
 
 
-def evaluated(scene: MadeScene, *options: Any, dsm: str = "initial.tif", output: str = "judged") -> Result:
+def evaluated(scene: MadeScene, *options: Any, dsm: str = "initial.tif", output: str = "evaluated") -> Result:
     return command(
         "evaluate", scene.path(dsm), "--truth", scene.path("truth.tif"), "-o", scene.folder / output, *options
     )
@@ -39,7 +39,7 @@ def test_a_folder_with_everything_comes_of_it(scene: MadeScene, refined: Path) -
     masks = [f"--mask={name}={scene.path(f'mask_{name}.tif')}" for name in ("building", "water", "forest")]
     done = evaluated(scene, "--initial", scene.path("initial.tif"), *masks, dsm="refined.tif")
     assert done.exit_code == 0, done.output
-    folder = scene.folder / "judged"
+    folder = scene.folder / "evaluated"
     written = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert written == {
         "evaluation.html", "evaluation.json", "evaluation.csv", "evaluation.md", "statistics_refined.txt",
@@ -62,7 +62,7 @@ def test_a_folder_with_everything_comes_of_it(scene: MadeScene, refined: Path) -
 
 def test_the_rasters_of_errors_are_surface_minus_truth(scene: MadeScene) -> None:
     assert evaluated(scene, "--region", "vertical:1").exit_code == 0
-    with rasterio.open(scene.folder / "judged" / "errors_initial.tif") as dataset:
+    with rasterio.open(scene.folder / "evaluated" / "errors_initial.tif") as dataset:
         errors = dataset.read(1, masked=True).filled(np.nan)
         assert dataset.bounds.left == 465000 + 16
     np.testing.assert_array_equal(errors, (scene.initial - scene.truth)[:, 32:64])
@@ -70,7 +70,7 @@ def test_the_rasters_of_errors_are_surface_minus_truth(scene: MadeScene) -> None
 
 def test_the_table_for_spreadsheets_has_a_row_for_each_surface_and_class(scene: MadeScene) -> None:
     evaluated(scene, "--mask", f"building={scene.path('mask_building.tif')}")
-    rows = list(csv.DictReader((scene.folder / "judged" / "evaluation.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((scene.folder / "evaluated" / "evaluation.csv").read_text().splitlines()))
     assert {row["class"] for row in rows} >= {"overall", "building", "terrain", "edge", "slope_1"}
     assert all(float(row["mae"]) > 0 for row in rows if int(row["count"]))
     assert all(row["mae"] == "" for row in rows if not int(row["count"]))
@@ -78,7 +78,7 @@ def test_the_table_for_spreadsheets_has_a_row_for_each_surface_and_class(scene: 
 
 def test_styles_can_be_read_and_pictures_have_content(scene: MadeScene) -> None:
     evaluated(scene)
-    folder = scene.folder / "judged"
+    folder = scene.folder / "evaluated"
     style = ET.parse(folder / "errors_initial.qml")
     values = [float(item.get("value", "nan")) for item in style.iter("item")]
     assert values == sorted(values)
@@ -90,11 +90,11 @@ def test_styles_can_be_read_and_pictures_have_content(scene: MadeScene) -> None:
 def test_two_surfaces_stand_side_by_side_by_their_names(scene: MadeScene, refined: Path) -> None:
     done = command(
         "evaluate", f"ours={refined}", scene.path("initial.tif"), "--truth", scene.path("truth.tif"), "-o",
-        scene.folder / "judged", "--no-rasters",
+        scene.folder / "evaluated", "--no-rasters",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert re.findall(r"^\| (\w+)", done.stdout, re.MULTILINE) == ["surface", "ours", "initial"] * 2
-    assert not list((scene.folder / "judged").glob("errors_*.tif"))
+    assert not list((scene.folder / "evaluated").glob("errors_*.tif"))
 
 
 def test_an_earlier_evaluation_is_not_overwritten_silently(scene: MadeScene) -> None:
@@ -106,7 +106,7 @@ def test_an_earlier_evaluation_is_not_overwritten_silently(scene: MadeScene) -> 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "stated"),
     [
         (["none.tif"], "none.tif: no such file"),
         (["imagelist.txt"], "cannot be read as a raster"),
@@ -133,8 +133,8 @@ def test_an_earlier_evaluation_is_not_overwritten_silently(scene: MadeScene) -> 
         (["thin.tif", "--truth", "thin.tif", "--region", "vertical:4"], "too small for a stripe"),
     ],
 )
-def test_bad_input_is_told_and_nothing_is_left(
-    scene: MadeScene, monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str
+def test_bad_input_is_stated_and_nothing_is_left(
+    scene: MadeScene, monkeypatch: pytest.MonkeyPatch, arguments: list[str], stated: str
 ) -> None:
     monkeypatch.chdir(scene.folder)
     shape = scene.truth.shape
@@ -146,17 +146,17 @@ def test_bad_input_is_told_and_nothing_is_left(
     write_raster(Path("thin.tif"), scene.initial[:, :3])
     write_raster(Path("coded.tif"), np.full(shape, 7, np.uint8))
     write_raster(Path("zeros.tif"), np.zeros(shape, np.uint8))
-    done = command("evaluate", "--truth", "truth.tif", *arguments, "-o", "judged")
+    done = command("evaluate", "--truth", "truth.tif", *arguments, "-o", "evaluated")
     assert done.exit_code == 2, done.output
-    assert told in " ".join(done.output.split())
-    assert not list(Path().glob("judged/*"))
+    assert stated in " ".join(done.output.split())
+    assert not list(Path().glob("evaluated/*"))
 
 
 @pytest.mark.parametrize("name", ["errors_initial.tif.aux.xml", "evaluation.csv"])
 def test_what_is_called_like_a_file_of_an_evaluation_is_not_replaced_silently(
     scene: MadeScene, name: str
 ) -> None:
-    foreign = scene.folder / "judged" / name
+    foreign = scene.folder / "evaluated" / name
     foreign.parent.mkdir()
     foreign.symlink_to("gone") if name.endswith("csv") else foreign.write_text("mine")
     refused = evaluated(scene)
@@ -169,7 +169,7 @@ def test_what_is_called_like_a_file_of_an_evaluation_is_not_replaced_silently(
 
 def test_a_failed_attempt_leaves_the_earlier_evaluation_whole(scene: MadeScene) -> None:
     assert evaluated(scene).exit_code == 0
-    folder = scene.folder / "judged"
+    folder = scene.folder / "evaluated"
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert evaluated(scene, "--overwrite", "--mask", "water=none.tif").exit_code == 2
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
@@ -178,7 +178,7 @@ def test_a_failed_attempt_leaves_the_earlier_evaluation_whole(scene: MadeScene) 
 def test_an_overwritten_evaluation_leaves_nothing_of_other_surfaces(scene: MadeScene, refined: Path) -> None:
     assert evaluated(scene).exit_code == 0
     assert evaluated(scene, "--overwrite", dsm="refined.tif").exit_code == 0
-    left = [path.name for path in (scene.folder / "judged").rglob("*initial*")]
+    left = [path.name for path in (scene.folder / "evaluated").rglob("*initial*")]
     assert left == []
 
 
@@ -193,7 +193,7 @@ def users_files(folder: Path) -> dict[Path, str]:
 
 @pytest.mark.parametrize("options", [[], ["--overwrite"]])
 def test_a_folder_without_an_evaluation_loses_nothing(scene: MadeScene, options: list[str]) -> None:
-    mine = users_files(scene.folder / "judged")
+    mine = users_files(scene.folder / "evaluated")
     done = evaluated(scene, *options)
     assert done.exit_code == 0, done.output
     assert {path: path.read_text() for path in mine if path.exists()} == mine
@@ -202,7 +202,7 @@ def test_a_folder_without_an_evaluation_loses_nothing(scene: MadeScene, options:
 def test_an_overwritten_evaluation_leaves_the_files_of_others(scene: MadeScene, refined: Path) -> None:
     done = evaluated(scene, "--initial", scene.path("initial.tif"), dsm="ortho1.tif")
     assert done.exit_code == 0, done.output
-    folder = scene.folder / "judged"
+    folder = scene.folder / "evaluated"
     mine = {**users_files(folder), folder / "statistics_initial.txt": "mine"}  # evaluations write none
     (folder / "statistics_initial.txt").write_text("mine")
     assert evaluated(scene, "--overwrite", "--no-rasters", dsm="refined.tif").exit_code == 0
@@ -218,8 +218,8 @@ def test_an_overwritten_evaluation_leaves_the_files_of_others(scene: MadeScene, 
 
 def test_of_an_evaluation_that_cannot_be_read_only_the_json_goes(scene: MadeScene, refined: Path) -> None:
     assert evaluated(scene).exit_code == 0
-    folder = scene.folder / "judged"
-    (folder / "evaluation.json").write_text('{"format": "resdepth-judgement 99"}')
+    folder = scene.folder / "evaluated"
+    (folder / "evaluation.json").write_text('{"format": "resdepth-evaluation 99"}')
     mine = users_files(folder)
     assert evaluated(scene, "--overwrite", dsm="refined.tif").exit_code == 0
     assert {path: path.read_text() for path in mine if path.exists()} == mine
@@ -235,7 +235,7 @@ def test_of_an_evaluation_that_cannot_be_read_only_the_json_goes(scene: MadeScen
     ],
 )  # fmt: skip
 def test_a_file_of_ones_own_is_not_replaced_silently(scene: MadeScene, name: str) -> None:
-    folder = scene.folder / "judged"
+    folder = scene.folder / "evaluated"
     (folder / name).parent.mkdir(parents=True)
     (folder / name).write_text("mine")
     done = evaluated(scene)
@@ -249,10 +249,10 @@ def test_a_file_of_ones_own_is_not_replaced_silently(scene: MadeScene, name: str
 
 
 def test_rasters_that_are_not_wished_for_may_be_there(scene: MadeScene) -> None:
-    (scene.folder / "judged").mkdir()
-    (scene.folder / "judged" / "errors_initial.tif").write_text("mine")
+    (scene.folder / "evaluated").mkdir()
+    (scene.folder / "evaluated" / "errors_initial.tif").write_text("mine")
     assert evaluated(scene, "--no-rasters").exit_code == 0
-    assert (scene.folder / "judged" / "errors_initial.tif").read_text() == "mine"
+    assert (scene.folder / "evaluated" / "errors_initial.tif").read_text() == "mine"
 
 
 @pytest.mark.parametrize("broken", ["write_style", "write_text", "write_json"])
@@ -260,7 +260,7 @@ def test_an_earlier_evaluation_stays_whole_until_the_new_one_is(
     scene: MadeScene, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     assert evaluated(scene).exit_code == 0
-    folder = scene.folder / "judged"
+    folder = scene.folder / "evaluated"
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     (scene.folder / "initial.tif").write_bytes((scene.folder / "ortho1.tif").read_bytes())
 
@@ -278,7 +278,7 @@ def test_an_earlier_evaluation_stays_whole_until_the_new_one_is(
 
 def test_an_evaluation_that_fails_leaves_no_folder(scene: MadeScene) -> None:
     assert evaluated(scene, dsm="none.tif").exit_code == 2
-    assert not (scene.folder / "judged").exists()
+    assert not (scene.folder / "evaluated").exists()
 
 
 def test_polygons_that_miss_a_part_of_the_page_do_no_harm(scene: MadeScene) -> None:
@@ -298,28 +298,28 @@ def test_polygons_that_miss_a_part_of_the_page_do_no_harm(scene: MadeScene) -> N
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 30), (30, 1)])
-def test_the_smallest_rasters_are_judged(scene: MadeScene, shape: tuple[int, int]) -> None:
+def test_the_smallest_rasters_are_evaluated(scene: MadeScene, shape: tuple[int, int]) -> None:
     write_raster(scene.folder / "truth.tif", np.full(shape, 5, np.float32))
     write_raster(scene.folder / "small.tif", np.full(shape, 6, np.float32))
     done = evaluated(scene, dsm="small.tif")
     assert done.exit_code == 0, done.output
 
 
-def test_an_undeclared_nodata_value_is_told(scene: MadeScene, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_undeclared_nodata_value_is_stated(scene: MadeScene, caplog: pytest.LogCaptureFixture) -> None:
     wrong = scene.initial.copy()
     wrong[:3] = -3.4e38
     write_raster(scene.folder / "wrong.tif", wrong)
     assert evaluated(scene, dsm="wrong.tif").exit_code == 0
     assert "4.7 % are -3.39999995e+38; all others" in caplog.text
     assert "gdal_edit.py -a_nodata -3.39999995e+38 wrong.tif" in caplog.text
-    found = json.loads((scene.folder / "judged" / "evaluation.json").read_text())["surfaces"]["wrong"]
+    found = json.loads((scene.folder / "evaluated" / "evaluation.json").read_text())["surfaces"]["wrong"]
     assert found["classes"]["overall"]["statistics"]["maximum"] < 10
     assert found["classes"]["overall"]["coverage"] < 0.96
 
     def refuse(name: str) -> float:
         raise ValueError(name)
 
-    json.loads((scene.folder / "judged" / "evaluation.json").read_text(), parse_constant=refuse)
+    json.loads((scene.folder / "evaluated" / "evaluation.json").read_text(), parse_constant=refuse)
 
 
 def test_large_rasters_are_shown_from_coarse_copies(
@@ -337,7 +337,7 @@ def test_constant_rasters_have_figures(scene: MadeScene) -> None:
     write_raster(scene.folder / "flat.tif", np.full(scene.truth.shape, 7, np.float32))
     done = evaluated(scene, dsm="flat.tif")
     assert done.exit_code == 0, done.output
-    overall = json.loads((scene.folder / "judged" / "evaluation.json").read_text())["surfaces"]["flat"]
+    overall = json.loads((scene.folder / "evaluated" / "evaluation.json").read_text())["surfaces"]["flat"]
     assert overall["classes"]["overall"]["statistics"]["bias"] == 2
     assert overall["shift"]["dx_m"] is None
     assert overall["shift"]["dz_m"] == -2
@@ -357,7 +357,7 @@ def test_runs_are_compared_on_one_page(scene: MadeScene, refined: Path) -> None:
     assert "--overwrite" in again.output
 
 
-def test_runs_that_cannot_be_compared_are_told(scene: MadeScene, caplog: pytest.LogCaptureFixture) -> None:
+def test_runs_that_cannot_be_compared_are_stated(scene: MadeScene, caplog: pytest.LogCaptureFixture) -> None:
     evaluated(scene, output="all")
     evaluated(scene, "--region", "vertical:1", output="stripe")
     done = command("compare", scene.folder / "all", scene.folder / "stripe", "-o", scene.folder / "c.html")
@@ -377,9 +377,9 @@ def spoilt(value: Any) -> Any:
 
 def test_numbers_beyond_a_float_in_an_earlier_evaluation_are_refused(scene: MadeScene) -> None:
     evaluated(scene, "--no-rasters")
-    path = scene.folder / "judged" / "evaluation.json"
+    path = scene.folder / "evaluated" / "evaluation.json"
     path.write_text(json.dumps(spoilt(json.loads(path.read_text()))))
-    done = command("compare", scene.folder / "judged", "-o", scene.folder / "c.html")
+    done = command("compare", scene.folder / "evaluated", "-o", scene.folder / "c.html")
     assert done.exit_code == 2
     assert re.search(r"evaluation\.json: \w+.*a whole number of \d+ bits", done.output)
     assert evaluated(scene, "--no-rasters", "--overwrite").exit_code == 0

@@ -8,51 +8,14 @@ import pytest
 import rasterio
 from click.testing import CliRunner
 
+from conftest import raw_images_of
 from resdepth.cli import main
 from resdepth.errors import ResDepthError
 from resdepth.geo.raster import FileBand, read_header
 from resdepth.geo.windows import Window
-from resdepth.simulate.settings import (
-    DateSettings,
-    MatchingSettings,
-    SensorSettings,
-    SimulateConfig,
-    TownSettings,
-    TruthSettings,
-    ViewSettings,
-)
-from resdepth.simulate.simulation import simulate
 from resdepth.stereo import surface
 from resdepth.stereo.images import RawImage, reduced
 from resdepth.workflows.match import match_images
-
-SCENE = SimulateConfig(
-    seed=3,
-    town=TownSettings(style="suburb", size_px=256),
-    truth=TruthSettings(gsd_m=0.5),
-    dates=(
-        DateSettings(sun_azimuth_deg=150, sun_elevation_deg=50),
-        DateSettings(sun_azimuth_deg=210, sun_elevation_deg=25, winter=1.0),
-    ),
-    views=(
-        ViewSettings(name="ahead", date=0, azimuth_deg=10, incidence_deg=14),
-        ViewSettings(name="back", date=0, azimuth_deg=190, incidence_deg=10),
-        ViewSettings(name="later", date=1, azimuth_deg=100, incidence_deg=8),
-    ),
-    sensor=SensorSettings(pointing_px=0.5),
-    matching=MatchingSettings(pairs=1),
-)
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("matched") / "scene"
-    simulate("town", folder, SCENE, workers=0)
-    return folder / "data"
-
-
-def images_of(scene: Path) -> list[Path]:
-    return [scene / "satellite_views" / "raw" / f"{name}.tif" for name in ("ahead", "back", "later")]
 
 
 def heights_of_file(path: Path) -> np.ndarray:
@@ -66,20 +29,20 @@ def error(dsm: Path, reference: Path) -> float:
 
 @pytest.fixture(scope="module")
 def made(
-    scene: Path, tmp_path_factory: pytest.TempPathFactory
+    raw_scene: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, tuple[surface.StereoPair, ...]]:
     path = tmp_path_factory.mktemp("matched") / "dsm.tif"
-    return path, match_images(images_of(scene), path, like=scene / "dsm" / "truth.tif").pairs
+    return path, match_images(raw_images_of(raw_scene), path, like=raw_scene / "dsm" / "truth.tif").pairs
 
 
 def test_images_alone_give_heights_as_good_as_where_the_relief_is_known(
-    scene: Path, made: tuple[Path, object]
+    raw_scene: Path, made: tuple[Path, object]
 ) -> None:
     path, _ = made
-    reference = scene / "dsm" / "truth.tif"
+    reference = raw_scene / "dsm" / "truth.tif"
     assert read_header(path).grid == read_header(reference).grid
     assert np.isnan(heights_of_file(path)).mean() < 0.1
-    assert error(path, reference) < 1.1 * error(scene / "dsm" / "initial.tif", reference)
+    assert error(path, reference) < 1.1 * error(raw_scene / "dsm" / "initial.tif", reference)
 
 
 def test_pairs_of_one_date_are_preferred(made: tuple[Path, tuple[surface.StereoPair, ...]]) -> None:
@@ -88,17 +51,17 @@ def test_pairs_of_one_date_are_preferred(made: tuple[Path, tuple[surface.StereoP
 
 
 def test_blocks_and_threads_do_not_show(
-    scene: Path,
+    raw_scene: Path,
     made: tuple[Path, tuple[surface.StereoPair, ...]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    like = scene / "dsm" / "truth.tif"
-    match_images(images_of(scene), tmp_path / "alone.tif", like=like, threads=0)
+    like = raw_scene / "dsm" / "truth.tif"
+    match_images(raw_images_of(raw_scene), tmp_path / "alone.tif", like=like, threads=0)
     whole = heights_of_file(made[0])
     np.testing.assert_array_equal(heights_of_file(tmp_path / "alone.tif"), whole)
     monkeypatch.setattr(surface, "BLOCK_PX", 96)
-    match_images(images_of(scene), tmp_path / "blocks.tif", like=like)
+    match_images(raw_images_of(raw_scene), tmp_path / "blocks.tif", like=like)
     apart = np.abs(heights_of_file(tmp_path / "blocks.tif") - whole)
     pixel_m = 0.5 / made[1][0].base_to_height  # what a pixel of disparity stands for
     assert np.nanmedian(apart) < 0.2 * pixel_m
@@ -106,9 +69,9 @@ def test_blocks_and_threads_do_not_show(
 
 
 def test_without_a_grid_it_is_utm_in_pixels_of_the_images_over_what_two_of_them_show(
-    scene: Path, made: tuple[Path, object], tmp_path: Path
+    raw_scene: Path, made: tuple[Path, object], tmp_path: Path
 ) -> None:
-    found = match_images(images_of(scene)[:2], tmp_path / "dsm.tif")
+    found = match_images(raw_images_of(raw_scene)[:2], tmp_path / "dsm.tif")
     like = read_header(made[0]).grid
     a, _, c, _, e, f = found.grid.transform
     assert found.grid.crs_name == like.crs_name == "EPSG:32632"
@@ -125,8 +88,8 @@ def test_without_a_grid_it_is_utm_in_pixels_of_the_images_over_what_two_of_them_
     assert abs(np.nanmedian(heights_of_file(found.path)) - np.nanmedian(heights_of_file(made[0]))) < 1
 
 
-def test_a_reduced_image_has_means_where_its_rpc_says(scene: Path) -> None:
-    image = RawImage(images_of(scene)[0])
+def test_a_reduced_image_has_means_where_its_rpc_says(raw_scene: Path) -> None:
+    image = RawImage(raw_images_of(raw_scene)[0])
     small = reduced(image, 4)
     window = Window(8, 5, 6, 7)
     fine = image.read(Window(32, 20, 24, 28))
@@ -138,8 +101,8 @@ def test_a_reduced_image_has_means_where_its_rpc_says(scene: Path) -> None:
     assert reduced(image, 1) is image
 
 
-def test_an_rpc_locates_the_pixels_that_it_projects(scene: Path) -> None:
-    image = RawImage(images_of(scene)[1])
+def test_an_rpc_locates_the_pixels_that_it_projects(raw_scene: Path) -> None:
+    image = RawImage(raw_images_of(raw_scene)[1])
     row, col = np.array([0.0, 100.0, 250.0]), np.array([10.0, 0.0, 200.0])
     z = np.array([540.0, 560.0, 600.0])
     lon, lat = image.rpc.locate(row, col, z)
@@ -149,8 +112,8 @@ def test_an_rpc_locates_the_pixels_that_it_projects(scene: Path) -> None:
         broken.locate(row, col, z)
 
 
-def test_images_of_different_places_are_refused(scene: Path, tmp_path: Path) -> None:
-    first, second, _ = images_of(scene)
+def test_images_of_different_places_are_refused(raw_scene: Path, tmp_path: Path) -> None:
+    first, second, _ = raw_images_of(raw_scene)
     elsewhere = tmp_path / "elsewhere.tif"
     elsewhere.write_bytes(second.read_bytes())
     with rasterio.open(elsewhere, "r+") as dataset:
@@ -160,7 +123,7 @@ def test_images_of_different_places_are_refused(scene: Path, tmp_path: Path) -> 
     with pytest.raises(ResDepthError, match="no two of them show the same area"):
         match_images([first, elsewhere], tmp_path / "dsm.tif")
     with pytest.raises(ResDepthError, match="no two of them show the same area"):
-        match_images([first, elsewhere], tmp_path / "dsm.tif", like=scene / "dsm" / "truth.tif")
+        match_images([first, elsewhere], tmp_path / "dsm.tif", like=raw_scene / "dsm" / "truth.tif")
     assert [path.name for path in tmp_path.iterdir()] == ["elsewhere.tif"]
 
 
@@ -182,7 +145,7 @@ def test_images_of_different_places_are_refused(scene: Path, tmp_path: Path) -> 
     ],
 )
 def test_what_cannot_be_matched_is_refused_before_anything_is_written(
-    change: dict[str, object], message: str, scene: Path, tmp_path: Path
+    change: dict[str, object], message: str, raw_scene: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "there.tif").write_bytes(b"theirs")
     degrees = tmp_path / "degrees.tif"
@@ -191,12 +154,16 @@ def test_what_cannot_be_matched_is_refused_before_anything_is_written(
         transform=rasterio.Affine(1e-5, 0, 8, 0, -1e-5, 47),
     ) as dataset:  # fmt: skip
         dataset.write(np.zeros((1, 8, 8), np.float32))
-    raw, ortho = images_of(scene), scene / "satellite_views" / "back.tif"
-    options = {"images": [0, 1], "output": "dsm.tif", "like": scene / "dsm" / "truth.tif", **change}
+    raw, ortho = raw_images_of(raw_scene), raw_scene / "satellite_views" / "back.tif"
+    options = {"images": [0, 1], "output": "dsm.tif", "like": raw_scene / "dsm" / "truth.tif", **change}
     images = [ortho if one == "ortho" else raw[one] for one in options.pop("images")]  # type: ignore[index,attr-defined]
     output = tmp_path / str(options.pop("output"))
     like = (
-        degrees if options.pop("like") == "degrees" else None if "like" in change else scene / "dsm/truth.tif"
+        degrees
+        if options.pop("like") == "degrees"
+        else None
+        if "like" in change
+        else raw_scene / "dsm/truth.tif"
     )
     with pytest.raises(ResDepthError, match=message):
         match_images(images, output, like=like, **options)  # type: ignore[arg-type]
@@ -204,16 +171,16 @@ def test_what_cannot_be_matched_is_refused_before_anything_is_written(
     assert (tmp_path / "there.tif").read_bytes() == b"theirs"
 
 
-def test_an_image_is_not_overwritten(scene: Path) -> None:
-    first, second, _ = images_of(scene)
+def test_an_image_is_not_overwritten(raw_scene: Path) -> None:
+    first, second, _ = raw_images_of(raw_scene)
     before = first.read_bytes()
     with pytest.raises(ResDepthError, match="input"):
         match_images([first, second], first, overwrite=True)
     assert first.read_bytes() == before
 
 
-def test_the_command_makes_a_dsm(scene: Path, tmp_path: Path) -> None:
-    first, second, _ = images_of(scene)
+def test_the_command_makes_a_dsm(raw_scene: Path, tmp_path: Path) -> None:
+    first, second, _ = raw_images_of(raw_scene)
     given = ["match", first, second, "-o", tmp_path / "dsm.tif", "--heights", 200, 280, "--gsd", 1]
     done = CliRunner().invoke(main, [str(one) for one in given])
     assert done.exit_code == 0, done.output

@@ -235,8 +235,8 @@ def test_an_output_that_cannot_be_right_is_set_aside(scene: MadeScene, wild: Pat
             assert part in refused.stderr
         assert not output(scene).exists()
     assert FIGURES in aside.with_suffix(".html").read_text(encoding="utf-8")
-    told = CliRunner().invoke(main, ["info", str(aside), "--json"])
-    facts = json.loads(told.stdout)[str(aside)]
+    stated = CliRunner().invoke(main, ["info", str(aside), "--json"])
+    facts = json.loads(stated.stdout)[str(aside)]
     assert facts["heights moved by more than 5 sigmas (12.5 m)"] == "100.00 %"
     assert FIGURES in facts["warning 1"]
     assert command(scene, wild, "--fill").exit_code == 2, "that of another job is not replaced"
@@ -286,8 +286,8 @@ def test_a_resumed_job_counts_all_of_its_blocks(
     interrupted(scene, wild, monkeypatch, 1)
     command(scene, wild)
     with rasterio.open(scene.folder / "initial_refined_not_trusted.tif") as dataset:
-        told = json.loads(dataset.tags()["RESDEPTH_MOVED"])
-    assert told == {"sigma_m": 2.5, "heights": (~hole).sum(), "beyond": [(~hole).sum()] * 3}
+        stated = json.loads(dataset.tags()["RESDEPTH_MOVED"])
+    assert stated == {"sigma_m": 2.5, "heights": (~hole).sum(), "beyond": [(~hole).sum()] * 3}
 
 
 def interrupted(
@@ -479,7 +479,7 @@ def test_ctrl_c_says_how_to_go_on(scene: MadeScene, model: Path, monkeypatch: py
 
 @pytest.mark.parametrize("step", ["job.write_block", "run_job.write_cog"])
 @pytest.mark.parametrize("limit", [100, 8000, 20000])
-def test_a_full_disk_is_told_and_leaves_no_half_file(
+def test_a_full_disk_is_stated_and_leaves_no_half_file(
     scene: MadeScene, model: Path, step: str, limit: int
 ) -> None:
     script = (
@@ -523,7 +523,7 @@ def test_an_unreadable_block_is_named(scene: MadeScene, model: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "images", "told"),
+    ("options", "images", "stated"),
     [
         ((), 3, "images: found 3; this model takes 2; name the sets to use with pairs"),
         ((), 1, "images: found 1; this model takes 2"),
@@ -541,15 +541,15 @@ def test_an_unreadable_block_is_named(scene: MadeScene, model: Path) -> None:
     ],
     ids=str,
 )
-def test_misuse_is_told_and_nothing_is_written(
-    scene: MadeScene, model: Path, options: tuple[Any, ...], images: int, told: str,
+def test_misuse_is_stated_and_nothing_is_written(
+    scene: MadeScene, model: Path, options: tuple[Any, ...], images: int, stated: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(scene.folder)
     before = sorted(scene.folder.iterdir())
     done = command(scene, model, *options, images=images)
     assert done.exit_code == 2
-    assert told in " ".join(done.stderr.replace("│", "").split())
+    assert stated in " ".join(done.stderr.replace("│", "").split())
     assert sorted(scene.folder.iterdir()) == before
 
 
@@ -622,10 +622,10 @@ def test_without_a_model_the_one_that_comes_along_is_taken(scene: MadeScene) -> 
 
 
 def test_info_tells_what_a_model_and_a_raster_are(scene: MadeScene, model: Path) -> None:
-    told = CliRunner().invoke(main, ["info", str(model), scene.path("initial.tif"), "town-stereo"])
-    assert told.exit_code == 0, told.output
-    assert "the DSM and 2 images" in told.stdout
-    assert "64 x 160 px" in told.stdout
+    stated = CliRunner().invoke(main, ["info", str(model), scene.path("initial.tif"), "town-stereo"])
+    assert stated.exit_code == 0, stated.output
+    assert "the DSM and 2 images" in stated.stdout
+    assert "64 x 160 px" in stated.stdout
     as_json = CliRunner().invoke(main, ["info", "--json", "town-stereo"])
     assert json.loads(as_json.stdout)["town-stereo"]["pixel size"] == "0.25 m"
 
@@ -636,8 +636,8 @@ def test_info_tells_the_unit_of_heights_and_what_a_map_makes_of_pixels(scene: Ma
     wrong = write_raster(scene.folder / "wrong.tif", scene.initial)
     with rasterio.open(wrong, "r+") as file:
         file.units = ("dB",)
-    told = CliRunner().invoke(main, ["info", "--json", str(feet), str(mercator), str(wrong)])
-    found = json.loads(told.stdout)
+    stated = CliRunner().invoke(main, ["info", "--json", str(feet), str(mercator), str(wrong)])
+    found = json.loads(stated.stdout)
     assert found[str(feet)]["unit of heights"] == "US survey foot"
     assert found[str(feet)]["pixel size"] == "0.5 m"
     assert found[str(mercator)]["unit of heights"] == "not stated; metres are taken"
@@ -645,11 +645,11 @@ def test_info_tells_the_unit_of_heights_and_what_a_map_makes_of_pixels(scene: Ma
     assert "'dB', which is no known unit" in found[str(wrong)]["unit of heights"]
 
 
-def test_info_on_what_is_neither_is_told(scene: MadeScene) -> None:
+def test_info_on_what_is_neither_is_stated(scene: MadeScene) -> None:
     for name in ("absent.tif", "imagelist.txt"):
-        told = CliRunner().invoke(main, ["info", scene.path(name)])
-        assert told.exit_code == 2
-        assert name in told.stderr
+        stated = CliRunner().invoke(main, ["info", scene.path(name)])
+        assert stated.exit_code == 2
+        assert name in stated.stderr
 
 
 # --- what rasters say of themselves
@@ -665,8 +665,8 @@ def test_rasters_in_a_local_crs_are_refined_and_evaluated(scene: MadeScene, mode
     assert Path(output(scene)).with_suffix(".html").exists()
     with rasterio.open(output(scene)) as file:
         assert file.crs.to_wkt().startswith('LOCAL_CS["site"')
-    judged = evaluate(output(scene), scene.path("truth.tif"), initial=scene.path("initial.tif"))
-    assert judged.refined["overall"].count > 0
+    evaluated = evaluate(output(scene), scene.path("truth.tif"), initial=scene.path("initial.tif"))
+    assert evaluated.refined["overall"].count > 0
 
 
 def test_a_dsm_in_centimetres_with_a_scale_gives_a_dsm_in_metres(scene: MadeScene, model: Path) -> None:
@@ -704,9 +704,9 @@ def test_heights_in_another_unit_are_refined_as_metres_and_written_in_their_unit
         np.testing.assert_allclose(file.read(1) * size, expected, atol=2e-3)
     with rasterio.open(scene.folder / "initial_refined_provenance.tif") as file:
         assert file.units[0] is None
-    judged = evaluate(output(scene), scene.path("truth.tif"))
+    evaluated = evaluate(output(scene), scene.path("truth.tif"))
     direct = evaluate(expected, scene.truth, gsd=GSD)
-    assert judged.refined["overall"].mae == pytest.approx(direct.refined["overall"].mae, abs=2e-3)
+    assert evaluated.refined["overall"].mae == pytest.approx(direct.refined["overall"].mae, abs=2e-3)
 
 
 def test_a_dsm_above_the_ellipsoid_lies_on_the_map_of_its_images(scene: MadeScene, model: Path) -> None:
@@ -722,8 +722,8 @@ def test_a_dsm_above_the_ellipsoid_lies_on_the_map_of_its_images(scene: MadeScen
         assert file.crs == rasterio.CRS.from_epsg(32632)
         assert file.units[0] == "metre"
         np.testing.assert_array_equal(file.read(1), expected)
-    judged = evaluate(output(scene), scene.path("truth.tif"), initial=scene.path("initial.tif"))
-    assert judged.refined["overall"].count > 0
+    evaluated = evaluate(output(scene), scene.path("truth.tif"), initial=scene.path("initial.tif"))
+    assert evaluated.refined["overall"].count > 0
     (scene.folder / "initial.tif.aux.xml").unlink()  # where GDAL puts such a CRS
     assert not list(scene.folder.glob("*.aux.xml"))
     assert not list(scene.folder.glob(".*.aux.xml"))

@@ -33,7 +33,7 @@ def test_a_town_is_simulated_and_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "stated"),
     [
         ({"sead": 3}, "sead: unknown key; did you mean 'seed'?"),
         ({"town": {"style": "oldtown"}}, 'town.style: found "oldtown"; should be one of'),
@@ -53,18 +53,18 @@ def test_a_town_is_simulated_and_shown(tmp_path: Path) -> None:
         ({"sensor": 3, "matching": "x"}, "2 problems"),
     ],
 )
-def test_wrong_configurations_are_told(content: dict[str, object], told: str, tmp_path: Path) -> None:
+def test_wrong_configurations_are_stated(content: dict[str, object], stated: str, tmp_path: Path) -> None:
     config = tmp_path / "scene.json"
     config.write_text(json.dumps(content))
     done = run("town", "-o", tmp_path / "scene", "--config", config)
     assert done.exit_code == 2, done.output
-    assert told in done.output
+    assert stated in done.output
     assert "Traceback" not in done.output
     assert not (tmp_path / "scene").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "stated"),
     [
         (["nowhere.tif"], "nowhere.tif: cannot be read"),
         (["."], ".: cannot be read"),
@@ -80,8 +80,8 @@ def test_wrong_configurations_are_told(content: dict[str, object], told: str, tm
         (["town", "--workers", "1000"], "--workers"),
     ],
 )
-def test_wrong_arguments_are_told(
-    arguments: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_wrong_arguments_are_stated(
+    arguments: list[str], stated: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("notes.txt").write_text("no configuration, no raster")
@@ -90,7 +90,7 @@ def test_wrong_arguments_are_told(
     write_raster(Path("plain.tif"), heights, crs=None)
     done = run(*arguments, "-o", "scene")
     assert done.exit_code == 2, done.output
-    assert told in done.output
+    assert stated in done.output
     assert "Traceback" not in done.output
     assert not Path("scene/scene.json").exists()
 

@@ -143,8 +143,8 @@ def test_every_variant_writes_the_published_files(input_channels: str, scene: Ma
     if len(folders) > 1:
         expected |= {f"{OVER_ALL}.txt", f"{OVER_ALL}.json"}
     assert files_in(results_of(scene)) == expected
-    judged = [*folders, "all"] if len(folders) > 1 else folders
-    assert [(result.dataset, result.views) for result in results] == [("small", views) for views in judged]
+    evaluated = [*folders, "all"] if len(folders) > 1 else folders
+    assert [(result.dataset, result.views) for result in results] == [("small", views) for views in evaluated]
     for result, folder in zip(results, folders, strict=False):
         assert result.predictions == (results_of(scene) / folder / "initial_prediction.tif",)
 
@@ -285,7 +285,7 @@ def test_horizontal_stripes_are_cut_along_the_rows(tmp_path: Path) -> None:
 # --- masks
 
 
-def judge(scene: MadeScene, *masks: str) -> dict[str, Any]:
+def classes_of(scene: MadeScene, *masks: str) -> dict[str, Any]:
     """The classes of a run with these masks."""
     given = {f"mask_{name}": scene.path(f"mask_{name}.tif") for name in masks}
     test(config_of(scene, "geom", datasets=given))
@@ -316,7 +316,7 @@ def masks_of(scene: MadeScene) -> dict[str, np.ndarray]:
 def test_masks_part_the_statistics_into_classes(
     scene: MadeScene, given: tuple[str, ...], last_class: str
 ) -> None:
-    classes = judge(scene, *given)
+    classes = classes_of(scene, *given)
     masks, errors = masks_of(scene), residuals_of(scene)
     cross = ndimage.generate_binary_structure(2, 1)
     building = ndimage.binary_dilation(ndimage.binary_dilation(masks["building"], cross), cross)
@@ -341,11 +341,11 @@ def test_masks_part_the_statistics_into_classes(
 
 @pytest.mark.parametrize("name", ["water", "forest"])
 def test_water_or_forest_alone_part_nothing(scene: MadeScene, name: str) -> None:
-    assert list(judge(scene, name)) == ["overall"]
+    assert list(classes_of(scene, name)) == ["overall"]
 
 
 def test_the_mask_of_the_truth_takes_pixels_out_of_everything(scene: MadeScene) -> None:
-    classes = judge(scene, "ground_truth")
+    classes = classes_of(scene, "ground_truth")
     valid = masks_of(scene)["ground_truth"]
     assert (~valid).sum() > 0
     np.testing.assert_array_equal(np.isfinite(residuals_of(scene)), valid & np.isfinite(scene.truth[STRIPE]))
@@ -356,7 +356,7 @@ def test_only_the_value_one_sets_a_mask(scene: MadeScene) -> None:
     values = np.zeros((64, 160), np.uint8)
     values[20, 40], values[40, 40] = 1, 2
     write_raster(scene.folder / "mask_building.tif", values)
-    assert judge(scene, "building")["building"]["refined"]["count"] == 13
+    assert classes_of(scene, "building")["building"]["refined"]["count"] == 13
 
 
 def test_buildings_beside_a_region_grow_into_it(scene: MadeScene) -> None:
@@ -364,14 +364,14 @@ def test_buildings_beside_a_region_grow_into_it(scene: MadeScene) -> None:
     values = np.zeros((64, 160), np.uint8)
     values[20, 31], values[40, 65], values[63, 34] = 1, 1, 1  # left of it, two to the right of it, within
     write_raster(scene.folder / "mask_building.tif", values)
-    classes = judge(scene, "building")
+    classes = classes_of(scene, "building")
     assert classes["building"]["refined"]["count"] == 4 + 1 + 9
     assert classes["terrain"]["refined"]["count"] == 64 * 32 - 14
 
 
 def test_a_class_without_pixels_prints_two_dashes(scene: MadeScene) -> None:
     write_raster(scene.folder / "mask_building.tif", np.zeros((64, 160), np.uint8))
-    classes = judge(scene, "building")
+    classes = classes_of(scene, "building")
     assert classes["building"]["refined"]["mae"] is None
     text = (results_of(scene) / "initial_prediction_statistics.txt").read_text()
     section = text.split("BUILDING PIXELS: REFINED DSM")[1].split("STATISTICS")[0]
@@ -604,7 +604,7 @@ def test_the_tile_of_the_training_is_the_default(scene: MadeScene) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "stated"),
     [
         ({"images": []}, "images: found 0; this model takes 2"),
         ({"tile_size": 24}, "tile_size: found 24; must be a power of two from 16 to 2048"),
@@ -632,11 +632,11 @@ def test_the_tile_of_the_training_is_the_default(scene: MadeScene) -> None:
     ids=str,
 )
 def test_what_cannot_be_refined_is_refused_by_name(
-    scene: MadeScene, changes: dict[str, Any], told: str, monkeypatch: pytest.MonkeyPatch
+    scene: MadeScene, changes: dict[str, Any], stated: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     arguments = {"dsm": scene.initial, "images": scene.images[:2], "model": make_model(), **changes}
-    with pytest.raises(ResDepthError, match=told):
+    with pytest.raises(ResDepthError, match=stated):
         refine(**arguments)
 
 
@@ -646,13 +646,13 @@ def test_paths_on_different_grids_are_refused(scene: MadeScene) -> None:
         refine(scene.path("initial.tif"), [scene.path("ortho1.tif"), scene.path("moved.tif")], make_model())
 
 
-def test_an_output_that_cannot_be_written_is_told(scene: MadeScene) -> None:
+def test_an_output_that_cannot_be_written_is_stated(scene: MadeScene) -> None:
     paths = [scene.path(name) for name in ("ortho1.tif", "ortho2.tif")]
     with pytest.raises(ResDepthError, match=r"x\.tif: there is no folder .*absent"):
         refine(scene.path("initial.tif"), paths, make_model(), output=scene.folder / "absent" / "x.tif")
 
 
-# --- judging from Python
+# --- evaluating from Python
 
 
 def expected_figures(scene: MadeScene) -> Any:
@@ -664,7 +664,7 @@ def expected_figures(scene: MadeScene) -> Any:
 
 
 def assert_same_figures(found: Evaluation, expected: Any) -> None:
-    """The configuration judges heights before they are rounded to float32 for the file."""
+    """The configuration evaluates heights before they are rounded to float32 for the file."""
     content = found.as_json()
     assert (content["pixels"], content["area_km2"]) == (expected["pixels"], expected["area_km2"])
     assert content["classes"].keys() == expected["classes"].keys()
@@ -673,7 +673,7 @@ def assert_same_figures(found: Evaluation, expected: Any) -> None:
             assert content["classes"][name][surface] == pytest.approx(surfaces[surface], abs=5e-5)
 
 
-def test_judging_files_gives_the_figures_of_the_configuration(scene: MadeScene) -> None:
+def test_evaluating_files_gives_the_figures_of_the_configuration(scene: MadeScene) -> None:
     expected = expected_figures(scene)
     prediction = results_of(scene) / "Stereopair_0_1" / "initial_prediction.tif"
     masks = {name: scene.path(f"mask_{name}.tif") for name in MASKS}
@@ -682,7 +682,7 @@ def test_judging_files_gives_the_figures_of_the_configuration(scene: MadeScene) 
     assert_same_figures(found, expected)
 
 
-def test_judging_arrays_gives_the_figures_of_the_configuration(scene: MadeScene) -> None:
+def test_evaluating_arrays_gives_the_figures_of_the_configuration(scene: MadeScene) -> None:
     expected = expected_figures(scene)
     prediction = read_raster(results_of(scene) / "Stereopair_0_1" / "initial_prediction.tif")
     masks = {name: read_raster(scene.folder / f"mask_{name}.tif") for name in MASKS}
@@ -693,7 +693,7 @@ def test_judging_arrays_gives_the_figures_of_the_configuration(scene: MadeScene)
     assert again == found
 
 
-def test_judging_needs_only_a_surface_and_a_truth() -> None:
+def test_evaluating_needs_only_a_surface_and_a_truth() -> None:
     truth = np.zeros((4, 4), np.float32)
     refined = np.full((4, 4), 2, np.float32)
     refined[0, 0], refined[1, 1], truth[2, 2] = 50, np.nan, np.nan
@@ -705,7 +705,7 @@ def test_judging_needs_only_a_surface_and_a_truth() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "stated"),
     [
         ({"masks": {"roads": np.ones((4, 4))}}, "masks: unknown name roads; known: ground_truth, building"),
         ({"masks": {"water": np.ones((3, 4))}}, r"masks\['water'\]: shape \(3, 4\) differs"),
@@ -714,8 +714,8 @@ def test_judging_needs_only_a_surface_and_a_truth() -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_judged_is_refused_by_name(changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(ResDepthError, match=told):
+def test_what_cannot_be_evaluated_is_refused_by_name(changes: dict[str, Any], stated: str) -> None:
+    with pytest.raises(ResDepthError, match=stated):
         evaluate(**{"refined": np.zeros((4, 4)), "truth": np.zeros((4, 4)), **changes})
 
 

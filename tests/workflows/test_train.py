@@ -503,19 +503,19 @@ def test_a_checkpoint_beside_no_run_leads_to_a_model_all_the_same(scene: MadeSce
     assert load_model(train(scene.write(config)) / "model.safetensors").provenance["epoch"] > 2
 
 
-def test_settings_that_a_checkpoint_replaces_are_told(scene: MadeScene) -> None:
+def test_settings_that_a_checkpoint_replaces_are_stated(scene: MadeScene) -> None:
     first = train(scene.write(scene.train_config()))
     config = scene.train_config(
         model={"pretrained_path": str(first / "checkpoints" / "Model_last.pth")},
         optimizer={"learning_rate": 0.05, "weight_decay": 0.5},
     )
     config["scheduler"]["settings"]["step_size"] = 77
-    told = {problem.where.partition(": ")[2]: problem for problem in check(scene.write(config))}
-    assert set(told) == {
+    stated = {problem.where.partition(": ")[2]: problem for problem in check(scene.write(config))}
+    assert set(stated) == {
         "optimizer.learning_rate", "optimizer.weight_decay", "scheduler.settings.step_size",
     }  # fmt: skip
-    assert {problem.severity for problem in told.values()} == {"warning"}
-    assert "found 0.5; training goes on with 1e-05" in told["optimizer.weight_decay"].message
+    assert {problem.severity for problem in stated.values()} == {"warning"}
+    assert "found 0.5; training goes on with 1e-05" in stated["optimizer.weight_decay"].message
 
 
 def test_a_continued_run_keeps_the_normalisation_of_the_earlier_one(scene: MadeScene) -> None:
@@ -674,7 +674,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_good_checkp
     assert "loss became" in (run / "run.log").read_text()
 
 
-def test_a_full_disk_is_told_and_leaves_no_half_written_file(scene: MadeScene) -> None:
+def test_a_full_disk_is_stated_and_leaves_no_half_written_file(scene: MadeScene) -> None:
     """A limit on the size of files stands for the disk that fills."""
     config = scene.write(scene.train_config())
     code = (
@@ -711,7 +711,7 @@ def test_what_a_kill_left_half_written_is_gone_after_resuming(
     assert not list((scene.folder / "tensorboard").rglob(".*"))
 
 
-def test_truth_without_a_single_height_is_told(scene: MadeScene) -> None:
+def test_truth_without_a_single_height_is_stated(scene: MadeScene) -> None:
     truth = read_raster(scene.folder / "truth.tif")
     truth[:, 64:96] = -9999  # the validation stripe
     write_raster(scene.folder / "truth.tif", truth, nodata=-9999.0)

@@ -17,7 +17,7 @@ click.rich_click.TEXT_PARAGRAPH_LINEBREAKS = "\n\n"
 click.rich_click.COMMAND_GROUPS = {
     "resdepth": [
         {"name": "Refine", "commands": ["refine", "train", "test", "check"]},
-        {"name": "Judge", "commands": ["evaluate", "compare"]},
+        {"name": "Evaluate", "commands": ["evaluate", "compare"]},
         {
             "name": "Models and data",
             "commands": ["info", "match", "simulate", "demo", "convert-model", "download"],
@@ -48,7 +48,7 @@ def main() -> None:
       resdepth check config_train.json       find every mistake in a configuration
       resdepth train config_train.json       learn from your data
       resdepth test config_test.json         refine, and compare with a truth
-      resdepth evaluate a.tif --truth t.tif -o judged    judge any DSM, and look at a page
+      resdepth evaluate a.tif --truth t.tif -o evaluated    evaluate any DSM, and look at a page
     """
 
 

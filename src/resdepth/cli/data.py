@@ -89,17 +89,17 @@ def simulate(  # noqa: PLR0913, PLR0917 - options of a command
       resdepth simulate lidar_dsm.tif -o scene --config simulate.json
       resdepth simulate city.json -o scene --gsd 0.5
     """
-    from resdepth.simulate.loading import wished
+    from resdepth.simulate.loading import requested
 
     given = {"seed": seed, "town.style": style, "town.size_px": size, "truth.gsd_m": gsd}
-    settings = wished(config, {key: value for key, value in given.items() if value is not None})
+    settings = requested(config, {key: value for key, value in given.items() if value is not None})
     for module in ("cv2", "jinja2", "plotly"):
         needs(module, "simulate")
-    from resdepth.simulate.errors import told
+    from resdepth.simulate.errors import stated
     from resdepth.workflows.simulate import simulate_scene
 
     scene = simulate_scene(truth, output, settings, workers=workers)
-    click.echo(told(scene.record["errors_of_the_initial_dsm"]))
+    click.echo(stated(scene.record["errors_of_the_initial_dsm"]))
     click.echo(f"to look at: {scene.folder / 'scene.html'}")
     click.echo(f"to go on:   resdepth train {scene.folder / 'configs' / 'config_train.json'}")
 
@@ -215,7 +215,7 @@ def demo(
     overwrite: bool,
     force: bool,
 ) -> None:
-    """See it work: simulate a town, refine its DSM with the model that comes along, and look at a page.
+    """See it work: simulate a town, refine its DSM with the bundled model, and look at a page.
 
     The town is one that no training has seen. The data, the configurations, the refined DSM and the page stay
     in one folder, to look at and to play with.
@@ -231,9 +231,9 @@ def demo(
     from resdepth.workflows.demo import headline, run_demo
 
     done = run_demo(to, seed=seed, style=style, data=data, overwrite=overwrite, force=force)
-    judged = {result.views: result.evaluation for result in done.results if result.evaluation is not None}
-    if judged:
-        click.echo(summary_table(judged))
+    evaluated = {result.views: result.evaluation for result in done.results if result.evaluation is not None}
+    if evaluated:
+        click.echo(summary_table(evaluated))
     click.echo(headline(done.results[0].evaluation))
     prediction, here = done.results[0].predictions[0].resolve(), Path.cwd()
     shown = prediction.relative_to(here) if prediction.is_relative_to(here) else prediction

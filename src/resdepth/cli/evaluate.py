@@ -1,4 +1,4 @@
-"""Commands that judge: evaluate, compare."""
+"""Commands that evaluate: evaluate, compare."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def evaluate(  # noqa: PLR0913 - options of a command
     no_rasters: bool,
     overwrite: bool,
 ) -> None:
-    """Judge each DSM against a truth: figures by class, rasters of errors, and a page to look at.
+    """Evaluate each DSM against a truth: figures by class, rasters of errors, and a page to look at.
 
     The DSMs may come from any tool and lie on any grids of one CRS; a DSM is called like its file, or as in
     NAME=FILE. The work goes band by band in constant memory. The folder receives evaluation.html (to look
@@ -67,20 +67,20 @@ def evaluate(  # noqa: PLR0913 - options of a command
 
     \b
     Examples:
-      resdepth evaluate refined.tif --truth lidar.tif --initial initial.tif -o judged
-      resdepth evaluate ours=a.tif theirs=b.tif --truth lidar.tif --mask building=houses.gpkg -o judged
-      resdepth evaluate refined.tif --truth lidar.tif --mask water=water.tif --region vertical:4 -o judged
+      resdepth evaluate refined.tif --truth lidar.tif --initial initial.tif -o evaluated
+      resdepth evaluate ours=a.tif theirs=b.tif --truth lidar.tif --mask building=houses.gpkg -o evaluated
+      resdepth evaluate refined.tif --truth lidar.tif --mask water=water.tif --region vertical:4 -o evaluated
     """
     if write_aligned and not align:
         raise click.UsageError("--write-aligned: only aligned surfaces are moved; add --align")
     for module in ("matplotlib", "jinja2", "plotly"):
         needs(module, "report")
-    from resdepth.evaluation.request import Wish
-    from resdepth.report.judged import centred_rows, median_rows, summary_rows
+    from resdepth.evaluation.request import Request
+    from resdepth.report.evaluated import centred_rows, median_rows, summary_rows
     from resdepth.report.table import markdown
     from resdepth.workflows.evaluating import evaluate_into
 
-    wish = Wish(
+    request = Request(
         surfaces=_named_surfaces(dsms),
         truth=truth,
         initial=initial,
@@ -92,14 +92,14 @@ def evaluate(  # noqa: PLR0913 - options of a command
         baselines=baselines,
     )
     done = evaluate_into(
-        output, wish, error_rasters=not no_rasters, aligned_rasters=write_aligned, overwrite=overwrite
+        output, request, error_rasters=not no_rasters, aligned_rasters=write_aligned, overwrite=overwrite
     )
-    click.echo(markdown(summary_rows(done.judgement)))
+    click.echo(markdown(summary_rows(done.outcome)))
     click.echo()
-    click.echo(markdown(centred_rows(done.judgement)))
+    click.echo(markdown(centred_rows(done.outcome)))
     if baselines:
         click.echo()
-        click.echo(markdown(median_rows(done.judgement)))
+        click.echo(markdown(median_rows(done.outcome)))
     click.echo(f"to look at: {done.page}")
 
 
@@ -115,7 +115,7 @@ def compare(runs: tuple[Path, ...], output: Path, *, overwrite: bool) -> None:
 
     \b
     Example:
-      resdepth compare judged_a judged_b results/zurich -o compared.html
+      resdepth compare evaluated_a evaluated_b results/zurich -o compared.html
     """
     for module in ("jinja2", "plotly"):
         needs(module, "report")

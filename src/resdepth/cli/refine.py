@@ -14,7 +14,7 @@ from resdepth.cli.frame import OVERWRITE, guarded, needs
 @click.argument("images", nargs=-1, metavar="[IMAGE]...", type=click.Path(path_type=Path))
 @click.option(
     "-m", "--model", type=click.Path(path_type=Path),
-    help="A .safetensors file or a run folder. [default: the model that comes along]",
+    help="A .safetensors file, a run folder, or a bundled model: fusion, town-stereo. [default: fusion]",
 )  # fmt: skip
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
@@ -22,11 +22,11 @@ from resdepth.cli.frame import OVERWRITE, guarded, needs
 )  # fmt: skip
 @click.option(
     "--pairs", type=click.Path(dir_okay=False, path_type=Path),
-    help="A list of image sets, one per line between commas: refine with each.",
+    help="A list of image sets, one per line between commas. [default of raw images: the best]",
 )  # fmt: skip
 @click.option(
     "--fuse", default="median", show_default=True, type=click.Choice(["median", "mean", "none"]),
-    help="With --pairs: one DSM of all, with the spread as second band; none: a file for each.",
+    help="Of several pairs: one DSM, with the spread as second band; none: a file for each.",
 )  # fmt: skip
 @click.option(
     "--region", nargs=4, type=float, metavar="XMIN YMIN XMAX YMAX",
@@ -89,9 +89,12 @@ def refine(  # noqa: PLR0913, PLR0917 - options of a command
     resume: bool,
     overwrite: bool,
 ) -> None:
-    """Refine DSM, a raster of any size, with the ortho-IMAGEs that the model wants to see.
+    """Refine DSM, a raster of any size, with the raw satellite IMAGEs that it was made from.
 
-    All rasters lie on one grid. The work goes block by block in constant memory; if it is stopped or killed,
+    The images have RPCs (in the tags, .RPB, _RPC.TXT, RPC_*.XML). Pairs of them are matched again around the
+    DSM, and the bundled model `fusion` decides what to keep of both. Without images, or with ortho-images, it
+    only smooths what is rough. Models of other kinds (`train`, `town-stereo`) want ortho-images on the grid
+    of the DSM. The work goes block by block in constant memory; if it is stopped or killed,
     the same command goes on. Voids of the DSM stay voids, unless --fill is given; OUTPUT_provenance.tif tells
     where each height comes from (0 void, 1 refined, 2 filled, 3 refined where an image shows nothing).
     Outputs are Cloud-Optimised GeoTIFFs. One whose heights are moved further than can be right is called
@@ -99,10 +102,11 @@ def refine(  # noqa: PLR0913, PLR0917 - options of a command
 
     \b
     Examples:
-      resdepth refine dsm.tif ortho1.tif ortho2.tif
-      resdepth refine dsm.tif ortho*.tif --pairs pairlist.txt --model zurich.safetensors -o city.tif
-      resdepth refine dsm.tif ortho1.tif ortho2.tif --workers 8 -o country.tif
-      resdepth refine dsm.tif ortho1.tif ortho2.tif --region 465000 5246000 466000 5247000 -o part.tif
+      resdepth refine dsm.tif raw1.tif raw2.tif
+      resdepth refine dsm.tif raw*.tif --report -o city.tif
+      resdepth refine dsm.tif raw1.tif raw2.tif --workers 8 -o country.tif
+      resdepth refine dsm.tif raw1.tif raw2.tif --region 465000 5246000 466000 5247000 -o part.tif
+      resdepth refine dsm.tif ortho*.tif --pairs pairlist.txt --model zurich.safetensors
     """
     if resume and overwrite:
         raise click.UsageError("give --resume or --overwrite, not both")
@@ -150,7 +154,7 @@ def refine(  # noqa: PLR0913, PLR0917 - options of a command
 def info(paths: tuple[Path, ...], *, as_json: bool) -> None:
     """Tell what a model expects, or what a raster is.
 
-    A model is a .safetensors file or a run folder; `town-stereo` is the one that comes along.
+    A model is a .safetensors file or a run folder; `fusion` and `town-stereo` are bundled.
 
     \b
     Examples:
@@ -159,11 +163,11 @@ def info(paths: tuple[Path, ...], *, as_json: bool) -> None:
     """
     from resdepth.workflows.info import about
 
-    told: dict[str, dict[str, Any]] = {str(path): about(path) for path in paths}
+    stated: dict[str, dict[str, Any]] = {str(path): about(path) for path in paths}
     if as_json:
-        click.echo(json.dumps(told, indent=2))
+        click.echo(json.dumps(stated, indent=2))
         return
-    for index, (name, facts) in enumerate(told.items()):
+    for index, (name, facts) in enumerate(stated.items()):
         if index:
             click.echo()
         click.echo(name)

@@ -58,15 +58,15 @@ def test(config: Path) -> None:
     for result in results:
         for prediction in result.predictions:
             click.echo(f"{prediction}")
-    judged = {
+    evaluated = {
         " ".join(filter(None, (result.dataset, result.views))): result.evaluation
         for result in results
         if result.evaluation is not None
     }
-    if judged:
+    if evaluated:
         click.echo()
-        click.echo(summary_table(judged))
-    for table in baseline_tables(judged):
+        click.echo(summary_table(evaluated))
+    for table in baseline_tables(evaluated):
         click.echo()
         click.echo(table)
 

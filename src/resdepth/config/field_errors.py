@@ -139,8 +139,8 @@ def _describe(schema: type[Section], found: ErrorDetails) -> str:
     shown = json.dumps(found["input"], default=str)
     if len(shown) > SHOWN_VALUE_CHARACTERS:
         shown = f"{shown[:SHOWN_VALUE_CHARACTERS]}..."
-    told = found["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-    advice = _SHOULD.get(found["type"], told)
+    stated = found["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    advice = _SHOULD.get(found["type"], stated)
     if found["type"] == "literal_error":
         options = _options(field.annotation)
         near = nearest(str(found["input"]), options)

@@ -244,7 +244,7 @@ class TestDataset(Section):
     raster_in: FilePath
     """Path of the initial DSM (GeoTIFF, metres, no voids)."""
     raster_gt: FilePath | None = None
-    """Path of the true DSM. Without it the DSM is refined but not judged."""
+    """Path of the true DSM. Without it the DSM is refined but not evaluated."""
     path_image_list: FilePath | None = None
     """Path of the image list (.txt). Not needed for `geom`."""
     path_pairlist: FilePath | None = None

@@ -78,6 +78,8 @@ def normalize(
     Returns:
         (C, H, W) float32, without voids.
     """
+    if inputs.matched:
+        return normalize_matched(dsm, reference, views, normalization.height_sigma)
     channels = np.empty((inputs.n_channels, *dsm.shape), dtype=np.float32)
     seen: list[tuple[Array, NDArray[Any], float]] = []
     if inputs.uses_dsm:
@@ -93,6 +95,38 @@ def normalize(
             np.subtract(values[rows], zero[rows], out=some)
             some /= np.float32(unit)
             np.copyto(some, 0, where=np.isnan(some))
+    return channels
+
+
+def normalize_matched(
+    dsm: Array, reference: NDArray[np.float64] | np.float64, layers: Sequence[Array] | Array, unit_m: float
+) -> Array:
+    """The channels of the fusion network, see `FusionUNet.predict`.
+
+    Args:
+        dsm: (H, W) float32, metres; voids count as heights at the reference.
+        reference: metres, one for all or (H, W).
+        layers: none, or five of (H, W) float32: matched heights in metres, four correlations; NaN = unknown.
+        unit_m: metres per normalised unit of height.
+
+    Returns:
+        (7, H, W) float32, without voids.
+    """
+    channels = np.zeros((7, *dsm.shape), dtype=np.float32)
+    zero, unit = np.broadcast_to(reference, dsm.shape), np.float32(unit_m)
+    for rows in row_bands(dsm.shape):
+        initial, matched, known, *agreements = channels[:, rows]
+        np.subtract(dsm[rows], zero[rows], out=initial)
+        initial /= unit
+        np.copyto(initial, 0, where=np.isnan(initial))
+        matched[...] = initial
+        if not len(layers):
+            continue
+        found = ~np.isnan(layers[0][rows])
+        known[...] = found
+        np.copyto(matched, (layers[0][rows] - zero[rows]) / unit, where=found)
+        for channel, layer in zip(agreements, layers[1:], strict=True):
+            np.copyto(channel, layer[rows], where=~np.isnan(layer[rows]))
     return channels
 
 

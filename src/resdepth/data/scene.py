@@ -229,8 +229,8 @@ def _map_problems(key: str, dsm: FileBand) -> list[Problem]:
 def _bands_left_out(header: Header) -> str:
     if not header.has_alpha:
         return f"{header.path}: has {header.bands} bands; only the first is used"
-    told = f"{header.path}: has {header.bands} bands and an alpha band"
-    return f"{told}; only the first is used, where alpha is not 0"
+    stated = f"{header.path}: has {header.bands} bands and an alpha band"
+    return f"{stated}; only the first is used, where alpha is not 0"
 
 
 def _misalignments(key: str, band: FileBand | None, dsm: FileBand) -> list[Problem]:

@@ -1,1 +1,1 @@
-"""Judging surfaces against a truth: rasters of any size in, figures that people trust out."""
+"""Evaluating surfaces against a truth: rasters of any size in, figures that people trust out."""

@@ -38,7 +38,7 @@ class Scenery:
     Attributes:
         window: in the raster.
         truth: (H + 2 margin, W + 2 margin) float32, metres, NaN where unknown.
-        judged: the same shape, bool: where the truth counts.
+        evaluated: the same shape, bool: where the truth counts.
         masks: by name, where it is set and where it is known; the same shape.
         ground: heights of the bare ground, the same shape; None without.
         margin: pixels on each side.
@@ -49,7 +49,7 @@ class Scenery:
 
     window: Window
     truth: Array
-    judged: Mask
+    evaluated: Mask
     masks: Mapping[str, MaskPixels]
     ground: Array | None
     margin: int
@@ -86,7 +86,7 @@ class Scenery:
             self,
             window=window,
             truth=self.truth[where],
-            judged=self.judged[where],
+            evaluated=self.evaluated[where],
             masks={name: (inside[where], known[where]) for name, (inside, known) in self.masks.items()},
             ground=None if self.ground is None else self.ground[where],
         )
@@ -112,7 +112,7 @@ class Counted:
     """What one surface is like within a window.
 
     Attributes:
-        errors: (H, W) float32, metres, NaN where nothing is judged.
+        errors: (H, W) float32, metres, NaN where nothing is evaluated.
         portions: of the errors, by class.
         sums: by class, (COLUMNS,) float64.
         profiles: across outlines of buildings; 0 without a building mask.
@@ -137,7 +137,7 @@ def count(
         kept: by name of a surface, the classes whose errors are asked for one by one.
     """
     inner, shaping = scenery.inner, scenery.shaping
-    judged = scenery.judged[inner]
+    evaluated = scenery.evaluated[inner]
     true_shape = shape_of(scenery.truth[shaping], scenery.sides)
     classes = scenery.classes(true_shape.slope)
     members = np.stack([pixels.ravel() for pixels in classes.values()]).astype(np.float32)
@@ -147,7 +147,7 @@ def count(
     counted = {}
     for name, height in surfaces.items():
         shape = shape_of(height[shaping], scenery.sides)
-        columns = _columns(errors[name], before, judged, shape, true_shape, ~np.isnan(height[inner]))
+        columns = _columns(errors[name], before, evaluated, shape, true_shape, ~np.isnan(height[inner]))
         sums = (members @ columns).astype(np.float64)
         counted[name] = Counted(
             errors[name],
@@ -161,16 +161,16 @@ def count(
 
 def _outlines(scenery: Scenery) -> OutlineProfiles:
     building, _ = scenery.masks["building"]
-    known = np.where(scenery.judged, scenery.truth, np.float32(np.nan))
+    known = np.where(scenery.evaluated, scenery.truth, np.float32(np.nan))
     origin = (scenery.window.row - scenery.margin, scenery.window.col - scenery.margin)
     return OutlineProfiles.of(building, known, scenery.inner, scenery.sides, origin)
 
 
 def _errors(height: Array, scenery: Scenery) -> Array:
-    """Surface minus truth where it is judged, else NaN."""
+    """Surface minus truth where it is evaluated, else NaN."""
     inner = scenery.inner
     errors = height[inner] - scenery.truth[inner]
-    errors[~scenery.judged[inner]] = np.nan
+    errors[~scenery.evaluated[inner]] = np.nan
     if scenery.threshold is not None:
         errors[np.abs(errors) > np.float64(scenery.threshold)] = np.nan
     return errors
@@ -187,15 +187,15 @@ def _portions(errors: Array, classes: Mapping[str, Mask], kept: Collection[str])
 
 
 def _columns(
-    errors: Array, before: Array | None, judged: Mask, shape: Shape, true_shape: Shape, known: Mask
+    errors: Array, before: Array | None, evaluated: Mask, shape: Shape, true_shape: Shape, known: Mask
 ) -> Array:
     """(H * W, COLUMNS) float32: what is summed up over each class."""
     gradient = gradient_errors(shape, true_shape)
-    shaped = judged & np.isfinite(gradient) & np.isfinite(shape.roughness)
+    shaped = evaluated & np.isfinite(gradient) & np.isfinite(shape.roughness)
     zero = np.float32(0)
     columns = [
-        judged,
-        judged & known,
+        evaluated,
+        evaluated & known,
         shaped,
         np.where(shaped, gradient, zero),
         np.where(shaped, normal_angles(shape, true_shape), zero),
@@ -203,7 +203,7 @@ def _columns(
         np.where(shaped, true_shape.roughness, zero),
     ]
     if before is None:
-        columns += [np.zeros_like(judged)] * 3
+        columns += [np.zeros_like(evaluated)] * 3
     else:
         gain = np.abs(before) - np.abs(errors)  # NaN where one of them is void: neither better nor worse
         columns += [~np.isnan(gain), gain > BETTER_M, gain < -BETTER_M]

@@ -76,8 +76,8 @@ class OutlineProfiles:
     ) -> "OutlineProfiles":
         """The profiles of a block: across every second outline pixel, as a chessboard takes them.
 
-        With the origin told, which profiles these are does not depend on the blocks: what blocks find adds up
-        to what the whole finds.
+        With the origin stated, which profiles these are does not depend on the blocks: what blocks find adds
+        up to what the whole finds.
 
         Args:
             building: (H, W) bool: the block, and `margin_px` more on each side.

@@ -1,4 +1,4 @@
-"""Which pixels are judged together: objects, edges, slopes, heights above the ground."""
+"""Which pixels are evaluated together: objects, edges, slopes, heights above the ground."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise

@@ -41,8 +41,8 @@ LEAST_SPREAD_M, LEAST_SPREAD_PX = 0.01, 0.5
 TRIM = 3.0  # spreads from the median beyond which a pixel is a blunder or a change, and is left out
 # What the gradients of the truth must vary by in the direction in which they vary least: a standard deviation
 # in metres per metre, the root of the smaller eigenvalue of their covariance. In flat land, or on one even
-# slope, the normal equations are as good as singular: no horizontal shift can be told from none, or from a
-# vertical one.
+# slope, the normal equations are as good as singular: no horizontal shift can be distinguished from none,
+# or from a vertical one.
 LEAST_RELIEF = 0.01
 
 UNKNOWN = float("nan")

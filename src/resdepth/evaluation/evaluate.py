@@ -1,4 +1,4 @@
-"""Judging surfaces of any size: one pass over the truth, band by band, in constant memory."""
+"""Evaluating surfaces of any size: one pass over the truth, band by band, in constant memory."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from resdepth.evaluation.building_edges import margin_px
 from resdepth.evaluation.classes import dilation_px, edge_px, titles_of
 from resdepth.evaluation.inputs import Candidate, read_padded
 from resdepth.evaluation.metrics import EXACT
-from resdepth.evaluation.result import NO_SHIFT, OVERALL, Judgement, Shift, SurfaceResult
+from resdepth.evaluation.result import NO_SHIFT, OVERALL, EvaluationResult, Shift, SurfaceResult
 from resdepth.evaluation.terrain import MARGIN_PX
 from resdepth.geo.raster import Array, Band
 from resdepth.geo.windows import Window
@@ -31,11 +31,11 @@ Sink = Callable[[str, Window, Array], None]
 
 @dataclass(frozen=True)
 class Case:
-    """What is to be judged, on one grid: that of the truth.
+    """What is to be evaluated, on one grid: that of the truth.
 
     Attributes:
         truth: heights, metres, NaN where unknown.
-        surfaces: to be judged; names are unique.
+        surfaces: to be evaluated; names are unique.
         regions: windows, which do not overlap.
         initial: the name of the initial DSM among the surfaces; None without one.
         masks: by name, 1 = inside. `ground_truth` tells where the truth counts; building, water and forest
@@ -74,7 +74,7 @@ class Case:
         return heights
 
 
-def judge(
+def evaluate_case(
     case: Case,
     *,
     facts: Mapping[str, str] | None = None,
@@ -82,16 +82,16 @@ def judge(
     exact: int = EXACT,
     sink: Sink | None = None,
     progress: Callable[[int], None] | None = None,
-) -> Judgement:
-    """Judge surfaces against the truth.
+) -> EvaluationResult:
+    """Evaluate surfaces against the truth.
 
     Args:
-        case: what is judged.
+        case: what is evaluated.
         facts: for the provenance.
         workers: threads.
         exact: up to so many errors of a class its quantiles are exact.
-        sink: receives the errors, window by window from the top; NaN where nothing is judged.
-        progress: is told how many pixels were done.
+        sink: receives the errors, window by window from the top; NaN where nothing is evaluated.
+        progress: learns how many pixels were done.
 
     Raises:
         ResDepthError: if something cannot be read.
@@ -118,7 +118,7 @@ def judge(
             progress(band.window.area)
     reach = histogram_reach(totals)
     everywhere = [total.classes[OVERALL] for total in totals.values()]
-    return Judgement(
+    return EvaluationResult(
         surfaces={
             name: _result(surface or Candidate(name, case.truth), totals[name], case, reach)
             for name, surface in case.results
@@ -195,28 +195,28 @@ def _scenery(case: Case, window: Window) -> Scenery:
     sides = case.truth.grid.sides_m
     margin = max(*dilation_px(sides), MARGIN_PX, *edge_px(sides), margin_px(sides))
     truth = read_padded(case.truth, window, margin)
-    judged = ~np.isnan(truth)
+    evaluated = ~np.isnan(truth)
     masks = {}
     for name, band in case.masks.items():
         values = read_padded(band, window, margin)
         masks[name] = (values == 1, ~np.isnan(values))
     if "ground_truth" in masks:
-        judged &= masks.pop("ground_truth")[0]
+        evaluated &= masks.pop("ground_truth")[0]
     if case.inside is not None:
-        judged &= read_padded(case.inside, window, margin) == 1
+        evaluated &= read_padded(case.inside, window, margin) == 1
     ground = None if case.ground is None else read_padded(case.ground, window, margin)
     return Scenery(
-        window, truth, judged, masks, ground, margin, sides, case.threshold, case.initial
+        window, truth, evaluated, masks, ground, margin, sides, case.threshold, case.initial
     )  # fmt: skip
 
 
-def demand_pixels(judgement: Judgement, threshold: float | None) -> None:
+def demand_pixels(outcome: EvaluationResult, threshold: float | None) -> None:
     """Refuse to report on nothing.
 
     Raises:
         ResDepthError: which surface has no pixel in common with the truth, and why.
     """
-    for name, surface in judgement.surfaces.items():
+    for name, surface in outcome.surfaces.items():
         found = surface.classes[OVERALL]
         if found.statistics.count:
             continue

@@ -1,11 +1,11 @@
-"""The published view of a judgement: figures before and after refinement."""
+"""The published view of an evaluation: figures before and after refinement."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from resdepth.evaluation.metrics import Statistics
-from resdepth.evaluation.result import OVERALL, Baselines, Judgement, plain
+from resdepth.evaluation.result import OVERALL, Baselines, EvaluationResult, plain
 
 M2_PER_KM2 = 1e6
 # The classes of the published code; others are our own.
@@ -21,7 +21,7 @@ class Evaluation:
 
     Attributes:
         refined: class name to figures.
-        initial: the same before refinement; None where only the results are judged.
+        initial: the same before refinement; None where only the results are evaluated.
         pixel_area_m2: area of one pixel.
         baselines: median filters of the initial DSM; None if nobody asked for them.
     """
@@ -33,7 +33,7 @@ class Evaluation:
 
     @property
     def pixels(self) -> int:
-        """The number of pixels judged."""
+        """The number of pixels evaluated."""
         return self.refined[OVERALL].count
 
     @property
@@ -53,17 +53,17 @@ class Evaluation:
         return content
 
 
-def evaluation_of(judgement: Judgement, refined: str, *, with_initial: bool = True) -> Evaluation:
+def evaluation_of(outcome: EvaluationResult, refined: str, *, with_initial: bool = True) -> Evaluation:
     """The figures of one surface, and of the initial DSM, in the published classes."""
 
     def figures(name: str) -> dict[str, Statistics]:
-        classes = judgement.surfaces[name].classes
+        classes = outcome.surfaces[name].classes
         return {kind: classes[kind].statistics for kind in PUBLISHED_CLASSES if kind in classes}
 
-    initial = judgement.initial if with_initial else None
+    initial = outcome.initial if with_initial else None
     return Evaluation(
         refined=figures(refined),
         initial=None if initial is None else figures(initial),
-        pixel_area_m2=judgement.pixel_area_m2,
-        baselines=judgement.baselines,
+        pixel_area_m2=outcome.pixel_area_m2,
+        baselines=outcome.baselines,
     )

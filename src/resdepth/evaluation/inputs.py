@@ -1,4 +1,4 @@
-"""What is judged, on the grid of the truth: surfaces, masks, a model of the ground."""
+"""What is evaluated, on the grid of the truth: surfaces, masks, a model of the ground."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -130,7 +130,7 @@ def _common(band: FileBand, offset: tuple[int, int], window: Window) -> tuple[Wi
 
 @dataclass(frozen=True)
 class Candidate:
-    """A surface to be judged.
+    """A surface to be evaluated.
 
     Attributes:
         name: for people; unique.

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from resdepth.errors import InputProblems, Problem
 from resdepth.evaluation.inputs import OnGrid
-from resdepth.evaluation.result import Judgement
+from resdepth.evaluation.result import EvaluationResult
 from resdepth.geo.raster import ArrayBand, Band
 
 # Masks in files are looked at in so many pixels on a side.
@@ -48,18 +48,18 @@ def _values_of(band: Band) -> NDArray[np.float32] | None:
     return np.unique(band.read(band.grid.whole)) if isinstance(band, ArrayBand) else None
 
 
-def empty_classes(judgement: Judgement, masks: Mapping[str, str]) -> Iterator[str]:
+def empty_classes(outcome: EvaluationResult, masks: Mapping[str, str]) -> Iterator[str]:
     """Warnings of masks whose classes have no pixel where the reference DSM is known.
 
     Args:
-        judgement: what was found.
+        outcome: what was found.
         masks: where each comes from, by name.
     """
-    classes = [surface.classes for surface in judgement.surfaces.values()]
-    empty = {name for name in judgement.titles if not any(one[name].truth_pixels for one in classes)}
-    for name in [name for name in judgement.titles if name in masks and name != "ground_truth"]:
+    classes = [surface.classes for surface in outcome.surfaces.values()]
+    empty = {name for name in outcome.titles if not any(one[name].truth_pixels for one in classes)}
+    for name in [name for name in outcome.titles if name in masks and name != "ground_truth"]:
         made = [name, *(MADE_OF_BUILDINGS if name == "building" else ())]
-        if left := [judgement.titles[one] for one in made if one in empty]:
+        if left := [outcome.titles[one] for one in made if one in empty]:
             yield (
                 f"{masks[name]}: no pixel belongs to {', '.join(left)}: does the mask {name} mark all or "
                 "nothing here, or is its nodata value wrong? 1 marks what is inside, 0 what is not"

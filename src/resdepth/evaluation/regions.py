@@ -1,4 +1,4 @@
-"""Where surfaces are judged: everywhere, in a stripe, a rectangle of the map, or polygons."""
+"""Where surfaces are evaluated: everywhere, in a stripe, a rectangle of the map, or polygons."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ class Area:
         windows: of the truth's grid; they do not overlap.
         inside: where it is 1 within them; None: everywhere.
         path: the file that `inside` comes from.
-        told: for people.
+        stated: for people.
     """
 
     windows: tuple[Window, ...]
     inside: Band | None = None
     path: Path | None = None
-    told: str = EVERYWHERE
+    stated: str = EVERYWHERE
 
 
 def find_area(region: str | Path | Bounds | None, grid: Grid) -> Area:
@@ -54,7 +54,7 @@ def find_area(region: str | Path | Bounds | None, grid: Grid) -> Area:
         return _named_area(f"stripe {text} of {N_STRIPES}", _stripe(kind, number, grid), grid)
     if is_vector(Path(text)):
         window = grid.window_of(bounds_on(Path(text), grid))
-        return Area((window,), open_vector_mask(Path(text), grid), Path(text), told=f"polygons of {text}")
+        return Area((window,), open_vector_mask(Path(text), grid), Path(text), stated=f"polygons of {text}")
     try:
         xmin, ymin, xmax, ymax = (float(value) for value in text.replace(",", " ").split())
     except ValueError:
@@ -72,14 +72,14 @@ def area_of(windows: Sequence[Window], grid: Grid) -> Area:
         windows: of the grid; they do not overlap.
         grid: of the truth.
     """
-    return Area(tuple(windows), told=_told_pixels(windows, grid))
+    return Area(tuple(windows), stated=_stated_pixels(windows, grid))
 
 
 def _named_area(words: str, window: Window, grid: Grid) -> Area:
-    return Area((window,), told=f"{words}{PIXELS}{_told_pixels([window], grid)}")
+    return Area((window,), stated=f"{words}{PIXELS}{_stated_pixels([window], grid)}")
 
 
-def _told_pixels(windows: Sequence[Window], grid: Grid) -> str:
+def _stated_pixels(windows: Sequence[Window], grid: Grid) -> str:
     """The same words for the same windows: "rows 0 to 63 and columns 32 to 63", counted from 0."""
     if list(windows) == [grid.whole]:
         return EVERYWHERE

@@ -1,4 +1,4 @@
-"""What is to be judged: files as people name them become a case, aligned if wished."""
+"""What is to be evaluated: files as people name them become a case, aligned if requested."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -36,24 +36,24 @@ ORIGINS = {"RESDEPTH_MODEL": "Model", "RESDEPTH_MODEL_SHA256": "Model's SHA-256"
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What is to be judged, as files.
+class Request:
+    """What is to be evaluated, as files.
 
     Attributes:
         surfaces: by name: a file, or files that lie side by side.
         truth: heights; its grid is the one of all figures.
-        initial: the DSM before refinement; judged as well.
+        initial: the DSM before refinement; evaluated as well.
         masks: rasters, 1 = inside, or vector files: ground_truth (where the truth counts), building, water,
             forest, or any other name.
         ground: a model of the bare ground (DTM).
-        region: see `judge.regions.find_area`.
+        region: see `evaluate.regions.find_area`.
         windows: of the truth's grid, instead of a region.
         threshold: errors above it in absolute value are left out; metres.
         align: move the surfaces onto the truth first (Nuth & Kaab 2011).
         together: name of one more result, over all surfaces but the initial one; "" for none.
         facts: of one's own for the provenance, name to text.
         baselines: also evaluate median filters of the initial DSM; without one, of the only surface.
-        lenient: masks may mark by other numbers than 1, and there may be nothing to judge.
+        lenient: masks may mark by other numbers than 1, and there may be nothing to evaluate.
     """
 
     surfaces: Mapping[str, PARTS]
@@ -78,48 +78,48 @@ class Wish:
         return [self.truth, self.initial, *surfaces, *self.masks.values(), self.ground, region]
 
 
-def open_case(wish: Wish) -> tuple[Case, str]:
-    """The files of a wish, opened and looked at, and in words where they are judged.
+def open_case(request: Request) -> tuple[Case, str]:
+    """The files of a request, opened and looked at, and in words where they are evaluated.
 
     Raises:
         ResDepthError: if a file cannot be read, names are not unique, CRSs differ, or masks mark by other
             numbers than 1.
     """
-    named: dict[str, PARTS] = {} if wish.initial is None else {INITIAL: wish.initial}
-    _demand_sense(wish)
-    named |= wish.surfaces
-    for path in (wish.truth, *(part for parts in named.values() for part in _parts(parts))):
+    named: dict[str, PARTS] = {} if request.initial is None else {INITIAL: request.initial}
+    _demand_sense(request)
+    named |= request.surfaces
+    for path in (request.truth, *(part for parts in named.values() for part in _parts(parts))):
         if not path.is_file():
             raise ResDepthError(f"{path}: {why_no_file(path)}")
-    grid = read_header(wish.truth).grid
-    truth = OnGrid([wish.truth], grid)
-    _demand_right_angles(wish.truth, grid)
-    area = area_of(wish.windows, grid) if wish.windows else find_area(wish.region, grid)
-    masks = {name: _open_mask(path, grid) for name, path in wish.masks.items()}
-    for warning in [] if wish.lenient else check_mask_values(masks):
+    grid = read_header(request.truth).grid
+    truth = OnGrid([request.truth], grid)
+    _demand_right_angles(request.truth, grid)
+    area = area_of(request.windows, grid) if request.windows else find_area(request.region, grid)
+    masks = {name: _open_mask(path, grid) for name, path in request.masks.items()}
+    for warning in [] if request.lenient else check_mask_values(masks):
         logger.warning("%s", warning)
-    ground = None if wish.ground is None else OnGrid([wish.ground], grid)
+    ground = None if request.ground is None else OnGrid([request.ground], grid)
     surfaces = [open_candidate(name, _parts(parts), grid) for name, parts in named.items()]
-    heights = [wish.truth, *(part for parts in named.values() for part in _parts(parts))]
-    _warn_of_units([*heights, *([] if wish.ground is None else [wish.ground])])
+    heights = [request.truth, *(part for parts in named.values() for part in _parts(parts))]
+    _warn_of_units([*heights, *([] if request.ground is None else [request.ground])])
     case = Case(
         truth=truth,
         surfaces=surfaces,
         regions=area.windows,
-        initial=None if wish.initial is None else INITIAL,
+        initial=None if request.initial is None else INITIAL,
         masks=masks,
         ground=ground,
         inside=area.inside,
         inside_path=area.path,
-        threshold=wish.threshold,
-        together=wish.together,
+        threshold=request.threshold,
+        together=request.together,
     )
     shifts = {one.name: _shift_of(one, case) for one in surfaces}
-    if wish.align:
+    if request.align:
         moved = [_moved(one, _parts(named[one.name]), case, shifts[one.name]) for one in surfaces]
         shifts = {name: replace(shift, applied=shift.pixels > 0) for name, shift in shifts.items()}
         case = replace(case, surfaces=moved)
-    return replace(case, shifts=shifts), area.told
+    return replace(case, shifts=shifts), area.stated
 
 
 def _demand_right_angles(path: Path, grid: Grid) -> None:
@@ -145,24 +145,24 @@ def _warn_of_units(paths: Sequence[Path]) -> None:
             logger.warning("%s", doubt)
 
 
-def _demand_sense(wish: Wish) -> None:
+def _demand_sense(request: Request) -> None:
     """Refuse names that mean something else already, an impossible threshold, and baselines of no DSM.
 
     Raises:
         ResDepthError: which one.
     """
-    if wish.threshold is not None and not wish.threshold > 0:
-        raise ResDepthError(f"threshold: found {wish.threshold}; must be a number above 0")
-    if wish.baselines and wish.initial is None and len(wish.surfaces) > 1:
+    if request.threshold is not None and not request.threshold > 0:
+        raise ResDepthError(f"threshold: found {request.threshold}; must be a number above 0")
+    if request.baselines and request.initial is None and len(request.surfaces) > 1:
         raise ResDepthError(
-            f"baselines: found {len(wish.surfaces)} DSMs ({', '.join(wish.surfaces)}) and no initial DSM, of "
-            "which median filters are; name it (--initial), or evaluate a single DSM"
+            f"baselines: found {len(request.surfaces)} DSMs ({', '.join(request.surfaces)}) and no initial "
+            "DSM to filter; name it (--initial), or evaluate a single DSM"
         )
-    if wish.initial is not None and INITIAL in wish.surfaces:
+    if request.initial is not None and INITIAL in request.surfaces:
         raise ResDepthError(f"a surface is called {INITIAL!r}, as the initial DSM; give it another name")
-    if TRUTH in wish.surfaces:
+    if TRUTH in request.surfaces:
         raise ResDepthError(f"a surface is called {TRUTH!r}, as the truth; give it another name: NAME=FILE")
-    for name in wish.masks:
+    for name in request.masks:
         if name in RESERVED or name.startswith(RESERVED_BEGINNINGS):
             raise ResDepthError(f"masks: {name!r} is a class already; give the mask another name")
 
@@ -204,48 +204,48 @@ def _moved(surface: Candidate, paths: Sequence[Path], case: Case, shift: Shift) 
     return replace(surface, band=band, resampling=band.resampling)
 
 
-def facts_of(wish: Wish, case: Case, told_area: str) -> dict[str, str]:
-    """What was judged by which rules."""
+def facts_of(request: Request, case: Case, stated_area: str) -> dict[str, str]:
+    """What was evaluated by which rules."""
     grid = case.truth.grid
     facts = {
-        "Truth": f"{wish.truth}, {grid.height} x {grid.width} px of {grid.sides_m} m, {grid.crs_name}, "
-        f"SHA-256 {sha256_of(wish.truth)}{_unit_told(wish.truth)}",
-        "Region": told_area,
+        "Truth": f"{request.truth}, {grid.height} x {grid.width} px of {grid.sides_m} m, {grid.crs_name}, "
+        f"SHA-256 {sha256_of(request.truth)}{_unit_stated(request.truth)}",
+        "Region": stated_area,
     }
-    named = {**wish.surfaces, **({} if wish.initial is None else {INITIAL: wish.initial})}
+    named = {**request.surfaces, **({} if request.initial is None else {INITIAL: request.initial})}
     for surface in case.surfaces:
         facts[f"Surface {surface.name}"] = (
             f"{surface.source}{_checksum(surface)}; {RESAMPLED[surface.resampling]}"
-            + _unit_told(_parts(named[surface.name])[0])
+            + _unit_stated(_parts(named[surface.name])[0])
         )
-        facts |= {f"{label} of {surface.name}": value for label, value in _origin(wish, surface).items()}
-    for name, path in wish.masks.items():
+        facts |= {f"{label} of {surface.name}": value for label, value in _origin(request, surface).items()}
+    for name, path in request.masks.items():
         facts[f"Mask {name}"] = _with_checksum(path)
-    if wish.ground is not None:
-        facts["Ground model"] = _with_checksum(wish.ground) + _unit_told(wish.ground)
+    if request.ground is not None:
+        facts["Ground model"] = _with_checksum(request.ground) + _unit_stated(request.ground)
     facts["Errors"] = "surface minus truth, in metres, where both are known" + (
-        "" if wish.threshold is None else f"; those above {wish.threshold:g} m are left out"
+        "" if request.threshold is None else f"; those above {request.threshold:g} m are left out"
     )
-    facts["Alignment"] = _alignment(wish, case)
+    facts["Alignment"] = _alignment(request, case)
     facts["Software"] = f"resdepth {__version__}"
-    return {**facts, **wish.facts}
+    return {**facts, **request.facts}
 
 
-def _unit_told(path: Path) -> str:
+def _unit_stated(path: Path) -> str:
     """In words, that heights were converted; "" for metres."""
     unit = read_header(path).unit
     return "" if unit is None or unit.is_metre else f"; heights converted from {unit.name} to metres"
 
 
-def _alignment(wish: Wish, case: Case) -> str:
+def _alignment(request: Request, case: Case) -> str:
     """Which surfaces were moved."""
-    if not wish.align:
+    if not request.align:
         return "as they are"
     left = [one.name for one in case.surfaces if not case.shifts[one.name].applied]
     if len(left) == len(case.surfaces):
         return "as they are: no shift was found"
-    told = "moved onto the truth (Nuth & Kääb 2011)"
-    return f"{told}, but not {', '.join(left)}, of which no shift was found" if left else told
+    stated = "moved onto the truth (Nuth & Kääb 2011)"
+    return f"{stated}, but not {', '.join(left)}, of which no shift was found" if left else stated
 
 
 def _with_checksum(path: Path) -> str:
@@ -257,8 +257,8 @@ def _checksum(surface: Candidate) -> str:
     return f", SHA-256 {surface.sha256}" if surface.sha256 else ""
 
 
-def _origin(wish: Wish, surface: Candidate) -> dict[str, str]:
+def _origin(request: Request, surface: Candidate) -> dict[str, str]:
     """What a refined DSM says of its model."""
-    parts = _parts(wish.surfaces[surface.name]) if surface.name in wish.surfaces else []
+    parts = _parts(request.surfaces[surface.name]) if surface.name in request.surfaces else []
     tags = read_tags(parts[0]) if parts else {}
     return {label: tags[tag] for tag, label in ORIGINS.items() if tag in tags}

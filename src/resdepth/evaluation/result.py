@@ -8,7 +8,7 @@ from typing import Any
 from resdepth.evaluation.metrics import Statistics
 
 OVERALL, TRUTH = "overall", "truth"
-FORMAT = "resdepth-judgement 1"
+FORMAT = "resdepth-evaluation 1"
 Interval = tuple[float, float]
 
 
@@ -160,14 +160,14 @@ class Baselines:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class EvaluationResult:
     """All that was found.
 
     Attributes:
         surfaces: by name; the initial DSM first, if there is one.
         initial: the name of the initial DSM; None without one.
         titles: of the classes, for people ("terrain without water").
-        facts: what was judged by which rules, name to text, for the provenance.
+        facts: what was evaluated by which rules, name to text, for the provenance.
         pixel_area_m2: area of one pixel of the truth.
         block_m: side of the bootstrap's blocks.
         blocks: how many there are.

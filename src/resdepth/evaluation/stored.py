@@ -1,4 +1,4 @@
-"""Judgements that were stored as JSON, read again."""
+"""Evaluation results that were stored as JSON, read again."""
 
 import types
 from collections.abc import Mapping
@@ -7,39 +7,41 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from resdepth.errors import ResDepthError
-from resdepth.evaluation.result import FORMAT, Judgement
+from resdepth.evaluation.result import FORMAT, EvaluationResult
 from resdepth.runtime.jsonfiles import read_json, shown
 
+EARLIER_FORMAT = "resdepth-judgement 1"
+"""The same under the name that it had before."""
 LARGEST_BYTES = 256 * 2**20
 LARGEST_NUMBER = 2**63  # of pixels, of metres: far beyond any figure, and within a float
 
 
-def read_judgement(path: Path) -> Judgement:
-    """A judgement from its JSON file.
+def read_result(path: Path) -> EvaluationResult:
+    """An evaluation result from its JSON file.
 
     Raises:
         ResDepthError: if the file is none; the message says which value is not as it should be.
     """
     content = read_json(path, at_most=LARGEST_BYTES)
-    if content.get("format") != FORMAT:
+    if content.get("format") not in (FORMAT, EARLIER_FORMAT):
         raise ResDepthError(
-            f"{path}: is no judgement of this version ({FORMAT!r}); resdepth evaluate and test "
+            f"{path}: is no evaluation of this version ({FORMAT!r}); resdepth evaluate and test "
             "write evaluation.json"
         )
     content.pop("format")
-    built = _built(Judgement, content, str(path))
-    assert isinstance(built, Judgement), "asked for"
+    built = _built(EvaluationResult, content, str(path))
+    assert isinstance(built, EvaluationResult), "asked for"
     _demand_classes(built, path)
     return built
 
 
-def _demand_classes(judgement: Judgement, path: Path) -> None:
+def _demand_classes(outcome: EvaluationResult, path: Path) -> None:
     """Every surface has every class, as they were written."""
-    for surface in judgement.surfaces.values():
-        if set(surface.classes) != set(judgement.titles):
+    for surface in outcome.surfaces.values():
+        if set(surface.classes) != set(outcome.titles):
             raise ResDepthError(f"{path}: the classes of {surface.name!r} are not those of the titles")
-    if judgement.initial is not None and judgement.initial not in judgement.surfaces:
-        raise ResDepthError(f"{path}: the initial surface {judgement.initial!r} is not there")
+    if outcome.initial is not None and outcome.initial not in outcome.surfaces:
+        raise ResDepthError(f"{path}: the initial surface {outcome.initial!r} is not there")
 
 
 def _built(kind: Any, value: Any, where: str) -> Any:

@@ -83,7 +83,7 @@ class CitySurface:
 
     Attributes:
         object_type: of the object it belongs to ("BuildingPart").
-        semantics: what the surface is ("RoofSurface"); empty if that is not told.
+        semantics: what the surface is ("RoofSurface"); empty if that is not stated.
         family: number, from 1, of the topmost parent of the object, in the order of the file.
         rings: indices of vertices, the outer ring first.
     """
@@ -237,8 +237,8 @@ def _surfaces(
     named = [one.type for one in semantics.surfaces or ()]
     for rings, value in _leaves(where, geometry.boundaries, semantics.values, DEPTHS[geometry.type]):
         _check_rings(where, rings, n_vertices)
-        told = isinstance(value, int) and 0 <= value < len(named)
-        yield CitySurface(object_type, named[value] if told else "", family, rings)
+        stated = isinstance(value, int) and 0 <= value < len(named)
+        yield CitySurface(object_type, named[value] if stated else "", family, rings)
 
 
 def _leaves(where: str, boundaries: Any, values: Any, depth: int) -> Iterator[tuple[Any, Any]]:

@@ -259,7 +259,7 @@ def _add_source(band: ET.Element, number: int, layer: Layer, window: Window, pat
     ET.SubElement(source, "SourceFilename", relativeToVRT="0").text = str(path.resolve())
     ET.SubElement(source, "SourceBand").text = str(number)
     width, height = str(window.width), str(window.height)
-    # Told, so that GDAL need not open every block to find out.
+    # Stated, so that GDAL need not open every block to find out.
     ET.SubElement(
         source, "SourceProperties", RasterXSize=width, RasterYSize=height, DataType=_GDAL_TYPES[layer.dtype],
         BlockXSize=str(TILE_PX), BlockYSize=str(TILE_PX),

@@ -133,11 +133,11 @@ def _datum_name(described: dict[str, Any]) -> str:
 
 def _unit_of(axis: dict[str, Any]) -> Unit:
     """The unit of an axis, as PROJJSON gives it: a name, or a name and a number."""
-    told = axis.get("unit", "metre")
-    if isinstance(told, dict):
-        size = float(told.get("conversion_factor", 0)) or 1.0
-        return METRE if size == 1 else Unit(str(told.get("name", "unit")), size)
-    return length_unit(told) or METRE
+    stated = axis.get("unit", "metre")
+    if isinstance(stated, dict):
+        size = float(stated.get("conversion_factor", 0)) or 1.0
+        return METRE if size == 1 else Unit(str(stated.get("name", "unit")), size)
+    return length_unit(stated) or METRE
 
 
 def find_crs(text: str) -> tuple[str, str]:

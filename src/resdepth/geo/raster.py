@@ -116,7 +116,7 @@ class Header:
 
 @contextmanager
 def decoded_at_most(size: int) -> Iterator[None]:
-    """Let GDAL keep no more bytes of decoded blocks for a while, unless the user told it how many."""
+    """Let GDAL keep no more bytes of decoded blocks for a while, unless the user set how many."""
     if not _KEPT_IS_OURS:
         yield
         return
@@ -130,7 +130,7 @@ def decoded_at_most(size: int) -> Iterator[None]:
 
 @contextmanager
 def unreferenced_allowed() -> Iterator[None]:
-    """A raster without georeference is no reason to warn: it is told as an unknown CRS, where it matters."""
+    """A raster without georeference is no reason to warn: an unknown CRS is reported, where it matters."""
     # What Python does with warnings is one setting for all threads.
     with _WARNINGS, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -315,7 +315,7 @@ class FileBand:
         return values, valid
 
 
-def scaling_for(path: Path, numbers: Numbers, told: Scaling, unit: Unit) -> Scaling:
+def scaling_for(path: Path, numbers: Numbers, stated: Scaling, unit: Unit) -> Scaling:
     """The scaling to be applied, which makes metres of heights.
 
     Raises:
@@ -323,13 +323,13 @@ def scaling_for(path: Path, numbers: Numbers, told: Scaling, unit: Unit) -> Scal
     """
     if numbers != "scaled":
         return UNSCALED
-    scale, offset = told
+    scale, offset = stated
     if scale == 0 or not (math.isfinite(scale) and math.isfinite(offset)):
         raise ResDepthError(
             f"{path}: its scale {scale:g} and offset {offset:g} make no heights of the stored numbers; "
             "correct them (gdal_edit.py -scale 1 -offset 0, if the numbers are metres)"
         )
-    return told if unit.is_metre else (scale * unit.metres, offset * unit.metres)
+    return stated if unit.is_metre else (scale * unit.metres, offset * unit.metres)
 
 
 def nodata_for(numbers: Numbers, declared: float | None) -> float | None:

@@ -45,7 +45,7 @@ def read_resampled(path: Path, grid: Grid, method: Method, numbers: Numbers = "s
 
     Args:
         path: the file.
-        grid: wished.
+        grid: requested.
         method: how pixels become others.
         numbers: "scaled" for heights (in metres), "stored" for grey values, "mask" for masks.
 

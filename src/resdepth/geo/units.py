@@ -123,17 +123,17 @@ def height_unit(path: Path, band: str, vertical: Vertical | None) -> Unit | None
             f"{path}: its vertical CRS {vertical.name} counts depths, downwards; heights are expected: "
             "change the sign of the values and name a CRS of heights (gdal_edit.py -a_srs)"
         )
-    told = None if band.strip().casefold() in UNTOLD else length_unit(band)
-    if told is None and band.strip().casefold() not in UNTOLD:
+    stated = None if band.strip().casefold() in UNTOLD else length_unit(band)
+    if stated is None and band.strip().casefold() not in UNTOLD:
         raise ResDepthError(
             f"{path}: the unit of its band is {band[:40]!r}, which is no known unit of length; correct it "
             "(gdal_edit.py -units metre, or 'foot', or 'US survey foot')"
         )
     if vertical is None:
-        return told
-    if told is not None and not told.same(vertical.unit):
+        return stated
+    if stated is not None and not stated.same(vertical.unit):
         raise ResDepthError(
-            f"{path}: the unit of its band is {told.name}, that of its vertical CRS {vertical.name} is "
+            f"{path}: the unit of its band is {stated.name}, that of its vertical CRS {vertical.name} is "
             f"{vertical.unit.name}; correct the wrong one (gdal_edit.py -units {vertical.unit.name!r}, or "
             "-a_srs with the right CRS)"
         )

@@ -109,11 +109,11 @@ class LayerFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file, wished = split_layer(path)
+        self._file, requested = split_layer(path)
         self._pyogrio, self._shapely = _packages(path)
-        with self._told():
+        with self._stated():
             layers = [(str(name), str(kind)) for name, kind in self._pyogrio.list_layers(self._file)]
-            self._layer = _chosen_layer(path, layers, wished)
+            self._layer = _chosen_layer(path, layers, requested)
             facts = self._pyogrio.read_info(self._file, layer=self._layer, force_total_bounds=True)
         self.crs = facts["crs"] or ""
         self.searchable = facts["driver"] in SEARCHABLE
@@ -125,7 +125,7 @@ class LayerFile:
     def polygons(self, box: Bounds | None = None, limit: int | None = None) -> Shapes | None:
         """The polygons near a rectangle, or all; None if there are more than the limit."""
         at_most = None if limit is None else limit + 1
-        with self._told():
+        with self._stated():
             _, _, stored, _ = self._pyogrio.raw.read(
                 self._file, layer=self._layer, columns=[], force_2d=True, bbox=box, max_features=at_most
             )
@@ -146,7 +146,7 @@ class LayerFile:
             )
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _stated(self) -> Iterator[None]:
         try:
             yield
         # pyogrio's errors are RuntimeErrors; what GEOS cannot work with, a GEOSException.
@@ -176,12 +176,12 @@ def _valid_polygons(shapely: Any, shapes: Shapes) -> Shapes:
     return np.asarray(parts[(shapely.get_type_id(parts) == POLYGON) & (shapely.area(parts) > 0)])
 
 
-def _chosen_layer(path: Path, layers: list[tuple[str, str]], wished: str) -> str:
-    if wished:
-        if wished not in dict(layers):
+def _chosen_layer(path: Path, layers: list[tuple[str, str]], requested: str) -> str:
+    if requested:
+        if requested not in dict(layers):
             names = ", ".join(name for name, _ in layers) or "none"
-            raise ResDepthError(f"{path}: has no layer {wished!r}; its layers: {names}")
-        return wished
+            raise ResDepthError(f"{path}: has no layer {requested!r}; its layers: {names}")
+        return requested
     holding = [name for name, kind in layers if _may_hold_polygons(kind)]
     if not holding:
         found = ", ".join(f"{name} ({kind})" for name, kind in layers) or "no layer"

@@ -16,6 +16,7 @@ from resdepth.config.field_errors import draft
 from resdepth.data.inputs import Inputs, inputs_of_network
 from resdepth.data.normalization import Normalization
 from resdepth.errors import InputProblems, Problem, ResDepthError, unusable
+from resdepth.models.fusion_unet import HALO_PX as FUSION_HALO_PX
 from resdepth.models.networks import halo_px, new_network
 from resdepth.models.schema import DescribedModel, DescribedNetwork, KnownProvenance
 from resdepth.runtime.atomic import atomic_path
@@ -67,6 +68,8 @@ class Architecture:
     @property
     def halo_px(self) -> int:
         """How far around an area of whole cells (2^depth pixels a side) the network looks."""
+        if self.name == "FusionUNet":
+            return FUSION_HALO_PX
         return halo_px(self.depth, str(self.settings.get("up_mode", "transpose")))
 
 
@@ -259,7 +262,8 @@ def load_safetensors(path: Path) -> Model:
         provenance=described.provenance,
         source=str(path),
     )
-    if model.architecture.inputs.n_views and None in (constants.image_mean, constants.image_std):
+    inputs = model.architecture.inputs
+    if inputs.n_views and not inputs.matched and None in (constants.image_mean, constants.image_std):
         raise unusable(path, f"{METADATA_KEY}.normalization: image_mean and image_std are missing")
     try:
         check_weights(model.architecture, model.weights)

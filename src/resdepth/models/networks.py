@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
+from resdepth.models.fusion_unet import FusionUNet
 from resdepth.models.unet import UNet, halo_px
 
-__all__ = ["NETWORKS", "UNet", "halo_px", "new_network"]
+__all__ = ["NETWORKS", "FusionUNet", "UNet", "halo_px", "new_network"]
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"UNet": UNet}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"UNet": UNet, "FusionUNet": FusionUNet}
 
 
 def new_network(name: str, settings: Mapping[str, object]) -> nn.Module:

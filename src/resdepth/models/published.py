@@ -26,6 +26,7 @@ from resdepth.models.model import (
     load_safetensors,
     plain_weights,
 )
+from resdepth.models.pretrained import BUNDLED
 from resdepth.models.pth import load_pth
 from resdepth.models.safe_pickle import RefusedError, load_numbers
 from resdepth.models.schema import LARGEST_TILE_PX, DescribedNetwork, TrainingState
@@ -186,7 +187,7 @@ def load_published(files: PublishedFiles, prefix: str = "") -> Model:
 
     Args:
         files: their paths.
-        prefix: what the names of the files are told with: "config.json: model.".
+        prefix: what the names of the files begin with: "config.json: model.".
 
     Raises:
         InputProblems: everything wrong with the files, or that the weights do not fit the architecture.
@@ -266,16 +267,16 @@ def load_run_folder(folder: Path, checkpoint: str = BEST_CHECKPOINT) -> Model:
     )
     model = load_published(files, f"{folder}: ")
     tile = _training_tile(folder / CONFIG_FILE)
-    return replace(model, provenance={**_told_beside(folder / MODEL_FILE), **model.provenance, **tile})
+    return replace(model, provenance={**_stated_beside(folder / MODEL_FILE), **model.provenance, **tile})
 
 
-def _told_beside(path: Path) -> dict[str, Any]:
+def _stated_beside(path: Path) -> dict[str, Any]:
     """What the self-contained file of the run's best model tells of its training data, if it is there."""
     try:
-        told = load_safetensors(path).provenance if is_there(path) else {}
+        stated = load_safetensors(path).provenance if is_there(path) else {}
     except ResDepthError:  # what is asked for is in the other files
         return {}
-    return {name: value for name, value in told.items() if name not in ("epoch", "loss_val")}
+    return {name: value for name, value in stated.items() if name not in ("epoch", "loss_val")}
 
 
 def _training_tile(config: Path) -> dict[str, Any]:
@@ -288,12 +289,17 @@ def _training_tile(config: Path) -> dict[str, Any]:
 
 
 def load_model(path: str | Path) -> Model:
-    """A trained model from a .safetensors file, or from a run folder of ours or of the published code.
+    """A trained model: a .safetensors file, a run folder of ours or of the published code, or a bundled one.
+
+    Args:
+        path: of the file or folder; or "fusion" or "town-stereo", unless a file has that name.
 
     Raises:
         ResDepthError: if there is no such file or folder, or it is no model.
     """
     path = Path(path)
+    if f"{path}" in BUNDLED and not path.exists():
+        path = BUNDLED[f"{path}"]
     if path.is_dir():
         return load_run_folder(path)
     if path.suffix == ".pth":

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from resdepth.config.schema import LARGEST_COUNT, Activation, Positive, Section, UpMode
-from resdepth.data.inputs import InputChannels
+from resdepth.data.inputs import ModelInputs
 
 LARGEST_TILE_PX = 2**16
 
@@ -14,8 +14,8 @@ LARGEST_TILE_PX = 2**16
 class NetworkSettings(Section):
     """Constructor arguments of the U-Net, with the constructor's own defaults (models/unet.py)."""
 
-    n_input_channels: Annotated[int, Field(ge=1, le=6)] = 1
-    """Channels of the input: the DSM, if it is used, and the images."""
+    n_input_channels: Annotated[int, Field(ge=1, le=7)] = 1
+    """Channels of the input: the DSM, if it is used, and what images show."""
     start_kernel: Positive = 64
     """Filters of the first level."""
     max_filter_depth: Positive = 512
@@ -43,9 +43,9 @@ class NetworkSettings(Section):
 class DescribedNetwork(Section):
     """What model_config.json holds."""
 
-    name: Literal["UNet"]
+    name: Literal["UNet", "FusionUNet"]
     """Network architecture."""
-    input_channels: InputChannels
+    input_channels: ModelInputs
     """What the network sees."""
     settings: NetworkSettings
     """Its constructor arguments."""
@@ -70,6 +70,9 @@ class TrainedOn(BaseModel):
     crs: str | None = None
 
 
+PositiveSize = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class KnownProvenance(BaseModel):
     """What is used of a model's provenance, where it is there."""
 
@@ -77,6 +80,7 @@ class KnownProvenance(BaseModel):
     epoch: Annotated[int, Field(ge=0)] | None = None
     loss_val: float | None = None
     resdepth: str | None = None
+    gsd_range_m: tuple[PositiveSize, PositiveSize] | None = None
     datasets: list[TrainedOn] = Field(default_factory=list)
 
 

@@ -123,7 +123,8 @@ def refine_block(work: Work, given: Given, refiner: Refiner) -> RefinedBlock:
         provenance = np.full(void.shape, Provenance.VOID, dtype=np.uint8)
         return RefinedBlock(given.block, nothing, spread, provenance, Moved(sigma_m))
     results = [_MODES[work.mode].refine(work, given, view_set, refiner) for view_set in work.view_sets]
-    seen = [_all_seen(given, view_set) for view_set in work.view_sets]
+    shown = 1 if refiner.inputs.matched else 0  # matched heights have voids where images show something
+    seen = [_all_seen(given, view_set[shown:]) for view_set in work.view_sets]
     heights, spread = (results[0], None) if len(results) == 1 else _fused(results, seen, kept, work.fuse)
     kept &= np.isfinite(heights)
     provenance = np.full(void.shape, Provenance.REFINED, dtype=np.uint8)

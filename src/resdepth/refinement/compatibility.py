@@ -74,13 +74,22 @@ class Findings:
 
 def trained_gsd(model: Model) -> float | None:
     """The pixel size of the training data in metres, their median; None if the model does not tell."""
-    told = model.provenance.get("datasets")
+    stated = model.provenance.get("datasets")
     sizes = [
         one["gsd_m"]
-        for one in (told if isinstance(told, list) else [])
+        for one in (stated if isinstance(stated, list) else [])
         if isinstance(one, dict) and isinstance(one.get("gsd_m"), int | float)
     ]
     return float(median(sizes)) if sizes else None
+
+
+def trained_gsd_range(model: Model) -> tuple[float, float] | None:
+    """The smallest and the largest pixel size of the training in metres, if the model states them."""
+    stated = model.provenance.get("gsd_range_m")
+    if not isinstance(stated, list):
+        return None
+    low, high = stated
+    return float(low), float(high)
 
 
 def stated_gsd(scene: Scene) -> float | None:
@@ -104,6 +113,8 @@ def examine(
     Raises:
         ResDepthError: if pixels cannot be read.
     """
+    if model.architecture.inputs.matched:  # heights in units of what images show; grey values are not seen
+        return _pixel_size_of_range(model, scene, gsd_m)
     area = region.grown(LEAST_AREA_PX, within=scene.grid.whole)
     findings = [
         _pixel_size(model, scene, gsd_m),
@@ -130,6 +141,20 @@ def _pixel_size(model: Model, scene: Scene, gsd_m: float | None) -> Findings:
         f"pixel size: the DSM has pixels of {gsd_m:.3g} m, the model was trained with {trained:.3g} m "
         f"({100 * (gsd_m / trained - 1):+.0f} %; at most {100 * GSD_TOLERANCE:.0f} %): what it knows of "
         f"roofs and edges does not fit; resample all rasters to {trained:.3g} m, or train a model",
+    ))  # fmt: skip
+
+
+def _pixel_size_of_range(model: Model, scene: Scene, gsd_m: float | None) -> Findings:
+    """The pixel size against the range that a model states: `gsd_range_m`."""
+    stated = trained_gsd_range(model)
+    if scene.grid.is_in_degrees or gsd_m is None or stated is None:
+        return _pixel_size(model, scene, gsd_m)
+    low, high = stated
+    if low * (1 - GSD_TOLERANCE) <= gsd_m <= high * (1 + GSD_TOLERANCE):
+        return Findings()
+    return Findings((
+        f"pixel size: the DSM has pixels of {gsd_m:.3g} m, the model was trained with {low:g} to {high:g} m; "
+        "resample the DSM, or train a model",
     ))  # fmt: skip
 
 

@@ -120,9 +120,9 @@ def _asking_for_version() -> Callable[[], str]:
 
 def _refuse_other_versions(scheduler: str, versions: dict[str, str]) -> None:
     if other := {worker: found for worker, found in sorted(versions.items()) if found != __version__}:
-        told = "; ".join(f"{worker} has {found}" for worker, found in other.items())
+        stated = "; ".join(f"{worker} has {found}" for worker, found in other.items())
         raise ResDepthError(
-            f"{scheduler}: this is resdepth {__version__}, but {told}; install the same version there"
+            f"{scheduler}: this is resdepth {__version__}, but {stated}; install the same version there"
         )
 
 

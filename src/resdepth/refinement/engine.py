@@ -16,6 +16,7 @@ from resdepth.data.normalization import normalize, normalize_patch
 from resdepth.errors import ResDepthError
 from resdepth.geo.windows import Window, row_bands
 from resdepth.models.float32 import unrounded_float32
+from resdepth.models.inference.fusion import DeployedFusion
 from resdepth.models.inference.unet import DeployedUNet, deployed
 from resdepth.models.model import Model, check_weights
 from resdepth.runtime.malloc import Footprint, return_unused_memory, tune_allocator
@@ -107,7 +108,7 @@ class Refiner:
         self._asked_batch_size, self._footprint = batch_size, Footprint()
 
     @cached_property
-    def _network(self) -> DeployedUNet:
+    def _network(self) -> DeployedUNet | DeployedFusion:
         network = deployed(self.model.network(), self.precision, self.device)
         return_unused_memory()
         return network

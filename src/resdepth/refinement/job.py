@@ -50,6 +50,7 @@ class _Record(BaseModel):
     resdepth: str
     dsm: _File
     images: list[_File]
+    made_from: list[_File] = []
     view_sets: list[tuple[int, ...]]
     region: tuple[int, int, int, int]
     mode: Mode
@@ -102,6 +103,7 @@ class Job:
         output: the refined DSM.
         compression: of the file.
         misfits: in what model and rasters do not fit, where the user insists on refining.
+        made_from: the images from which the rasters that the model is shown were made, if it is shown others.
     """
 
     work: Work
@@ -109,6 +111,7 @@ class Job:
     output: Path
     compression: Compression = "zstd"
     misfits: tuple[str, ...] = ()
+    made_from: tuple[Path, ...] = ()
 
     @property
     def named(self) -> Results:
@@ -124,7 +127,8 @@ class Job:
     def inputs(self) -> list[Path | None]:
         """The files that it is made from; the model may have none."""
         scene = self.work.scene
-        return [scene.dsm_path, *scene.image_paths, Path(self.refiner.model.source)]
+        images = self.made_from or scene.image_paths
+        return [scene.dsm_path, *images, Path(self.refiner.model.source)]
 
     @property
     def unfinished(self) -> Path:
@@ -172,12 +176,14 @@ class Job:
     def description(self) -> dict[str, Any]:
         """All that the result depends on."""
         work = self.work
+        assert work.scene.dsm_path is not None, "a job refines files"
         images = [work.scene.image_paths[index] for index in sorted(work.scene.views)]
-        return {
+        made_from = {"made_from": [described_file(path) for path in self.made_from]} if self.made_from else {}
+        return made_from | {
             "resdepth": __version__,
-            "dsm": _described(work.scene.dsm_path),
+            "dsm": described_file(work.scene.dsm_path),
             "unit": [work.scene.unit.name, work.scene.unit.metres],
-            "images": [_described(path) for path in images],
+            "images": [_named(path) if made_from else described_file(path) for path in images],
             "model": fingerprint(self.refiner.model),
             "view_sets": [list(view_set) for view_set in work.view_sets],
             "region": [work.region.row, work.region.col, work.region.height, work.region.width],
@@ -198,27 +204,32 @@ class Job:
 
     def tags(self, moved: Moved) -> dict[str, str]:
         """What the output states about itself, whose heights were moved so far."""
-        told = self.description
-        images = [Path(image["path"]).name for image in told["images"]]
-        told_of_job = {
+        stated = self.description
+        images = [Path(image["path"]).name for image in stated.get("made_from", stated["images"])]
+        stated_of_job = {
             "TIFFTAG_SOFTWARE": f"resdepth {__version__}",
-            "RESDEPTH_DSM": Path(told["dsm"]["path"]).name,
+            "RESDEPTH_DSM": Path(stated["dsm"]["path"]).name,
             "RESDEPTH_IMAGES": ", ".join(images),
             "RESDEPTH_MODEL": Path(self.refiner.model.source).name or "unnamed",
-            "RESDEPTH_MODEL_SHA256": told["model"],
-            "RESDEPTH_MODE": told["mode"],
-            "RESDEPTH_PRECISION": told["precision"],
+            "RESDEPTH_MODEL_SHA256": stated["model"],
+            "RESDEPTH_MODE": stated["mode"],
+            "RESDEPTH_PRECISION": stated["precision"],
             JOB_TAG: self.number,
         }
-        if told["fuse"]:
-            told_of_job["RESDEPTH_FUSED"] = f"{len(self.work.view_sets)} view sets, {told['fuse']}"
+        if stated["fuse"]:
+            stated_of_job["RESDEPTH_FUSED"] = f"{len(self.work.view_sets)} view sets, {stated['fuse']}"
         warnings = [*self.misfits, *([moved.warning] if moved.warning else [])]
         numbered = {f"{WARNING_TAG}_{number}": warning for number, warning in enumerate(warnings, 1)}
-        return told_of_job | moved.as_tags() | numbered
+        return stated_of_job | moved.as_tags() | numbered
 
 
-def _described(path: Path | None) -> dict[str, Any]:
-    assert path is not None, "a job refines files"
+def _named(path: Path) -> dict[str, Any]:
+    """A raster that was made from files which are described themselves."""
+    return {"path": str(path.resolve()), "files": []}
+
+
+def described_file(path: Path) -> dict[str, Any]:
+    """What shows that a raster is another one than before: its header and the state of its files."""
     header = replace(read_header(path), path=Path())
     return {
         "path": str(path.resolve()),
@@ -230,10 +241,10 @@ def _described(path: Path | None) -> dict[str, Any]:
 def _state_of(path: Path) -> dict[str, Any]:
     """What shows that a file is another one than before; a small one is read for that."""
     state = path.stat()
-    told = {"path": str(path.resolve()), "bytes": state.st_size, "modified_ns": state.st_mtime_ns}
+    stated = {"path": str(path.resolve()), "bytes": state.st_size, "modified_ns": state.st_mtime_ns}
     if state.st_size <= SMALL_BYTES:
-        told["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return told
+        stated["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return stated
 
 
 def load_job(folder: Path) -> Job:
@@ -243,19 +254,31 @@ def load_job(folder: Path) -> Job:
         ResDepthError: if it cannot be read, or its inputs have changed since.
     """
     content = read_json(folder / RECORD)
-    told = demand(_Record, content, folder / RECORD)
-    if told.resdepth != __version__:
+    stated = demand(_Record, content, folder / RECORD)
+    if stated.resdepth != __version__:
         raise ResDepthError(
-            f"{folder}: resdepth {told.resdepth} makes this, here is {__version__}; all need the same version"
+            f"{folder}: resdepth {stated.resdepth} makes this, here is {__version__}; all need one version"
         )
-    scene = Scene.open(told.dsm.path, [image.path for image in told.images])
+    scene = Scene.open(stated.dsm.path, [image.path for image in stated.images])
     model = load_safetensors(folder / MODEL)
-    refiner = Refiner(model, device=torch.device(told.device), precision=getattr(torch, told.precision))
-    view_sets = tuple(told.view_sets)
+    refiner = Refiner(model, device=torch.device(stated.device), precision=getattr(torch, stated.precision))
+    view_sets = tuple(stated.view_sets)
     work = Work(
-        scene, Window(*told.region), view_sets, told.mode, told.tile, told.fill, told.fuse or "median"
+        scene,
+        Window(*stated.region),
+        view_sets,
+        stated.mode,
+        stated.tile,
+        stated.fill,
+        stated.fuse or "median",
     )
-    job = Job(work, refiner, folder.with_name(folder.name.removesuffix(UNFINISHED)), told.compression)
+    job = Job(
+        work,
+        refiner,
+        folder.with_name(folder.name.removesuffix(UNFINISHED)),
+        stated.compression,
+        made_from=tuple(Path(image.path) for image in stated.made_from),
+    )
     if job.description != content:
         raise ResDepthError(f"{folder}: the inputs of this job have changed")
     return job

@@ -52,16 +52,16 @@ class Moved:
     def from_tags(cls, tags: Mapping[str, str]) -> "Moved | None":
         """What the tags of a raster state; None if they state nothing."""
         try:
-            told = json.loads(tags[TAG])
-            near, far, sigmas = (int(count) for count in told["beyond"])
-            return cls(float(told["sigma_m"]), int(told["heights"]), (near, far, sigmas))
+            stated = json.loads(tags[TAG])
+            near, far, sigmas = (int(count) for count in stated["beyond"])
+            return cls(float(stated["sigma_m"]), int(stated["heights"]), (near, far, sigmas))
         except (KeyError, TypeError, ValueError):
             return None
 
     def as_tags(self) -> dict[str, str]:
         """The same as tags of a raster."""
-        told = {"sigma_m": self.sigma_m, "heights": self.heights, "beyond": self.beyond}
-        return {TAG: json.dumps(told)}
+        stated = {"sigma_m": self.sigma_m, "heights": self.heights, "beyond": self.beyond}
+        return {TAG: json.dumps(stated)}
 
     @property
     def shares(self) -> dict[str, float]:

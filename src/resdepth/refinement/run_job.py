@@ -248,11 +248,11 @@ def _changed(job: Job) -> str:
     except ResDepthError:
         return "other inputs, model or options"
     now = job.description
-    told = [key for key in now if key not in ("dsm", "images") and before.get(key) != now[key]]
+    stated = [key for key in now if key not in ("dsm", "images") and before.get(key) != now[key]]
     earlier, later = _states(before), _states(now)
-    told += [f"{path} has changed" for path in earlier if path in later and earlier[path] != later[path]]
-    told += [f"{path} was not used" for path in later if path not in earlier]
-    return "; ".join(told[:SHOWN_CHANGES]) or "other inputs, model or options"
+    stated += [f"{path} has changed" for path in earlier if path in later and earlier[path] != later[path]]
+    stated += [f"{path} was not used" for path in later if path not in earlier]
+    return "; ".join(stated[:SHOWN_CHANGES]) or "other inputs, model or options"
 
 
 def _states(description: Mapping[str, Any]) -> dict[str, Any]:

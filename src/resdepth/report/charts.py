@@ -1,9 +1,9 @@
-"""What the charts of a page need of a judgement, in values that JSON has."""
+"""What the charts of a page need of an evaluation, in values that JSON has."""
 
 import math
 from typing import Any
 
-from resdepth.evaluation.result import ClassResult, Judgement
+from resdepth.evaluation.result import ClassResult, EvaluationResult
 
 # The figures to choose from: the field of Statistics, its name, what it stands for, what it tells.
 FIGURES = (
@@ -16,26 +16,26 @@ FIGURES = (
 )
 
 
-def chart_data(judgement: Judgement) -> dict[str, Any]:
+def chart_data(outcome: EvaluationResult) -> dict[str, Any]:
     """Figures, intervals, histograms and curves by surface and class; without classes that have no errors."""
-    names = {name: None for surface in judgement.surfaces.values() for name in surface.classes}
+    names = {name: None for surface in outcome.surfaces.values() for name in surface.classes}
     filled = [
         name
         for name in names
-        if any(name in of.classes and of.classes[name].statistics.count for of in judgement.surfaces.values())
+        if any(name in of.classes and of.classes[name].statistics.count for of in outcome.surfaces.values())
     ]
     return {
         "figures": [
-            {"key": key, "name": name, "title": f"{name}: {title}", "told": told}
-            for key, name, title, told in FIGURES
+            {"key": key, "name": name, "title": f"{name}: {title}", "stated": stated}
+            for key, name, title, stated in FIGURES
         ],
-        "classes": [{"key": name, "title": judgement.titles.get(name, name)} for name in filled],
+        "classes": [{"key": name, "title": outcome.titles.get(name, name)} for name in filled],
         "surfaces": [
             {
                 "name": surface.name,
                 "classes": {key: _class(surface.classes[key]) for key in filled if key in surface.classes},
             }
-            for surface in judgement.surfaces.values()
+            for surface in outcome.surfaces.values()
         ],
     }
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import jinja2
 
-from resdepth.evaluation.result import Judgement
+from resdepth.evaluation.result import EvaluationResult
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import Numbers
 from resdepth.geo.resampling import Method, read_resampled
@@ -60,7 +60,7 @@ class PageContent:
         images: ortho-images, grey, by name.
         masks: 1 = inside, by name.
         tables: the summary, first on the page.
-        judgement: where the charts of errors come from.
+        outcome: where the charts of errors come from.
         facts: the provenance, name and text.
         tiles: places worth a look, windows of the grid; without any, the differences choose.
         warnings: why the surfaces should not be trusted.
@@ -75,7 +75,7 @@ class PageContent:
     images: Mapping[str, Read] = field(default_factory=dict)
     masks: Mapping[str, Read] = field(default_factory=dict)
     tables: Sequence[Table] = ()
-    judgement: Judgement | None = None
+    outcome: EvaluationResult | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     tiles: Sequence[Window] = ()
     warnings: Sequence[str] = ()
@@ -154,7 +154,7 @@ def _rendered(content: PageContent, embedded: Embedded) -> str:
         limit=embedded.limit_m,
         style=_asset("page.css"),
         script="\n".join(_asset(f"{name}.js") for name in SCRIPTS),
-        plotly=_plotly() if content.surfaces or content.judgement else "",
+        plotly=_plotly() if content.surfaces or content.outcome else "",
         described=safe_json(_described(content, embedded)),
     )
 
@@ -174,7 +174,7 @@ def _described(content: PageContent, embedded: Embedded) -> dict[str, Any]:
         "difference": content.difference,
         "height_step_m": HEIGHT_STEP_M,
         "views": embedded.views,
-        "judged": None if content.judgement is None else chart_data(content.judgement),
+        "evaluated": None if content.outcome is None else chart_data(content.outcome),
     }
 
 

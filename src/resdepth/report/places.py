@@ -64,19 +64,19 @@ def find_places(
 def _distinct(cells: _Cells, shape: tuple[int, int], side: int) -> list[Place]:
     taken = np.zeros(cells.main.shape, dtype=bool)
     places = []
-    for name, score, told in _wishes(cells):
+    for name, score, stated in _requests(cells):
         free = np.where(taken | ~np.isfinite(score), -np.inf, score)
         cell = np.unravel_index(int(np.argmax(free)), free.shape)
         if free[cell] == -np.inf:
             continue
         taken[cell] = True
-        why = told.format(main=cells.main[cell], first=cells.first[cell] if cells.first is not None else 0)
+        why = stated.format(main=cells.main[cell], first=cells.first[cell] if cells.first is not None else 0)
         where = (int(cell[0]), int(cell[1]))
         places.append(Place(name, why, _window(where, cells.main.shape, shape, side)))
     return places
 
 
-def _wishes(cells: _Cells) -> Iterator[tuple[str, NDArray[np.float64], str]]:
+def _requests(cells: _Cells) -> Iterator[tuple[str, NDArray[np.float64], str]]:
     """What to look for: its name, a score that is highest where it is found (NaN: not there), what to say."""
     main = cells.main
     typical = -np.abs(main - np.nanmedian(main))
@@ -88,9 +88,9 @@ def _wishes(cells: _Cells) -> Iterator[tuple[str, NDArray[np.float64], str]]:
     yield "Largest errors", main, "mean absolute error {main:.2f}\u00a0m"
     if cells.first is not None:
         gain = cells.first - main
-        told = "mean absolute error from {first:.2f}\u00a0m to {main:.2f}\u00a0m"
-        yield "Most improved", np.where(gain > 0, gain, np.nan), told
-        yield "Got worse", np.where(gain < 0, -gain, np.nan), told
+        stated = "mean absolute error from {first:.2f}\u00a0m to {main:.2f}\u00a0m"
+        yield "Most improved", np.where(gain > 0, gain, np.nan), stated
+        yield "Got worse", np.where(gain < 0, -gain, np.nan), stated
     yield "Typical", typical, "mean absolute error {main:.2f}\u00a0m"
     yield "Smallest errors", -main, "mean absolute error {main:.2f}\u00a0m"
 

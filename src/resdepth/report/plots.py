@@ -1,4 +1,4 @@
-"""Figures for papers: PNG files of a judgement and of the surfaces that it judges."""
+"""Figures for papers: PNG files of an evaluation and of the surfaces that it evaluates."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from resdepth.evaluation.result import OVERALL, Judgement
+from resdepth.evaluation.result import OVERALL, EvaluationResult
 from resdepth.geo.grid import Grid
 from resdepth.report.pictures import hillshade
 from resdepth.runtime.atomic import atomic_path, writing
@@ -19,7 +19,7 @@ Array = NDArray[np.float32]
 ERROR_MAP = "RdBu_r"  # that of pictures.error_colours
 DPI = 200
 WIDTH_IN = 6.9  # of a page with two columns
-# Okabe and Ito (2008): told apart by colour-blind readers, too.
+# Okabe and Ito (2008): distinguished by colour-blind readers, too.
 COLOURS = ("#999999", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 SMALL = 8
 SHOWN_CLASSES = 14
@@ -27,13 +27,13 @@ DISTRIBUTION, CLASSES = "distribution.png", "classes.png"
 
 
 def write_plots(
-    folder: Path, judgement: Judgement, heights: Mapping[str, Array], grid: Grid, truth: str
+    folder: Path, outcome: EvaluationResult, heights: Mapping[str, Array], grid: Grid, truth: str
 ) -> list[Path]:
     """Write hillshade and error map of each surface, and charts of errors.
 
     Args:
         folder: receives the files.
-        judgement: the figures.
+        outcome: the figures.
         heights: of all surfaces and of the truth on one grid, an overview say; metres, NaN = void.
         grid: theirs.
         truth: its name among them.
@@ -41,7 +41,7 @@ def write_plots(
     Returns:
         The files.
     """
-    limit = error_limit(judgement)
+    limit = error_limit(outcome)
     written = []
     for name, height in heights.items():
         relief, errors = plot_names(name)
@@ -49,14 +49,14 @@ def write_plots(
         if name != truth:
             figure = _error_map(height - heights[truth], grid, name, limit)
             written.append(_saved(folder / errors, figure))
-    written.append(_saved(folder / DISTRIBUTION, _distribution(judgement)))
-    written.append(_saved(folder / CLASSES, _classes(judgement)))
+    written.append(_saved(folder / DISTRIBUTION, _distribution(outcome)))
+    written.append(_saved(folder / CLASSES, _classes(outcome)))
     return written
 
 
-def error_limit(judgement: Judgement) -> float:
+def error_limit(outcome: EvaluationResult) -> float:
     """The error of the strongest colours, metres: one for all surfaces, a round number."""
-    largest = max(one.classes[OVERALL].statistics.le90 for one in judgement.surfaces.values())
+    largest = max(one.classes[OVERALL].statistics.le90 for one in outcome.surfaces.values())
     return next((limit for limit in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0) if limit >= largest), 32.0)
 
 
@@ -111,11 +111,11 @@ def _error_map(errors: Array, grid: Grid, title: str, limit_m: float) -> Figure:
     return figure
 
 
-def _distribution(judgement: Judgement) -> Figure:
+def _distribution(outcome: EvaluationResult) -> Figure:
     """How often errors occur, and what share of them is smaller than a size."""
     figure = Figure(figsize=(WIDTH_IN, 2.6), layout="constrained")
     often, cumulative = figure.subplots(1, 2)
-    for surface, colour in zip(judgement.surfaces.values(), _colours(len(judgement.surfaces)), strict=True):
+    for surface, colour in zip(outcome.surfaces.values(), _colours(len(outcome.surfaces)), strict=True):
         found = surface.classes[OVERALL].histogram
         edges = np.asarray(found.edges_m)
         density = (
@@ -135,18 +135,18 @@ def _distribution(judgement: Judgement) -> Figure:
     return figure
 
 
-def _classes(judgement: Judgement) -> Figure:
+def _classes(outcome: EvaluationResult) -> Figure:
     """The mean absolute error of each class, with its interval."""
     filled = [
         name
-        for name in judgement.titles
-        if any(one.classes[name].statistics.count for one in judgement.surfaces.values())
+        for name in outcome.titles
+        if any(one.classes[name].statistics.count for one in outcome.surfaces.values())
     ][:SHOWN_CLASSES]
-    count = len(judgement.surfaces)
+    count = len(outcome.surfaces)
     figure = Figure(figsize=(WIDTH_IN, 0.9 + len(filled) * (0.12 + 0.14 * count)), layout="constrained")
     axes = figure.add_subplot()
     places = np.arange(len(filled), dtype=float)
-    for index, (surface, colour) in enumerate(zip(judgement.surfaces.values(), _colours(count), strict=True)):
+    for index, (surface, colour) in enumerate(zip(outcome.surfaces.values(), _colours(count), strict=True)):
         results = [surface.classes[name] for name in filled]
         values = [one.statistics.mae for one in results]
         limits = [
@@ -160,7 +160,7 @@ def _classes(judgement: Judgement) -> Figure:
             places + 0.8 * (index + 0.5) / count - 0.4, values, 0.8 / count, xerr=reach, color=colour,
             label=surface.name.lstrip("_"), error_kw={"elinewidth": 0.8, "ecolor": "black"},
         )  # fmt: skip
-    axes.set_yticks(places, [judgement.titles[name] for name in filled])
+    axes.set_yticks(places, [outcome.titles[name] for name in filled])
     axes.invert_yaxis()
     axes.set_xlabel("mean absolute error [m], with 95 % intervals", fontsize=SMALL)
     axes.legend(fontsize=SMALL, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=4)

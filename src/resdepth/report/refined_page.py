@@ -39,7 +39,7 @@ def refined_content(initial: Path, refined: Path, provenance: Path, images: Sequ
     tags = read_tags(refined)
     moved = Moved.from_tags(tags)
     shares = [[name, f"{share:.2f} %"] for name, share in moved.shares.items()] if moved else []
-    told = {
+    stated = {
         "Initial DSM": str(initial),
         "Refined DSM": str(refined),
         "Images": tags.get("RESDEPTH_IMAGES", ""),
@@ -64,7 +64,7 @@ def refined_content(initial: Path, refined: Path, provenance: Path, images: Sequ
             Table("How far they are moved", [["Moved by more than", "share"], *shares]),
         ],
         warnings=[text for name, text in sorted(tags.items()) if name.startswith(WARNING)],
-        facts={name: value for name, value in told.items() if value},
+        facts={name: value for name, value in stated.items() if value},
         difference="change",
     )
 

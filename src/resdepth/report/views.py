@@ -188,8 +188,8 @@ def _limit(differences: Mapping[int, Array]) -> float:
     """The end of a colour scale that a few pixels exceed."""
     sizes = [np.abs(one[np.isfinite(one)]) for one in differences.values()]
     reached = [float(np.percentile(one, LIMIT_PERCENT)) for one in sizes if one.size]
-    wished = max(reached, default=1.0)
-    return next((limit for limit in LIMITS_M if limit >= wished), LIMITS_M[-1])
+    requested = max(reached, default=1.0)
+    return next((limit for limit in LIMITS_M if limit >= requested), LIMITS_M[-1])
 
 
 def _grey_range(layer: Layer, image: Array) -> tuple[float, float]:

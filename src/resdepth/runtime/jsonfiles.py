@@ -99,8 +99,8 @@ def described(found: ErrorDetails) -> str:
         return "missing"
     if found["type"] == "model_type":
         return f"found {shown(found['input'])}; should be an object {{...}}"
-    told = found["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-    return f"found {shown(found['input'])}; {told}"
+    stated = found["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    return f"found {shown(found['input'])}; {stated}"
 
 
 def shown(value: object) -> str:

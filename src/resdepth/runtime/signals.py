@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that long work grants at a good moment."""
+"""Ctrl-C and SIGTERM as a request that long work grants at a good moment."""
 
 import logging
 import signal
@@ -23,7 +23,7 @@ class Stop:
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Turn the first Ctrl-C or SIGTERM into a wish that the loop grants between two batches or blocks."""
+    """Turn the first Ctrl-C or SIGTERM into a request that the loop grants between two batches or blocks."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop

@@ -115,7 +115,7 @@ class SceneFolder:
         return self.path / "scene.json"
 
     @property
-    def wishes(self) -> Path:
+    def requests(self) -> Path:
         """What the scene is made from; written first."""
         return self.path / "simulate.json"
 
@@ -186,7 +186,7 @@ def write_configs(folder: SceneFolder, name: str, seed: int, grid: Grid) -> None
         "output": {"output_directory": "../logs", "tboard_log_dir": "../logs/tensorboard"},
     }
     tested = as_dataset("../data", name, "test", pairs="pairlist_simple.txt") | stripes
-    if tile < SMALLEST_TILE_OF_MODEL:  # the stripes are too narrow for the model that comes along
+    if tile < SMALLEST_TILE_OF_MODEL:  # the stripes are too narrow for the bundled model
         tested = {key: value for key, value in tested.items() if key not in {*stripes, "area_type"}}
         tile = largest_tile(grid.height, grid.width)
     test = {

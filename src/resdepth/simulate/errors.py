@@ -16,7 +16,7 @@ NAMES = {
 }  # fmt: skip
 
 
-def told_figures(tally: Tally) -> dict[str, float | int]:
+def stated_figures(tally: Tally) -> dict[str, float | int]:
     """Count; bias, median, MAE, RMSE, MedAE, NMAD and LE90 in metres; the share of gross errors."""
     found = tally.statistics()
     if not found.count:
@@ -48,10 +48,10 @@ def error_figures(surface: Band, truth: Band, masks: Mapping[str, Band]) -> dict
             tallies[name].add(errors[inside & valid])
             outside &= ~inside
         tallies["ground"].add(errors[outside])
-    return {name: told_figures(tally) for name, tally in tallies.items()}
+    return {name: stated_figures(tally) for name, tally in tallies.items()}
 
 
-def told(figures: Mapping[str, Mapping[str, float | int]]) -> str:
+def stated(figures: Mapping[str, Mapping[str, float | int]]) -> str:
     """Error figures as a table for people."""
     columns = ("MAE", "RMSE", "MedAE", "NMAD", "bias")
     lines = [f"{'initial DSM - truth':<20}" + "".join(f"{name:>9}" for name in columns) + f"{'pixels':>12}"]

@@ -41,19 +41,19 @@ def true_surface(source: str | Path, config: SimulateConfig, work: Path) -> File
     Raises:
         ResDepthError: if the file cannot be read, or has no CRS in metres.
     """
-    wished = config.truth
+    requested = config.truth
     if str(source) == TOWN:
         return _built_town(work, config)
     options = TruthOptions(
-        gsd_m=wished.gsd_m,
-        building_mask=_path(wished.building_mask),
-        water_mask=_path(wished.water_mask),
-        forest_mask=_path(wished.forest_mask),
-        ground=wished.ground,
-        ground_slope_deg=wished.ground_slope_deg,
-        ground_aspect_deg=wished.ground_aspect_deg,
-        extent=wished.extent,
-        crs=wished.crs,
+        gsd_m=requested.gsd_m,
+        building_mask=_path(requested.building_mask),
+        water_mask=_path(requested.water_mask),
+        forest_mask=_path(requested.forest_mask),
+        ground=requested.ground,
+        ground_slope_deg=requested.ground_slope_deg,
+        ground_aspect_deg=requested.ground_aspect_deg,
+        extent=requested.extent,
+        crs=requested.crs,
     )
     with progress_bar("true surface", 1) as progress:
         truth = open_truth(Path(source), options, work, progress)
@@ -69,7 +69,7 @@ def _path(text: str | None) -> Path | None:
 
 
 def chosen_style(config: SimulateConfig) -> Style:
-    """The style of the town: the wished one, or the seed's choice."""
+    """The style of the town: the requested one, or the seed's choice."""
     if config.town.style != "any":
         return config.town.style
     rng = np.random.default_rng([config.seed, _STYLE])

@@ -1,4 +1,4 @@
-"""From a JSON file and options to what is wished of a simulation; and all that is wrong with it."""
+"""From a JSON file and options to what is requested of a simulation; and all that is wrong with it."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from resdepth.simulate.settings import SimulateConfig
 MASK_KEYS = ("building_mask", "water_mask", "forest_mask")
 
 
-def wished(given: Path | Mapping[str, Any] | None, options: Mapping[str, Any]) -> SimulateConfig:
+def requested(given: Path | Mapping[str, Any] | None, options: Mapping[str, Any]) -> SimulateConfig:
     """The configuration in a JSON file or a mapping (None: all defaults), with options put over it.
 
     Args:

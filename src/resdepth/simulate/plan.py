@@ -1,4 +1,4 @@
-"""What is photographed, when and from where, and which pairs are matched: drawn by the seed or as wished."""
+"""What is photographed, when and from where, and which pairs are matched: drawn by the seed or as asked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

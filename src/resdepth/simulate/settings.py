@@ -22,7 +22,7 @@ class TownSettings(Section):
     """Side of the scene in pixels."""
 
 
-class TruthSettings(Section):
+class SurfaceSettings(Section):
     """How the true surface is read from a file."""
 
     gsd_m: Annotated[float, Field(ge=0.05, le=10, allow_inf_nan=False)] | None = None
@@ -115,7 +115,7 @@ class SimulateConfig(Section):
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     """Of everything random. The same seed gives the same bytes."""
     town: TownSettings = TownSettings()
-    truth: TruthSettings = TruthSettings()
+    truth: SurfaceSettings = SurfaceSettings()
     dates: tuple[DateSettings, ...] = ()
     """The dates. Default: two, drawn from the seed."""
     views: tuple[ViewSettings, ...] = ()

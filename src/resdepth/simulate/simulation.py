@@ -93,7 +93,7 @@ def simulate(
         read_header(Path(config.texture))
     scene = SceneFolder(folder)
     _begin(scene, {"source": described(source, config), "version": __version__, **_as_json(config)}, beside)
-    with held(scene.wishes, purpose=str(folder)):
+    with held(scene.requests, purpose=str(folder)):
         if scene.record.exists():  # killed while it tidied up
             made = SimulatedScene(folder, read_json(scene.record))
         else:
@@ -143,13 +143,13 @@ def _made(scene: SceneFolder, source: str | Path, config: SimulateConfig, worker
     return SimulatedScene(scene.path, _record(simulation, pairs, config))
 
 
-def _begin(scene: SceneFolder, wishes: Mapping[str, Any], beside: Collection[str]) -> None:
+def _begin(scene: SceneFolder, requests: Mapping[str, Any], beside: Collection[str]) -> None:
     """Take a folder, or resume in it; what the scene is made from is the first thing that it holds.
 
     Raises:
         ResDepthError: if it holds anything but an unfinished simulation of the same.
     """
-    if not scene.wishes.exists():
+    if not scene.requests.exists():
         if scene.path.exists() and (
             not scene.path.is_dir()
             or not all(path.name in beside or is_unfinished(path) for path in scene.path.iterdir())
@@ -157,22 +157,22 @@ def _begin(scene: SceneFolder, wishes: Mapping[str, Any], beside: Collection[str
             raise ResDepthError(f"{scene.path}: is a file, or not empty; choose another folder")
         with writing(scene.path):
             scene.path.mkdir(parents=True, exist_ok=True)
-        write_json(scene.wishes, wishes)
+        write_json(scene.requests, requests)
         return
-    with held(scene.wishes, purpose=str(scene.path)):
+    with held(scene.requests, purpose=str(scene.path)):
         try:
-            begun = read_json(scene.wishes)
+            begun = read_json(scene.requests)
         except InputProblems:
             begun = None
-        if scene.record.exists() and (begun != wishes or not scene.is_untidy()):
+        if scene.record.exists() and (begun != requests or not scene.is_untidy()):
             raise ResDepthError(f"{scene.path}: holds a complete scene; choose another folder or remove it")
-        if begun != wishes and not _is_bare(scene):
+        if begun != requests and not _is_bare(scene):
             raise ResDepthError(
                 f"{scene.path}: holds an unfinished scene of another source or configuration; choose another "
                 "folder or remove it"
             )
-        if begun != wishes:
-            write_json(scene.wishes, wishes)
+        if begun != requests:
+            write_json(scene.requests, requests)
         elif not _is_bare(scene):
             logger.info("%s: resuming an unfinished simulation", scene.path)
 
@@ -185,8 +185,10 @@ def _withdraw(scene: SceneFolder) -> None:
 
 
 def _is_bare(scene: SceneFolder) -> bool:
-    """Whether nothing but the wishes was written so far."""
-    return all(path.is_dir() or path == scene.wishes or is_unfinished(path) for path in scene.path.rglob("*"))
+    """Whether nothing but the requests was written so far."""
+    return all(
+        path.is_dir() or path == scene.requests or is_unfinished(path) for path in scene.path.rglob("*")
+    )
 
 
 def _as_json(config: SimulateConfig) -> dict[str, Any]:
@@ -211,8 +213,15 @@ def _run(simulation: Simulation) -> None:
 
 
 def _sensor(config: SimulateConfig) -> Sensor:
-    wished = config.sensor
-    return Sensor(wished.gsd_m, wished.blur_px, wished.gain, wished.haze, wished.electrons, wished.read_noise)
+    requested = config.sensor
+    return Sensor(
+        requested.gsd_m,
+        requested.blur_px,
+        requested.gain,
+        requested.haze,
+        requested.electrons,
+        requested.read_noise,
+    )
 
 
 def _texture(path: str | None, grid: Grid) -> Callable[[Window], NDArray[np.float32]] | None:
@@ -250,7 +259,7 @@ def _record(simulation: Simulation, pairs: tuple[Pair, ...], config: SimulateCon
     ]
     return {
         "resdepth": __version__,
-        "source": read_json(scene.wishes)["source"],
+        "source": read_json(scene.requests)["source"],
         "seed": config.seed,
         "grid": {"height": grid.height, "width": grid.width, "gsd_m": grid.gsd, "crs": grid.crs_name},
         "heights_m": [round(value, 2) for value in simulation.relief.whole],

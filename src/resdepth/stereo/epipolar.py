@@ -18,6 +18,8 @@ Values = NDArray[np.float64]
 
 # Two views that differ by less cannot tell heights: metres of shift per metre of height.
 LEAST_BASE_TO_HEIGHT = 0.02
+# The planes of the blocks of a raster lie at multiples of so many pixels of disparity.
+PLANE_STEP_PX = 16
 
 
 @dataclass(frozen=True)
@@ -57,17 +59,36 @@ class Rectified:
 
 
 def rectified(
-    first: Rpc, second: Rpc, grid: Grid, heights: tuple[float, float], *, step_m: float
+    first: Rpc,
+    second: Rpc,
+    grid: Grid,
+    heights: tuple[float, float],
+    *,
+    step_m: float,
+    whole: Grid | None = None,
 ) -> Rectified:
     """The plane on which a pair of images is matched over a grid.
+
+    Args:
+        first: camera.
+        second: camera.
+        grid: the part of the map to be matched.
+        heights: lowest and highest that are looked for.
+        step_m: pixel size on the plane.
+        whole: the grid of which this is a block: the pixels of all blocks then lie on one lattice, so that
+            what is seen of a place hardly depends on the block.
 
     Raises:
         ResDepthError: if the two look from the same direction: there is nothing to measure heights by.
     """
     plane_z = sum(heights) / 2
-    x, y = grid.map_position(grid.height / 2, grid.width / 2)
+    middle = whole or grid
+    x, y = middle.map_position(middle.height / 2, middle.width / 2)
     shifts = np.subtract(_shift(first, grid.crs, x, y, plane_z), _shift(second, grid.crs, x, y, plane_z))
     length = float(np.hypot(*shifts))
+    if whole is not None and length > 0:
+        levels = PLANE_STEP_PX * step_m / length
+        plane_z = round(plane_z / levels) * levels
     if length < LEAST_BASE_TO_HEIGHT:
         raise ResDepthError(
             f"the two images look from almost one direction (base to height {length:.3f}); "
@@ -80,8 +101,13 @@ def rectified(
     c = corners_x * along[0] + corners_y * along[1]
     r = corners_x * along[1] - corners_y * along[0]
     c0, r0 = float(c.min()), float(r.min())
+    if whole is not None:
+        east, north = whole.map_position(0, 0)
+        c_first, r_first = east * along[0] + north * along[1], east * along[1] - north * along[0]
+        c0 = c_first + np.floor((c0 - c_first) / step_m) * step_m
+        r0 = r_first + np.floor((r0 - r_first) / step_m) * step_m
     origin = (c0 * along[0] + r0 * along[1], c0 * along[1] - r0 * along[0])
-    height, width = (int(np.ceil((v.max() - v.min()) / step_m)) + 1 for v in (r, c))
+    height, width = (int(np.ceil((v.max() - v0) / step_m)) + 1 for v, v0 in ((r, r0), (c, c0)))
     return Rectified(origin, along, step_m, height, width, plane_z, length / step_m)
 
 

@@ -14,13 +14,12 @@ from resdepth.geo.rpc import Rpc
 from resdepth.geo.windows import Window
 from resdepth.stereo.epipolar import Points, Rectified, rectified, triangulated
 from resdepth.stereo.images import Image
+from resdepth.stereo.lattice import LATTICE_PX, between
 from resdepth.stereo.ortho import to_geographic
 
 Array = NDArray[np.float32]
 Values = NDArray[np.float64]
 
-# Image positions are computed through the RPC on a lattice this coarse, and interpolated between.
-LATTICE_PX = 32
 # OpenCV's matcher counts in sixteenths and wants the range in multiples of sixteen.
 SUBPIXEL, RANGE_STEP = 16, 16
 # So many good tie points tell the pointing error; fewer leave the RPCs as they are.
@@ -79,18 +78,8 @@ def _on_image(rpc: Rpc, plane: Rectified, crs: str, row_shift: float) -> tuple[V
     r, c = np.meshgrid(steps[:n_rows] + row_shift, steps[:n_cols], indexing="ij")
     lon, lat = to_geographic(crs, *plane.on_map(r, c))
     lattice = rpc.project(lon, lat, np.full(lon.shape, plane.plane_z))
-    rows, cols = (_between(values, plane.height, plane.width) for values in lattice)
+    rows, cols = (between(values, plane.height, plane.width) for values in lattice)
     return rows, cols
-
-
-def _between(lattice: Values, height: int, width: int) -> Values:
-    """Bilinear values between lattice points, exactly (OpenCV's resizing rounds to 1/2048)."""
-    row, row_share = np.divmod(np.arange(height) / LATTICE_PX, 1)
-    col, col_share = np.divmod(np.arange(width) / LATTICE_PX, 1)
-    i, j = row.astype(int), col.astype(int)
-    across = lattice[i] + row_share[:, None] * (lattice[i + 1] - lattice[i])
-    blended: Values = across[:, j] + col_share * (across[:, j + 1] - across[:, j])
-    return blended
 
 
 def row_offset(first: Array, second: Array) -> float:
@@ -206,6 +195,7 @@ def match(
     heights: tuple[float, float],
     settings: MatcherSettings,
     row_shift: float | None = None,
+    whole: Grid | None = None,
 ) -> Match:
     """Compare a pair of images over a grid.
 
@@ -217,8 +207,9 @@ def match(
         settings: of the matcher.
         row_shift: by how many rows of the plane the second image lies below the first, where it is known from
             more than this part of the map; None: it is measured here.
+        whole: the grid of which this is a block.
     """
-    plane = rectified(first.rpc, second.rpc, grid, heights, step_m=settings.step_m)
+    plane = rectified(first.rpc, second.rpc, grid, heights, step_m=settings.step_m, whole=whole)
     left, right = resampled(first, plane, grid.crs), resampled(second, plane, grid.crs)
     offset = row_offset(left, right) if row_shift is None else row_shift
     if abs(offset) > MIN_POINTING_PX:

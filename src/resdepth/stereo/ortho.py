@@ -27,6 +27,7 @@ from resdepth.geo.raster import Array, open_dataset, unreferenced_allowed
 from resdepth.geo.rpc import N_TERMS, Rpc
 from resdepth.geo.windows import Window
 from resdepth.runtime.atomic import atomic_path
+from resdepth.stereo.geom import geom_beside, read_geom
 
 Values = NDArray[np.float64]
 
@@ -107,7 +108,7 @@ def new_image(path: Path, height: int, width: int, rpc: Rpc) -> Iterator[ImageWr
 
 
 def read_rpc(path: Path) -> Rpc:
-    """The RPC in the tags of an image.
+    """The RPC of an image: in its tags, in a file that GDAL finds beside it, or in a .geom file.
 
     Raises:
         ResDepthError: if the file is no raster, or has none.
@@ -116,12 +117,16 @@ def read_rpc(path: Path) -> Rpc:
         with open_dataset(path) as dataset:
             tags = dataset.rpcs
             values = [] if tags is None else [*tags.to_dict().values()]
+            left, _, _, top, *_ = dataset.get_transform()
     except (ValueError, LookupError, TypeError, AttributeError, *READ_FAILURES) as error:
         raise ResDepthError(f"{path}: the RPC in its tags cannot be read ({error!s:.200})") from error
     lists = [value for value in values if isinstance(value, list)]
     numbers = np.array([one for value in values for one in np.ravel(value) if one is not None], np.float64)
     if not np.isfinite(numbers).all() or any(len(one) != N_TERMS for one in lists):
         raise ResDepthError(f"{path}: the RPC in its tags has numbers that are not finite, or too few")
+    if tags is None and (geom := geom_beside(path)):
+        # Orfeo ToolBox counts from the middle of the first pixel, geotransforms from its corner.
+        return read_geom(geom, (top + 0.5 if top else 0.0, left + 0.5 if left else 0.0))
     if tags is None:
         raise ResDepthError(f"{path}: has no RPC in its tags; a raw satellite image is expected")
     return Rpc(
@@ -132,6 +137,16 @@ def read_rpc(path: Path) -> Rpc:
         (tags.line_off, tags.samp_off, tags.lat_off, tags.long_off, tags.height_off),
         (tags.line_scale, tags.samp_scale, tags.lat_scale, tags.long_scale, tags.height_scale),
     )
+
+
+def has_rpc(path: Path) -> bool:
+    """Whether there is an RPC in an image or beside it.
+
+    Raises:
+        ResDepthError: if the file is no raster.
+    """
+    with open_dataset(path) as dataset:
+        return bool(dataset.tags(ns="RPC")) or geom_beside(path) is not None
 
 
 def _to_tags(rpc: Rpc) -> RPC:
@@ -177,7 +192,7 @@ def orthorectified(image: Path, dsm: Path, grid: Grid, *, threads: int = 1) -> A
     result = np.full((grid.height, grid.width), np.nan, dtype=np.float32)
     dataset = open_dataset(image)
     # rasterio changes the warning filters within; two warps at a time would undo each other's.
-    with dataset, unreferenced_allowed(), _told_as(image, dsm):
+    with dataset, unreferenced_allowed(), _stated_as(image, dsm):
         reproject(
             rasterio.band(dataset, 1),
             result,
@@ -196,7 +211,7 @@ def orthorectified(image: Path, dsm: Path, grid: Grid, *, threads: int = 1) -> A
 
 
 @contextmanager
-def _told_as(image: Path, dsm: Path) -> Iterator[None]:
+def _stated_as(image: Path, dsm: Path) -> Iterator[None]:
     try:
         yield
     except RasterioError as error:

@@ -6,7 +6,7 @@ the area.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -21,88 +21,33 @@ from resdepth.geo.grid import Bounds, Grid
 from resdepth.geo.raster import FileBand
 from resdepth.geo.rpc import Rpc
 from resdepth.geo.units import METRE
-from resdepth.geo.windows import Window, blocks
+from resdepth.geo.windows import blocks
 from resdepth.runtime.prefetch import in_order
 from resdepth.runtime.progress import Progress
-from resdepth.stereo.epipolar import rectified, triangulated
-from resdepth.stereo.fusion import fused, rasterized
-from resdepth.stereo.images import Image, reduced
-from resdepth.stereo.matching import MatcherSettings, match, resampled, row_offset
+from resdepth.stereo.fusion import fused
+from resdepth.stereo.images import reduced
 from resdepth.stereo.ortho import from_geographic
-
-Array = NDArray[np.float32]
-Heights = tuple[float, float]
+from resdepth.stereo.pairs import (
+    BLOCK_PX,
+    Heights,
+    Level,
+    Quality,
+    Stereo,
+    StereoPair,
+    best_pairs,
+    possible_pairs,
+    row_shift_of,
+    sound_pairs,
+    surface_of_pair,
+)
 
 FACTORS = (16, 8, 4, 2, 1)
 """Pixel sizes of the levels, in pixels of the result."""
 SMALLEST_LEVEL_PX = 48
-BLOCK_PX, HALO_PX, TILE_PX = 512, 64, 256
-MARGIN_M, MARGIN_PX = 5.0, 4
-"""So far above and below the heights of the level before the next looks: metres, and pixels of disparity."""
-OUTLIERS_PERCENT = 0.2
-"""So many of the lowest and of the highest heights of a level do not widen the range of the next."""
-BASES = (0.05, 1.0)
-"""Base to height of the pairs that are matched; steeper ones see other sides of things."""
-LEAST_AGREEMENT, NEAR_SHARE, NEAR_AGREEMENT, MOST_PAIRS = 0.3, 0.7, 0.95, 4
-"""Pairs are kept whose matched share and agreement are so near to the best; two dates fall behind."""
-SAMPLES = 5
+TILE_PX = 256
 EDGE_POINTS, SPAN_PX, GSD_STEP_M = 9, 16, 0.05
 LARGEST_RATIO = 64.0
 """Between the pixels of the DSM and those of the images."""
-
-
-@dataclass(frozen=True)
-class StereoPair:
-    """Two of the images.
-
-    Attributes:
-        first, second: their indices.
-        base_to_height: metres of displacement for each metre of height.
-        matched: share of the cells that it matches, of those that any pair does, 0 to 1.
-        agreement: median correlation of the grey values at its matches, -1 to 1.
-    """
-
-    first: int
-    second: int
-    base_to_height: float
-    matched: float = 1.0
-    agreement: float = 1.0
-
-
-@dataclass(frozen=True)
-class Stereo:
-    """What is matched.
-
-    Attributes:
-        images: raw images with RPCs.
-        grid: of the DSM; heights are metres above the ellipsoid.
-        heights: lowest and highest that are looked for, metres.
-        settings: of the matcher; its step is set for each level.
-        threads: that match blocks.
-    """
-
-    images: Sequence[Image]
-    grid: Grid
-    heights: Heights
-    settings: MatcherSettings = field(default_factory=partial(MatcherSettings, smoothness=(16, 64)))
-    threads: int = 2
-
-
-@dataclass(frozen=True)
-class _Level:
-    """One pixel size.
-
-    Attributes:
-        images: in pixels of about that size.
-        grid: of the cells.
-        settings: of the matcher.
-        before: the DSM of the level before; None at the first.
-    """
-
-    images: Sequence[Image]
-    grid: Grid
-    settings: MatcherSettings
-    before: FileBand | None
 
 
 def ground_grid(rpcs: Sequence[Rpc], shapes: Sequence[tuple[int, int]], gsd_m: float | None = None) -> Grid:
@@ -208,14 +153,14 @@ def write_surface(stereo: Stereo, path: Path, work: Path, progress: Progress) ->
     step_m = min(stereo.grid.gsd_m, *sizes)
     smallest = min(stereo.grid.whole.shape) * stereo.grid.gsd_m / step_m
     factors = [factor for factor in FACTORS if factor == 1 or smallest >= factor * SMALLEST_LEVEL_PX]
-    pairs, found = _possible_pairs(stereo), []
+    pairs, found = possible_pairs(stereo), []
     before: FileBand | None = None
     whole = sum(factor**-2 for factor in factors)
     for factor in factors:
         level = _level(stereo, factor, step_m, before)
         target = path if factor == 1 else work / f"level_{factor}.tif"
         found = _write_level(stereo, level, pairs, target, progress, factor**-2 / whole)
-        pairs = _sound(found) if factor > FACTORS[-2] else _best(_sound(found))
+        pairs = sound_pairs(found) if factor > FACTORS[-2] else best_pairs(sound_pairs(found))
         before = None if factor == 1 else FileBand(target)
     return tuple(found)
 
@@ -237,36 +182,10 @@ def pixel_size_m(rpc: Rpc, shape: tuple[int, int], crs: str) -> float:
     return float(np.sqrt(area)) / SPAN_PX
 
 
-def _possible_pairs(stereo: Stereo) -> list[StereoPair]:
-    """The pairs whose directions suit, widest first.
-
-    Raises:
-        ResDepthError: if there is none.
-    """
-    pairs, bases = [], []
-    for first, second in combinations(range(len(stereo.images)), 2):
-        rpcs = stereo.images[first].rpc, stereo.images[second].rpc
-        try:
-            plane = rectified(*rpcs, stereo.grid, stereo.heights, step_m=1.0)
-        except ResDepthError:
-            bases.append(0.0)
-            continue
-        bases.append(plane.disparity_per_metre)
-        if BASES[0] <= bases[-1] <= BASES[1]:
-            pairs.append(StereoPair(first, second, bases[-1]))
-    if not pairs:
-        listed = ", ".join(f"{base:.2f}" for base in bases)
-        raise ResDepthError(
-            f"images: no pair has a base to height of {BASES[0]:g} to {BASES[1]:g}, as matching needs "
-            f"(found {listed})"
-        )
-    return sorted(pairs, key=lambda pair: -pair.base_to_height)
-
-
-def _level(stereo: Stereo, factor: int, step_m: float, before: FileBand | None) -> _Level:
+def _level(stereo: Stereo, factor: int, step_m: float, before: FileBand | None) -> Level:
     images = [reduced(image, factor) for image in stereo.images]
     cells = coarser(stereo.grid, max(1, int(factor * step_m / stereo.grid.gsd_m + 1e-6)))
-    return _Level(images, cells, replace(stereo.settings, step_m=factor * step_m), before)
+    return Level(images, cells, replace(stereo.settings, step_m=factor * step_m), before)
 
 
 def coarser(grid: Grid, factor: int) -> Grid:
@@ -279,18 +198,18 @@ def coarser(grid: Grid, factor: int) -> Grid:
 
 
 def _write_level(
-    stereo: Stereo, level: _Level, pairs: Sequence[StereoPair], path: Path, progress: Progress, share: float
+    stereo: Stereo, level: Level, pairs: Sequence[StereoPair], path: Path, progress: Progress, share: float
 ) -> list[StereoPair]:
     """Match and write all blocks; returns the pairs with what was seen of their quality."""
-    shifts = [_row_shift(stereo, level, pair) for pair in pairs]
+    shifts = [row_shift_of(stereo, level, pair) for pair in pairs]
     parts = list(blocks(level.grid.whole, BLOCK_PX))
     jobs = [
-        partial(_surface_of_pair, stereo, level, pair, shift, block)
+        partial(surface_of_pair, stereo, level, pair, shift, block)
         for block in parts
         for pair, shift in zip(pairs, shifts, strict=True)
     ]
     surfaces = in_order(jobs, stereo.threads)
-    qualities = [_Quality() for _ in pairs]
+    qualities = [Quality() for _ in pairs]
     with new_geotiff(path, level.grid, tile=TILE_PX, unit=METRE) as file:
         for block in parts:
             found = [next(surfaces) for _ in pairs]
@@ -300,103 +219,3 @@ def _write_level(
             file.write(block.row, heights, col=block.col)
             progress.advance(share / len(parts))
     return [quality.of(pair) for quality, pair in zip(qualities, pairs, strict=True)]
-
-
-@dataclass(frozen=True)
-class _Surface:
-    """What a pair shows of a block: (H, W) float32 metres, NaN = void; and the agreement of its images."""
-
-    heights: Array
-    agreement: float
-
-
-class _Quality:
-    """What the blocks of a level show of a pair."""
-
-    def __init__(self) -> None:
-        self._matched, self._seen, self._agreement = 0, 0, 0.0
-
-    def add(self, surface: _Surface, heights: Array) -> None:
-        """Count a block in which the pair matches anything."""
-        if matched := int((~np.isnan(surface.heights)).sum()):
-            self._matched += matched
-            self._seen += int((~np.isnan(heights)).sum())
-            self._agreement += matched * surface.agreement
-
-    def of(self, pair: StereoPair) -> StereoPair:
-        """The pair with its quality."""
-        seen, matched = max(self._seen, 1), max(self._matched, 1)
-        return replace(pair, matched=self._matched / seen, agreement=self._agreement / matched)
-
-
-def _sound(pairs: Sequence[StereoPair]) -> list[StereoPair]:
-    """The pairs that match at all.
-
-    Raises:
-        ResDepthError: if there is none.
-    """
-    best = max(pair.agreement for pair in pairs)
-    if best < LEAST_AGREEMENT:
-        raise ResDepthError(
-            f"images: the grey values of the best pair correlate by {best:.2f} at its matches (at least "
-            f"{LEAST_AGREEMENT:g}): do the images show the same place, do their RPCs belong to them, "
-            "and does the ground lie between the heights that are looked for?"
-        )
-    return [pair for pair in pairs if pair.agreement >= LEAST_AGREEMENT]
-
-
-def _best(pairs: Sequence[StereoPair]) -> list[StereoPair]:
-    """The widest of the pairs whose images agree almost as well as those of the best."""
-    agreement, matched = (
-        max(values) for values in zip(*((p.agreement, p.matched) for p in pairs), strict=True)
-    )
-    near = [
-        p for p in pairs if p.agreement >= NEAR_AGREEMENT * agreement and p.matched >= NEAR_SHARE * matched
-    ]
-    return sorted(near, key=lambda pair: -pair.base_to_height)[:MOST_PAIRS]
-
-
-def _limits(stereo: Stereo, level: _Level, pair: StereoPair, outer: Window) -> Heights:
-    """Between which heights a block is matched."""
-    if level.before is None:
-        return stereo.heights
-    coarse = level.before
-    ratio = level.grid.gsd / coarse.grid.gsd
-    row, col = int(outer.row * ratio), int(outer.col * ratio)
-    below, right = int(np.ceil(outer.row_stop * ratio)), int(np.ceil(outer.col_stop * ratio))
-    near = Window(row, col, below - row, right - col).grown(2, within=coarse.grid.whole)
-    heights = coarse.read(near)
-    if np.isnan(heights).all():
-        heights = coarse.read(near.grown(BLOCK_PX, within=coarse.grid.whole))
-    if np.isnan(heights).all():
-        return stereo.heights
-    low, high = np.nanpercentile(heights, (OUTLIERS_PERCENT, 100 - OUTLIERS_PERCENT))
-    margin = MARGIN_M + MARGIN_PX * coarse.grid.gsd_m / pair.base_to_height
-    return max(float(low) - margin, stereo.heights[0]), min(float(high) + margin, stereo.heights[1])
-
-
-def _row_shift(stereo: Stereo, level: _Level, pair: StereoPair) -> float:
-    """By how many rows of the plane the second image lies below the first: the median over some blocks."""
-    parts = list(blocks(level.grid.whole, BLOCK_PX))
-    chosen = [parts[int(i)] for i in np.unique(np.linspace(0, len(parts) - 1, SAMPLES).round())]
-    offsets = []
-    first, second = level.images[pair.first], level.images[pair.second]
-    for block in chosen:
-        part, limits = level.grid.crop(block), _limits(stereo, level, pair, block)
-        plane = rectified(first.rpc, second.rpc, part, limits, step_m=level.settings.step_m)
-        left, right = (resampled(image, plane, part.crs) for image in (first, second))
-        if not (np.isnan(left).all() or np.isnan(right).all()):
-            offsets.append(row_offset(left, right))
-    return float(np.median(offsets)) if offsets else 0.0
-
-
-def _surface_of_pair(
-    stereo: Stereo, level: _Level, pair: StereoPair, row_shift: float, block: Window
-) -> _Surface:
-    """Match a pair over a block of cells."""
-    outer = block.grown(HALO_PX, within=level.grid.whole)
-    part, limits = level.grid.crop(outer), _limits(stereo, level, pair, outer)
-    first, second = level.images[pair.first], level.images[pair.second]
-    found = match(first, second, part, limits, level.settings, row_shift)
-    points = triangulated(found.disparity, found.plane, first.rpc, second.rpc, part.crs, limits)
-    return _Surface(rasterized(points, part)[block.relative_to(outer).slices], found.agreement)

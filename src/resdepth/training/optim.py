@@ -64,7 +64,7 @@ def state_misfits(
     return misfits
 
 
-def unused_wishes(
+def ignored_options(
     optimizer: OptimizerConfig, scheduler: SchedulerConfig, checkpoint: Mapping[str, Any]
 ) -> list[tuple[str, str]]:
     """Which settings the state of a fitting checkpoint puts others in place of, as (key, message).
@@ -72,21 +72,21 @@ def unused_wishes(
     PyTorch stores settings with the state, and takes both back together.
     """
     group = checkpoint["optimizer_state_dict"]["param_groups"][0]
-    wishes = {
+    requests = {
         "optimizer.learning_rate": (optimizer.learning_rate, group.get("initial_lr", group.get("lr"))),
         "optimizer.weight_decay": (optimizer.weight_decay, group.get("weight_decay")),
     }
     state = checkpoint.get("scheduler_state_dict")
     if scheduler.enabled and isinstance(state, Mapping):
-        wishes |= {
-            f"scheduler.settings.{name}": (wish, state[name])
-            for name, wish in scheduler.settings.items()
+        requests |= {
+            f"scheduler.settings.{name}": (request, state[name])
+            for name, request in scheduler.settings.items()
             if name in state
         }
     return [
-        (key, f"found {wish}; training goes on with {stored}, which the checkpoint holds")
-        for key, (wish, stored) in wishes.items()
-        if isinstance(stored, float | int) and wish != stored
+        (key, f"found {request}; training goes on with {stored}, which the checkpoint holds")
+        for key, (request, stored) in requests.items()
+        if isinstance(stored, float | int) and request != stored
     ]
 
 
@@ -212,8 +212,8 @@ def setting_problems(config: SchedulerConfig) -> list[tuple[str, str]]:
         try:
             TypeAdapter(kinds[name]).validate_python(value, strict=True)
         except ValidationError as error:
-            told = error.errors(include_url=False)[0]["msg"].replace("Input should be", "should be")
-            problems.append((name, f"found {value!r}; {told}"))
+            stated = error.errors(include_url=False)[0]["msg"].replace("Input should be", "should be")
+            problems.append((name, f"found {value!r}; {stated}"))
             continue
         if name in _POSITIVE and value <= 0:
             problems.append((name, f"found {value!r}; must be positive"))

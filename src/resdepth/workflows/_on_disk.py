@@ -19,7 +19,7 @@ from resdepth.models.model import Architecture, Model, check_weights, load_safet
 from resdepth.models.published import PublishedFiles, load_published, read_training_state
 from resdepth.refinement.engine import choose_device
 from resdepth.runtime.paths import is_there
-from resdepth.training.optim import state_misfits, unused_wishes
+from resdepth.training.optim import ignored_options, state_misfits
 
 
 def read_lists(
@@ -40,13 +40,13 @@ def read_lists(
     problems: list[Problem] = []
     if image_list is not None:
         images, found = read_image_list(Path(image_list))
-        problems += _told_at(f"{key}.path_image_list", found)
+        problems += _stated_at(f"{key}.path_image_list", found)
     view_sets: list[tuple[ViewSet, ...]] = []
     for pair_key, pair_list in pair_lists.items():
         sets: tuple[ViewSet, ...] = ()
         if pair_list is not None:
             sets, found = read_pair_list(Path(pair_list), images, n_views)
-            problems += _told_at(pair_key, found)
+            problems += _stated_at(pair_key, found)
         view_sets.append(sets)
     if has_errors(problems) or images is None:
         return images or (), view_sets, problems
@@ -59,8 +59,8 @@ def read_lists(
     return images, view_sets, problems
 
 
-def _told_at(key: str, problems: Iterable[Problem]) -> list[Problem]:
-    """What is wrong within a file, told where the configuration names it."""
+def _stated_at(key: str, problems: Iterable[Problem]) -> list[Problem]:
+    """What is wrong within a file, stated where the configuration names it."""
     return [Problem(key, str(problem), problem.severity) for problem in problems]
 
 
@@ -167,7 +167,7 @@ def checkpoint_problems(
     try:
         checkpoint = read_training_state(Path(pretrained))
     except InputProblems as error:
-        return _told_at(where, error.problems)
+        return _stated_at(where, error.problems)
     try:
         check_weights(architecture, checkpoint["model_state_dict"])
     except ResDepthError as error:
@@ -179,7 +179,7 @@ def checkpoint_problems(
         ]
     return [
         Problem(f"{path}: {key}", f"{message} ({pretrained})", "warning", (where,))
-        for key, message in unused_wishes(config.optimizer, config.scheduler, checkpoint)
+        for key, message in ignored_options(config.optimizer, config.scheduler, checkpoint)
     ]
 
 
@@ -214,7 +214,7 @@ def read_model(config: TestModel, path: Path) -> tuple[Model | None, list[Proble
         try:
             return load_safetensors(Path(config.path)), []
         except InputProblems as error:
-            return None, _told_at(f"{key}.path", error.problems)
+            return None, _stated_at(f"{key}.path", error.problems)
     given = config.model_dump(exclude={"path"}, exclude_none=True)
     files = PublishedFiles(**{name: Path(file) for name, file in given.items()})
     try:

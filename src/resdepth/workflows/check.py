@@ -1,4 +1,4 @@
-"""From a configuration file to a plan that can run: everything on disk looked at, every problem told at once.
+"""From a configuration file to a plan that can run: all files looked at, every problem reported at once.
 
 Headers are read; what no header tells is looked for in the pixels: voids of the initial DSM, and, in a sample
 of windows, undeclared voids and how the initial DSM lies to the reference DSM.
@@ -269,7 +269,7 @@ def _check_test_area(
         if getattr(dataset, f"mask_{name}") is not None
     }
     if masks and dataset.raster_gt is None:
-        text, causes = "ignored: without raster_gt nothing is judged", (f"{key}.raster_gt",)
+        text, causes = "ignored: without raster_gt nothing is evaluated", (f"{key}.raster_gt",)
         problems += [Problem(named, text, "warning", causes) for named, _ in masks.values()]
     files = SceneFiles(
         name=dataset_name(dataset, index),

@@ -1,4 +1,4 @@
-"""Several judgements side by side."""
+"""Several results side by side."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -8,11 +8,11 @@ from pathlib import Path
 from resdepth.errors import ResDepthError
 from resdepth.evaluation.regions import PIXELS
 from resdepth.evaluation.request import INITIAL
-from resdepth.evaluation.result import Judgement, SurfaceResult
-from resdepth.evaluation.stored import read_judgement
+from resdepth.evaluation.result import EvaluationResult, SurfaceResult
+from resdepth.evaluation.stored import read_result
 from resdepth.geo.overwriting import refuse_existing, refuse_inputs_as_outputs
-from resdepth.report.judged import summary_rows
-from resdepth.report.judged_page import tables_of
+from resdepth.report.evaluated import summary_rows
+from resdepth.report.evaluation_page import tables_of
 from resdepth.report.page import PageContent, write_page
 from resdepth.workflows.evaluating import JSON
 
@@ -34,7 +34,7 @@ def compare_runs(runs: Sequence[Path], output: Path, *, overwrite: bool = False)
         overwrite: replace an existing page.
 
     Raises:
-        ResDepthError: if a run has no judgement, the page is there already, or cannot be written.
+        ResDepthError: if a run has no evaluation, the page is there already, or cannot be written.
     """
     if output.suffix.lower() not in {".html", ".htm"}:
         raise ResDepthError(f"{output}: should end in .html")
@@ -43,7 +43,7 @@ def compare_runs(runs: Sequence[Path], output: Path, *, overwrite: bool = False)
     files = _named(runs)
     refuse_inputs_as_outputs(files.values(), [output])
     refuse_existing([output], overwrite=overwrite)
-    found = {name: read_judgement(path) for name, path in files.items()}
+    found = {name: read_result(path) for name, path in files.items()}
     differing = _differences(found)
     for text in differing:
         logger.warning("%s", text)
@@ -52,11 +52,11 @@ def compare_runs(runs: Sequence[Path], output: Path, *, overwrite: bool = False)
         output,
         PageContent(
             title=f"{len(found)} runs compared" if len(found) > 1 else f"The figures of {next(iter(found))}",
-            lead=" ".join(differing) or "All runs were judged against the same truth, in the same region.",
+            lead=" ".join(differing) or "All runs were evaluated against the same truth, in the same region.",
             grid=None,
             surfaces={},
             tables=tables_of(merged),
-            judgement=merged,
+            outcome=merged,
             facts=merged.facts,
         ),
     )
@@ -64,7 +64,7 @@ def compare_runs(runs: Sequence[Path], output: Path, *, overwrite: bool = False)
 
 
 def _named(runs: Sequence[Path]) -> dict[str, Path]:
-    """The files of judgements by names that tell them apart."""
+    """The files of results by names that tell them apart."""
     files: list[Path] = []
     for run in runs:
         inside = sorted(run.rglob(JSON)) if run.is_dir() else [run]
@@ -81,14 +81,16 @@ def _named(runs: Sequence[Path]) -> dict[str, Path]:
     return {str(file): file for file in files}
 
 
-def _differences(found: Mapping[str, Judgement]) -> list[str]:
+def _differences(found: Mapping[str, EvaluationResult]) -> list[str]:
     """What keeps figures from being comparable, as sentences."""
-    told = []
+    stated = []
     for condition in CONDITIONS:
-        values = {name: _essence(judgement.facts.get(condition, "")) for name, judgement in found.items()}
+        values = {name: _essence(outcome.facts.get(condition, "")) for name, outcome in found.items()}
         if len(set(values.values())) > 1:
-            told.append(f"{condition} differs between runs, so their figures cannot be compared as they are.")
-    return told
+            stated.append(
+                f"{condition} differs between runs, so their figures cannot be compared as they are."
+            )
+    return stated
 
 
 def _essence(fact: str) -> str:
@@ -96,19 +98,19 @@ def _essence(fact: str) -> str:
     return fact.rpartition("SHA-256 ")[2].rpartition(PIXELS)[2]
 
 
-def _merged(found: Mapping[str, Judgement], differing: Sequence[str]) -> Judgement:
-    """All surfaces in one judgement, by the names of their runs; the same initial DSM only once."""
+def _merged(found: Mapping[str, EvaluationResult], differing: Sequence[str]) -> EvaluationResult:
+    """All surfaces in one outcome, by the names of their runs; the same initial DSM only once."""
     surfaces: dict[str, SurfaceResult] = {}
     titles: dict[str, str] = {}
     facts: dict[str, str] = {}
     initials: dict[str, str] = {}
-    for run, judgement in found.items():
-        titles |= judgement.titles
-        facts |= {f"{run}: {name}": text for name, text in judgement.facts.items()}
-        others = [name for name in judgement.surfaces if name != judgement.initial]
-        for name, surface in judgement.surfaces.items():
-            called = f"{run}: {name}" if name == judgement.initial or len(others) > 1 else run
-            if name == judgement.initial and not differing:
+    for run, outcome in found.items():
+        titles |= outcome.titles
+        facts |= {f"{run}: {name}": text for name, text in outcome.facts.items()}
+        others = [name for name in outcome.surfaces if name != outcome.initial]
+        for name, surface in outcome.surfaces.items():
+            called = f"{run}: {name}" if name == outcome.initial or len(others) > 1 else run
+            if name == outcome.initial and not differing:
                 key = surface.sha256 or surface.source
                 if key in initials:
                     continue
@@ -124,5 +126,5 @@ def _merged(found: Mapping[str, Judgement], differing: Sequence[str]) -> Judgeme
         baselines=next(filter(None, (one.baselines for one in found.values())), None)
         if len(initials) == 1 or len(found) == 1
         else None,
-        exact=all(judgement.exact for judgement in found.values()),
+        exact=all(outcome.exact for outcome in found.values()),
     )

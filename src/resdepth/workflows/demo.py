@@ -1,4 +1,4 @@
-"""The demonstration: a simulated town that no training has seen, refined with the model that comes along.
+"""The demonstration: a simulated town that no training has seen, refined with the bundled model.
 
 Everything runs through the same configuration files and workflows that users have.
 """
@@ -15,14 +15,14 @@ from resdepth.data.scene import Scene, used_views
 from resdepth.errors import InputProblems, Problem
 from resdepth.evaluation.evaluation import Evaluation
 from resdepth.evaluation.request import REFINED
-from resdepth.evaluation.result import OVERALL, Judgement
-from resdepth.evaluation.stored import read_judgement
+from resdepth.evaluation.result import OVERALL, EvaluationResult
+from resdepth.evaluation.stored import read_result
 from resdepth.geo.overwriting import refuse_inputs_as_outputs
 from resdepth.geo.raster import read_header
 from resdepth.models.pretrained import TOWN_STEREO
 from resdepth.models.published import load_model
 from resdepth.refinement.compatibility import examine, stated_gsd
-from resdepth.report.judged_page import tables_of
+from resdepth.report.evaluation_page import tables_of
 from resdepth.report.page import PageContent, reading, write_page
 from resdepth.runtime.atomic import write_json
 from resdepth.simulate.dataset import MODEL, SceneFolder, largest_tile
@@ -77,7 +77,7 @@ def run_demo(
     overwrite: bool = False,
     force: bool = False,
 ) -> Demonstration:
-    """Simulate a town, refine its DSM with the model that comes along, judge it, and show it on a page.
+    """Simulate a town, refine its DSM with the bundled model, evaluate it, and show it on a page.
 
     Args:
         folder: receives data/, models/, configs/, results/, results_expected/ and the page.
@@ -147,13 +147,13 @@ def _found_data(scene: Path) -> _OwnData:
     pairs = simple[0] if simple else one("image_selection/pairlist*.txt", "the list of image pairs")
     if initial is None or images is None or pairs is None:
         raise InputProblems(problems)
-    truths = sorted((scene / "data").glob("dsm/*truth*.tif"))
+    references = sorted((scene / "data").glob("dsm/*truth*.tif"))
     masks = {
         name: path
         for name in ("building", "water", "forest", "ground_truth")
         for path in sorted((scene / "data" / "mask").glob(f"*{name}*.tif"))[:1]
     }
-    return _OwnData(initial, truths[0] if truths else None, images, pairs, masks)
+    return _OwnData(initial, references[0] if references else None, images, pairs, masks)
 
 
 def _files(found: _OwnData) -> list[Path | None]:
@@ -224,7 +224,7 @@ def _page(found: _OwnData, result: PairResult, folder: Path, misfits: Sequence[s
     record = folder / "scene.json"
     if record.exists():
         facts |= read_scene_facts(record)
-    judgement = None if found.truth is None else _judgement(result)
+    outcome = None if found.truth is None else _result(result)
     return PageContent(
         title="A surface model, refined",
         lead=headline(result.evaluation),
@@ -234,17 +234,17 @@ def _page(found: _OwnData, result: PairResult, folder: Path, misfits: Sequence[s
         images={
             f"Ortho-image {paths[view].name}": reading(paths[view], "average", "stored") for view in first
         },
-        tables=[] if judgement is None else tables_of(judgement),
-        judgement=judgement,
+        tables=[] if outcome is None else tables_of(outcome),
+        outcome=outcome,
         facts=facts,
         warnings=misfits,
         difference="change" if found.truth is None else "error",
     )
 
 
-def _judgement(result: PairResult) -> Judgement:
+def _result(result: PairResult) -> EvaluationResult:
     """What `test` found, by the names of the page."""
-    stored = read_judgement(result.predictions[0].parents[1] / JSON)
+    stored = read_result(result.predictions[0].parents[1] / JSON)
     names = {stored.initial: "Initial DSM", result.views or REFINED: "Refined DSM"}
     surfaces = {
         title: replace(stored.surfaces[name], name=title) for name, title in names.items() if name is not None

@@ -49,7 +49,7 @@ def describe_training_area(area: TrainArea) -> dict[str, Any]:
 
 
 def warn(problems: Iterable[Problem]) -> None:
-    """Log what may make the result differ from the wish."""
+    """Log what may make the result differ from the request."""
     for problem in problems:
         logger.warning("%s", problem)
 

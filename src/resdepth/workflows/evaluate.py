@@ -1,4 +1,4 @@
-"""Judging surfaces: arrays or files in, figures out."""
+"""Evaluating surfaces: arrays or files in, figures out."""
 
 import logging
 import os
@@ -13,12 +13,12 @@ from resdepth.data.surfaces import Surface, refuse_nodata_of_files
 from resdepth.data.undeclared import look_for_undeclared
 from resdepth.errors import ResDepthError
 from resdepth.evaluation.baselines import median_baselines
-from resdepth.evaluation.evaluate import Case, Sink, demand_pixels, judge
+from resdepth.evaluation.evaluate import Case, Sink, demand_pixels, evaluate_case
 from resdepth.evaluation.evaluation import Evaluation, evaluation_of
 from resdepth.evaluation.inputs import ABSURD_M, Candidate, OnGrid
 from resdepth.evaluation.masks import check_mask_values, empty_classes
-from resdepth.evaluation.request import INITIAL, REFINED, Wish, facts_of, open_case
-from resdepth.evaluation.result import OVERALL, TRUTH, Judgement
+from resdepth.evaluation.request import INITIAL, REFINED, Request, facts_of, open_case
+from resdepth.evaluation.result import OVERALL, TRUTH, EvaluationResult
 from resdepth.geo.geotiff import new_geotiff
 from resdepth.geo.grid import Bounds
 from resdepth.geo.raster import Array, FileBand
@@ -32,44 +32,46 @@ SUSPICIOUS_M = 5000.0
 TILE_PX = 256  # of rasters of errors
 
 
-def judge_files(wish: Wish, errors: Mapping[str, Path] | None = None) -> tuple[Case, Judgement]:
-    """Judge rasters of any size, on any grids of one CRS.
+def evaluate_files(
+    request: Request, errors: Mapping[str, Path] | None = None
+) -> tuple[Case, EvaluationResult]:
+    """Evaluate rasters of any size, on any grids of one CRS.
 
     Args:
-        wish: what is judged.
+        request: what is evaluated.
         errors: by the name of a surface, the file that receives its errors; those of a single region.
 
     Returns:
-        What was judged, opened, and what was found.
+        What was evaluated, opened, and what was found.
 
     Raises:
         ResDepthError: if a file cannot be read, names are not unique, CRSs differ, masks mark by other
             numbers than 1, or a surface has no pixel in common with the truth.
     """
-    case, told = open_case(wish)
-    asked = set() if wish.lenient else ask_about_voids(case)
+    case, stated = open_case(request)
+    asked = set() if request.lenient else ask_about_voids(case)
     pixels = sum(region.area for region in case.regions)
     with (
-        progress_bar("judging", pixels / 1e6, unit="Mpx") as progress,
+        progress_bar("evaluating", pixels / 1e6, unit="Mpx") as progress,
         _error_files(case, errors or {}) as sink,
     ):
-        judgement = judge(
+        outcome = evaluate_case(
             case,
-            facts=facts_of(wish, case, told),
+            facts=facts_of(request, case, stated),
             sink=sink,
             progress=lambda done: progress.advance(done / 1e6),
         )
-        _warn_of_numbers(case, judgement, asked)
-        for warning in empty_classes(judgement, {name: str(path) for name, path in wish.masks.items()}):
+        _warn_of_numbers(case, outcome, asked)
+        for warning in empty_classes(outcome, {name: str(path) for name, path in request.masks.items()}):
             logger.warning("%s", warning)
-        if not wish.lenient:
-            demand_pixels(judgement, wish.threshold)  # or rasters of nothing would appear
-        if wish.baselines:
-            judgement = with_baselines(case, judgement)
-    return case, judgement
+        if not request.lenient:
+            demand_pixels(outcome, request.threshold)  # or rasters of nothing would appear
+        if request.baselines:
+            outcome = with_baselines(case, outcome)
+    return case, outcome
 
 
-def with_baselines(case: Case, judgement: Judgement) -> Judgement:
+def with_baselines(case: Case, outcome: EvaluationResult) -> EvaluationResult:
     """The same with median filters of the initial DSM, or else of the only surface."""
     initial = next((one for one in case.surfaces if one.name == case.initial), case.surfaces[0])
     pixels = sum(region.area for region in case.regions)
@@ -80,7 +82,7 @@ def with_baselines(case: Case, judgement: Judgement) -> Judgement:
             workers=min(8, os.cpu_count() or 1),
             progress=lambda done: progress.advance(done / 1e6),
         )
-    return replace(judgement, baselines=found)
+    return replace(outcome, baselines=found)
 
 
 def ask_about_voids(case: Case) -> set[str]:
@@ -99,7 +101,7 @@ def ask_about_voids(case: Case) -> set[str]:
     return asked
 
 
-def _warn_of_numbers(case: Case, judgement: Judgement, asked: Collection[str]) -> None:
+def _warn_of_numbers(case: Case, outcome: EvaluationResult, asked: Collection[str]) -> None:
     """Warn of numbers that may be undeclared nodata values, but for surfaces already `asked` about."""
     if isinstance(case.truth, OnGrid) and case.truth.has_absurd and TRUTH not in asked:
         logger.warning(
@@ -109,7 +111,7 @@ def _warn_of_numbers(case: Case, judgement: Judgement, asked: Collection[str]) -
     for surface in case.surfaces:
         if surface.name in asked:
             continue
-        found = judgement.surfaces[surface.name].classes[OVERALL].statistics
+        found = outcome.surfaces[surface.name].classes[OVERALL].statistics
         if isinstance(surface.band, OnGrid) and surface.band.has_absurd:
             logger.warning(
                 "%s: numbers beyond %g m count as void; does the file not declare its nodata value? "
@@ -124,7 +126,7 @@ def _warn_of_numbers(case: Case, judgement: Judgement, asked: Collection[str]) -
 
 @contextmanager
 def _error_files(case: Case, paths: Mapping[str, Path]) -> Iterator[Sink | None]:
-    """Rasters of errors, filled while surfaces are judged; they appear once all are complete."""
+    """Rasters of errors, filled while surfaces are evaluated; they appear once all are complete."""
     if not paths:
         yield None
         return
@@ -157,13 +159,13 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own, with a default
     region: str | Path | Bounds | None = None,
     baselines: bool = False,
 ) -> Evaluation:
-    """Judge a surface against the truth.
+    """Evaluate a surface against the truth.
 
     Args:
         refined: the surface: (H, W) array in metres, NaN = void, or a path.
         truth: the true surface; an array of the same shape, or a file on any grid of the same CRS. The
             figures are those of its pixels.
-        initial: the surface before refinement, judged as well.
+        initial: the surface before refinement, evaluated as well.
         masks: by name (ground_truth, building, water, forest); the value 1 sets a mask. Vector files may be
             masks of files.
         gsd: side of a pixel in metres, for arrays; files know it.
@@ -188,7 +190,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own, with a default
         raise ResDepthError("give either arrays or paths, not a mixture: arrays have no georeference")
     refuse_nodata_of_files(nodata, are_paths)
     if are_paths == {True}:
-        wish = Wish(
+        request = Request(
             {REFINED: Path(refined)},  # type: ignore[arg-type] # all are paths
             Path(truth),  # type: ignore[arg-type]
             initial=None if initial is None else Path(initial),  # type: ignore[arg-type]
@@ -197,15 +199,15 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own, with a default
             threshold=threshold,
             baselines=baselines,
         )
-        return evaluation_of(judge_files(wish)[1], REFINED)
+        return evaluation_of(evaluate_files(request)[1], REFINED)
     if region is not None:
         raise ResDepthError("region: cut arrays themselves; only files have a place on the map")
     heights = {REFINED: refined} if initial is None else {INITIAL: initial, REFINED: refined}
     case = _case_of_arrays(heights, truth, given, gsd=gsd, nodata=nodata, threshold=threshold)
-    judgement = judge(case)
-    for warning in empty_classes(judgement, {name: f"masks[{name!r}]" for name in given}):
+    outcome = evaluate_case(case)
+    for warning in empty_classes(outcome, {name: f"masks[{name!r}]" for name in given}):
         logger.warning("%s", warning)
-    return evaluation_of(with_baselines(case, judgement) if baselines else judgement, REFINED)
+    return evaluation_of(with_baselines(case, outcome) if baselines else outcome, REFINED)
 
 
 def _case_of_arrays(

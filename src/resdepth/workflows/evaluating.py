@@ -1,4 +1,4 @@
-"""Judging surfaces into a folder: figures, rasters of errors, a page to look at, pictures for papers."""
+"""Evaluating surfaces into a folder: figures, rasters of errors, a page to look at, pictures for papers."""
 
 import logging
 import os
@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 from resdepth.errors import ResDepthError
 from resdepth.evaluation.evaluate import Case
 from resdepth.evaluation.evaluation import evaluation_of
-from resdepth.evaluation.request import INITIAL, Wish
-from resdepth.evaluation.result import TRUTH, Judgement
-from resdepth.evaluation.stored import read_judgement
+from resdepth.evaluation.request import INITIAL, Request
+from resdepth.evaluation.result import TRUTH, EvaluationResult
+from resdepth.evaluation.stored import read_result
 from resdepth.geo.geotiff import ownerless_sidecars, remove_sidecars
 from resdepth.geo.overwriting import refuse_existing, refuse_inputs_as_outputs
-from resdepth.report.judged import csv_text, markdown_report
+from resdepth.report.evaluated import csv_text, markdown_report
 from resdepth.report.styles import Kind, write_style
 from resdepth.report.text import format_statistics
 from resdepth.runtime.atomic import temporary_folder, write_json, write_text
 from resdepth.runtime.placing import placing
 from resdepth.workflows.aligning import write_aligned
-from resdepth.workflows.evaluate import judge_files
+from resdepth.workflows.evaluate import evaluate_files
 
 if TYPE_CHECKING:  # pages and plots need packages that an installation may lack
     from resdepth.report.page import PageContent
@@ -42,7 +42,7 @@ class Evaluated:
     """What an evaluation left in its folder."""
 
     folder: Path
-    judgement: Judgement
+    outcome: EvaluationResult
 
     @property
     def page(self) -> Path:
@@ -52,18 +52,18 @@ class Evaluated:
 
 def evaluate_into(
     folder: Path,
-    wish: Wish,
+    request: Request,
     *,
     title: str = "",
     error_rasters: bool = True,
     aligned_rasters: bool = False,
     overwrite: bool = False,
 ) -> Evaluated:
-    """Judge surfaces, and write all that there is to know into a folder.
+    """Evaluate surfaces, and write all that there is to know into a folder.
 
     Args:
         folder: made if it is not there.
-        wish: what is judged.
+        request: what is evaluated.
         title: of the page; by default it names the surfaces.
         error_rasters: also write surface minus truth as GeoTIFFs.
         aligned_rasters: also write the surfaces that were moved, on the grid of the reference DSM.
@@ -71,43 +71,43 @@ def evaluate_into(
             one; any others stay.
 
     Raises:
-        ResDepthError: see `judge_files`; or the folder holds an evaluation already, or files with the names
-            of one, or cannot be written.
+        ResDepthError: see `evaluate_files`; or the folder holds an evaluation already, or files with
+            the names of one, or cannot be written.
     """
     from resdepth.report.plots import file_name
 
-    names = [*([] if wish.initial is None else [INITIAL]), *wish.surfaces]
+    names = [*([] if request.initial is None else [INITIAL]), *request.surfaces]
     _demand_file_names(names)
-    if aligned_rasters and not wish.align:
+    if aligned_rasters and not request.align:
         raise ResDepthError("aligned_rasters: only aligned surfaces are moved; add align (--align)")
     rasters = {name: f"{ERRORS}{file_name(name)}.tif" for name in names} if error_rasters else {}
     aligned = {name: f"{ALIGNED}{file_name(name)}.tif" for name in names} if aligned_rasters else {}
     files = [*_raster_files(rasters, ERRORS), *_raster_files(aligned, ALIGNED)]
-    files += _text_and_plot_files(wish.surfaces, names)
+    files += _text_and_plot_files(request.surfaces, names)
     with placing(folder) as place:
         earlier, own = _earlier(folder), _own_files(files)
-        refuse_inputs_as_outputs(wish.files, [folder / name for name in (*own, *earlier, *place.left)])
+        refuse_inputs_as_outputs(request.files, [folder / name for name in (*own, *earlier, *place.left)])
         taken = [folder / name for name in own if name not in place.left]
         taken += [
             beside for name in files if name.endswith(".tif") for beside in ownerless_sidecars(folder / name)
         ]
         refuse_existing(taken, overwrite=overwrite)
         with temporary_folder(folder, "evaluation") as made:
-            judgement = _evaluated_into(made, wish, title, rasters, aligned)
+            outcome = _evaluated_into(made, request, title, rasters, aligned)
             for raster in made.glob("*.tif"):
                 remove_sidecars(folder / raster.name)
             place.exchange(made, earlier, mark=JSON)
-    return Evaluated(folder, judgement)
+    return Evaluated(folder, outcome)
 
 
 def _evaluated_into(
-    folder: Path, wish: Wish, title: str, rasters: Mapping[str, str], aligned: Mapping[str, str]
-) -> Judgement:
+    folder: Path, request: Request, title: str, rasters: Mapping[str, str], aligned: Mapping[str, str]
+) -> EvaluationResult:
     """Evaluate, and write all files into an empty folder.
 
     Args:
         folder: of the evaluation.
-        wish: what is evaluated.
+        request: what is evaluated.
         title: of the page; "": it names the surfaces.
         rasters: of errors: their names in the folder by those of the surfaces.
         aligned: likewise of aligned surfaces; those that are not moved have none.
@@ -116,22 +116,22 @@ def _evaluated_into(
     from resdepth.report.plots import error_limit, file_name
     from resdepth.report.quicklook import quick_looks
 
-    case, judgement = judge_files(wish, {surface: folder / name for surface, name in rasters.items()})
+    case, outcome = evaluate_files(request, {surface: folder / name for surface, name in rasters.items()})
     moved = write_aligned(case, {surface: folder / name for surface, name in aligned.items()})
     for raster in rasters.values():
-        write_style(folder / raster, "error", limit_m=error_limit(judgement))
+        write_style(folder / raster, "error", limit_m=error_limit(outcome))
     for surface in moved:
         write_style(folder / aligned[surface], "height")
-    for name in wish.surfaces:
-        text = format_statistics(evaluation_of(judgement, name), name, judgement.surfaces[name].source)
+    for name in request.surfaces:
+        text = format_statistics(evaluation_of(outcome, name), name, outcome.surfaces[name].source)
         write_text(folder / f"statistics_{file_name(name)}.txt", text)
-    write_text(folder / CSV, csv_text(judgement))
-    write_text(folder / MARKDOWN, markdown_report(judgement))
-    with quick_looks(_content(wish, case, judgement, title or _title(wish), {})) as content:
+    write_text(folder / CSV, csv_text(outcome))
+    write_text(folder / MARKDOWN, markdown_report(outcome))
+    with quick_looks(_content(request, case, outcome, title or _title(request), {})) as content:
         write_page(folder / PAGE, content)
-        _write_figures(folder / FIGURES, content, judgement)
-    write_json(folder / JSON, judgement.as_json())
-    return judgement
+        _write_figures(folder / FIGURES, content, outcome)
+    write_json(folder / JSON, outcome.as_json())
+    return outcome
 
 
 def _demand_file_names(names: Sequence[str]) -> None:
@@ -158,7 +158,7 @@ def _own_files(files: Iterable[str]) -> list[str]:
 def _earlier(folder: Path) -> list[str]:
     """The files of the surfaces of an earlier evaluation in its folder."""
     try:
-        earlier = read_judgement(folder / JSON)
+        earlier = read_result(folder / JSON)
     except ResDepthError:  # there is none, or it is of another version: nobody knows which files are its
         return []
     names = list(earlier.surfaces)
@@ -190,23 +190,31 @@ def report_possible() -> bool:
     return not missing
 
 
-def write_judged_page(
-    path: Path, wish: Wish, case: Case, judgement: Judgement, *, title: str, images: Mapping[str, Path]
+def write_evaluation_page(
+    path: Path,
+    request: Request,
+    case: Case,
+    outcome: EvaluationResult,
+    *,
+    title: str,
+    images: Mapping[str, Path],
 ) -> None:
-    """Write a page about judged surfaces."""
+    """Write a page about evaluated surfaces."""
     from resdepth.report.page import write_page
     from resdepth.report.quicklook import quick_looks
 
-    with quick_looks(_content(wish, case, judgement, title, images)) as content:
+    with quick_looks(_content(request, case, outcome, title, images)) as content:
         write_page(path, content)
 
 
 def _content(
-    wish: Wish, case: Case, judgement: Judgement, title: str, images: Mapping[str, Path]
+    request: Request, case: Case, outcome: EvaluationResult, title: str, images: Mapping[str, Path]
 ) -> "PageContent":
-    from resdepth.report.judged_page import judged_content
+    from resdepth.report.evaluation_page import evaluation_content
 
-    return judged_content(case, judgement, title=title, truth=wish.truth, masks=wish.masks, images=images)
+    return evaluation_content(
+        case, outcome, title=title, truth=request.truth, masks=request.masks, images=images
+    )
 
 
 def add_styles(kinds: Mapping[Path, Kind]) -> None:
@@ -216,17 +224,17 @@ def add_styles(kinds: Mapping[Path, Kind]) -> None:
             write_style(raster, kind)
 
 
-def _title(wish: Wish) -> str:
-    names = list(wish.surfaces)
-    told = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    return f"{told} against {wish.truth.name}"
+def _title(request: Request) -> str:
+    names = list(request.surfaces)
+    stated = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"{stated} against {request.truth.name}"
 
 
-def _write_figures(folder: Path, content: "PageContent", judgement: Judgement) -> None:
+def _write_figures(folder: Path, content: "PageContent", outcome: EvaluationResult) -> None:
     from resdepth.report.plots import write_plots
 
     folder.mkdir(exist_ok=True)
-    assert content.grid is not None, "surfaces were judged"
+    assert content.grid is not None, "surfaces were evaluated"
     shown = content.grid.coarser(PLOT_PX)
     heights = {name: read(shown) for name, read in content.surfaces.items()}
-    write_plots(folder, judgement, heights, shown, TRUTH)
+    write_plots(folder, outcome, heights, shown, TRUTH)

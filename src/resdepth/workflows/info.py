@@ -9,9 +9,9 @@ from resdepth.data.undeclared import look_for_undeclared
 from resdepth.errors import ResDepthError
 from resdepth.geo.raster import FileBand, Header, read_header, read_tags
 from resdepth.models.model import Model
-from resdepth.models.pretrained import TOWN_STEREO
+from resdepth.models.pretrained import BUNDLED
 from resdepth.models.published import load_model
-from resdepth.refinement.compatibility import trained_gsd
+from resdepth.refinement.compatibility import trained_gsd, trained_gsd_range
 from resdepth.refinement.moved import TAG, Moved
 from resdepth.runtime.paths import why_no_file
 
@@ -21,34 +21,43 @@ OUR_TAG = "RESDEPTH_"
 
 
 def about(path: Path) -> Facts:
-    """The facts of a raster or a model: a file, a run folder, or the name of the one that comes along.
+    """The facts of a raster or a model: a file, a run folder, or the name of a bundled one.
 
     Raises:
         ResDepthError: if it is neither.
     """
     if path.suffix == ".safetensors" or path.is_dir():
         return about_model(load_model(path))
-    if str(path) == TOWN_STEREO.stem:
-        return about_model(load_model(TOWN_STEREO))
+    if f"{path}" in BUNDLED and not path.exists():
+        return about_model(load_model(path))
     if reason := why_no_file(path):
         raise ResDepthError(f"{path}: {reason}")
     return about_raster(path)
+
+
+def _pixel_size(model: Model) -> str:
+    """Of the training, one or a range."""
+    if gsd := trained_gsd(model):
+        return f"{gsd:.3g} m"
+    if sizes := trained_gsd_range(model):
+        return f"{sizes[0]:g} to {sizes[1]:g} m"
+    return "unknown"
 
 
 def about_model(model: Model) -> Facts:
     """What a model is, and which rasters it wants."""
     architecture, constants = model.architecture, model.normalization
     inputs, settings = architecture.inputs, architecture.settings
-    gsd = trained_gsd(model)
     tile = model.provenance.get("tile_size")
-    seen = (["the DSM"] if inputs.uses_dsm else []) + ([f"{inputs.n_views} images"] if inputs.n_views else [])
+    images = "what raw images show, if there are any" if inputs.matched else f"{inputs.n_views} images"
+    seen = (["the DSM"] if inputs.uses_dsm else []) + ([images] if inputs.n_views else [])
     parameters = sum(value.numel() for value in model.weights.values())
     facts: Facts = {
         "what": "model",
         "network": f"{architecture.name} ({architecture.input_channels}), depth {architecture.depth}, "
         f"{settings.get('start_kernel', 64)} filters, {parameters:,} numbers",
         "sees": " and ".join(seen),
-        "pixel size": f"{gsd:.3g} m" if gsd else "unknown",
+        "pixel size": _pixel_size(model),
         "tile of its training": f"{tile} px" if tile else "unknown",
         "looks": f"up to {architecture.halo_px} px beyond an area",
         "height sigma": f"{constants.height_sigma:.3f} m",

@@ -17,7 +17,8 @@ from resdepth.geo.windows import blocks
 from resdepth.runtime.atomic import temporary_folder
 from resdepth.runtime.progress import progress_bar
 from resdepth.stereo.images import RawImage
-from resdepth.stereo.surface import Stereo, StereoPair, demand_overlap, ground_grid, heights_of, write_surface
+from resdepth.stereo.pairs import Stereo, StereoPair
+from resdepth.stereo.surface import demand_overlap, ground_grid, heights_of, write_surface
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,9 @@
 import logging
 import operator
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, overload
 
@@ -22,7 +24,7 @@ from resdepth.geo.grid import Bounds
 from resdepth.geo.raster import Array, read_tags
 from resdepth.geo.windows import Window
 from resdepth.models.model import Model
-from resdepth.models.pretrained import TOWN_STEREO
+from resdepth.models.pretrained import FUSION
 from resdepth.models.published import load_model
 from resdepth.refinement.block_store import Work, blocks_of, computed_times
 from resdepth.refinement.blocks import refined_blocks
@@ -33,6 +35,7 @@ from resdepth.refinement.job import Job, Results
 from resdepth.refinement.moved import Moved, described, refuse_untrusted
 from resdepth.refinement.processes import on_processes
 from resdepth.refinement.run_job import Compute, Existing, compute_here, run_jobs
+from resdepth.workflows._measured import remove_measured, shown_to_fusion
 from resdepth.workflows.evaluating import add_styles
 
 logger = logging.getLogger(__name__)
@@ -41,6 +44,8 @@ Pairs = Sequence[Sequence[int]] | str | Path
 Region = Bounds | Window
 
 LARGEST_TILE, N_BOUNDS = 2048, 4
+MEASURED = ".measured"
+"""Added to the name of an output: the folder of what is measured in images for it."""
 # Seamless refinement computes the surroundings of a block with it: beyond this factor tiles are faster.
 WASTEFUL = 4.0
 
@@ -90,10 +95,11 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
 
     Args:
         dsm: the initial DSM: (H, W) array in metres, NaN = void, or a path.
-        images: ortho-images on the DSM's grid: (H, W) arrays of grey values (NaN = void), or paths; as many
-            as the model takes, or any number with `pairs`.
-        model: a model, or the path of one (a .safetensors file or a run folder); by default the one that
-            comes along.
+        images: paths of raw images with RPCs, any number, for the bundled model "fusion"; for others
+            ortho-images on the DSM's grid, (H, W) arrays of grey values (NaN = void) or paths, as many as the
+            model takes, or any number with `pairs`.
+        model: a model, the path of one (a .safetensors file or a run folder), or the name of a bundled one
+            ("fusion", "town-stereo"); by default "fusion".
         output: write a Cloud-Optimised GeoTIFF, block by block, and beside it where each height comes from
             (OUTPUT_provenance.tif); needs paths. A job that was stopped or killed goes on when the function
             is called again.
@@ -131,42 +137,91 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         mode=(mode, Mode), precision=(precision, Precision), device=(device, Device),
         fuse=(fuse, Fuse | None), compression=(compression, Compression), existing=(existing, Existing),
     )  # fmt: skip
-    trained = model if isinstance(model, Model) else load_model(TOWN_STEREO if model is None else model)
-    scene = scene_of(dsm, images, gsd=gsd, nodata=nodata)
-    if output is not None and scene.dsm_path is None:
+    trained = model if isinstance(model, Model) else load_model(FUSION if model is None else model)
+    if output is not None and not isinstance(dsm, str | Path):
         raise ResDepthError("output: needs a path as dsm, from which the georeference is taken")
     if scheduler is not None and workers > 1:
         raise ResDepthError("scheduler, workers: give one of them; workers of a cluster are started there")
     if output is None and (scheduler is not None or workers > 1):
         raise ResDepthError("scheduler, workers: need an output, which other processes can help to make")
-    view_sets = _view_sets(trained, scene, pairs)
-    window = _window(scene, region)
-    tile = _checked_tile(trained, tile_size, window, mode)
-    if scheduler is None:
-        there = choose_device(device)
-        dtype = choose_precision(precision, there)
-    else:
-        there, dtype = chosen_by_workers(scheduler, device, precision, wait_for_workers)
-    refiner = _refiner(trained, precision, there, dtype)
-    _warn(refiner, scene, mode)
-    findings = examine(trained, scene, view_sets, window, gsd or stated_gsd(scene))
-    _tell(findings, trained, force=force)
-    fused = fuse is not None or output is None
-    works = [
-        Work(scene, window, sets, mode, tile, fill, fuse or "median")
-        for sets in ([view_sets] if fused else [(one,) for one in view_sets])
-    ]
-    if output is None:
-        return _in_memory(works[0], refiner, force=force)
-    outputs = [_output_of(Path(output), work, refiner, several=len(works) > 1) for work in works]
-    jobs = [
-        Job(work, refiner, path, compression, findings.misfits)
-        for work, path in zip(works, outputs, strict=True)
-    ]
-    compute = on_processes(workers) if workers > 1 else compute_here
-    if scheduler is not None:
-        compute = on_cluster(scheduler, wait_for_workers)
-    return _to_files(jobs, compute, existing=existing, report=report, force=force)
+    with _shown(trained, dsm, images, pairs, region, gsd=gsd, nodata=nodata, output=output) as shown:
+        trained, scene, view_sets = shown.model, shown.scene, shown.view_sets
+        window = _window(scene, region)
+        tile = _checked_tile(trained, tile_size, window, mode)
+        if scheduler is None:
+            there = choose_device(device)
+            dtype = choose_precision(precision, there)
+        else:
+            there, dtype = chosen_by_workers(scheduler, device, precision, wait_for_workers)
+        refiner = _refiner(trained, precision, there, dtype)
+        _warn(refiner, scene, mode)
+        findings = examine(trained, scene, view_sets, window, gsd or stated_gsd(scene))
+        _tell(findings, trained, force=force)
+        fused = fuse is not None or output is None
+        works = [
+            Work(scene, window, sets, mode, tile, fill, fuse or "median")
+            for sets in ([view_sets] if fused else [(one,) for one in view_sets])
+        ]
+        if output is None:
+            return _in_memory(works[0], refiner, force=force)
+        outputs = [_output_of(Path(output), work, refiner, several=len(works) > 1) for work in works]
+        jobs = [
+            Job(work, refiner, path, compression, findings.misfits, shown.made_from)
+            for work, path in zip(works, outputs, strict=True)
+        ]
+        compute = on_processes(workers) if workers > 1 else compute_here
+        if scheduler is not None:
+            compute = on_cluster(scheduler, wait_for_workers)
+        return _to_files(jobs, compute, existing=existing, report=report, force=force)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What a model is shown.
+
+    Attributes:
+        model: with its unit of height, where rasters decide it.
+        scene: DSM and what is shown beside it.
+        view_sets: what is shown together.
+        made_from: raw or ortho-images, where the model is shown what was made from them.
+    """
+
+    model: Model
+    scene: Scene
+    view_sets: tuple[ViewSet, ...]
+    made_from: tuple[Path, ...] = ()
+
+
+@contextmanager
+def _shown(  # noqa: PLR0913 - what refine() was given
+    model: Model,
+    dsm: Surface,
+    images: Sequence[Surface],
+    pairs: Pairs | None,
+    region: Region | None,
+    *,
+    gsd: float | None,
+    nodata: float | None,
+    output: str | Path | None,
+) -> Iterator[_Shown]:
+    """What a model is shown: images as they are, or what is measured in them."""
+    if not model.architecture.inputs.matched:
+        scene = scene_of(dsm, images, gsd=gsd, nodata=nodata)
+        yield _Shown(model, scene, _view_sets(model, scene, pairs))
+        return
+    folder = None if output is None else Path(f"{output}{MEASURED}")
+    made_from = tuple(Path(image) for image in images if isinstance(image, str | Path))
+    numbers = _listed_pairs(Path(pairs), made_from) if isinstance(pairs, str | Path) else pairs
+    part = None
+    if region is not None and isinstance(dsm, str | Path):
+        part = _window(Scene.open(dsm), region)
+    with shown_to_fusion(
+        dsm, images, pairs=numbers, gsd=gsd, nodata=nodata, region=part, folder=folder
+    ) as found:
+        scaled = replace(model.normalization, height_sigma=found.unit_m)
+        yield _Shown(replace(model, normalization=scaled), found.scene, found.view_sets, made_from)
+    if folder is not None:
+        remove_measured(folder)
 
 
 def _to_files(
@@ -222,6 +277,8 @@ def _write_report(job: Job, results: Results) -> None:
 
     scene, shown = job.work.scene, job.work.view_sets[0]
     assert scene.dsm_path is not None, "a job refines files"
+    if job.refiner.inputs.matched:  # raw images do not lie on the map
+        shown = ()
     images = [scene.image_paths[index] for index in shown]
     content = refined_content(scene.dsm_path, results.output, results.provenance, images)
     with quick_looks(content) as quick:
@@ -234,8 +291,8 @@ def _refuse_unknown(**choices: tuple[object, Any]) -> None:
     for name, (value, kind) in choices.items():
         known = [one for part in get_args(kind) for one in (get_args(part) or (part,))]
         if value not in known and not (value is None and type(None) in known):
-            told = ", ".join(repr(one) for one in known if isinstance(one, str))
-            raise ResDepthError(f"{name}: found {value!r}; known: {told}")
+            stated = ", ".join(repr(one) for one in known if isinstance(one, str))
+            raise ResDepthError(f"{name}: found {value!r}; known: {stated}")
 
 
 def _warn(refiner: Refiner, scene: Scene, mode: Mode) -> None:
@@ -276,7 +333,7 @@ def _view_sets(model: Model, scene: Scene, pairs: Pairs | None) -> tuple[ViewSet
             raise ResDepthError(f"images: found {n_images}; this model takes {n_views}{more}")
         return (tuple(range(n_images)),)
     if isinstance(pairs, str | Path):
-        return _listed_view_sets(Path(pairs), scene, n_views)
+        return _listed_pairs(Path(pairs), scene.image_paths, n_views)
     if not all(isinstance(one, Sequence) for one in pairs):
         raise ResDepthError(f"pairs: found {pairs!r}; give sets of indices, [(0, 1), (1, 2)]")
     sets = tuple(tuple(int(view) if isinstance(view, np.integer) else view for view in one) for one in pairs)
@@ -290,13 +347,14 @@ def _view_sets(model: Model, scene: Scene, pairs: Pairs | None) -> tuple[ViewSet
     return sets
 
 
-def _listed_view_sets(pairs: Path, scene: Scene, n_views: int) -> tuple[ViewSet, ...]:
-    names = Counter(path.name for path in scene.image_paths)
+def _listed_pairs(pairs: Path, images: Sequence[Path], n_views: int = 2) -> tuple[ViewSet, ...]:
+    """The sets of images that a pair list names, by their indices."""
+    names = Counter(path.name for path in images)
     if twice := [name for name, count in names.items() if count > 1]:
         raise ResDepthError(f"images: {', '.join(twice)} occurs twice; pair lists need unique file names")
-    if not scene.image_paths:
+    if not images:
         raise ResDepthError("pairs: a list names image files; give the images as paths, or indices here")
-    found, problems = read_pair_list(pairs, scene.image_paths, n_views)
+    found, problems = read_pair_list(pairs, images, n_views)
     if has_errors(problems):
         raise InputProblems(problems)
     for problem in problems:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from resdepth.geo.raster import read_header
 from resdepth.report.page import PageContent, Table, reading, write_page
 from resdepth.runtime.jsonfiles import demand, read_json
-from resdepth.simulate.loading import wished
+from resdepth.simulate.loading import requested
 from resdepth.simulate.settings import SimulateConfig
 from resdepth.simulate.simulation import SimulatedScene, simulate
 
@@ -37,7 +37,7 @@ def simulate_scene(
         ResDepthError: if the source cannot be read, the folder holds something else, or the disk is full.
     """
     if not isinstance(config, SimulateConfig):
-        config = wished(Path(config) if isinstance(config, str) else config, {})
+        config = requested(Path(config) if isinstance(config, str) else config, {})
     return simulate(source, Path(folder), config, workers=workers, show=_write_scene_page)
 
 

@@ -15,7 +15,7 @@ from resdepth.config.schema import TestGeneral
 from resdepth.data.scene import MASKS, Scene, ViewSet, used_views
 from resdepth.errors import ResDepthError
 from resdepth.evaluation.evaluation import Evaluation, evaluation_of
-from resdepth.evaluation.request import REFINED, Wish
+from resdepth.evaluation.request import REFINED, Request
 from resdepth.geo.geotiff import new_geotiff
 from resdepth.geo.overwriting import refuse_existing, refuse_inputs_as_outputs
 from resdepth.geo.raster import Band, FileBand
@@ -35,8 +35,8 @@ from resdepth.runtime.progress import Progress, progress_bar
 from resdepth.training.run_folder import ORIGINAL_CONFIG_FILE
 from resdepth.workflows.check import TestArea, TestPlan, plan_test
 from resdepth.workflows.descriptions import complete_config, extents, warn
-from resdepth.workflows.evaluate import judge_files
-from resdepth.workflows.evaluating import JSON, PAGE, add_styles, report_possible, write_judged_page
+from resdepth.workflows.evaluate import evaluate_files
+from resdepth.workflows.evaluating import JSON, PAGE, add_styles, report_possible, write_evaluation_page
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class PairResult:
 
 
 def test(config: str | Path) -> list[PairResult]:
-    """Refine DSMs as a configuration file says, and judge them where a truth is given.
+    """Refine DSMs as a configuration file says, and evaluate them where a truth is given.
 
     Returns:
         One result for each data set and view set, and one over all view sets where there are several.
@@ -159,10 +159,10 @@ def _test_area(
         (folder / views).mkdir(exist_ok=True)
         job = _Job(area.scene, view_set, refiner, plan.config.general, progress)
         predictions[views] = _refine_area(job, area.regions, folder / views / dsm.stem)
-    judged = _judged(plan, area, refiner, folder, dsm, predictions)
+    evaluated = _evaluated(plan, area, refiner, folder, dsm, predictions)
     return [
-        PairResult(area.name, views, predictions.get(views, ()), judged.get(views))
-        for views in [*predictions, *(views for views in judged if views not in predictions)]
+        PairResult(area.name, views, predictions.get(views, ()), evaluated.get(views))
+        for views in [*predictions, *(views for views in evaluated if views not in predictions)]
     ]
 
 
@@ -173,7 +173,7 @@ def _misfits(plan: TestPlan, area: TestArea) -> tuple[str, ...]:
     return tuple(dict.fromkeys(misfit for misfits in found for misfit in misfits))
 
 
-def _judged(
+def _evaluated(
     plan: TestPlan,
     area: TestArea,
     refiner: Refiner,
@@ -185,7 +185,7 @@ def _judged(
     truth = area.scene.truth
     if truth is None:
         return {}
-    wish = Wish(
+    request = Request(
         surfaces={views or REFINED: files for views, files in predictions.items()},
         truth=_path_of(truth),
         initial=dsm,
@@ -196,25 +196,27 @@ def _judged(
         baselines=plan.config.output.baselines,
         lenient=True,
     )
-    case, judgement = judge_files(wish)
+    case, outcome = evaluate_files(request)
     weights = plan.config.model.weights or plan.config.model.path or ""
     name = plan.model.architecture.name
-    judged = {}
+    evaluated = {}
     for views in predictions:
-        judged[views] = evaluation_of(judgement, views or REFINED)
-        text = format_statistics(judged[views], name, weights)
-        write_statistics(folder / views / f"{dsm.stem}_prediction_statistics.txt", text, judged[views])
-    if wish.together:
-        judged["all"] = evaluation_of(judgement, wish.together, with_initial=False)
-        text = format_overall_statistics(judged["all"], name, weights)
-        write_statistics(folder / f"{dsm.stem}{OVER_ALL_PAIRS}", text, judged["all"])
-    write_json(folder / JSON, judgement.as_json())
+        evaluated[views] = evaluation_of(outcome, views or REFINED)
+        text = format_statistics(evaluated[views], name, weights)
+        write_statistics(folder / views / f"{dsm.stem}_prediction_statistics.txt", text, evaluated[views])
+    if request.together:
+        evaluated["all"] = evaluation_of(outcome, request.together, with_initial=False)
+        text = format_overall_statistics(evaluated["all"], name, weights)
+        write_statistics(folder / f"{dsm.stem}{OVER_ALL_PAIRS}", text, evaluated["all"])
+    write_json(folder / JSON, outcome.as_json())
     if plan.config.output.report and report_possible():
         paths = [area.scene.image_paths[index] for index in used_views(area.view_sets)[:SHOWN_IMAGES]]
         images = {path.name: path for path in paths}  # others of the list need not be there
         logger.info("to look at: %s", os.path.normpath(folder / PAGE))
-        write_judged_page(folder / PAGE, wish, case, judgement, title=f"{area.name}, refined", images=images)
-    return judged
+        write_evaluation_page(
+            folder / PAGE, request, case, outcome, title=f"{area.name}, refined", images=images
+        )
+    return evaluated
 
 
 def _facts(plan: TestPlan, area: TestArea, refiner: Refiner) -> dict[str, str]:

@@ -73,7 +73,7 @@ def train(config: str | Path) -> Path:
     material = gather(plan)
     normalization = _normalization(plan, material, earlier_run)
     complete = complete_config(plan.config, [describe_training_area(area) for area in plan.areas])
-    keeps_best = earlier_run is not None and _is_judged_alike(earlier_run, complete)
+    keeps_best = earlier_run is not None and _is_evaluated_alike(earlier_run, complete)
     standing = Standing(epoch=0, end=plan.config.training_settings.n_epochs)
     if pretrained is not None and earlier_run is not None:
         standing = _standing_after(pretrained, plan, material)
@@ -203,12 +203,12 @@ def _keep_best(standing: Standing, earlier_run: Path) -> None:
     path = RunFolder(earlier_run, earlier_run).best
     if not path.is_file():
         return
-    told = reached(read_checkpoint(path))
-    if told.get("loss_val", 0) > 0:
-        standing.best_loss, standing.best_epoch = told["loss_val"], told.get("epoch", 0)
+    stated = reached(read_checkpoint(path))
+    if stated.get("loss_val", 0) > 0:
+        standing.best_loss, standing.best_epoch = stated["loss_val"], stated.get("epoch", 0)
 
 
-def _is_judged_alike(earlier_run: Path, config: Mapping[str, Any]) -> bool:
+def _is_evaluated_alike(earlier_run: Path, config: Mapping[str, Any]) -> bool:
     """Whether losses of an earlier run are those of the same pixels; if nobody can tell, they count."""
     try:
         before = _validation_data(read_json(earlier_run / CONFIG_FILE))

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from resdepth.models.fusion_unet import FusionUNet
+from resdepth.models.inference.fusion import DeployedFusion
 from resdepth.models.inference.last_block import LinearEnd
 from resdepth.models.inference.winograd import WinogradConvolution, pays
 from resdepth.models.unet import UNet
@@ -37,7 +39,7 @@ _BAND_BYTES = {"cpu": 1 << 24, "mps": 1 << 26, "cuda": 1 << 29}
 
 def deployed(
     network: nn.Module, dtype: torch.dtype = torch.float32, device: torch.device = CPU
-) -> "DeployedUNet":
+) -> "DeployedUNet | DeployedFusion":
     """A copy of a network for inference.
 
     Args:
@@ -46,8 +48,12 @@ def deployed(
             block (of a network with up-convolutions) and its outer skip.
         device: where it runs.
     """
-    assert isinstance(network, UNet), "there is no other network"
-    made = DeployedUNet(fold_batch_norm(network), dtype, on_cpu=device.type == "cpu")
+    made: DeployedUNet | DeployedFusion
+    if isinstance(network, FusionUNet):
+        made = DeployedFusion(network, dtype)
+    else:
+        assert isinstance(network, UNet), "there is no other network"
+        made = DeployedUNet(fold_batch_norm(network), dtype, on_cpu=device.type == "cpu")
     return made.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return] # torch types no memory format
 
 

@@ -33,21 +33,21 @@ function binsOf(results) {
 
 const drawDistribution = newest(async (overtaken) => {
   const key = byId("distribution-class").value;
-  const judged = content.judged.surfaces.filter((surface) => surface.classes[key]?.count);
-  const results = judged.map((surface) => surface.classes[key]);
+  const evaluated = content.evaluated.surfaces.filter((surface) => surface.classes[key]?.count);
+  const results = evaluated.map((surface) => surface.classes[key]);
   const reach = worthShowing(results);
   const Plotly = await plotly();
   if (overtaken()) return;
-  const legends = judged.map(({ name }) => ({ name: plain(name), mode: "lines" }));
+  const legends = evaluated.map(({ name }) => ({ name: plain(name), mode: "lines" }));
   const bars = results.map(({ edges, counts }, i) => ({
     ...legends[i], x: edges.slice(0, -1).map((edge, j) => (edge + edges[j + 1]) / 2), y: shareOf(counts),
-    line: { ...styleOf(judged[i].name), shape: "hvh" }, hovertemplate: "%{y:.2f} %",
+    line: { ...styleOf(evaluated[i].name), shape: "hvh" }, hovertemplate: "%{y:.2f} %",
   }));
   const curves = results.map(({ sizes, shares }, i) => ({
     ...legends[i], x: sizes, y: shares.map((share) => (share === null ? null : 100 * share)),
-    line: styleOf(judged[i].name), hovertemplate: "%{y:.1f} %",
+    line: styleOf(evaluated[i].name), hovertemplate: "%{y:.1f} %",
   }));
-  const height = 330 + legendHeight(byId("curve"), judged.map(({ name }) => name));
+  const height = 330 + legendHeight(byId("curve"), evaluated.map(({ name }) => name));
   await Plotly.react("histogram", bars, plotLayout({
     height, xaxis: axis("error [m]", { range: [-reach, reach], hoverformat: ".2f", ticksuffix: "" }),
     yaxis: axis(`share of pixels ${binsOf(results)} [%]`, { rangemode: "tozero" }),
@@ -56,13 +56,13 @@ const drawDistribution = newest(async (overtaken) => {
     height, xaxis: axis("absolute error [m]", { range: [0, reach], hoverformat: ".2f" }),
     yaxis: axis("share of pixels up to it [%]", { range: [0, 101] }),
   }), PLOT_CONFIG);
-  const pixels = content.judged.classes.find((one) => one.key === key).title;
-  byId("histogram").setAttribute("aria-label", `Histogram of the errors, ${pixels}: ${namesOf(judged)}`);
-  byId("curve").setAttribute("aria-label", `Cumulative curve of the errors, ${pixels}: ${namesOf(judged)}`);
+  const pixels = content.evaluated.classes.find((one) => one.key === key).title;
+  byId("histogram").setAttribute("aria-label", `Histogram of the errors, ${pixels}: ${namesOf(evaluated)}`);
+  byId("curve").setAttribute("aria-label", `Cumulative curve of the errors, ${pixels}: ${namesOf(evaluated)}`);
 });
 
-function namesOf(judged) {
-  return judged.map(({ name }) => name).join(", ");
+function namesOf(evaluated) {
+  return evaluated.map(({ name }) => name).join(", ");
 }
 
 // Titles of classes in lines of at most so many letters.
@@ -77,7 +77,7 @@ function wrapped(text, letters) {
 }
 
 function barsOf({ name, classes }, key, titles) {
-  const results = content.judged.classes.map((one) => classes[one.key]);
+  const results = content.evaluated.classes.map((one) => classes[one.key]);
   const values = results.map((result) => result?.figures[key] ?? null);
   const reach = (side) => results.map((result, i) => {
     const ends = result?.intervals[key];
@@ -93,32 +93,32 @@ function barsOf({ name, classes }, key, titles) {
 }
 
 const drawClasses = newest(async (overtaken) => {
-  const { figures, classes, surfaces: judged } = content.judged;
+  const { figures, classes, surfaces: evaluated } = content.evaluated;
   const figure = figures.find((one) => one.key === byId("classes-figure").value);
-  byId("classes-told").textContent = `${figure.title}; ${figure.told}.`;
+  byId("classes-stated").textContent = `${figure.title}; ${figure.stated}.`;
   const narrow = byId("bars").clientWidth < 560;
   const titles = classes.map(({ title }) => wrapped(title, narrow ? 15 : 34));
-  const legend = legendHeight(byId("bars"), judged.map(({ name }) => name));
-  const thick = judged.length > 3 ? 12 : 17;
+  const legend = legendHeight(byId("bars"), evaluated.map(({ name }) => name));
+  const thick = evaluated.length > 3 ? 12 : 17;
   // The first class is the uppermost, and so is the first surface of each.
-  const bars = judged.map((surface) => barsOf(surface, figure.key, titles));
+  const bars = evaluated.map((surface) => barsOf(surface, figure.key, titles));
   const Plotly = await plotly();
   if (overtaken()) return;
   await Plotly.react("bars", bars, plotLayout({
-    height: 90 + legend + classes.length * Math.max(26, 10 + thick * judged.length), barmode: "group", bargap: 0.28, hovermode: "closest",
+    height: 90 + legend + classes.length * Math.max(26, 10 + thick * evaluated.length), barmode: "group", bargap: 0.28, hovermode: "closest",
     xaxis: axis(`${figure.name} [m]`, { rangemode: "tozero" }),
     yaxis: { ...axis(""), autorange: "reversed", ticksuffix: "  ", gridcolor: "rgba(0,0,0,0)" },
   }), PLOT_CONFIG);
-  const told = judged.map(({ name, classes: of }) => classes
+  const stated = evaluated.map(({ name, classes: of }) => classes
     .filter(({ key }) => of[key]?.figures[figure.key] != null)
     .map(({ key, title }) => `${title} ${of[key].figures[figure.key].toFixed(2)} m`).join(", ")
     .replace(/^/, `${name}: `));
-  byId("bars").setAttribute("aria-label", `${figure.name} by class. ${told.join(". ")}`);
+  byId("bars").setAttribute("aria-label", `${figure.name} by class. ${stated.join(". ")}`);
 });
 
 function setUpCharts() {
-  if (!content.judged) return [];
-  const { classes, figures } = content.judged;
+  if (!content.evaluated) return [];
+  const { classes, figures } = content.evaluated;
   fillSelect(byId("distribution-class"), classes.map(({ key, title }) => [key, title]));
   fillSelect(byId("classes-figure"), figures.map(({ key, title }) => [key, title]));
   byId("distribution-class").addEventListener("change", drawDistribution);

@@ -64,7 +64,7 @@ function describeArea() {
   const view = content.views[shown.view];
   const [height, width] = [view.height * view.pixel_m[1], view.width * view.pixel_m[0]];
   const text = `${view.name}: ${metres(width)} by ${metres(height)}, ${view.detail}`;
-  for (const one of document.querySelectorAll(".area-told")) one.textContent = text;
+  for (const one of document.querySelectorAll(".area-stated")) one.textContent = text;
 }
 
 // All canvases that show one picture of the area each.

@@ -28,7 +28,7 @@ async function chooseView(index) {
     rectangle.classList.toggle("chosen", Number(rectangle.dataset.view) === index);
   }
   describeArea();
-  byId("places-told").textContent = `All maps show: ${content.views[index].name}`;
+  byId("places-stated").textContent = `All maps show: ${content.views[index].name}`;
   firstCut();
   await Promise.all([changed(), drawProfile()]);
 }

@@ -1,4 +1,4 @@
-// Plotly: unpacked once, and told the colours of the page.
+// Plotly: unpacked once, and given the colours of the page.
 
 const PLOT_CONFIG = {
   displayModeBar: false, displaylogo: false, responsive: true, doubleClick: false,
@@ -30,8 +30,8 @@ function plain(text) {
 function styleOf(name) {
   const reference = content.difference === "error" ? content.layers[content.reference]?.name : undefined;
   if (name === reference) return { color: colour("ink"), dash: "solid", width: 1.75 };
-  const judged = content.judged?.surfaces ?? [];
-  const names = [...new Set([...surfaces(), ...judged].map((one) => one.name))].filter((one) => one !== reference);
+  const evaluated = content.evaluated?.surfaces ?? [];
+  const names = [...new Set([...surfaces(), ...evaluated].map((one) => one.name))].filter((one) => one !== reference);
   const number = names.indexOf(name);
   const dash = DASHES[(number + Math.floor(number / COLOURS)) % DASHES.length];
   return { color: colour(`series-${number % COLOURS}`), dash, width: 2.25 };

@@ -87,7 +87,7 @@ const drawProfile = newest(async (overtaken) => {
     height: 360 + legendHeight(byId("profile-plot"), lines.map(({ name }) => name)), xaxis: axis("distance from the first point [m]", { hoverformat: ".1f", zeroline: false }),
     yaxis: axis("height [m]", { zeroline: false }),
   }), PLOT_CONFIG);
-  byId("profile-told").textContent = aboutCut(lines);
+  byId("profile-stated").textContent = aboutCut(lines);
   byId("profile-plot").setAttribute("aria-label", `Heights along the profile. ${aboutCut(lines)}`);
 });
 

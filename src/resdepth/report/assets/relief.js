@@ -99,8 +99,8 @@ function reliefScene(view, [low, high]) {
 }
 
 function sayOfRelief(text) {
-  byId("relief-told").hidden = !text;
-  byId("relief-told").textContent = text;
+  byId("relief-stated").hidden = !text;
+  byId("relief-stated").textContent = text;
   byId("relief-plot").hidden = Boolean(text);
 }
 

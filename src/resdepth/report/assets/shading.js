@@ -1,7 +1,7 @@
 // From pixels to colours: relief, errors, grey values, masks. Void is transparent; the map behind is hatched.
 
 const SUN = [-0.5, 0.5, Math.SQRT1_2]; // towards the north-west, 45 degrees up: east, north, up
-// ColorBrewer's RdBu from its last class to its first: blue below, red above; told apart by all eyes.
+// ColorBrewer's RdBu from its last class to its first: blue below, red above; distinguished by all eyes.
 const BLUE_TO_RED = [
   [5, 48, 97], [33, 102, 172], [67, 147, 195], [146, 197, 222], [209, 229, 240], [247, 247, 247],
   [253, 219, 199], [244, 165, 130], [214, 96, 77], [178, 24, 43], [103, 0, 31],

@@ -23,7 +23,7 @@ async function start() {
 // What depends on how wide maps are.
 function resized() {
   changed();
-  if (content.judged) drawClasses();
+  if (content.evaluated) drawClasses();
   keepTablesReachable();
 }
 

@@ -13,8 +13,8 @@ function setUpSwipe() {
   });
   const move = () => {
     map.style.setProperty("--at", `${range.value}%`);
-    const told = `${nameOf(left.value)} on the left ${Math.round(range.value)} percent`;
-    range.setAttribute("aria-valuetext", `${told}, ${nameOf(right.value)} on the right`);
+    const stated = `${nameOf(left.value)} on the left ${Math.round(range.value)} percent`;
+    range.setAttribute("aria-valuetext", `${stated}, ${nameOf(right.value)} on the right`);
   };
   range.addEventListener("input", move);
   for (const select of [left, right]) select.addEventListener("change", () => { move(); drawSwipe(); });

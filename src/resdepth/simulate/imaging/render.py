@@ -143,7 +143,7 @@ def _sight(
 def _along_rays(
     truth: Truth, shot: Shot, rays: tuple[Values, Values], heights: tuple[float, float], look: Look
 ) -> tuple[Array, NDArray[np.bool_]]:
-    """The radiance that comes along rays, and whether they end in the scene or next to it."""
+    """The radiance that arrives along rays, and whether they end in the scene or next to it."""
     gsd = truth.grid.gsd
     sight = _sight(shot.camera.view, rays, heights, gsd)
     window = _window_around(truth.grid, *sight.frame.corners())

@@ -36,8 +36,8 @@ SAME_SIZE = 1e-6
 class ElevationSource:
     """An elevation raster on a north-up grid of square pixels.
 
-    Law: where the file has such a grid and no other pixel size is wished, its heights are passed on as they
-    are. Otherwise they are resampled: averaged to coarser pixels, else bilinearly.
+    Law: where the file has such a grid and no other pixel size is asked for, its heights are passed on as
+    they are. Otherwise they are resampled: averaged to coarser pixels, else bilinearly.
     """
 
     guessing: Guessing = "everything"
@@ -63,8 +63,8 @@ class ElevationSource:
         bounds = _bounds(own)
         anchor = (bounds[0], bounds[3])
         gsd = own.transform[0] if self._plain else gsd
-        wished = cropped_bounds(path, bounds, options)
-        self.grid = anchored_grid(path, wished, gsd, anchor, (own.crs, own.crs_name))
+        requested = cropped_bounds(path, bounds, options)
+        self.grid = anchored_grid(path, requested, gsd, anchor, (own.crs, own.crs_name))
         self.detail_m = max(gsd, *own.sides_m)
         self._corner = (
             round((anchor[1] - self.grid.transform[5]) / gsd),

@@ -22,7 +22,7 @@ WALLED_SHARE = 0.3
 SMALLEST_EMBANKMENT_M2 = 400.0
 PITCHED_SLOPE = math.tan(math.radians(10.0))
 PITCH_AREA_M = 7.0  # a roof is pitched if most of the square of this side around a pixel is
-# A closed canopy shows no ground beneath it; it is told by being rough all over.
+# A closed canopy shows no ground beneath it; it shows by being rough all over.
 CANOPY_ROUGHNESS_M = 0.4
 CANOPY_RADIUS_M = 6.0
 FOREST_GAP_M = 4.0
@@ -36,7 +36,7 @@ BANK_M = 0.2
 def guess_reach_px(gsd: float) -> int:
     """How far, in pixels, a guessed class depends on the heights around it.
 
-    What is large (lakes, halls, embankments) is judged by as much of it as is seen.
+    What is large (lakes, halls, embankments) is evaluated by as much of it as is seen.
     """
     return ground_reach_px(gsd) + math.ceil((3 * FOREST_RADIUS_M + 2 * PLANE_SIDE_M) / gsd)
 

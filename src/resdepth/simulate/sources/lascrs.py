@@ -34,7 +34,7 @@ class Stated:
     height_unit: str = ""
 
 
-def told_crs(path: Path, records: Iterable[Any], chosen: str | None) -> Stated:
+def stated_crs(path: Path, records: Iterable[Any], chosen: str | None) -> Stated:
     """The CRS and the units that a file names.
 
     Args:

@@ -73,8 +73,8 @@ class PointFile:
         for points in self.portions():
             places = np.stack([points.x, points.y])
             low, high = np.minimum(low, places.min(axis=1)), np.maximum(high, places.max(axis=1))
-        told, filled = self.high - self.low, np.maximum(high - low, self._tolerance)
-        if np.prod(told / filled) > LARGEST_SHARE:
+        stated, filled = self.high - self.low, np.maximum(high - low, self._tolerance)
+        if np.prod(stated / filled) > LARGEST_SHARE:
             raise ResDepthError(
                 f"{self.path}: its header tells bounds from {self.low.tolist()} to {self.high.tolist()}, but "
                 f"all points lie from {low.tolist()} to {high.tolist()}; repair it (lasinfo -repair_bb)"

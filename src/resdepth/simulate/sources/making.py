@@ -32,8 +32,8 @@ def make_truth(
 ) -> None:
     """Fill the voids of a file's sketches, guess the classes that it does not tell, and number objects.
 
-    Memory depends on the size of the windows only. Classes and crowns are judged with a margin around each
-    window; only a lake, a forest or a hall that reaches beyond it may be judged differently in two windows.
+    Memory depends on the size of the windows only. Classes and crowns are found with a margin around each
+    window; only a lake, a forest or a hall that reaches beyond it may look different in two windows.
 
     Args:
         path: the file, for messages.
@@ -107,9 +107,9 @@ class _Maker:
         sketch = self.source.read(outer)
         height = fill(sketch.height, outer, self.coarse)
         masks = self.masks.read(outer)
-        told = with_yes(sketch.classes, masks)
-        guessed = guess_classes(height, sketch.known, told, self.source)
-        classes = without_no(guessed, told, masks)
+        stated = with_yes(sketch.classes, masks)
+        guessed = guess_classes(height, sketch.known, stated, self.source)
+        classes = without_no(guessed, stated, masks)
         plants = is_any(classes, VEGETATION_CLASSES)
         crowns = crown_numbers(height, plants, grid.gsd, outer, grid.width)
         objects = np.where(plants, crowns, sketch.objects)

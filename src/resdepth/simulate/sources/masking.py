@@ -55,18 +55,18 @@ def with_yes(codes: Codes, masks: dict[str, Heights]) -> Codes:
     return result
 
 
-def without_no(classes: Codes, told: Codes, masks: dict[str, Heights]) -> Codes:
+def without_no(classes: Codes, stated: Codes, masks: dict[str, Heights]) -> Codes:
     """The classes without those that were guessed where a mask says no.
 
     Args:
         classes: (H, W) uint8, a SurfaceClass everywhere.
-        told: (H, W) uint8, the codes from which they were guessed.
+        stated: (H, W) uint8, the codes from which they were guessed.
         masks: of `Masks.read`.
     """
     result = classes.copy()
     for name, values in masks.items():
         _, forbidden, instead = MEANINGS[name]
-        result[(told == UNKNOWN) & (values == 0) & is_any(classes, forbidden)] = instead
+        result[(stated == UNKNOWN) & (values == 0) & is_any(classes, forbidden)] = instead
     return result
 
 

@@ -36,7 +36,7 @@ def open_truth(path: Path, options: TruthOptions, work: Path, progress: Progress
     again as long as the file, the masks and the options stay the same.
 
     Args:
-        path: a GeoTIFF or other raster, CityJSON (.json), LAS or LAZ; told by its first bytes.
+        path: a GeoTIFF or other raster, CityJSON (.json), LAS or LAZ; recognised by its first bytes.
         options: how to read it.
         work: where the rasters are kept; one folder for one truth.
         progress: advances by 1 in all.

@@ -38,15 +38,15 @@ def crs_in_metres(path: Path, crs: str, name: str) -> None:
 
 
 def chosen_crs(
-    path: Path, told: str | None, options: TruthOptions, height_unit_told: str = ""
+    path: Path, stated: str | None, options: TruthOptions, height_unit_stated: str = ""
 ) -> tuple[str, str, Unit]:
     """WKT and name of a file's horizontal CRS, and the unit of its heights.
 
     Args:
         path: the file.
-        told: the CRS that it names; None if it names none, and that of the options counts.
+        stated: the CRS that it names; None if it names none, and that of the options counts.
         options: name a CRS.
-        height_unit_told: what else the file states about the unit of its heights.
+        height_unit_stated: what else the file states about the unit of its heights.
 
     Returns:
         ("", "unknown", ...) without any CRS; metres where nothing states a unit.
@@ -54,9 +54,9 @@ def chosen_crs(
     Raises:
         ResDepthError: if there is no such CRS, or it is not in metres, or units contradict each other.
     """
-    text = told or options.crs
+    text = stated or options.crs
     if not text:
-        return "", "unknown", height_unit(path, height_unit_told, None) or METRE
+        return "", "unknown", height_unit(path, height_unit_stated, None) or METRE
     try:
         wkt, name = find_crs(text)
         vertical = vertical_part(parsed(text))
@@ -65,7 +65,7 @@ def chosen_crs(
             f"{path}: {error}; correct the file or, if it was named there, the setting crs (EPSG:28992)"
         ) from error
     crs_in_metres(path, wkt, name)
-    return wkt, name, height_unit(path, height_unit_told, vertical) or METRE
+    return wkt, name, height_unit(path, height_unit_stated, vertical) or METRE
 
 
 def lattice_grid(path: Path, bounds: Bounds, gsd: float, crs: tuple[str, str]) -> Grid:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from resdepth.geo.windows import Window
 from resdepth.runtime.progress import Progress
 from resdepth.simulate.sources.gaps import GAP_PX, close_gaps, spikes
-from resdepth.simulate.sources.lascrs import demand_unit, told_crs
+from resdepth.simulate.sources.lascrs import demand_unit, stated_crs
 from resdepth.simulate.sources.lasfile import Points, open_points
 from resdepth.simulate.sources.options import TruthOptions
 from resdepth.simulate.sources.placing import (
@@ -66,12 +66,12 @@ class PointSource:
         """
         buildings = False
         with open_points(path) as file:
-            stated = told_crs(path, file.records, options.crs)
+            stated = stated_crs(path, file.records, options.crs)
             wkt, name, self._unit = chosen_crs(path, stated.crs, options, stated.height_unit)
             demand_unit(path, wkt, stated.unit)
             self.detail_m = chosen_gsd(path, DEFAULT_GSD_M, options)
-            told: Bounds = (*file.low.tolist(), *file.high.tolist())
-            self.grid = lattice_grid(path, cropped_bounds(path, told, options), self.detail_m, (wkt, name))
+            bounds: Bounds = (*file.low.tolist(), *file.high.tolist())
+            self.grid = lattice_grid(path, cropped_bounds(path, bounds, options), self.detail_m, (wkt, name))
             shape = (self.grid.height, self.grid.width)
             if self.grid.height * self.grid.width > FREE_PIXELS + SPARSEST * file.count:
                 file.demand_filled_bounds()

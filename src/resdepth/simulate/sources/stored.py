@@ -102,10 +102,10 @@ def _fingerprint(path: Path) -> dict[str, object]:
 def is_current(folder: Path, stamp: dict[str, object]) -> bool:
     """Whether the folder holds complete rasters that were made from just this."""
     try:
-        told = read_json(folder / STAMP)
+        stated = read_json(folder / STAMP)
     except InputProblems:
         return False
-    return bool(told == stamp) and all(_raster(folder, name).is_file() for name in TYPES)
+    return bool(stated == stamp) and all(_raster(folder, name).is_file() for name in TYPES)
 
 
 def forget_stamp(folder: Path) -> None:

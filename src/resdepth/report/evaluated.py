@@ -1,4 +1,4 @@
-"""A judgement as tables of text: for the terminal, Markdown, CSV and pages."""
+"""An evaluation as tables of text: for the terminal, Markdown, CSV and pages."""
 
 import csv
 import io
@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from resdepth.evaluation.bootstrap import FIGURES
 from resdepth.evaluation.metrics import Statistics
-from resdepth.evaluation.result import OVERALL, ClassResult, Judgement, SurfaceResult
+from resdepth.evaluation.result import OVERALL, ClassResult, EvaluationResult, SurfaceResult
 from resdepth.report.table import baseline_rows, markdown
 
 Rows = list[list[str]]
@@ -30,43 +30,43 @@ OF_STATISTICS = (
 OF_SHAPE = ("gradient", "normal_deg", "roughness_m", "truth_roughness_m")
 
 
-def summary_rows(judgement: Judgement) -> Rows:
+def summary_rows(outcome: EvaluationResult) -> Rows:
     """The figures that matter most over all pixels, a row for each surface."""
-    with_initial = _has_initial(judgement)
+    with_initial = _has_initial(outcome)
     head = ["surface", *_heads(), "within 1 m", "coverage", *(GAINS if with_initial else ())]
     rows = [head]
-    for surface in judgement.surfaces.values():
+    for surface in outcome.surfaces.values():
         result = surface.classes[OVERALL]
         shares = [_percent(result.statistics.within_1), _percent(result.coverage)]
         rows.append([surface.name, *_figures(result), *shares, *(_gains(result) if with_initial else ())])
     return rows
 
 
-def centred_rows(judgement: Judgement) -> Rows:
+def centred_rows(outcome: EvaluationResult) -> Rows:
     """Figures over all pixels with and without the median difference, a row for each surface."""
     heads = [f"{label}{where} [m]" for label, *_ in CENTRED for where in ("", ", median removed")]
     rows = [["surface", "median [m]", *heads, "NMAD [m]"]]
-    for surface in judgement.surfaces.values():
+    for surface in outcome.surfaces.values():
         found = surface.classes[OVERALL].statistics
         pairs = [_metres(getattr(found, name)) for _, *names in CENTRED for name in names]
         rows.append([surface.name, _signed(found.median), *pairs, _metres(found.nmad)])
     return rows
 
 
-def median_rows(judgement: Judgement) -> Rows:
+def median_rows(outcome: EvaluationResult) -> Rows:
     """The surfaces beside median filters of the initial DSM, over all pixels; no row without those."""
-    if judgement.baselines is None:
+    if outcome.baselines is None:
         return []
-    overall = {name: one.classes[OVERALL].statistics for name, one in judgement.surfaces.items()}
-    return baseline_rows(overall, judgement.baselines)
+    overall = {name: one.classes[OVERALL].statistics for name, one in outcome.surfaces.items()}
+    return baseline_rows(overall, outcome.baselines)
 
 
-def class_rows(judgement: Judgement) -> Rows:
+def class_rows(outcome: EvaluationResult) -> Rows:
     """The same for every class that has pixels: a row for each class and surface."""
-    with_initial = _has_initial(judgement)
+    with_initial = _has_initial(outcome)
     rows = [["pixels", "surface", "n", *_heads(), *(GAINS if with_initial else ())]]
-    for name, title in judgement.titles.items():
-        for surface in judgement.surfaces.values():
+    for name, title in outcome.titles.items():
+        for surface in outcome.surfaces.values():
             result = surface.classes.get(name)  # runs that are compared may differ in their classes
             if result is not None and result.truth_pixels:
                 row = [title, surface.name, f"{result.statistics.count:,}", *_figures(result)]
@@ -86,18 +86,18 @@ def _gains(result: ClassResult) -> list[str]:
     return [_percent(result.better), _percent(result.worse)]
 
 
-def _has_initial(judgement: Judgement) -> bool:
-    return any(surface.classes[OVERALL].better is not None for surface in judgement.surfaces.values())
+def _has_initial(outcome: EvaluationResult) -> bool:
+    return any(surface.classes[OVERALL].better is not None for surface in outcome.surfaces.values())
 
 
-def shape_rows(judgement: Judgement) -> Rows:
+def shape_rows(outcome: EvaluationResult) -> Rows:
     """Shape, edges and shift of each surface."""
     head = [
         "surface", "gradient error [m/m]", "normals off by [°]", "roughness [m]", "the truth's [m]",
         "edges off by, median [m]", "NMAD [m]", "edges found", "shift east, north, up [m]",
     ]  # fmt: skip
     rows = [head]
-    for surface in judgement.surfaces.values():
+    for surface in outcome.surfaces.values():
         shape = surface.classes[OVERALL].shape
         rows.append(
             [
@@ -122,10 +122,10 @@ def _edges(surface: SurfaceResult) -> list[str]:
 
 def _shift(surface: SurfaceResult) -> str:
     shift = surface.shift
-    told = ", ".join(_signed(one) for one in (shift.dx_m, shift.dy_m, shift.dz_m))
+    stated = ", ".join(_signed(one) for one in (shift.dx_m, shift.dy_m, shift.dz_m))
     if not shift.applied:
-        return told
-    return f"{told} (applied)" if math.isfinite(shift.dx_m) else f"{told} (applied, vertically alone)"
+        return stated
+    return f"{stated} (applied)" if math.isfinite(shift.dx_m) else f"{stated} (applied, vertically alone)"
 
 
 def _with_interval(result: ClassResult, field: str) -> str:
@@ -150,61 +150,59 @@ def _percent(share: float | None) -> str:
     return NONE if share is None or not math.isfinite(share) else f"{100 * share:.1f} %"
 
 
-def markdown_report(judgement: Judgement) -> str:
+def markdown_report(outcome: EvaluationResult) -> str:
     """All tables, and how they came about."""
     parts = [
         "# Surfaces against the truth",
-        markdown(summary_rows(judgement)),
+        markdown(summary_rows(outcome)),
         "## Without the median difference",
-        markdown(centred_rows(judgement)),
-        *(["## Beside median filters", markdown(medians)] if (medians := median_rows(judgement)) else []),
+        markdown(centred_rows(outcome)),
+        *(["## Beside median filters", markdown(medians)] if (medians := median_rows(outcome)) else []),
         "## By class",
-        markdown(class_rows(judgement), text_columns=2),
+        markdown(class_rows(outcome), text_columns=2),
         "## Shape, edges, shift",
-        markdown(shape_rows(judgement)),
+        markdown(shape_rows(outcome)),
         "## How",
-        "\n".join(f"- {name}: {text}" for name, text in told_facts(judgement).items()),
+        "\n".join(f"- {name}: {text}" for name, text in stated_facts(outcome).items()),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def told_facts(judgement: Judgement) -> dict[str, str]:
+def stated_facts(outcome: EvaluationResult) -> dict[str, str]:
     """The provenance, and what the figures mean."""
-    facts = dict(judgement.facts)
+    facts = dict(outcome.facts)
     facts["Intervals"] = (
-        f"±: half the width of the middle 95 % of figures from blocks of {judgement.block_m:g} m, drawn with "
-        f"replacement ({judgement.blocks} blocks)"
-        if any(surface.classes[OVERALL].intervals for surface in judgement.surfaces.values())
-        else f"none: {judgement.blocks} blocks of {judgement.block_m:g} m are too few for a bootstrap"
+        f"±: half the width of the middle 95 % of figures from blocks of {outcome.block_m:g} m, drawn with "
+        f"replacement ({outcome.blocks} blocks)"
+        if any(surface.classes[OVERALL].intervals for surface in outcome.surfaces.values())
+        else f"none: {outcome.blocks} blocks of {outcome.block_m:g} m are too few for a bootstrap"
     )
     facts["Quantiles"] = (
-        "exact"
-        if judgement.exact
-        else "to 0.05 mm, the NMAD to 0.15 mm (above 6.5 m: to 8 and 24 millionths)"
+        "exact" if outcome.exact else "to 0.05 mm, the NMAD to 0.15 mm (above 6.5 m: to 8 and 24 millionths)"
     )
     facts["Shift"] = "what would move a surface onto the truth (Nuth & Kääb 2011)"
     facts["Median removed"] = (
         "errors minus the median over all pixels of the surface: what is left when the vertical datum, or a "
         "bias, is put right"
     )
-    if judgement.baselines is not None:
+    if outcome.baselines is not None:
         facts["Median filters"] = (
-            f"of {judgement.baselines.surface}, square windows in pixels of the reference DSM, voids "
+            f"of {outcome.baselines.surface}, square windows in pixels of the reference DSM, voids "
             "ignored; best by validation: the area is a checkerboard of 8 x 8 fields, each half of them uses "
             "the width with the lowest MAE on the other half"
         )
-    if _has_initial(judgement):
+    if _has_initial(outcome):
         facts["Better, worse"] = "pixels whose error became smaller, larger by more than 10 cm"
     return facts
 
 
-def csv_text(judgement: Judgement) -> str:
+def csv_text(outcome: EvaluationResult) -> str:
     """A row for each surface and class with every figure; nothing where it is unknown."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     limits = [f"{name}_{end}" for name in FIGURES for end in ("low", "high")]
     writer.writerow(["surface", "class", *OF_CLASS, *OF_STATISTICS, *limits, *OF_SHAPE])
-    for surface in judgement.surfaces.values():
+    for surface in outcome.surfaces.values():
         for name, result in surface.classes.items():
             values: list[object] = [getattr(result, one) for one in OF_CLASS]
             values += [getattr(result.statistics, one) for one in OF_STATISTICS]
@@ -212,15 +210,15 @@ def csv_text(judgement: Judgement) -> str:
                 values += result.intervals.get(figure, (None, None))
             values += [getattr(result.shape, one) for one in OF_SHAPE]
             writer.writerow([surface.name, name, *map(_cell, values)])
-    for title, found in _median_filters(judgement):
+    for title, found in _median_filters(outcome):
         figures = {**dict.fromkeys([*OF_CLASS, *OF_STATISTICS, *limits, *OF_SHAPE]), **asdict(found)}
         writer.writerow([title, OVERALL, *map(_cell, figures.values())])
     return buffer.getvalue()
 
 
-def _median_filters(judgement: Judgement) -> list[tuple[str, Statistics]]:
+def _median_filters(outcome: EvaluationResult) -> list[tuple[str, Statistics]]:
     """The statistics of median filters, by names for the CSV file."""
-    found = judgement.baselines
+    found = outcome.baselines
     if found is None:
         return []
     named = [(f"median_{one.width_px}", one.statistics) for one in found.filters]

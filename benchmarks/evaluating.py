@@ -1,8 +1,8 @@
-"""How long judging 400 million pixels takes, and how much memory; writes docs/judging.md.
+"""How long evaluating 400 million pixels takes, and how much memory; writes docs/evaluation-speed.md.
 
-    python benchmarks/judging.py          (ten minutes, 6 GB of disk; --side 600: a smoke test)
+    python benchmarks/evaluating.py          (ten minutes, 6 GB of disk; --side 600: a smoke test)
 
-Truth, initial and refined DSM and four masks are made, stored by rows as `test` writes them, and judged by
+Truth, initial and refined DSM and four masks are made, stored by rows as `test` writes them, and evaluated by
 the command as people give it, in a process of its own.
 """
 
@@ -25,7 +25,7 @@ from speed import describe_machine, describe_versions
 SIDE = 20_000
 ROWS_AT_ONCE = 500
 HERE = Path(__file__).resolve().parent
-PAGE, OUTPUT = HERE / "judging_page.md", HERE.parent / "docs" / "judging.md"
+PAGE, OUTPUT = HERE / "evaluating_page.md", HERE.parent / "docs" / "evaluation-speed.md"
 MASKS = ("building", "water", "forest", "ground_truth")
 
 
@@ -69,7 +69,13 @@ def write_rasters(folder: Path, side: int) -> None:
 def measured(folder: Path) -> dict[str, float]:
     """Seconds and memory of the command."""
     command = [sys.executable, "-m", "resdepth", "evaluate", "refined.tif", "--truth", "truth.tif"]
-    command += ["--initial", "initial.tif", "-o", "judged", *(f"--mask={name}={name}.tif" for name in MASKS)]
+    command += [
+        "--initial",
+        "initial.tif",
+        "-o",
+        "evaluated",
+        *(f"--mask={name}={name}.tif" for name in MASKS),
+    ]
     start = time.perf_counter()
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as process:
         _, status, usage = os.wait4(process.pid, 0)
@@ -77,14 +83,14 @@ def measured(folder: Path) -> dict[str, float]:
     if process.returncode:
         raise SystemExit("the command failed")
     seconds = time.perf_counter() - start
-    found = json.loads((folder / "judged" / "evaluation.json").read_text())
+    found = json.loads((folder / "evaluated" / "evaluation.json").read_text())
     overall = found["surfaces"]["refined"]["classes"]["overall"]
     return {
         "mpx": overall["truth_pixels"] / 1e6,
         "minutes": seconds / 60,
         "memory_mb": usage.ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2),
         "classes": len(found["titles"]),
-        "page_mb": (folder / "judged" / "evaluation.html").stat().st_size / 1e6,
+        "page_mb": (folder / "evaluated" / "evaluation.html").stat().st_size / 1e6,
         "nmad": overall["statistics"]["nmad"],
         "gb": sum(path.stat().st_size for path in folder.glob("*.tif")) / 1e9,
     }

@@ -1,4 +1,4 @@
-"""What a page about judged surfaces shows."""
+"""What a page about evaluated surfaces shows."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,12 +7,19 @@ import numpy as np
 
 from resdepth.evaluation.evaluate import Case
 from resdepth.evaluation.inputs import OnGrid, Read
-from resdepth.evaluation.result import TRUTH, Judgement
+from resdepth.evaluation.result import TRUTH, EvaluationResult
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import Array
 from resdepth.geo.vectors import is_vector, open_vector_mask
 from resdepth.geo.windows import bounding
-from resdepth.report.judged import centred_rows, class_rows, median_rows, shape_rows, summary_rows, told_facts
+from resdepth.report.evaluated import (
+    centred_rows,
+    class_rows,
+    median_rows,
+    shape_rows,
+    stated_facts,
+    summary_rows,
+)
 from resdepth.report.page import PageContent, Table
 
 MEDIANS = (
@@ -25,9 +32,9 @@ LEAD = (
 )
 
 
-def judged_content(
+def evaluation_content(
     case: Case,
-    judgement: Judgement,
+    outcome: EvaluationResult,
     *,
     title: str,
     truth: Path,
@@ -37,8 +44,8 @@ def judged_content(
     """Tables, charts, the surfaces and the truth, masks and images.
 
     Args:
-        case: what was judged.
-        judgement: what was found.
+        case: what was evaluated.
+        outcome: what was found.
         title: of the page.
         truth: its file.
         masks: their files by name, rasters or vectors.
@@ -48,7 +55,7 @@ def judged_content(
     surfaces: dict[str, Read] = {
         one.name: one.band.on for one in case.surfaces if isinstance(one.band, OnGrid)
     }
-    surfaces[TRUTH] = judged_truth(case, truth, masks)
+    surfaces[TRUTH] = evaluated_truth(case, truth, masks)
     return PageContent(
         title=title,
         lead=LEAD,
@@ -57,31 +64,31 @@ def judged_content(
         reference=TRUTH,
         images={name: OnGrid([path], grid, is_image=True).on for name, path in (images or {}).items()},
         masks={name: mask_reader(path, grid) for name, path in masks.items() if name != "ground_truth"},
-        tables=tables_of(judgement),
-        judgement=judgement,
-        facts=told_facts(judgement),
+        tables=tables_of(outcome),
+        outcome=outcome,
+        facts=stated_facts(outcome),
     )
 
 
-def tables_of(judgement: Judgement) -> list[Table]:
-    """The tables of a judgement; the summary first."""
+def tables_of(outcome: EvaluationResult) -> list[Table]:
+    """The tables of an evaluation; the summary first."""
     note = (
         "MAE mean absolute error; RMSE root mean square error; MedAE median absolute error; NMAD robust "
         "spread; LE90 what 90 % of errors stay below; bias mean error. ± is half of a 95 % interval."
     )
     return [
-        Table("All pixels", summary_rows(judgement), note),
+        Table("All pixels", summary_rows(outcome), note),
         Table(
             "Without the median difference",
-            centred_rows(judgement),
+            centred_rows(outcome),
             "A bias of the initial DSM that a refinement takes away makes MAE and RMSE fall, and no shape "
             "better. Median removed: of the errors minus their median.",
         ),
-        *([Table("Beside median filters", medians, MEDIANS)] if (medians := median_rows(judgement)) else []),
-        Table("By class", class_rows(judgement)),
+        *([Table("Beside median filters", medians, MEDIANS)] if (medians := median_rows(outcome)) else []),
+        Table("By class", class_rows(outcome)),
         Table(
             "Shape, edges, shift",
-            shape_rows(judgement),
+            shape_rows(outcome),
             "Edges off by: where the walls of buildings stand; positive: the building is too large.",
         ),
     ]
@@ -94,7 +101,7 @@ def mask_reader(path: Path, grid: Grid) -> Read:
     return OnGrid([path], grid, is_mask=True).on
 
 
-def judged_truth(case: Case, truth: Path, masks: Mapping[str, Path]) -> Read:
+def evaluated_truth(case: Case, truth: Path, masks: Mapping[str, Path]) -> Read:
     """The truth where it counts, on any grid."""
     heights = OnGrid([truth], case.truth.grid)
     counting = [masks["ground_truth"]] if "ground_truth" in masks else []

@@ -1,0 +1,186 @@
+"""Train the fusion model that the package ships, on simulated scenes.
+
+python scripts/train_fusion_model.py --work FOLDER [--towns 4] [--landscapes 8] [--steps 4500]
+
+FOLDER receives the scenes, what is measured in them, and a checkpoint every 200 steps: the same command
+resumes where it was stopped, and ends with the same weights. Scenes and measurements take half an hour on two
+cores, the training about as long. Copy FOLDER/fusion.safetensors to src/resdepth/models/pretrained if it is
+better (`make bench-real` shows it).
+"""
+
+import argparse
+import copy
+import math
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parent / "fusion"))
+import bank
+import scenes
+from samples import PATCH_PX, Batch, batch
+
+from resdepth.data.normalization import Normalization
+from resdepth.models.fusion_unet import FusionUNet
+from resdepth.models.model import Architecture, Model, clone_weights, save_model
+from resdepth.version import __version__
+
+SEED, BATCH, LEARNING_RATE, WARM_UP, LAST_SHARE = 0, 8, 2e-3, 40, 0.02
+GRADIENT_WEIGHT, SCALE_WEIGHT, MOST_STEEP = 0.1, 0.2, 20.0
+AVERAGED = 0.998
+KEPT_EVERY, SHOWN_EVERY = 200, 50
+
+
+class Training:
+    """Network, its average over the last steps, optimiser, and how far they have come."""
+
+    def __init__(self, steps: int) -> None:
+        torch.manual_seed(SEED)
+        self.network = FusionUNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged = copy.deepcopy(self.network)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), LEARNING_RATE, weight_decay=1e-4)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: _rate(step, steps))
+        self.step = 0
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        parts = (self.network, self.averaged, self.optimizer, self.schedule)
+        return {"step": self.step, "parts": [part.state_dict() for part in parts]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.step = state["step"]
+        for part, stored in zip(
+            (self.network, self.averaged, self.optimizer, self.schedule), state["parts"], strict=True
+        ):
+            part.load_state_dict(stored)
+
+    def learn(self, drawn: Batch) -> tuple[float, float]:
+        """One step; the error of the network and of the initial DSMs, in pixels of disparity."""
+        self.network.train()
+        x = torch.from_numpy(drawn.channels).to(memory_format=torch.channels_last)
+        wanted = torch.from_numpy(drawn.wanted)
+        known = torch.isfinite(wanted)
+        wanted = torch.where(known, wanted, x[:, :1])
+        predicted, scale = self.network.predict(x)
+        error = (predicted - wanted).abs()
+        loss = _mean(error, known) + SCALE_WEIGHT * _mean(error.detach() * torch.exp(-scale) + scale, known)
+        for step in (1, 2):
+            for axis in (2, 3):
+                loss = loss + GRADIENT_WEIGHT * _gradient_error(predicted, wanted, known, step, axis)
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        self.optimizer.step()
+        self.schedule.step()
+        self.step += 1
+        self._average()
+        return float(_mean(error.detach(), known)), float(_mean((x[:, :1] - wanted).abs(), known))
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        share = min(AVERAGED, self.step / (self.step + 10))
+        for mean, value in zip(
+            self.averaged.state_dict().values(), self.network.state_dict().values(), strict=True
+        ):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - share)
+            else:
+                mean.copy_(value)
+
+
+def _rate(step: int, steps: int) -> float:
+    """Warm-up, then a cosine down to a small share."""
+    falling = 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps))
+    return min(1.0, (step + 1) / WARM_UP) * (LAST_SHARE + (1 - LAST_SHARE) * falling)
+
+
+def _mean(values: Tensor, known: Tensor) -> Tensor:
+    return (values * known).sum() / known.sum()
+
+
+def _gradient_error(predicted: Tensor, wanted: Tensor, known: Tensor, step: int, axis: int) -> Tensor:
+    """How much steps between pixels differ; cliffs beyond a limit count no more."""
+    length = predicted.shape[axis] - step
+
+    def steps(values: Tensor) -> Tensor:
+        return values.narrow(axis, step, length) - values.narrow(axis, 0, length)
+
+    both = known.narrow(axis, step, length) & known.narrow(axis, 0, length)
+    return _mean((steps(predicted) - steps(wanted)).abs().clamp(max=MOST_STEEP), both)
+
+
+def train(banks: list[bank.Bank], steps: int, checkpoint: Path) -> Training:
+    """Train, or go on from the checkpoint."""
+    training = Training(steps)
+    if checkpoint.exists():
+        training.restore(torch.load(checkpoint, weights_only=True))
+    began, seen = time.monotonic(), []
+    with ThreadPoolExecutor(1) as ahead:
+        following = ahead.submit(batch, banks, BATCH, (SEED, training.step))
+        while training.step < steps:
+            drawn = following.result()
+            following = ahead.submit(batch, banks, BATCH, (SEED, training.step + 1))
+            seen.append(training.learn(drawn))
+            if training.step % SHOWN_EVERY == 0:
+                error, initial = np.mean(seen[-2 * SHOWN_EVERY :], axis=0)
+                spent = time.monotonic() - began
+                print(
+                    f"{training.step} error {error:.3f} initial {initial:.3f} after {spent:.0f} s", flush=True
+                )
+            if training.step % KEPT_EVERY == 0 or training.step == steps:
+                temporary = checkpoint.with_suffix(".part")
+                torch.save(training.state(), temporary)
+                temporary.rename(checkpoint)
+    return training
+
+
+def as_model(training: Training, banks: list[bank.Bank]) -> Model:
+    """The average of the network's weights, as a model file has them."""
+    architecture = Architecture(
+        "FusionUNet", "geom-matched", {"n_input_channels": 7, "start_kernel": 32, "depth": 4}
+    )
+    sizes = sorted({round(float(one.plane[2]), 3) for one in banks})
+    stated = {
+        "resdepth": __version__,
+        "tile_size": PATCH_PX,
+        "steps": training.step,
+        "scenes": len(banks),
+        "gsd_range_m": [sizes[0], max(sizes[-1], 1.0)],
+    }
+    return Model(architecture, clone_weights(training.averaged), Normalization(1.0), stated)
+
+
+def main() -> None:
+    """Make what is missing, train, and write the model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        "--work", type=Path, required=True, help="folder for scenes, measurements and checkpoint"
+    )
+    parser.add_argument("--towns", type=int, default=4, help="towns of each style")
+    parser.add_argument("--landscapes", type=int, default=8)
+    parser.add_argument("--side", type=int, default=scenes.SIZE_PX, help="of the scenes, pixels")
+    parser.add_argument("--steps", type=int, default=4500)
+    given = parser.parse_args()
+    cv2.setNumThreads(1)
+    folders = scenes.make(given.work / "scenes", given.towns, given.landscapes, given.side)
+    banks = given.work / "banks"
+    banks.mkdir(exist_ok=True)
+    paths = [banks / f"{folder.name}.npz" for folder in folders]
+    for folder, path in zip(folders, paths, strict=True):
+        bank.make(folder, path)
+    loaded = [bank.load(path) for path in paths]
+    training = train(loaded, given.steps, given.work / "checkpoint.pt")
+    save_model(as_model(training, loaded), given.work / "fusion.safetensors")
+    print(f"model: {given.work / 'fusion.safetensors'}")
+
+
+if __name__ == "__main__":
+    main()

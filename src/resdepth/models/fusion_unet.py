@@ -1,0 +1,113 @@
+"""The fusion network: weighs an initial DSM against heights that images show, and knows its error.
+
+It sees no grey values, which mislead where a scene looks unlike the training: only heights, and how well the
+images agree about them (docs/models.md tells what led to it). Convolutions work at half resolution and below;
+pixel shuffling brings the result back to full resolution, without transposed convolutions and their
+checkerboards.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+N_CHANNELS = 7
+"""Initial and matched heights, whether a height was matched, and four correlations."""
+DEPTH = 4
+"""The coarsest level has pixels of 2^4."""
+HALO_PX = 96
+"""How far around an area of whole cells (16 pixels) the network looks: 95 pixels, in whole cells."""
+SCALE_LIMITS = (-4.0, 4.0)
+KEPT_BELOW, MADE_ABOVE = 0.5, 1.0
+"""Corrections smaller than the first share of the expected error are not made, those larger than the second
+are made as a whole."""
+GATE_PX = 7
+"""Side of the windows over which corrections and errors are averaged for that: pixel by pixel, roofs of which
+some heights are kept would look rough."""
+
+
+class FusionUNet(nn.Module):
+    """A U-Net at half resolution: refined = initial + gate (matched - initial) + rest; and its error."""
+
+    def __init__(self, *, n_input_channels: int = N_CHANNELS, start_kernel: int = 32, depth: int = 4) -> None:
+        """A network with fresh weights.
+
+        Args:
+            n_input_channels: 7, as `forward` tells.
+            start_kernel: filters of the first level.
+            depth: 4.
+
+        Raises:
+            ValueError: for other channels or another depth.
+        """
+        super().__init__()
+        if (n_input_channels, depth) != (N_CHANNELS, DEPTH):
+            raise ValueError(f"FusionUNet has {N_CHANNELS} channels and depth {DEPTH}")
+        narrow, wide = start_kernel, 2 * start_kernel
+        self.first = _double(4 * N_CHANNELS, narrow)
+        self.second = _double(narrow, wide)
+        self.third = _double(wide, wide)
+        self.bottleneck = _double(wide, wide)
+        self.up_third = _double(wide, wide)
+        self.up_second = _double(wide, narrow)
+        self.up_first = _double(narrow, narrow)
+        self.last = nn.Conv2d(narrow, 3 * 4, 3, padding=1)
+        with torch.no_grad():
+            self.last.weight.mul_(0.1)
+            nn.init.zeros_(self.last.bias)  # type: ignore[arg-type] # it has one
+
+    def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Refined heights, and the logarithm of their expected absolute error.
+
+        Args:
+            x: (B, 7, H, W): initial and matched heights, normalised; 1 where a height was matched (elsewhere
+                the initial stands in), 0 elsewhere; the correlation of the images projected onto the initial
+                heights in windows of 5 and 11 pixels, and onto the matched heights likewise, 0 = unknown.
+                H and W are multiples of 16.
+
+        Returns:
+            (B, 1, H, W) each; the error, exp of the second, is the scale of a Laplace distribution.
+        """
+        first = self.first(functional.pixel_unshuffle(x, 2))
+        second = self.second(functional.max_pool2d(first, 2))
+        third = self.third(functional.max_pool2d(second, 2))
+        y = self.bottleneck(functional.max_pool2d(third, 2))
+        y = self.up_third(_twice(y) + third)
+        y = self.up_second(_twice(y) + second)
+        y = self.up_first(_twice(y) + first)
+        gate, rest, scale = torch.split(functional.pixel_shuffle(self.last(y), 2), 1, dim=1)
+        initial, matched = x[:, :1], x[:, 1:2]
+        refined = initial + torch.sigmoid(gate) * (matched - initial) + rest
+        return refined, scale.clamp(*SCALE_LIMITS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Refined heights, normalised; corrections that are small against their expected error are not made.
+
+        Args:
+            x: see `predict`.
+
+        Returns:
+            (B, 1, H, W).
+        """
+        refined, scale = self.predict(x)
+        initial = x[:, :1]
+        correction = refined - initial
+        certainty = _around(correction.abs()) / _around(scale.exp())
+        made = ((certainty - KEPT_BELOW) / (MADE_ABOVE - KEPT_BELOW)).clamp(0, 1)
+        return initial + made * correction
+
+
+def _double(n_in: int, n_out: int) -> nn.Sequential:
+    """Two convolutions, each with normalisation and activation."""
+    return nn.Sequential(
+        nn.Conv2d(n_in, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU(inplace=True),
+        nn.Conv2d(n_out, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU(inplace=True),
+    )  # fmt: skip
+
+
+def _around(values: Tensor) -> Tensor:
+    """Means over windows."""
+    return functional.avg_pool2d(values, GATE_PX, 1, GATE_PX // 2, count_include_pad=False)
+
+
+def _twice(x: Tensor) -> Tensor:
+    return functional.interpolate(x, scale_factor=2, mode="nearest")

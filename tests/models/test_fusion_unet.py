@@ -1,0 +1,136 @@
+"""The fusion network: what it sees, what it leaves alone, how far it looks."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from resdepth.data.inputs import inputs_of_network
+from resdepth.data.normalization import Normalization, normalize
+from resdepth.models.fusion_unet import HALO_PX, KEPT_BELOW, MADE_ABOVE, FusionUNet
+from resdepth.models.inference.fusion import DeployedFusion
+from resdepth.models.inference.unet import deployed
+from resdepth.models.model import Architecture, Model, load_safetensors, save_model
+from resdepth.models.networks import new_network
+
+SETTINGS = {"n_input_channels": 7, "start_kernel": 8, "depth": 4}
+
+
+def trained() -> FusionUNet:
+    """A network whose normalisations have seen something, and whose last layer says something."""
+    torch.manual_seed(3)
+    network = FusionUNet(start_kernel=8)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1, 0.2)
+            nn.init.normal_(module.bias, 0, 0.3)
+            nn.init.normal_(module.running_mean, 0, 0.3)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    nn.init.normal_(network.last.weight, 0, 0.2)
+    return network.eval()
+
+
+def test_a_deployed_network_gives_what_the_network_gives() -> None:
+    network, x = trained(), torch.randn(2, 7, 64, 48)
+    made = deployed(network)
+    assert isinstance(made, DeployedFusion)
+    with torch.inference_mode():
+        torch.testing.assert_close(made(x), network(x), atol=1e-4, rtol=1e-4)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in made.modules())
+    assert any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
+def test_inside_its_halo_nothing_beyond_matters() -> None:
+    network, x = deployed(trained()), torch.randn(1, 7, 2 * HALO_PX + 32, 2 * HALO_PX + 48)
+    other = torch.randn(1, 7, 2 * HALO_PX + 32 + 64, 2 * HALO_PX + 48 + 64)
+    other[:, :, 32:-32, 32:-32] = x
+    with torch.inference_mode():
+        inner = other[:, :, 32:-32, 32:-32]
+        assert network.inside(x).shape == (1, 1, 32, 48)
+        whole = network(other)[:, :, 32 + HALO_PX : -32 - HALO_PX, 32 + HALO_PX : -32 - HALO_PX]
+        torch.testing.assert_close(network.inside(inner), whole, atol=1e-5, rtol=0)
+
+
+def test_the_halo_is_no_wider_than_needed() -> None:
+    """In whole cells: of a pixel one cell nearer something is seen."""
+    predict = trained().predict
+    x = torch.zeros(1, 7, 2 * HALO_PX + 16, 2 * HALO_PX + 16, requires_grad=True)
+    refined, scale = predict(x + torch.randn_like(x))
+    inside = slice(HALO_PX, HALO_PX + 16)
+    (refined[..., inside, inside].sum() + scale[..., inside, inside].sum()).backward()
+    assert x.grad is not None
+    seen = x.grad.abs().sum(dim=(0, 1)) > 0
+    first = int(torch.nonzero(seen.any(dim=1))[0])
+    assert 0 < first < 16
+
+
+def test_small_corrections_are_left_out() -> None:
+    """All of them where they are below half of their expected error on average, none where above it."""
+    network = trained()
+    x = torch.randn(1, 7, 64, 64)
+    x[:, 1:2] = x[:, :1]
+    for level, share in ((-3.0, 1.0), (3.5, 0.0)):
+        with torch.no_grad():
+            network.last.weight.zero_()
+            network.last.bias[4:8], network.last.bias[8:] = 0.5, level  # a constant correction, and its error
+        with torch.inference_mode():
+            made = network(x) - x[:, :1]
+        torch.testing.assert_close(made, torch.full_like(made, 0.5 * share), atol=1e-5, rtol=0)
+
+
+def test_between_them_a_part_of_a_correction_is_made() -> None:
+    network = trained()
+    with torch.no_grad():
+        network.last.weight.zero_()
+        network.last.bias[4:8], network.last.bias[8:] = 0.75, 0.0
+    x = torch.zeros(1, 7, 32, 32)
+    with torch.inference_mode():
+        made = network(x)
+    share = (0.75 - KEPT_BELOW) / (MADE_ABOVE - KEPT_BELOW)
+    torch.testing.assert_close(made, torch.full_like(made, 0.75 * share), atol=1e-5, rtol=0)
+
+
+def test_bfloat16_does_not_round_the_heights() -> None:
+    network = trained()
+    with torch.no_grad():
+        network.last.weight.zero_()
+        network.last.bias.zero_()
+        network.last.bias[:4] = -30.0  # the gate stays shut
+    x = torch.randn(1, 7, 32, 32) + 1000
+    with torch.inference_mode():
+        given = deployed(network, torch.bfloat16)(x)
+    assert given.dtype == torch.float32
+    assert torch.equal(given, x[:, :1])
+
+
+def test_its_channels_are_heights_and_agreements() -> None:
+    dsm = np.array([[10, 12], [np.nan, 16]], np.float32)
+    matched = np.array([[11, np.nan], [15, np.nan]], np.float32)
+    agreements = [np.full((2, 2), value, np.float32) for value in (0.1, 0.2, 0.3, np.nan)]
+    inputs = inputs_of_network("geom-matched", 7)
+    assert inputs.n_channels == 7
+    channels = normalize(dsm, np.float64(10), [matched, *agreements], Normalization(2.0), inputs)
+    np.testing.assert_array_equal(channels[0], [[0, 1], [0, 3]])
+    np.testing.assert_array_equal(channels[1], [[0.5, 1], [2.5, 3]])
+    np.testing.assert_array_equal(channels[2], [[1, 0], [1, 0]])
+    np.testing.assert_array_equal(channels[3:, 0, 0], np.float32([0.1, 0.2, 0.3, 0]))
+    alone = normalize(dsm, np.float64(10), [], Normalization(2.0), inputs)
+    np.testing.assert_array_equal(alone[0], alone[1])
+    assert not alone[2:].any()
+
+
+def test_it_is_stored_and_read(tmp_path) -> None:
+    weights = trained().state_dict()
+    model = Model(Architecture("FusionUNet", "geom-matched", SETTINGS), weights, Normalization(1.0))
+    save_model(model, tmp_path / "fusion.safetensors")
+    read = load_safetensors(tmp_path / "fusion.safetensors")
+    assert read.architecture == model.architecture
+    x = torch.randn(1, 7, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(read.network()(x), trained()(x))
+
+
+@pytest.mark.parametrize("change", [{"n_input_channels": 3}, {"depth": 3}, {"up_mode": "bilinear"}])
+def test_other_settings_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="FusionUNet has"):
+        new_network("FusionUNet", {**SETTINGS, **change})

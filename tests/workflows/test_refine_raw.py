@@ -1,0 +1,214 @@
+"""`resdepth refine` with the fusion model: raw images, ortho-images, a DSM alone."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from click.testing import CliRunner, Result
+
+from conftest import raw_images_of, read_raster, write_raster
+from resdepth import refine
+from resdepth.cli import main
+from resdepth.errors import ResDepthError
+from resdepth.geo.raster import FileBand
+from resdepth.geo.windows import Window
+from resdepth.workflows import _measured
+from resdepth.workflows._measured import shown_to_fusion
+
+
+def reference_of(scene: Path) -> np.ndarray:
+    return read_raster(scene / "dsm" / "truth.tif")
+
+
+def error(heights: np.ndarray, scene: Path) -> float:
+    return float(np.nanmean(np.abs(heights - reference_of(scene))))
+
+
+@pytest.fixture
+def dsm(raw_scene: Path, tmp_path: Path) -> Path:
+    """The initial DSM of the scene, in a folder of its own."""
+    return Path(shutil.copy(raw_scene / "dsm" / "initial.tif", tmp_path / "dsm.tif"))
+
+
+def command(dsm: Path, images: list[Path], *options: str) -> Result:
+    return CliRunner().invoke(main, ["refine", f"{dsm}", *map(str, images), *options])
+
+
+def test_raw_images_make_a_dsm_better(raw_scene: Path, dsm: Path) -> None:
+    done = command(dsm, raw_images_of(raw_scene))
+    assert done.exit_code == 0, done.output
+    output = dsm.with_name("dsm_refined.tif")
+    before = error(read_raster(dsm), raw_scene)
+    assert error(read_raster(output), raw_scene) < before
+    with rasterio.open(output) as dataset:
+        tags = dataset.tags()
+    assert tags["RESDEPTH_IMAGES"] == "ahead.tif, back.tif, later.tif"
+    assert tags["RESDEPTH_MODEL"] == "fusion.safetensors"
+    left = {path.name for path in dsm.parent.iterdir()}
+    assert left == {"dsm.tif", "dsm_refined.tif", "dsm_refined.qml", "dsm_refined_provenance.tif",
+                    "dsm_refined_provenance.qml"}  # fmt: skip
+
+
+def test_the_same_command_again_finds_its_output(
+    raw_scene: Path, dsm: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = raw_images_of(raw_scene)[:2]
+    assert command(dsm, images).exit_code == 0
+    before = (dsm.parent / "dsm_refined.tif").stat().st_mtime_ns
+    assert command(dsm, images).exit_code == 0
+    assert "is complete already" in caplog.text
+    assert (dsm.parent / "dsm_refined.tif").stat().st_mtime_ns == before
+    other = command(dsm, images[::-1])
+    assert other.exit_code == 2
+    assert "made from other inputs" in other.stderr
+
+
+def test_what_was_measured_before_a_kill_is_used_again(
+    raw_scene: Path, dsm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, folder = raw_images_of(raw_scene)[:2], dsm.parent / "kept"
+    with shown_to_fusion(dsm, images, folder=folder) as first:
+        pass
+    with monkeypatch.context() as patch:
+        patch.setattr(_measured, "write_matched", None)
+        with shown_to_fusion(dsm, images, folder=folder) as second:
+            assert second.view_sets == first.view_sets == ((0, 1, 2, 3, 4),)
+            assert second.unit_m == first.unit_m
+    (folder / "matched_0_1.tif").unlink()
+    with shown_to_fusion(dsm, images, folder=folder):
+        assert (folder / "matched_0_1.tif").exists()
+
+
+def test_a_kill_after_the_first_pair_costs_no_pair(
+    raw_scene: Path, dsm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, folder = raw_images_of(raw_scene)[:2], dsm.parent / "kept"
+
+    def killed(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_measured, "write_agreement", killed)
+        with pytest.raises(KeyboardInterrupt), shown_to_fusion(dsm, images, folder=folder):
+            pass
+    matched = (folder / "matched_0_1.tif").stat().st_mtime_ns
+    with monkeypatch.context() as patch:
+        patch.setattr(_measured, "chosen_pairs", killed)
+        patch.setattr(_measured, "write_matched", killed)
+        with shown_to_fusion(dsm, images, folder=folder) as found:
+            assert found.view_sets == ((0, 1, 2, 3, 4),)
+    assert (folder / "matched_0_1.tif").stat().st_mtime_ns == matched
+
+
+def test_beyond_a_region_nothing_is_measured(
+    raw_scene: Path, dsm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resdepth.stereo.remeasure.BLOCK_PX", 64)
+    monkeypatch.setattr(_measured, "SURROUNDINGS_PX", 32)
+    images, folder = raw_images_of(raw_scene)[:2], dsm.parent / "kept"
+    with shown_to_fusion(dsm, images, region=Window(0, 0, 64, 64), folder=folder) as found:
+        matched = found.scene.views[0].read(found.scene.grid.whole)
+    assert np.isfinite(matched[:128, :128]).mean() > 0.5
+    assert np.isnan(matched[128:]).all()
+    assert np.isnan(matched[:, 128:]).all()
+
+
+def test_a_map_in_feet_is_refused(raw_scene: Path, tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "feet.tif", np.zeros((64, 64), np.float32), crs="EPSG:2263", gsd=1.6)
+    with pytest.raises(ResDepthError, match="projected CRS in metres"):
+        refine(path, raw_images_of(raw_scene)[:2])
+
+
+def test_a_folder_of_others_is_left_alone(raw_scene: Path, dsm: Path) -> None:
+    folder = dsm.with_name("dsm_refined.tif.measured")
+    folder.mkdir()
+    (folder / "diary.txt").write_text("mine")
+    done = command(dsm, raw_images_of(raw_scene)[:2])
+    assert done.exit_code == 2
+    assert "holds other files" in done.stderr
+    assert [path.name for path in folder.iterdir()] == ["diary.txt"]
+
+
+def test_a_dsm_that_lies_elsewhere_is_found(raw_scene: Path, tmp_path: Path) -> None:
+    """In another datum, and shifted: the result lies where the DSM lay."""
+    reference = reference_of(raw_scene)
+    band = FileBand(raw_scene / "dsm" / "truth.tif")
+    a, _, x, _, _, y = band.grid.transform
+    path = write_raster(
+        tmp_path / "dsm.tif", (reference - 41.5).astype(np.float32), crs=band.grid.crs, gsd=a,
+        origin=(x + 3.0, y - 2.5),
+    )  # fmt: skip
+    refined = refine(path, raw_images_of(raw_scene)[:2])
+    difference = refined + 41.5 - reference
+    assert abs(float(np.nanmedian(difference))) < 0.1
+    assert float(np.nanmedian(np.abs(difference))) < 0.35
+
+
+def test_the_reference_itself_is_left_alone(raw_scene: Path) -> None:
+    path = raw_scene / "dsm" / "truth.tif"
+    refined = refine(path, raw_images_of(raw_scene)[:2])
+    assert float(np.nanmedian(np.abs(refined - read_raster(path)))) < 0.1
+
+
+@pytest.mark.parametrize("kind", ["files", "arrays"])
+def test_ortho_images_show_where_a_dsm_is_right(
+    kind: str, raw_scene: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = [raw_scene / "dsm" / "initial.tif"]
+    paths += [raw_scene / "satellite_views" / f"{name}.tif" for name in ("ahead", "back")]
+    arrays = [FileBand(path, "scaled" if path is paths[0] else "stored") for path in paths]
+    given = paths if kind == "files" else [band.read(band.grid.whole) for band in arrays]
+    gsd = None if kind == "files" else 0.5
+    refined = refine(given[0], given[1:], gsd=gsd)
+    assert "to measure heights, give the raw images" in caplog.text
+    assert error(refined, raw_scene) < 1.03 * error(read_raster(paths[0]), raw_scene)
+    if kind == "arrays":
+        # Where the network's cells begin is a matter of the map, which arrays do not have.
+        same = np.abs(refined - refine(paths[0], paths[1:])) < 1e-3
+        assert same.mean() > 0.8
+
+
+def test_a_dsm_alone_is_refined_too(raw_scene: Path) -> None:
+    path = raw_scene / "dsm" / "initial.tif"
+    assert error(refine(path), raw_scene) < 1.03 * error(read_raster(path), raw_scene)
+
+
+def test_images_without_rpc_are_refused(raw_scene: Path, dsm: Path, tmp_path: Path) -> None:
+    bare = write_raster(tmp_path / "bare.tif", np.ones((64, 64), np.uint16), crs=None)
+    done = command(dsm, [bare, bare])
+    assert done.exit_code == 2
+    assert "no RPC in it or beside it" in done.stderr
+
+
+def test_one_raw_image_is_too_few(raw_scene: Path, dsm: Path) -> None:
+    done = command(dsm, raw_images_of(raw_scene)[:1])
+    assert done.exit_code == 2
+    assert "heights need at least two" in done.stderr
+
+
+def test_raw_and_ortho_images_are_not_mixed(raw_scene: Path, dsm: Path) -> None:
+    done = command(dsm, [raw_images_of(raw_scene)[0], raw_scene / "satellite_views" / "back.tif"])
+    assert done.exit_code == 2
+    assert "give one kind" in done.stderr
+
+
+@pytest.mark.parametrize("pairs", [[(0, 0)], [(0, 5)], [(0, 1, 2)]])
+def test_pairs_name_two_images(pairs: list[tuple[int, ...]], raw_scene: Path, dsm: Path) -> None:
+    with pytest.raises(ResDepthError, match="give two different indices below 3"):
+        refine(dsm, raw_images_of(raw_scene), pairs=pairs)
+
+
+def test_another_pixel_size_is_refused(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "coarse.tif", np.zeros((64, 64), np.float32), gsd=5.0)
+    with pytest.raises(ResDepthError, match="pixel size: the DSM has pixels of 5 m"):
+        refine(path)
+
+
+def test_degrees_are_refused(raw_scene: Path, tmp_path: Path) -> None:
+    path = write_raster(
+        tmp_path / "degrees.tif", np.zeros((64, 64), np.float32), crs="EPSG:4326", gsd=1e-5, origin=(7, 50)
+    )
+    with pytest.raises(ResDepthError, match="square pixels of a projected CRS"):
+        refine(path, raw_images_of(raw_scene)[:2])
