@@ -32,7 +32,8 @@ ALONE = ("aligned/reunion/initial.tif", "aligned/reunion/truth.tif", "stereo/reu
 
 PAGE = """# From raw images to a DSM
 
-`resdepth match` makes a DSM of raw satellite images that bring nothing but their RPCs:
+`resdepth match` makes a DSM of raw satellite images that bring nothing but their RPCs (in the tags, in the
+`.RPB`, `_RPC.TXT` or `RPC_*.XML` that GDAL finds beside them, or in the `.geom` of Orfeo ToolBox):
 
 ```sh
 resdepth match img_01.tif img_02.tif -o dsm.tif
@@ -62,8 +63,8 @@ pixels that the reference knows are matched; the row `matched` counts these.
 ![Hillshades of the plane-sweep DSM, the matched DSM, that of s2p, and the Great Pyramid](images/matching.png)
 
 Right: the Great Pyramid, from a pair with a base to height of only {base:.2f}, where a pixel of disparity
-stands for {pixel:.1f} m; {void:.0f} % of the grid is void, most of it beyond the images. Faint steps can show
-where blocks of {block} pixels meet.
+stands for {pixel:.1f} m; {void:.0f} % of the grid is void, most of it beyond the images. Blocks of
+{block} pixels are matched one by one, on one lattice, so that no steps show where they meet.
 
 What it does not do: it knows occlusions only by matching back, so streets behind high houses are void or
 take heights from the wrong side, and roofs grow by about half a matching window. On simulated scenes, whose
