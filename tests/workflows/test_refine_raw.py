@@ -182,10 +182,34 @@ def test_images_without_rpc_are_refused(raw_scene: Path, dsm: Path, tmp_path: Pa
     assert "no RPC in it or beside it" in done.stderr
 
 
-def test_one_raw_image_is_too_few(raw_scene: Path, dsm: Path) -> None:
-    done = command(dsm, raw_images_of(raw_scene)[:1])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [([0], "heights need at least two"), ([0, 0], "one is given twice"), ([0, 2], "")],
+)
+def test_what_cannot_be_measured_is_refused_and_leaves_nothing(
+    given: list[int], message: str, raw_scene: Path, tmp_path: Path
+) -> None:
+    """One image, one twice, a DSM of another place."""
+    band = FileBand(raw_scene / "dsm" / "initial.tif")
+    a, _, x, _, _, y = band.grid.transform
+    origin = (x, y) if message else (x + 5000, y)
+    path = write_raster(
+        tmp_path / "dsm.tif", band.read(band.grid.whole), crs=band.grid.crs, gsd=a, origin=origin
+    )
+    done = command(path, [raw_images_of(raw_scene)[index] for index in given])
     assert done.exit_code == 2
-    assert "heights need at least two" in done.stderr
+    assert (message or "is it a raster of this place?") in done.stderr
+    assert [one.name for one in tmp_path.iterdir()] == ["dsm.tif"]
+
+
+def test_a_raw_image_is_not_overwritten(raw_scene: Path, dsm: Path) -> None:
+    images = [Path(shutil.copy(image, dsm.parent)) for image in raw_images_of(raw_scene)[:2]]
+    before = images[1].read_bytes()
+    done = command(dsm, images, "-o", f"{images[1]}")
+    assert done.exit_code == 2
+    assert "is an input, which is never overwritten" in done.stderr
+    assert images[1].read_bytes() == before
+    assert not list(dsm.parent.glob("*.measured"))
 
 
 def test_raw_and_ortho_images_are_not_mixed(raw_scene: Path, dsm: Path) -> None:

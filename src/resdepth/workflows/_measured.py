@@ -42,7 +42,7 @@ from resdepth.stereo.remeasure import (
     write_agreement,
     write_matched,
 )
-from resdepth.stereo.surface import pixel_size_m
+from resdepth.stereo.surface import demand_overlap, pixel_size_m
 from resdepth.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -227,7 +227,12 @@ def _in_folder(folder: Path, request: _Request) -> Measured:
     if record is None:
         record = _begin(folder, inputs)
     make = _measure if _are_raw(request.dsm, request.images) else _compare
-    record = make(folder, request, record)
+    try:
+        record = make(folder, request, record)
+    except ResDepthError:
+        if record.pairs is None:  # nothing worth keeping
+            remove_measured(folder)
+        raise
     pairs = [(pair.first, pair.second) for pair in record.pairs or []]
     scene = Scene.open(request.dsm, [path for pair in pairs for path in _layer_paths(folder, pair)])
     return Measured(scene, _groups(len(pairs)), record.unit_m)
@@ -326,6 +331,8 @@ def _measure(folder: Path, request: _Request, record: _Record) -> _Record:
     """Match raw images around the DSM, and compare them on both."""
     if len(request.images) < LEAST_IMAGES:
         raise ResDepthError("images: found one; heights need at least two, from different directions")
+    if len({image.resolve() for image in request.images}) < len(request.images):
+        raise ResDepthError("images: one is given twice; heights need views from different directions")
     around = _around(request)
     if record.pairs is None:
         record = _placed(around, request, folder, record)
@@ -357,6 +364,7 @@ def _around(request: _Request) -> Around:
             f"(found {grid.crs_name or 'no CRS'}); resample it (gdalwarp -t_srs EPSG:... -tr ...)"
         )
     opened = [RawImage(image) for image in request.images]
+    demand_overlap(grid.flat, [one.rpc for one in opened], [one.grid.whole.shape for one in opened])
     sizes = [pixel_size_m(image.rpc, image.grid.whole.shape, grid.flat.crs) for image in opened]
     factors = [max(1, round(grid.gsd_m / size)) for size in sizes]
     fitting = [reduced(image, factor) for image, factor in zip(opened, factors, strict=True)]

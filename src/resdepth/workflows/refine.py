@@ -21,6 +21,7 @@ from resdepth.data.undeclared import look_for_undeclared
 from resdepth.errors import InputProblems, ResDepthError, has_errors
 from resdepth.geo.cog import Compression
 from resdepth.geo.grid import Bounds
+from resdepth.geo.overwriting import refuse_inputs_as_outputs
 from resdepth.geo.raster import Array, read_tags
 from resdepth.geo.windows import Window
 from resdepth.models.model import Model
@@ -211,6 +212,8 @@ def _shown(  # noqa: PLR0913 - what refine() was given
         return
     folder = None if output is None else Path(f"{output}{MEASURED}")
     made_from = tuple(Path(image) for image in images if isinstance(image, str | Path))
+    if output is not None:
+        refuse_inputs_as_outputs([Path(str(dsm)), *made_from], [Path(output)])
     numbers = _listed_pairs(Path(pairs), made_from) if isinstance(pairs, str | Path) else pairs
     part = None
     if region is not None and isinstance(dsm, str | Path):
