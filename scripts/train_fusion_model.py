@@ -150,10 +150,10 @@ def as_model(training: Training, banks: list[bank.Bank]) -> Model:
     sizes = sorted({round(float(one.plane[2]), 3) for one in banks})
     stated = {
         "resdepth": __version__,
-        "tile_size": PATCH_PX,
+        "tile_size": PATCH_PX // 2,  # the reference surface is taken over twice as much: over a patch
         "steps": training.step,
         "scenes": len(banks),
-        "gsd_range_m": [sizes[0], max(sizes[-1], 1.0)],
+        "gsd_range_m": [min(sizes[0], 0.25), max(sizes[-1], 1.0)],
     }
     return Model(architecture, clone_weights(training.averaged), Normalization(1.0), stated)
 

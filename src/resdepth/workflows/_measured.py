@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from resdepth.data.inputs import N_MATCHED_LAYERS
 from resdepth.data.scene import Scene, ViewSet
 from resdepth.data.surfaces import Surface, scene_of
-from resdepth.errors import ResDepthError
+from resdepth.errors import InputProblems, Problem, ResDepthError
 from resdepth.evaluation.coregistration import estimate_shift, sample_windows
 from resdepth.geo.crs import metres_per_unit
 from resdepth.geo.geotiff import new_geotiff
@@ -47,8 +47,8 @@ from resdepth.version import __version__
 
 logger = logging.getLogger(__name__)
 
-UNIT_PX = 2.0
-"""Metres of height per normalised unit, in pixels, where no images tell: a base to height of 0.5."""
+UNIT_M = 1.0
+"""Metres of height per normalised unit where no images show it: 0.5 m pixels and a base to height of 0.5."""
 LEAST_SHIFT_PX, LEAST_RISE, MOST_ROUNDS = 0.5, 0.25, 3
 """From such a shift in pixels, or rise in units of height, the DSM lies elsewhere in the images."""
 BLOCK_PX = 1024
@@ -178,7 +178,7 @@ def _in_memory(scene: Scene, pairs: Sequence[Numbers] | None) -> Measured:
         layers = _ortho_layers(scene, pair, scene.grid.whole, _contrasts(scene, pair))
         views += [ArrayBand(layer, scene.grid) for layer in layers]
     shown = replace(scene, views=dict(enumerate(views)), image_paths=())
-    return Measured(shown, _groups(len(sets)), UNIT_PX * scene.grid.gsd_m)
+    return Measured(shown, _groups(len(sets)), UNIT_M)
 
 
 def _ortho_pairs(scene: Scene, pairs: Sequence[Numbers] | None) -> list[Numbers]:
@@ -243,13 +243,19 @@ def _are_raw(dsm: Path, images: Sequence[Path]) -> bool:
     grid = read_header(dsm).grid
     elsewhere = [bool(grid.differences(read_header(image).grid)) for image in images]
     raw = [other and has_rpc(image) for image, other in zip(images, elsewhere, strict=True)]
-    for image, other, has_one in zip(images, elsewhere, raw, strict=True):
-        if other and not has_one:
-            raise ResDepthError(
-                f"images: {image} lies on another grid than the DSM, and there is no RPC in it or beside it: "
-                "give raw images with their RPCs (in the tags, .RPB, _RPC.TXT, RPC_*.XML or .geom), or "
-                "ortho-images on the DSM's grid"
+    missing = [
+        one for one, other, has_one in zip(images, elsewhere, raw, strict=True) if other and not has_one
+    ]
+    if missing:
+        raise InputProblems([
+            Problem(
+                "images",
+                f"{image}: {'; '.join(grid.differences(read_header(image).grid))}; there is no RPC in or "
+                "beside it: give raw images with their RPCs (in the tags, .RPB, _RPC.TXT, RPC_*.XML or .geom), "
+                "or ortho-images on the DSM's grid",
             )
+            for image in missing
+        ])  # fmt: skip
     if any(raw) and not all(raw):
         ortho = images[raw.index(False)]
         raise ResDepthError(f"images: {ortho} is no raw image with an RPC, as others are; give one kind")
@@ -319,12 +325,11 @@ def _compare(folder: Path, request: _Request, record: _Record) -> _Record:
             for part in blocks(grid.whole, BLOCK_PX):
                 for file, layer in zip(files, _ortho_layers(scene, pair, part, contrasts), strict=True):
                     file.write(part.row, layer, col=part.col)
-    unit_m = UNIT_PX * grid.gsd_m
     pairs = [
-        _PairRecord(first=first, second=second, base_to_height=1 / UNIT_PX, row_shift=0, unit_m=unit_m)
+        _PairRecord(first=first, second=second, base_to_height=0, row_shift=0, unit_m=UNIT_M)
         for first, second in sets
     ]
-    return _kept(folder, record.model_copy(update={"pairs": pairs, "unit_m": unit_m}))
+    return _kept(folder, record.model_copy(update={"pairs": pairs, "unit_m": UNIT_M}))
 
 
 def _measure(folder: Path, request: _Request, record: _Record) -> _Record:
