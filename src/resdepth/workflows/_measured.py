@@ -251,7 +251,7 @@ def _are_raw(dsm: Path, images: Sequence[Path]) -> bool:
             Problem(
                 "images",
                 f"{image}: {'; '.join(grid.differences(read_header(image).grid))}; there is no RPC in or "
-                "beside it: give raw images with their RPCs (in the tags, .RPB, _RPC.TXT, RPC_*.XML or .geom), "
+                "beside it: give raw images with their RPCs (in tags, .RPB, _RPC.TXT, RPC_*.XML or .geom), "
                 "or ortho-images on the DSM's grid",
             )
             for image in missing
