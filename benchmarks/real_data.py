@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
 import resdepth
-from real_training import hillshade
+from matching import draw
 from resdepth.errors import ResDepthError
 from resdepth.evaluation.metrics import Statistics, statistics
 from resdepth.geo.raster import FileBand
@@ -38,7 +38,7 @@ Array = NDArray[np.float32]
 WIDTHS = (5, 7, 9, 11, 15, 21, 31)
 MOVED_M = 0.1
 """A height is better or worse if its error falls or grows by more."""
-SHOWN_PX = 400
+SHOWN_PX, GSD_M = 400, 0.5
 NEEDED = ("aligned/reunion/initial.tif", "aligned/reunion/truth.tif", "stereo/reunion", "stereo/gizeh",
           "stereo/kahramanmaras")  # fmt: skip
 
@@ -216,25 +216,6 @@ The DSM is that of `resdepth match`, so the images have little to add.
 """
 
 
-def draw(path: Path, surfaces: Mapping[str, Array], gsd: float) -> None:
-    """Hillshades side by side."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    columns = len(surfaces)
-    figure, axes = plt.subplots(1, columns, figsize=(3.6 * columns, 3.9), layout="constrained")
-    for axis, (name, heights) in zip(axes, surfaces.items(), strict=True):
-        axis.set_facecolor("0.75")
-        axis.imshow(hillshade(heights, gsd), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axis.set_title(name)
-        axis.set_xticks([])
-        axis.set_yticks([])
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
-
-
 def gizeh(data: Path, work: Path, picture: Path) -> tuple[float, float]:
     """How far two initial DSMs of one pair differ, before and after; draws them."""
     folder = data / "stereo" / "gizeh"
@@ -249,7 +230,7 @@ def gizeh(data: Path, work: Path, picture: Path) -> tuple[float, float]:
     shown: dict[str, Array] = {}
     for name, (before, after) in surfaces.items():
         shown |= {name: before[part], f"{name}, refined": after[part]}
-    draw(picture, shown, 0.5)
+    draw(picture, {name: (heights, GSD_M) for name, heights in shown.items()})
     differences = (first - second for first, second in zip(*surfaces.values(), strict=True))
     apart, left = (float(np.nanmedian(np.abs(one))) for one in differences)
     return apart, left
@@ -262,7 +243,7 @@ def kahramanmaras(data: Path, work: Path, picture: Path) -> None:
     match_images(raw, own, overwrite=True)
     before, after = read(own), refine(own, raw, force=True)
     part = (slice(300, 300 + SHOWN_PX), slice(300, 300 + SHOWN_PX))
-    draw(picture, {"own matcher": before[part], "own matcher, refined": after[part]}, 0.5)
+    draw(picture, {"own matcher": (before[part], GSD_M), "own matcher, refined": (after[part], GSD_M)})
 
 
 def measure(data: Path, work: Path, docs: Path) -> None:
@@ -281,7 +262,7 @@ def measure(data: Path, work: Path, docs: Path) -> None:
                 "refined": found["fusion, raw images"],
                 "reference (s2p)": scene.reference,
             }
-            draw(pictures / "real-data.png", {name: one[part] for name, one in shown.items()}, 0.5)
+            draw(pictures / "real-data.png", {name: (one[part], GSD_M) for name, one in shown.items()})
     before, after = gizeh(data, work, pictures / "real-data-gizeh.png")
     kahramanmaras(data, work, pictures / "real-data-city.png")
     page = PAGE.format(

@@ -139,12 +139,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         fuse=(fuse, Fuse | None), compression=(compression, Compression), existing=(existing, Existing),
     )  # fmt: skip
     trained = model if isinstance(model, Model) else load_model(FUSION if model is None else model)
-    if output is not None and not isinstance(dsm, str | Path):
-        raise ResDepthError("output: needs a path as dsm, from which the georeference is taken")
-    if scheduler is not None and workers > 1:
-        raise ResDepthError("scheduler, workers: give one of them; workers of a cluster are started there")
-    if output is None and (scheduler is not None or workers > 1):
-        raise ResDepthError("scheduler, workers: need an output, which other processes can help to make")
+    _refuse_contradictions(dsm, output, scheduler, workers)
     with _shown(trained, dsm, images, pairs, region, gsd=gsd, nodata=nodata, output=output) as shown:
         trained, scene, view_sets = shown.model, shown.scene, shown.view_sets
         window = _window(scene, region)
@@ -174,6 +169,18 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         if scheduler is not None:
             compute = on_cluster(scheduler, wait_for_workers)
         return _to_files(jobs, compute, existing=existing, report=report, force=force)
+
+
+def _refuse_contradictions(
+    dsm: Surface, output: str | Path | None, scheduler: str | None, workers: int
+) -> None:
+    """Refuse options that exclude each other."""
+    if output is not None and not isinstance(dsm, str | Path):
+        raise ResDepthError("output: needs a path as dsm, from which the georeference is taken")
+    if scheduler is not None and workers > 1:
+        raise ResDepthError("scheduler, workers: give one of them; workers of a cluster are started there")
+    if output is None and (scheduler is not None or workers > 1):
+        raise ResDepthError("scheduler, workers: need an output, which other processes can help to make")
 
 
 @dataclass(frozen=True)
