@@ -9,16 +9,21 @@ from bank import Array, Bank, correlated, sampled
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
+from resdepth.data.normalization import denoised
 from resdepth.stereo.remeasure import WINDOWS_PX
 
 PATCH_PX = 128
 SAME_DATE = 0.8
 """Share of the samples whose images are of one date."""
 SECOND_MATCHER = 0.25
-GOOD_INITIAL = 0.1
+GOOD_INITIAL = 0.15
 """Share of the initial DSMs that are the reference, or almost."""
-NO_IMAGES, ORTHO_ONLY = 0.1, 0.1
+NO_IMAGES, ORTHO_ONLY = 0.2, 0.05
 """Shares of the samples without images, and without heights matched in them."""
+SMOOTH_WORLD = 0.6
+"""Share of the samples without images whose ground has no fine structure: then roughness is noise."""
+LEVEL = 3.0
+"""Standard deviation of the level of a patch, units: the network must not depend on it."""
 LEAST_KNOWN = 0.5
 
 
@@ -60,18 +65,23 @@ def _sample(bank: Bank, rng: np.random.Generator) -> tuple[Array, Array] | None:
     number = int(rng.integers(int(same_date) if rng.random() < SAME_DATE else len(bank.pairs)))
     a, b = bank.pairs[number]
     unit = float(1 / np.hypot(*(bank.shifts[a] - bank.shifts[b])))
-    initial = with_errors(bank.initials[rng.integers(len(bank.initials))][here], reference, unit, rng)
+    initial, kind = bank.initials[rng.integers(len(bank.initials))][here], rng.random()
+    if kind < NO_IMAGES * SMOOTH_WORLD:
+        initial, reference = _without_fine_structure(initial, reference, rng)
+    initial = with_errors(initial, reference, unit, rng)
+    if kind < NO_IMAGES:
+        initial = initial + heavy_noise(rng, PATCH_PX) * np.float32(unit)
     matched = bank.matched[number, int(rng.random() < SECOND_MATCHER)][here] + np.float32(
         rng.normal() * 0.15 * unit
     )
-    kind = rng.random()
     if kind < NO_IMAGES + ORTHO_ONLY:
         matched = np.full_like(matched, np.nan)
         unit *= float(np.exp(rng.normal() * 0.35))  # nobody knows it then
     known = np.isfinite(matched)
     found = np.where(known, matched, initial)
-    zero = np.float32(np.median(initial))
-    channels = [(initial - zero) / unit, (found - zero) / unit, known]
+    zero = np.float32(np.median(initial) + rng.normal() * LEVEL * unit)
+    proposed = np.where(known, matched, denoised(initial))
+    channels = [(initial - zero) / unit, (proposed - zero) / unit, known]
     missed = rng.normal(size=2) * 0.2  # what is left of the pointing error, pixels
     for heights in (initial, found):
         first = sampled(bank.views[a], heights, bank.shifts[a], (row + margin, col + margin), z)
@@ -82,6 +92,34 @@ def _sample(bank: Bank, rng: np.random.Generator) -> tuple[Array, Array] | None:
             correlation = correlated(np.nan_to_num(first), np.nan_to_num(second), side)
             channels.append(np.where(unseen, 0, correlation))
     return np.stack(channels).astype(np.float32), ((reference - zero) / unit)[None]
+
+
+def _without_fine_structure(
+    initial: Array, reference: Array, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """An initial DSM and its reference, less what a filter of random width takes out of the reference."""
+    known = np.where(np.isfinite(reference), reference, initial).astype(np.float32)
+    smooth = cv2.GaussianBlur(_median(known, int(rng.choice([5, 9, 15]))), (0, 0), rng.uniform(0.5, 3))
+    return initial - (known - smooth), np.where(np.isfinite(reference), smooth, np.nan)
+
+
+def _median(heights: Array, side: int) -> Array:
+    """A median filter; OpenCV's own are of 3 and 5 pixels for such values."""
+    result = heights
+    for _ in range((side - 1) // 4):
+        result = cv2.medianBlur(result, 5)
+    return result
+
+
+def heavy_noise(rng: np.random.Generator, side: int) -> Array:
+    """(T, T) noise in units: of several widths, in some places strong, as left by weak matching."""
+    noise = np.zeros((side, side), np.float32)
+    if rng.random() < 0.4:
+        return noise
+    for _ in range(int(rng.integers(1, 4))):
+        strength = np.exp(field(rng, side, rng.uniform(8, 64)) * rng.uniform(0.3, 1.3))
+        noise += field(rng, side, rng.uniform(1.5, 10)) * strength * np.float32(rng.uniform(0.03, 0.4))
+    return noise
 
 
 def with_errors(initial: Array, reference: Array, unit: float, rng: np.random.Generator) -> Array:

@@ -32,6 +32,10 @@ LEAST_AGREEMENT, NEAR_SHARE, NEAR_AGREEMENT, MOST_PAIRS = 0.3, 0.7, 0.95, 4
 SAMPLES = 5
 
 
+class NoUsefulPair(ResDepthError):
+    """No two images have directions that suit, or none agree."""
+
+
 @dataclass(frozen=True)
 class StereoPair:
     """Two of the images.
@@ -90,7 +94,7 @@ def possible_pairs(stereo: Stereo) -> list[StereoPair]:
     """The pairs whose directions suit, widest first.
 
     Raises:
-        ResDepthError: if there is none.
+        NoUsefulPair: if there is none.
     """
     pairs, bases = [], []
     for first, second in combinations(range(len(stereo.images)), 2):
@@ -105,7 +109,7 @@ def possible_pairs(stereo: Stereo) -> list[StereoPair]:
             pairs.append(StereoPair(first, second, bases[-1]))
     if not pairs:
         listed = ", ".join(f"{base:.2f}" for base in bases)
-        raise ResDepthError(
+        raise NoUsefulPair(
             f"images: no pair has a base to height of {BASES[0]:g} to {BASES[1]:g}, as matching needs "
             f"(found {listed})"
         )
@@ -143,11 +147,11 @@ def sound_pairs(pairs: Sequence[StereoPair]) -> list[StereoPair]:
     """The pairs that match at all.
 
     Raises:
-        ResDepthError: if there is none.
+        NoUsefulPair: if there is none.
     """
     best = max(pair.agreement for pair in pairs)
     if best < LEAST_AGREEMENT:
-        raise ResDepthError(
+        raise NoUsefulPair(
             f"images: the grey values of the best pair correlate by {best:.2f} at its matches (at least "
             f"{LEAST_AGREEMENT:g}): do the images show the same place, do their RPCs belong to them, "
             "and does the ground lie between the heights that are looked for?"

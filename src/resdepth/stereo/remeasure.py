@@ -30,6 +30,7 @@ from resdepth.stereo.pairs import (
     BLOCK_PX,
     MOST_PAIRS,
     Level,
+    NoUsefulPair,
     Quality,
     Stereo,
     StereoPair,
@@ -80,6 +81,7 @@ class Around:
         placement: where the DSM lies as the images see it.
         region: pixels of the DSM beyond which nothing is measured; None: all.
         threads: that match blocks.
+        written_on: the grid of the rasters to write; None: that of the DSM.
     """
 
     images: Sequence[Image]
@@ -88,11 +90,17 @@ class Around:
     placement: Placement = Placement()  # noqa: RUF009 - frozen
     region: Window | None = None
     threads: int = 2
+    written_on: Grid | None = None
 
     @property
     def grid(self) -> Grid:
         """Of the DSM."""
         return self.dsm.grid.flat
+
+    @property
+    def target(self) -> Grid:
+        """Of the rasters to write."""
+        return self.written_on or self.grid
 
     @cached_property
     def stereo(self) -> Stereo:
@@ -156,7 +164,7 @@ def chosen_pairs(around: Around, among: Sequence[tuple[int, int]] | None = None)
         among: the pairs to choose from; None: all.
 
     Raises:
-        ResDepthError: if no two images have suitable directions, or none agree.
+        NoUsefulPair: if no two images have suitable directions, or none agree.
     """
     stereo, level = around.stereo, around.level
     seen = []
@@ -170,7 +178,7 @@ def chosen_pairs(around: Around, among: Sequence[tuple[int, int]] | None = None)
             quality.add(found, around.dsm.read(block))
         seen.append(Pair(quality.of(pair), shift, around.step_m / pair.base_to_height))
     if not seen:
-        raise ResDepthError("pairs: none of them has directions that suit (base to height 0.05 to 1)")
+        raise NoUsefulPair("pairs: none of them has directions that suit (base to height 0.05 to 1)")
     sound = sound_pairs([one.stereo for one in seen])
     best = best_pairs(sound) if among is None else sound
     return [one for pair in best for one in seen if one.stereo == pair]
@@ -247,7 +255,7 @@ def write_matched(around: Around, pair: Pair, path: Path, progress: Progress) ->
     """
     parts = list(blocks(around.grid.whole, BLOCK_PX))
     jobs = (partial(_matched_block, around, pair, part) for part in parts)
-    with new_geotiff(path, around.grid, tile=TILE_PX, compression="zstd") as file:
+    with new_geotiff(path, around.target, tile=TILE_PX, compression="zstd") as file:
         for part, heights in zip(parts, in_order(jobs, around.threads), strict=True):
             file.write(part.row, heights, col=part.col)
             progress.advance(1 / len(parts))
@@ -282,7 +290,7 @@ def write_agreement(
     jobs = (partial(_agreement, around, pair, matched, offset, contrasts, part) for part in parts)
     with ExitStack() as stack:
         files = [
-            stack.enter_context(new_geotiff(path, around.grid, tile=TILE_PX, compression="zstd"))
+            stack.enter_context(new_geotiff(path, around.target, tile=TILE_PX, compression="zstd"))
             for path in paths
         ]
         for part, layers in zip(parts, in_order(jobs, around.threads), strict=True):

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,18 @@ from resdepth.errors import InputProblems, Problem, ResDepthError
 from resdepth.evaluation.coregistration import estimate_shift, sample_windows
 from resdepth.geo.crs import metres_per_unit
 from resdepth.geo.geotiff import new_geotiff
-from resdepth.geo.raster import Array, ArrayBand, Band, FileBand, read_header
+from resdepth.geo.grid import Grid
+from resdepth.geo.raster import Array, Band, FileBand, read_header
 from resdepth.geo.windows import Window, blocks
 from resdepth.refinement.job import described_file
 from resdepth.runtime.atomic import temporary_folder, write_json
 from resdepth.runtime.jsonfiles import demand, read_json
+from resdepth.runtime.prefetch import in_order
 from resdepth.runtime.progress import progress_bar
 from resdepth.stereo.consistency import Contrast, Placement, local_correlation
 from resdepth.stereo.images import RawImage, reduced
 from resdepth.stereo.ortho import has_rpc
-from resdepth.stereo.pairs import StereoPair
+from resdepth.stereo.pairs import NoUsefulPair, StereoPair
 from resdepth.stereo.remeasure import (
     LAYERS,
     MARGIN_PX,
@@ -42,7 +45,9 @@ from resdepth.stereo.remeasure import (
     write_agreement,
     write_matched,
 )
+from resdepth.stereo.self_calibration import Direction, NotFound, found_direction, found_shift
 from resdepth.stereo.surface import demand_overlap, pixel_size_m
+from resdepth.stereo.unrectified import LocalBand, UnrectifiedImage
 from resdepth.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -72,17 +77,33 @@ class _PairRecord(BaseModel):
     unit_m: float
 
 
+class _ViewRecord(BaseModel):
+    """An ortho-image from whose ghosts it is known from where it was seen.
+
+    Attributes:
+        number: of the image.
+        direction: rows and columns, metres, by which a metre of height displaces it.
+        shift: rows and columns, pixels, by which it lies beside the first of them.
+    """
+
+    number: int
+    direction: tuple[float, float]
+    shift: tuple[float, float]
+
+
 class _Record(BaseModel):
     """What a folder of measurements belongs to, and what was found so far.
 
     Attributes:
         inputs: all that the rasters depend on.
-        pairs: that are measured; None until they are chosen.
+        views: ortho-images whose directions are found; None: they have not been looked for.
+        pairs: that are measured, numbered as the images or the views; None until they are chosen.
         placement: of the DSM in raw images: metres east, north and up.
         unit_m: metres of height per normalised unit.
     """
 
     inputs: dict[str, Any]
+    views: list[_ViewRecord] | None = None
     pairs: list[_PairRecord] | None = None
     placement: tuple[float, float, float] = (0.0, 0.0, 0.0)
     unit_m: float = 1.0
@@ -130,7 +151,9 @@ def shown_to_fusion(
     """
     sets = None if pairs is None else [_pair(one, len(images)) for one in pairs]
     if not images or not isinstance(dsm, str | Path):
-        yield _in_memory(scene_of(dsm, images, gsd=gsd, nodata=nodata), sets)
+        scene = scene_of(dsm, images, gsd=gsd, nodata=nodata)
+        with temporary_folder(Path(tempfile.gettempdir()), "measured") as temporary:
+            yield _in_memory(scene, sets, temporary)
         return
     if gsd is not None or nodata is not None:
         scene_of(dsm, [], gsd=gsd, nodata=nodata)  # they are for arrays, and refused
@@ -170,24 +193,24 @@ def _pair(given: Sequence[int], count: int) -> Numbers:
     return int(first), int(second)
 
 
-def _in_memory(scene: Scene, pairs: Sequence[Numbers] | None) -> Measured:
+def _in_memory(scene: Scene, pairs: Sequence[Numbers] | None, folder: Path) -> Measured:
     """Arrays, or a DSM alone."""
-    views: list[Band] = []
-    sets = _ortho_pairs(scene, pairs)
-    for pair in sets:
-        layers = _ortho_layers(scene, pair, scene.grid.whole, _contrasts(scene, pair))
-        views += [ArrayBand(layer, scene.grid) for layer in layers]
-    shown = replace(scene, views=dict(enumerate(views)), image_paths=())
-    return Measured(shown, _groups(len(sets)), UNIT_M)
+    if not scene.views:
+        return Measured(scene, _groups(0), UNIT_M)
+    record = _measure_views(folder, scene, pairs, None, _begin(folder / "rasters", {}))
+    return _measured(folder / "rasters", scene, record)
+
+
+def _measured(folder: Path, scene: Scene, record: _Record) -> Measured:
+    """The DSM of a scene with the rasters of a folder."""
+    pairs = [(pair.first, pair.second) for pair in record.pairs or []]
+    layers = [FileBand(path, "stored") for pair in pairs for path in _layer_paths(folder, pair)]
+    shown = replace(scene, views=dict(enumerate(layers)), image_paths=())
+    return Measured(shown, _groups(len(pairs)), record.unit_m)
 
 
 def _ortho_pairs(scene: Scene, pairs: Sequence[Numbers] | None) -> list[Numbers]:
     """The pairs to compare: those asked for, or each image with the next."""
-    if scene.views:
-        logger.warning(
-            "images: ortho-images only show where the DSM is right; to measure heights, give the raw images "
-            "with their RPCs"
-        )
     return list(pairwise(sorted(scene.views))) if pairs is None else list(pairs)
 
 
@@ -226,9 +249,12 @@ def _in_folder(folder: Path, request: _Request) -> Measured:
     record = _record_of(folder, inputs)
     if record is None:
         record = _begin(folder, inputs)
-    make = _measure if _are_raw(request.dsm, request.images) else _compare
     try:
-        record = make(folder, request, record)
+        if _are_raw(request.dsm, request.images):
+            record = _measure_raw(folder, request, record)
+        else:
+            scene = Scene.open(request.dsm, request.images)
+            record = _measure_views(folder, scene, request.pairs, request.region, record)
     except ResDepthError:
         if record.pairs is None:  # nothing worth keeping
             remove_measured(folder)
@@ -311,10 +337,100 @@ def remove_measured(folder: Path) -> None:
         logger.warning("%s: cannot be removed (%s)", folder, error)
 
 
-def _compare(folder: Path, request: _Request, record: _Record) -> _Record:
-    """How ortho-images agree on the DSM, for each pair; heights cannot be measured in them."""
-    scene = Scene.open(request.dsm, request.images)
-    grid, sets = scene.grid.flat, _ortho_pairs(scene, request.pairs)
+def _measure_views(
+    folder: Path, scene: Scene, asked: Sequence[Numbers] | None, region: Window | None, record: _Record
+) -> _Record:
+    """Measure heights in ortho-images from whose ghosts it is known from where they were seen.
+
+    Where that is not found, they are compared on the DSM alone.
+    """
+    if record.views is None:
+        record = _kept(folder, record.model_copy(update={"views": _seen_from(scene)}))
+    views = record.views or []
+    numbers = [view.number for view in views]
+    among = None if asked is None else [pair for pair in asked if set(pair) <= set(numbers)]
+    if len(views) >= LEAST_IMAGES and among != []:
+        if among is not None:
+            among = [(numbers.index(first), numbers.index(second)) for first, second in among]
+        try:
+            return _measure(
+                folder, record, _around_views(scene, views, region), _names(scene, numbers), among
+            )
+        except NoUsefulPair as error:
+            logger.info("%s", error)
+    logger.warning(
+        "images: from where the ortho-images were seen is not found in them, so they only show where the DSM "
+        "is right; to measure heights, give the raw images with their RPCs"
+    )
+    return _compare(folder, scene, asked, record)
+
+
+def _names(scene: Scene, numbers: Sequence[int]) -> list[str]:
+    paths = scene.image_paths
+    return [paths[number].name if paths else f"image {number}" for number in numbers]
+
+
+def _seen_from(scene: Scene) -> list[_ViewRecord]:
+    """The ortho-images whose ghosts show from where they were seen."""
+    if not scene.grid.sides_m.are_equal:
+        return []
+    found: list[_ViewRecord] = []
+    numbers = sorted(scene.views)
+    jobs = (partial(_direction, scene, number) for number in numbers)
+    with progress_bar("calibrating", len(numbers)) as progress:
+        for number, direction in zip(numbers, in_order(jobs, _threads()), strict=True):
+            progress.advance(1)
+            if direction is None:
+                continue
+            first, here = scene.views[found[0].number if found else number], scene.views[number]
+            shift = found_shift(first, here) if found else (0.0, 0.0)
+            found.append(_ViewRecord(number=number, direction=(direction.rows, direction.cols), shift=shift))
+            (name,), tangent = _names(scene, [number]), np.hypot(direction.rows, direction.cols)
+            logger.info(
+                "%s: seen %.0f degrees off nadir, as its ghosts show", name, np.degrees(np.arctan(tangent))
+            )
+    return found
+
+
+def _direction(scene: Scene, number: int) -> Direction | None:
+    try:
+        return found_direction(scene.dsm, scene.views[number])
+    except NotFound as error:
+        (name,) = _names(scene, [number])
+        logger.info("%s: %s", name, error)
+        return None
+
+
+def _around_views(scene: Scene, views: Sequence[_ViewRecord], region: Window | None) -> Around:
+    """Ortho-images as their cameras saw them, on a local grid."""
+    local, grid = LocalBand(scene.dsm), scene.grid
+    low, high = _lowest_and_highest(scene.dsm)
+    images = [
+        UnrectifiedImage(
+            scene.views[view.number], local,
+            (view.direction[0] / grid.gsd_m, view.direction[1] / grid.gsd_m), view.shift, (low, high),
+        )
+        for view in views
+    ]  # fmt: skip
+    return Around(
+        images, local, step_m=grid.gsd_m, region=_with_surroundings(region, grid), threads=_threads(),
+        written_on=grid.flat,
+    )  # fmt: skip
+
+
+def _lowest_and_highest(dsm: Band) -> tuple[float, float]:
+    known = [
+        (float(heights.min()), float(heights.max()))
+        for part in blocks(dsm.grid.whole, BLOCK_PX)
+        if (heights := (values := dsm.read(part))[np.isfinite(values)]).size
+    ]
+    lows, highs = zip(*known, strict=True)
+    return min(lows), max(highs)
+
+
+def _compare(folder: Path, scene: Scene, asked: Sequence[Numbers] | None, record: _Record) -> _Record:
+    """How ortho-images agree on the DSM, for each pair; heights are not measured in them."""
+    grid, sets = scene.grid.flat, _ortho_pairs(scene, asked)
     for pair in sets:
         contrasts = _contrasts(scene, pair)
         with ExitStack() as stack:
@@ -332,15 +448,30 @@ def _compare(folder: Path, request: _Request, record: _Record) -> _Record:
     return _kept(folder, record.model_copy(update={"pairs": pairs, "unit_m": UNIT_M}))
 
 
-def _measure(folder: Path, request: _Request, record: _Record) -> _Record:
+def _measure_raw(folder: Path, request: _Request, record: _Record) -> _Record:
     """Match raw images around the DSM, and compare them on both."""
     if len(request.images) < LEAST_IMAGES:
         raise ResDepthError("images: found one; heights need at least two, from different directions")
     if len({image.resolve() for image in request.images}) < len(request.images):
         raise ResDepthError("images: one is given twice; heights need views from different directions")
-    around = _around(request)
+    around, names = _around(request), [image.name for image in request.images]
+    if record.pairs is None and (up := height_offset(around)):
+        logger.info("the images see the DSM %.1f m higher than it is (another datum?): allowed for", up)
+        around = replace(around, placement=Placement(up_m=up))
+    return _measure(folder, record, around, names, request.pairs)
+
+
+def _measure(
+    folder: Path, record: _Record, around: Around, names: Sequence[str], asked: Sequence[Numbers] | None
+) -> _Record:
+    """The rasters of all pairs that are useful, or were asked for.
+
+    Raises:
+        NoUsefulPair: if none is.
+        ResDepthError: if rasters cannot be read or written.
+    """
     if record.pairs is None:
-        record = _placed(around, request, folder, record)
+        record = _placed(around, names, asked, folder, record)
     around = replace(around, placement=Placement(*record.placement))
     assert record.pairs is not None, "they are chosen"
     with progress_bar("measuring", 2 * len(record.pairs)) as progress:
@@ -359,8 +490,16 @@ def _measure(folder: Path, request: _Request, record: _Record) -> _Record:
     return record
 
 
+def _threads() -> int:
+    return len(os.sched_getaffinity(0)) if LINUX else os.cpu_count() or 1
+
+
+def _with_surroundings(region: Window | None, grid: Grid) -> Window | None:
+    return region and region.grown(SURROUNDINGS_PX, within=grid.whole)
+
+
 def _around(request: _Request) -> Around:
-    dsm, threads = FileBand(request.dsm), len(os.sched_getaffinity(0)) if LINUX else os.cpu_count() or 1
+    dsm = FileBand(request.dsm)
     grid = dsm.grid
     in_metres = grid.crs and not grid.is_in_degrees and metres_per_unit(grid.flat.crs) == 1
     if not in_metres or grid.is_slanted or not grid.sides_m.are_equal:
@@ -376,21 +515,20 @@ def _around(request: _Request) -> Around:
     # Finer than the images are, nothing can be measured.
     coarsest = max(size * factor for size, factor in zip(sizes, factors, strict=True))
     step_m = coarsest if coarsest > FINER * grid.gsd_m else grid.gsd_m
-    region = request.region and request.region.grown(SURROUNDINGS_PX, within=grid.whole)
-    return Around(fitting, dsm, step_m=step_m, region=region, threads=threads)
+    region = _with_surroundings(request.region, grid)
+    return Around(fitting, dsm, step_m=step_m, region=region, threads=_threads())
 
 
-def _placed(around: Around, request: _Request, folder: Path, record: _Record) -> _Record:
+def _placed(
+    around: Around, names: Sequence[str], asked: Sequence[Numbers] | None, folder: Path, record: _Record
+) -> _Record:
     """Where the DSM lies in the images, and the pairs to measure; the heights of the first are written."""
-    if up := height_offset(around):
-        logger.info("the images see the DSM %.1f m higher than it is (another datum?): allowed for", up)
-        around = replace(around, placement=Placement(up_m=up))
-    pairs = chosen_pairs(around, request.pairs)
+    pairs = chosen_pairs(around, asked)
     for pair in pairs:
         logger.info(
             "pair %s, %s: base to height %.2f, correlation at the matches %.2f",
-            request.images[pair.stereo.first].name, request.images[pair.stereo.second].name,
-            pair.stereo.base_to_height, pair.stereo.agreement,
+            names[pair.stereo.first], names[pair.stereo.second], pair.stereo.base_to_height,
+            pair.stereo.agreement,
         )  # fmt: skip
     path = folder / f"{PLACEMENT}_.tif"
     for number in range(MOST_ROUNDS):
