@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,21 @@ def test_every_variant_refines_as_the_slow_way_does(input_channels: str, tmp_pat
         expected = slow_refine(scene.initial[stripe], views, model)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
         assert np.abs(expected - scene.initial[stripe]).max() > 0.1
+
+
+@pytest.mark.parametrize("lifted_m", [0, 20])
+def test_how_far_heights_are_moved_is_reported(
+    lifted_m: float, scene: MadeScene, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = make_model()
+    lift = lifted_m / made.normalization.height_sigma
+    weights = {**made.weights, "last_layer.bias": made.weights["last_layer.bias"] + lift}
+    path = write_published_run(scene.folder / "wild", replace(made, weights=weights))
+    config = scene.test_config(path)
+    config["datasets"][0]["path_pairlist"] = scene.path("pair.txt")
+    test(scene.write(config))
+    assert "small, Imagepair_0_1: heights moved by more than 3 m: " in caplog.text
+    assert ("100.0 % of the heights are moved by more than 3 m" in caplog.text) == bool(lifted_m)
 
 
 # --- what is written

@@ -18,6 +18,7 @@ ROWS_AT_ONCE = 512
 TRIMMED_PERCENT = 5
 PASSES, NEAR_PX = 8, 31
 """Medians of a half-resolution DSM one after another, and the window from which its voids are filled."""
+DENOISED_REACH_PX = 4 * PASSES
 
 
 @dataclass(frozen=True)

@@ -152,8 +152,11 @@ def shown_to_fusion(
     sets = None if pairs is None else [_pair(one, len(images)) for one in pairs]
     if not images or not isinstance(dsm, str | Path):
         scene = scene_of(dsm, images, gsd=gsd, nodata=nodata)
+        if not images:
+            yield Measured(scene, _groups(0), UNIT_M)
+            return
         with temporary_folder(Path(tempfile.gettempdir()), "measured") as temporary:
-            yield _in_memory(scene, sets, temporary)
+            yield _in_memory(scene, sets, temporary / "rasters")
         return
     if gsd is not None or nodata is not None:
         scene_of(dsm, [], gsd=gsd, nodata=nodata)  # they are for arrays, and refused
@@ -194,19 +197,12 @@ def _pair(given: Sequence[int], count: int) -> Numbers:
 
 
 def _in_memory(scene: Scene, pairs: Sequence[Numbers] | None, folder: Path) -> Measured:
-    """Arrays, or a DSM alone."""
-    if not scene.views:
-        return Measured(scene, _groups(0), UNIT_M)
-    record = _measure_views(folder, scene, pairs, None, _begin(folder / "rasters", {}))
-    return _measured(folder / "rasters", scene, record)
-
-
-def _measured(folder: Path, scene: Scene, record: _Record) -> Measured:
-    """The DSM of a scene with the rasters of a folder."""
-    pairs = [(pair.first, pair.second) for pair in record.pairs or []]
-    layers = [FileBand(path, "stored") for pair in pairs for path in _layer_paths(folder, pair)]
+    """Arrays; the rasters are written to a folder as of files."""
+    record = _measure_views(folder, scene, pairs, None, _begin(folder, {}))
+    numbers = [(pair.first, pair.second) for pair in record.pairs or []]
+    layers = [FileBand(path, "stored") for pair in numbers for path in _layer_paths(folder, pair)]
     shown = replace(scene, views=dict(enumerate(layers)), image_paths=())
-    return Measured(shown, _groups(len(pairs)), record.unit_m)
+    return Measured(shown, _groups(len(numbers)), record.unit_m)
 
 
 def _ortho_pairs(scene: Scene, pairs: Sequence[Numbers] | None) -> list[Numbers]:

@@ -139,7 +139,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         fuse=(fuse, Fuse | None), compression=(compression, Compression), existing=(existing, Existing),
     )  # fmt: skip
     trained = model if isinstance(model, Model) else load_model(FUSION if model is None else model)
-    _refuse_contradictions(dsm, output, scheduler, workers)
+    _refuse_contradictions(dsm, output, scheduler, workers, wait_for_workers)
     with _shown(trained, dsm, images, pairs, region, gsd=gsd, nodata=nodata, output=output) as shown:
         trained, scene, view_sets = shown.model, shown.scene, shown.view_sets
         window = _window(scene, region)
@@ -172,13 +172,15 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
 
 
 def _refuse_contradictions(
-    dsm: Surface, output: str | Path | None, scheduler: str | None, workers: int
+    dsm: Surface, output: str | Path | None, scheduler: str | None, workers: int, wait_for_workers: float
 ) -> None:
     """Refuse options that exclude each other."""
     if output is not None and not isinstance(dsm, str | Path):
         raise ResDepthError("output: needs a path as dsm, from which the georeference is taken")
     if scheduler is not None and workers > 1:
         raise ResDepthError("scheduler, workers: give one of them; workers of a cluster are started there")
+    if scheduler is None and wait_for_workers != SECONDS_TO_WAIT:
+        raise ResDepthError("wait_for_workers: is for those of a cluster; name its scheduler")
     if output is None and (scheduler is not None or workers > 1):
         raise ResDepthError("scheduler, workers: need an output, which other processes can help to make")
 

@@ -28,6 +28,7 @@ from resdepth.refinement.block_store import Work
 from resdepth.refinement.blocks import refined_strips
 from resdepth.refinement.compatibility import examine, stated_gsd
 from resdepth.refinement.engine import Refiner, choose_device, choose_precision
+from resdepth.refinement.moved import Moved, described
 from resdepth.refinement.tiles import refine_region
 from resdepth.report.text import format_overall_statistics, format_statistics, write_statistics
 from resdepth.runtime.atomic import write_bytes, write_json
@@ -158,7 +159,11 @@ def _test_area(
         views = refiner.inputs.folder_name(view_set)
         (folder / views).mkdir(exist_ok=True)
         job = _Job(area.scene, view_set, refiner, plan.config.general, progress)
-        predictions[views] = _refine_area(job, area.regions, folder / views / dsm.stem)
+        predictions[views], moved = _refine_area(job, area.regions, folder / views / dsm.stem)
+        name = f"{area.name}, {views}" if views else area.name
+        logger.info("%s: %s", name, described(moved))
+        if moved.warning:
+            logger.warning("%s: not to be trusted: %s", name, moved.warning)
     evaluated = _evaluated(plan, area, refiner, folder, dsm, predictions)
     return [
         PairResult(area.name, views, predictions.get(views, ()), evaluated.get(views))
@@ -266,7 +271,7 @@ class _Job:
             yield strip
 
 
-def _refine_area(job: _Job, regions: Sequence[Window], stem: Path) -> tuple[Path, ...]:
+def _refine_area(job: _Job, regions: Sequence[Window], stem: Path) -> tuple[tuple[Path, ...], Moved]:
     """Write the refined DSM of each region and, where there is a truth, its residuals.
 
     Args:
@@ -275,10 +280,10 @@ def _refine_area(job: _Job, regions: Sequence[Window], stem: Path) -> tuple[Path
         stem: the beginning of the results' names.
 
     Returns:
-        The refined DSMs' paths.
+        The refined DSMs' paths, and how far their heights were moved.
     """
     predictions = []
-    scene = job.scene
+    scene, moved = job.scene, Moved(job.refiner.model.normalization.height_sigma)
     for number, region in enumerate(regions):
         suffix = f"_{number}" if len(regions) > 1 else ""
         path = stem.with_name(f"{stem.name}_prediction{suffix}.tif")
@@ -292,14 +297,15 @@ def _refine_area(job: _Job, regions: Sequence[Window], stem: Path) -> tuple[Path
             for strip in job.strips(region):
                 heights = strip.values.astype(dtype)  # the residuals are those of the heights in the file
                 refined.write(strip.row, heights)
+                rows = Window(region.row + strip.row, region.col, *heights.shape)
+                moved += Moved.between(scene.dsm.read(rows), heights, moved.sigma_m)
                 if errors is not None:
-                    rows = Window(region.row + strip.row, region.col, *heights.shape)
                     errors.write(strip.row, heights - scene.counted_truth(rows))
         add_styles({path: "height"})
         if scene.truth is not None:
             add_styles({residuals: "error"})
         predictions.append(path)
-    return tuple(predictions)
+    return tuple(predictions), moved
 
 
 def _height_type(scene: Scene) -> str:
