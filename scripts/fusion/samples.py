@@ -9,16 +9,15 @@ from bank import Array, Bank, correlated, sampled
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from resdepth.data.normalization import denoised
 from resdepth.stereo.remeasure import WINDOWS_PX
 
 PATCH_PX = 128
 SAME_DATE = 0.8
 """Share of the samples whose images are of one date."""
 SECOND_MATCHER = 0.25
-GOOD_INITIAL = 0.15
+GOOD_INITIAL = 0.1
 """Share of the initial DSMs that are the reference, or almost."""
-NO_IMAGES, ORTHO_ONLY = 0.2, 0.05
+NO_IMAGES, ORTHO_ONLY = 0.25, 0.05
 """Shares of the samples without images, and without heights matched in them."""
 SMOOTH_WORLD = 0.6
 """Share of the samples without images whose ground has no fine structure: then roughness is noise."""
@@ -80,8 +79,7 @@ def _sample(bank: Bank, rng: np.random.Generator) -> tuple[Array, Array] | None:
     known = np.isfinite(matched)
     found = np.where(known, matched, initial)
     zero = np.float32(np.median(initial) + rng.normal() * LEVEL * unit)
-    proposed = np.where(known, matched, denoised(initial))
-    channels = [(initial - zero) / unit, (proposed - zero) / unit, known]
+    channels = [(initial - zero) / unit, (found - zero) / unit, known]
     missed = rng.normal(size=2) * 0.2  # what is left of the pointing error, pixels
     for heights in (initial, found):
         first = sampled(bank.views[a], heights, bank.shifts[a], (row + margin, col + margin), z)
@@ -114,7 +112,7 @@ def _median(heights: Array, side: int) -> Array:
 def heavy_noise(rng: np.random.Generator, side: int) -> Array:
     """(T, T) noise in units: of several widths, in some places strong, as left by weak matching."""
     noise = np.zeros((side, side), np.float32)
-    if rng.random() < 0.4:
+    if rng.random() < 0.3:
         return noise
     for _ in range(int(rng.integers(1, 4))):
         strength = np.exp(field(rng, side, rng.uniform(8, 64)) * rng.uniform(0.3, 1.3))

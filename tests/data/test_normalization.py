@@ -1,6 +1,5 @@
 """From metres and grey values to what a network sees."""
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,9 +8,7 @@ from hypothesis.extra import numpy as arrays
 
 from resdepth.data.inputs import Inputs
 from resdepth.data.normalization import (
-    DENOISED_REACH_PX,
     Normalization,
-    denoised,
     height_sigma,
     image_statistics,
     normalize_patch,
@@ -155,33 +152,3 @@ def test_image_statistics_are_exact_far_from_zero() -> None:
 def test_images_without_contrast_are_refused(value: float) -> None:
     with pytest.raises(ValueError, match="no valid pixel or a single grey value"):
         image_statistics([(band(np.full((4, 4), value, np.float32)), (Window(0, 0, 4, 4),))])
-
-
-def roof(side: int = 200) -> np.ndarray:
-    """Ground, and a building of 8 m."""
-    heights = np.full((side, side), 20.0, np.float32)
-    heights[60:130, 70:150] += 8
-    return heights
-
-
-def test_a_denoised_dsm_is_nearer_to_the_ground() -> None:
-    rng, truth = np.random.default_rng(0), roof()
-    noisy = truth + cv2.GaussianBlur(rng.normal(size=truth.shape).astype(np.float32), (0, 0), 1.5) * 3
-    found = np.abs(denoised(noisy) - truth).mean()
-    assert found < 0.5 * np.abs(noisy - truth).mean()
-    assert np.median(np.abs(denoised(truth) - truth)) < 1e-5
-
-
-def test_voids_of_a_denoised_dsm_are_filled_from_around() -> None:
-    heights = np.full((61, 83), 5.0, np.float32)
-    heights[20:31, 30:40] = np.nan
-    np.testing.assert_allclose(denoised(heights), 5, atol=1e-4)
-    assert not denoised(np.full((40, 40), np.nan, np.float32)).any()
-
-
-def test_a_denoised_dsm_is_a_function_of_the_place() -> None:
-    heights = roof() + np.random.default_rng(1).normal(size=(200, 200)).astype(np.float32)
-    reach = DENOISED_REACH_PX
-    part = denoised(heights[20:160, 30:180])[reach:-reach, reach:-reach]
-    whole = denoised(heights)[20 + reach : 160 - reach, 30 + reach : 180 - reach]
-    np.testing.assert_allclose(part, whole, atol=1e-5)

@@ -195,7 +195,8 @@ def test_heights_are_measured_in_ortho_images(
     assert caplog.text.count("degrees off nadir, as its ghosts show") == 2
     assert "base to height 0.4" in caplog.text
     before = error(read_raster(rough_orthos[0]), raw_scene)
-    assert error(refined, raw_scene) < 0.8 * min(before, error(refine(rough_orthos[0]), raw_scene))
+    assert error(refined, raw_scene) < 0.7 * before
+    assert error(refined, raw_scene) < 0.9 * error(refine(rough_orthos[0]), raw_scene)
 
 
 def test_directions_that_were_found_are_kept(

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,9 +15,6 @@ Array = NDArray[np.float32]
 
 ROWS_AT_ONCE = 512
 TRIMMED_PERCENT = 5
-PASSES, NEAR_PX = 8, 31
-"""Medians of a half-resolution DSM one after another, and the window from which its voids are filled."""
-DENOISED_REACH_PX = 4 * PASSES
 
 
 @dataclass(frozen=True)
@@ -102,34 +98,6 @@ def normalize(
     return channels
 
 
-def denoised(heights: Array) -> Array:
-    """Heights without noise: 2 x 2 means, medians of 5 x 5 of them again and again, and back.
-
-    On matched DSMs it comes nearer to the reference than any single median filter (docs/real-data.md).
-
-    Args:
-        heights: (H, W) float32, NaN = void.
-
-    Returns:
-        (H, W) float32; voids are filled from around, with 0 where nothing is near.
-    """
-    height, width = heights.shape
-    even = np.pad(heights, ((0, height % 2), (0, width % 2)), mode="edge")
-    known = ~np.isnan(even)
-    size = even.shape[1] // 2, even.shape[0] // 2
-    share = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    sums = cv2.resize(np.where(known, even, 0), size, interpolation=cv2.INTER_AREA)
-    if not known.all():
-        near = cv2.blur(share, (NEAR_PX, NEAR_PX))
-        around = cv2.blur(sums, (NEAR_PX, NEAR_PX)) / np.maximum(near, 1e-6)
-        sums = np.where(share > 0, sums / np.maximum(share, 1e-6), around)
-    smooth = np.ascontiguousarray(sums, np.float32)
-    for _ in range(PASSES):
-        smooth = cv2.medianBlur(smooth, 5)
-    wide = cv2.resize(smooth, even.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    return np.asarray(wide[:height, :width])
-
-
 def normalize_matched(
     dsm: Array, reference: NDArray[np.float64] | np.float64, layers: Sequence[Array] | Array, unit_m: float
 ) -> Array:
@@ -146,13 +114,12 @@ def normalize_matched(
     """
     channels = np.zeros((7, *dsm.shape), dtype=np.float32)
     zero, unit = np.broadcast_to(reference, dsm.shape), np.float32(unit_m)
-    smooth = denoised(((dsm - zero) / unit).astype(np.float32))
     for rows in row_bands(dsm.shape):
         initial, matched, known, *agreements = channels[:, rows]
         np.subtract(dsm[rows], zero[rows], out=initial)
         initial /= unit
         np.copyto(initial, 0, where=np.isnan(initial))
-        matched[...] = smooth[rows]
+        matched[...] = initial
         if not len(layers):
             continue
         found = ~np.isnan(layers[0][rows])

@@ -14,11 +14,10 @@ N_CHANNELS = 7
 """Initial and matched heights, whether a height was matched, and four correlations."""
 DEPTH = 4
 """The coarsest level has pixels of 2^4."""
-HALO_PX = 128
-"""How far around an area of whole cells (16 pixels) the network looks, 95 pixels, and what it sees of the DSM
-without noise beyond, 32 pixels; in whole cells."""
+HALO_PX = 96
+"""How far around an area of whole cells (16 pixels) the network looks: 95 pixels, in whole cells."""
 SCALE_LIMITS = (-4.0, 4.0)
-KEPT_BELOW, MADE_ABOVE = 0.5, 1.0
+KEPT_BELOW, MADE_ABOVE = 0.7, 1.2
 """Corrections smaller than the first share of the expected error are not made, those larger than the second
 are made as a whole."""
 GATE_PX = 7
