@@ -20,4 +20,7 @@ def test_the_fusion_model_is_made_from_nothing(tmp_path: Path) -> None:
     model = load_safetensors(tmp_path / "fusion.safetensors")
     assert model.provenance["steps"] == 2
     assert model.architecture.name == "FusionUNet"
+    command = [sys.executable, str(SCRIPTS / "fusion" / "calibration.py"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert " of 2 found; off " in done.stdout, done.stderr
     refine(np.zeros((64, 64), np.float32), [], model, gsd=0.5)
