@@ -256,6 +256,13 @@ def test_what_cannot_be_measured_is_refused_and_leaves_nothing(
     assert [one.name for one in tmp_path.iterdir()] == ["dsm.tif"]
 
 
+def test_one_ortho_image_twice_is_refused(raw_scene: Path, dsm: Path) -> None:
+    done = command(dsm, orthos_of(raw_scene)[:1] * 2)
+    assert done.exit_code == 2
+    assert "one is given twice" in done.stderr
+    assert [one.name for one in dsm.parent.iterdir()] == ["dsm.tif"]
+
+
 def test_a_raw_image_is_not_overwritten(raw_scene: Path, dsm: Path) -> None:
     images = [Path(shutil.copy(image, dsm.parent)) for image in raw_images_of(raw_scene)[:2]]
     before = images[1].read_bytes()

@@ -278,6 +278,8 @@ def _are_raw(dsm: Path, images: Sequence[Path]) -> bool:
             )
             for image in missing
         ])  # fmt: skip
+    if len({image.resolve() for image in images}) < len(images):
+        raise ResDepthError("images: one is given twice; heights need views from different directions")
     if any(raw) and not all(raw):
         ortho = images[raw.index(False)]
         raise ResDepthError(f"images: {ortho} is no raw image with an RPC, as others are; give one kind")
@@ -355,8 +357,8 @@ def _measure_views(
         except NoUsefulPair as error:
             logger.info("%s", error)
     logger.warning(
-        "images: from where the ortho-images were seen is not found in them, so they only show where the DSM "
-        "is right; to measure heights, give the raw images with their RPCs"
+        "images: no heights are measured in these ortho-images, which only show where the DSM is right; "
+        "to measure heights, give the raw images with their RPCs"
     )
     return _compare(folder, scene, asked, record)
 
@@ -448,8 +450,6 @@ def _measure_raw(folder: Path, request: _Request, record: _Record) -> _Record:
     """Match raw images around the DSM, and compare them on both."""
     if len(request.images) < LEAST_IMAGES:
         raise ResDepthError("images: found one; heights need at least two, from different directions")
-    if len({image.resolve() for image in request.images}) < len(request.images):
-        raise ResDepthError("images: one is given twice; heights need views from different directions")
     around, names = _around(request), [image.name for image in request.images]
     if record.pairs is None and (up := height_offset(around)):
         logger.info("the images see the DSM %.1f m higher than it is (another datum?): allowed for", up)
