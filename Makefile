@@ -9,7 +9,7 @@ KILLED ?=
 DATA ?= ../shared/data
 REFERENCE ?= ../shared/reference
 
-.PHONY: help setup test lint types layers unit kills lost browser demo real bench-real matching bench scaling evaluating simulation accuracy docs clean
+.PHONY: help setup test lint types layers unit slow kills lost browser demo real bench-real matching bench scaling evaluating simulation accuracy docs clean
 
 help:  ## show what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -36,6 +36,9 @@ layers: setup  ## who may import whom
 
 unit: setup browser  ## the tests
 	RESDEPTH_REFERENCE=$(REFERENCE) $(BIN)/pytest -n 2
+
+slow: setup  ## the tests of benchmarks that take minutes
+	$(BIN)/pytest -m slow
 
 kills: setup  ## kill commands, and fill the disk, at each file-system event (takes an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/killing.py $(KILLED)

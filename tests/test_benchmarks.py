@@ -11,6 +11,7 @@ import pytest
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
+@pytest.mark.slow
 def test_the_speed_benchmark_measures_everything_and_writes_its_page(tmp_path: Path) -> None:
     page = tmp_path / "performance.md"
     command = [sys.executable, str(BENCHMARKS / "speed.py"), "--quick", "--output", str(page)]
@@ -84,6 +85,7 @@ def test_the_evaluating_benchmark_evaluates_and_writes_its_page(tmp_path: Path) 
     assert "nan" not in text
 
 
+@pytest.mark.slow
 def test_the_accuracy_protocol_trains_and_evaluates_on_unseen_towns(tmp_path: Path) -> None:
     """`make accuracy`, on towns and a network of the smallest size."""
     page = tmp_path / "accuracy.md"

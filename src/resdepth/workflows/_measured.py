@@ -197,8 +197,11 @@ def _pair(given: Sequence[int], count: int) -> Numbers:
 
 
 def _in_memory(scene: Scene, pairs: Sequence[Numbers] | None, folder: Path) -> Measured:
-    """Arrays; the rasters are written to a folder as of files."""
-    record = _measure_views(folder, scene, pairs, None, _begin(folder, {}))
+    """Arrays; the rasters are written to a folder as those of files are, and need a place on the map."""
+    dsm = LocalBand(scene.dsm)
+    views = {number: LocalBand(view) for number, view in scene.views.items()}
+    placed = replace(scene, grid=dsm.grid, dsm=dsm, views=views)
+    record = _measure_views(folder, placed, pairs, None, _begin(folder, {}))
     numbers = [(pair.first, pair.second) for pair in record.pairs or []]
     layers = [FileBand(path, "stored") for pair in numbers for path in _layer_paths(folder, pair)]
     shown = replace(scene, views=dict(enumerate(layers)), image_paths=())
