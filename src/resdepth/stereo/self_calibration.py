@@ -23,13 +23,16 @@ from resdepth.geo.raster import Band
 from resdepth.geo.windows import Window, blocks
 
 Array = NDArray[np.float32]
+Values = NDArray[np.float64]
 
 logger = logging.getLogger(__name__)
 
 WINDOW_PX, LOOKED_AT, WINDOWS = 512, 24, 3
 """Side of the windows in which ghosts are looked for; of so many all over the DSM, those with most steps."""
 STEP_GSD = 1.5
+"""Between neighbours, in pixel sizes: what counts as a step."""
 LEAST_KNOWN, LEAST_SIDE_PX = 0.2, 64
+"""Of a window: the share of known pixels, and the shorter side."""
 CONTRAST_PX, LEAST_STD = 8.0, 0.05
 """Width of the Gaussian by whose contrast grey values are scaled, and the least, of the image's own."""
 APART_PX = 2
@@ -45,9 +48,9 @@ CELL_PX, SAME = 64, 0.5
 """Two halves of the cells, taken in turn, must show directions that differ by less, as a share."""
 TRIES, FIRST_STEP = 40, 0.12
 FEW = 2.0
+"""Inconsistency of too few ghosts: more than any that counts."""
 LEAST_RESPONSE, MOST_SHIFT_PX = 0.05, 32.0
 """Of the phase correlation of two images, and the farthest that they may lie beside each other."""
-Half = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -135,13 +138,13 @@ def found_shift(first: Band, second: Band) -> tuple[float, float]:
     return float(row), float(col)
 
 
-def _refined(parts: Sequence[_Part], start: Half) -> tuple[float, Half]:
+def _refined(parts: Sequence[_Part], start: Values) -> tuple[float, Values]:
     """The least inconsistency near a direction, and where it is."""
     aside = start[::-1] * (-1, 1)
     simplex = np.array([start, start * (1 + FIRST_STEP), start + FIRST_STEP * aside])
     options: Any = {"maxfev": TRIES, "xatol": 1e-3, "fatol": 1e-4, "initial_simplex": simplex}
 
-    def of(direction: Half) -> float:
+    def of(direction: Values) -> float:
         return _inconsistency(_counted(parts, direction).sum(axis=0))
 
     found = minimize(of, start, method="Nelder-Mead", options=options)
@@ -184,7 +187,7 @@ def _scaled(values: Array) -> Array:
     return np.asarray(rest / (np.sqrt(cv2.GaussianBlur(rest * rest, (0, 0), CONTRAST_PX)) + least))
 
 
-def _counted(parts: Sequence[_Part], direction: Half) -> Half:
+def _counted(parts: Sequence[_Part], direction: Values) -> Values:
     """(2, 3): of each half the number of ghosts, the sum of their differences, and that of other places."""
     result = np.zeros((2, 3))
     for part in parts:
@@ -203,13 +206,13 @@ def _counted(parts: Sequence[_Part], direction: Half) -> Half:
     return result
 
 
-def _inconsistency(counted: Half) -> float:
+def _inconsistency(counted: Values) -> float:
     """Mean difference of ghosts as a share of that of other places; more if there are few."""
     count, ghosts, others = counted
     return FEW if count < LEAST_GHOSTS or not others else float(ghosts / others + DOUBT / np.sqrt(count))
 
 
-def _ghosts(part: _Part, direction: Half) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def _ghosts(part: _Part, direction: Values) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Pairs of pixels that go back to one pixel of the raw image."""
     height, width = part.grey.shape
     row = part.rows + np.rint(np.float32(direction[0]) * part.heights).astype(np.int32)

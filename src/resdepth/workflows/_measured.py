@@ -386,10 +386,8 @@ def _seen_from(scene: Scene) -> list[_ViewRecord]:
             first, here = scene.views[found[0].number if found else number], scene.views[number]
             shift = found_shift(first, here) if found else (0.0, 0.0)
             found.append(_ViewRecord(number=number, direction=(direction.rows, direction.cols), shift=shift))
-            (name,), tangent = _names(scene, [number]), np.hypot(direction.rows, direction.cols)
-            logger.info(
-                "%s: seen %.0f degrees off nadir, as its ghosts show", name, np.degrees(np.arctan(tangent))
-            )
+            (name,) = _names(scene, [number])
+            logger.info("%s: seen %.0f degrees off nadir, as its ghosts show", name, direction.off_nadir_deg)
     return found
 
 
