@@ -6,7 +6,7 @@ from rasterio import Affine
 
 from resdepth.evaluation.coregistration import estimate_shift
 from resdepth.evaluation.metrics import NMAD_FACTOR, statistics
-from resdepth.evaluation.terrain import shape_of
+from resdepth.evaluation.shape import shape_of
 from resdepth.geo.grid import Grid, Sides
 
 geoutils = pytest.importorskip("geoutils")

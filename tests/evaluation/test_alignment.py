@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from conftest import MadeScene, make_model, write_raster
 from resdepth import check, save_model
 from resdepth.cli import main
-from resdepth.evaluation.alignment import Alignment, align
+from resdepth.evaluation.coregistration import Alignment, align
 from resdepth.geo.grid import Grid
 from resdepth.geo.windows import Window
 

@@ -1,12 +1,15 @@
-"""What is counted within one block of the map: arrays in, sums and counted errors out."""
+"""Statistics of surfaces by blocks of the map: counted within a block, then added up to metrics by class.
+
+Blocks are counted in parallel; their sums may be added in any order.
+"""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.evaluation.building_edges import OutlineProfiles
+from resdepth.evaluation.bootstrap import BlockErrors, intervals
 from resdepth.evaluation.classes import (
     Mask,
     MaskPixels,
@@ -17,8 +20,16 @@ from resdepth.evaluation.classes import (
     object_classes,
     slope_classes,
 )
-from resdepth.evaluation.metrics import Portion, bins_of
-from resdepth.evaluation.terrain import MARGIN_PX, Shape, gradient_errors, normal_angles, shape_of
+from resdepth.evaluation.metrics import Portion, Statistics, Tally, bins_of
+from resdepth.evaluation.result import OVERALL, ClassResult, Histogram, OutlineErrors, ShapeErrors
+from resdepth.evaluation.shape import (
+    SHAPE_MARGIN_PX,
+    OutlineProfiles,
+    Shape,
+    gradient_errors,
+    normal_angles,
+    shape_of,
+)
 from resdepth.geo.grid import Sides
 from resdepth.geo.raster import Array
 from resdepth.geo.windows import Window
@@ -29,6 +40,13 @@ COLUMNS = (
     "compared", "better", "worse",
 )  # fmt: skip
 BETTER_M = 0.1
+Block = tuple[int, int, int]
+"""Number of the region, row and column of the block in it."""
+
+HISTOGRAM_BINS, SIZES = 160, 200
+# The histogram reaches to this multiple of LE95, so that a few gross errors do not flatten it.
+REACH = 1.5
+SHAPE_COLUMNS = ("gradient", "normal_deg", "roughness_m", "truth_roughness_m")
 
 
 @dataclass(frozen=True)
@@ -69,15 +87,11 @@ class Scenery:
     @property
     def shaping(self) -> tuple[slice, slice]:
         """The window with the margin that shapes need."""
-        row, col, more = self.window.row, self.window.col, 2 * MARGIN_PX
-        return self.around(
-            Window(row - MARGIN_PX, col - MARGIN_PX, self.window.height + more, self.window.width + more)
-        )
+        return self.around(_grown(self.window, SHAPE_MARGIN_PX))
 
     def padded(self, window: Window) -> tuple[slice, slice]:
         """Index of a window of the raster with the margin."""
-        row, col, more = window.row - self.margin, window.col - self.margin, 2 * self.margin
-        return self.around(Window(row, col, window.height + more, window.width + more))
+        return self.around(_grown(window, self.margin))
 
     def cut(self, window: Window) -> "Scenery":
         """A part, with its margin."""
@@ -105,6 +119,13 @@ class Scenery:
         if self.ground is not None:
             classes |= above_ground_classes((self.truth - self.ground)[inner])
         return classes
+
+
+def _grown(window: Window, margin: int) -> Window:
+    """With a margin on all sides, also beyond the raster."""
+    return Window(
+        window.row - margin, window.col - margin, window.height + 2 * margin, window.width + 2 * margin
+    )
 
 
 @dataclass(frozen=True)
@@ -208,3 +229,102 @@ def _columns(
         gain = np.abs(before) - np.abs(errors)  # NaN where one of them is void: neither better nor worse
         columns += [~np.isnan(gain), gain > BETTER_M, gain < -BETTER_M]
     return np.stack([np.asarray(column, np.float32).ravel() for column in columns], axis=1)
+
+
+@dataclass
+class ClassTotal:
+    """One class of pixels."""
+
+    tally: Tally
+    columns: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(COLUMNS)))
+    blocks: dict[Block, BlockErrors] = field(default_factory=dict)
+
+    def summed(self) -> dict[str, float]:
+        """The sums by name."""
+        return dict(zip(COLUMNS, self.columns.tolist(), strict=True))
+
+    def result(self, edges_m: NDArray[np.float64], centre: float, *, has_initial: bool) -> ClassResult:
+        """The figures, with a histogram over these bins; the centred ones of errors minus a centre."""
+        summed, found = self.summed(), self.tally.statistics(centre)
+
+        def mean(name: str, over: str) -> float:
+            return summed[name] / summed[over] if summed[over] else float("nan")
+
+        return ClassResult(
+            statistics=found,
+            truth_pixels=int(summed["truth_pixels"]),
+            coverage=mean("covered", "truth_pixels"),
+            intervals=intervals(list(self.blocks.values()), found),
+            shape=ShapeErrors(*(mean(name, "shaped") for name in SHAPE_COLUMNS)),
+            better=mean("better", "compared") if has_initial else None,
+            worse=mean("worse", "compared") if has_initial else None,
+            histogram=_histogram(self.tally, edges_m, found.count),
+        )
+
+
+class SurfaceTotal:
+    """One surface.
+
+    Attributes:
+        classes: by name.
+    """
+
+    def __init__(self, classes: Mapping[str, str], exact: int) -> None:
+        self.classes = {name: ClassTotal(Tally(exact)) for name in classes}
+        self._edges = Tally()
+        self._profiles = 0
+
+    def add(self, block: Block, counted: Counted) -> None:
+        """Add what was counted within a block, or a part of it."""
+        for name, portion in counted.portions.items():
+            total = self.classes[name]
+            total.columns += counted.sums[name]
+            if not portion.n:
+                continue
+            total.tally.add_portion(portion)
+            found = BlockErrors.of(portion)
+            if block in total.blocks:
+                total.blocks[block].add(found)
+            else:
+                total.blocks[block] = found
+        if counted.displacements is not None:
+            self._edges.add(counted.displacements)
+            self._profiles += counted.profiles
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """The classes whose errors are still kept one by one."""
+        return frozenset(name for name, total in self.classes.items() if total.tally.is_exact)
+
+    def outlines(self) -> OutlineErrors:
+        """Where the edges of buildings are."""
+        found = self._edges.statistics()
+        share = found.count / self._profiles if self._profiles else float("nan")
+        return OutlineErrors(self._profiles, share, found)
+
+    def results(self, *, has_initial: bool, reach_m: float) -> dict[str, ClassResult]:
+        """The figures of all classes."""
+        edges = np.linspace(-reach_m, reach_m, HISTOGRAM_BINS + 1)
+        centre = self.classes[OVERALL].tally.statistics().median
+        return {
+            name: total.result(edges, centre, has_initial=has_initial) for name, total in self.classes.items()
+        }
+
+
+def histogram_reach(totals: Mapping[str, SurfaceTotal]) -> float:
+    """Up to what error histograms show all these surfaces, metres."""
+    widest = max(_le95(total.classes[OVERALL].tally.statistics()) for total in totals.values())
+    return max(0.1, float(f"{REACH * widest:.1g}"))
+
+
+def _le95(found: Statistics) -> float:
+    return found.le95 if found.count else 0.0
+
+
+def _histogram(tally: Tally, edges_m: NDArray[np.float64], count: int) -> Histogram:
+    counts = tally.histogram(edges_m)
+    sizes = np.linspace(0, edges_m[-1], SIZES + 1)
+    shares = tally.shares_within(sizes) if count else np.full(len(sizes), np.nan)
+    return Histogram(
+        tuple(edges_m.tolist()), tuple(counts), tuple(sizes.tolist()), tuple(np.round(shares, 6).tolist())
+    )

@@ -1,4 +1,4 @@
-"""How far a surface lies beside the truth: Nuth & Kaab (2011, The Cryosphere 5, 271-290).
+"""How far a surface lies beside the reference DSM: Nuth & Kaab (2011, The Cryosphere 5, 271-290).
 
 Where a surface is shifted by (dx, dy, dz) against another, their difference is dz - dx gx - dy gy with the
 gradient g; which is equation 2 of the paper, written with gradients instead of slope and aspect. The shift
@@ -6,6 +6,7 @@ comes from least squares over many pixels; the surface is moved by it, and so on
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.evaluation.metrics import NMAD_FACTOR
+from resdepth.evaluation.metrics import NMAD_FACTOR, NO_STATISTICS, statistics
 from resdepth.evaluation.result import Shift
 from resdepth.geo.grid import Grid, Sides
 from resdepth.geo.windows import Window
@@ -44,8 +45,62 @@ TRIM = 3.0  # spreads from the median beyond which a pixel is a blunder or a cha
 # slope, the normal equations are as good as singular: no horizontal shift can be distinguished from none,
 # or from a vertical one.
 LEAST_RELIEF = 0.01
+# A bias counts from this, and from this share of the spread of the differences; a shift from this.
+LEAST_BIAS_M, LEAST_BIAS_SPREADS = 0.1, 0.5
+LEAST_SHIFT_PX = 0.5
 
 UNKNOWN = float("nan")
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How an initial DSM lies to the reference DSM.
+
+    Attributes:
+        bias_m: median of initial minus reference DSM; NaN with fewer than 100 common pixels.
+        spread_m: the NMAD of these differences.
+        shift: what moves the initial DSM onto the reference DSM.
+        shift_px: its horizontal length in pixels; NaN where it was not found.
+    """
+
+    bias_m: float
+    spread_m: float
+    shift: Shift
+    shift_px: float
+
+    @property
+    def is_biased(self) -> bool:
+        """Whether the bias is more than the noise explains."""
+        return abs(self.bias_m) > max(LEAST_BIAS_M, LEAST_BIAS_SPREADS * self.spread_m)
+
+    @property
+    def is_shifted(self) -> bool:
+        """Whether the horizontal shift matters."""
+        return self.shift_px > LEAST_SHIFT_PX
+
+
+def align(surface: Read, reference: Read, grid: Grid, *, name: str) -> Alignment:
+    """Compare an initial DSM with the reference DSM.
+
+    Up to 64 windows all over the grid are read (2.4 million pixels), so neither time nor memory grow with the
+    area.
+
+    Args:
+        surface: reads windows of the initial DSM on the grid: (h, w) float32, metres, NaN = void.
+        reference: likewise.
+        grid: of both.
+        name: of the initial DSM, for a warning if the search for the shift does not converge.
+    """
+    differences = np.concatenate(
+        [(surface(window) - reference(window)).ravel() for window in sample_windows(grid)]
+    )
+    found = statistics(differences)
+    if found.count < MIN_PIXELS:
+        found = NO_STATISTICS
+    shift = estimate_shift(surface, reference, grid, name=name)
+    sides = grid.sides_m
+    # Rows and columns of a grid may be turned; a pixel's mean side is as good for a threshold.
+    return Alignment(found.median, found.nmad, shift, math.hypot(shift.dx_m, shift.dy_m) / sides.mean)
 
 
 @dataclass(frozen=True)

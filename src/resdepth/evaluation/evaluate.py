@@ -8,14 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from resdepth.errors import ResDepthError
-from resdepth.evaluation.aggregate import Block, SurfaceTotal, histogram_reach
-from resdepth.evaluation.block_stats import Counted, Scenery, count
-from resdepth.evaluation.building_edges import margin_px
+from resdepth.evaluation.block_stats import Block, Counted, Scenery, SurfaceTotal, count, histogram_reach
 from resdepth.evaluation.classes import dilation_px, edge_px, titles_of
 from resdepth.evaluation.inputs import Candidate, read_padded
 from resdepth.evaluation.metrics import EXACT
 from resdepth.evaluation.result import NO_SHIFT, OVERALL, EvaluationResult, Shift, SurfaceResult
-from resdepth.evaluation.terrain import MARGIN_PX
+from resdepth.evaluation.shape import SHAPE_MARGIN_PX, outline_margin_px
 from resdepth.geo.raster import Array, Band
 from resdepth.geo.windows import Window
 from resdepth.runtime.prefetch import in_order
@@ -193,7 +191,7 @@ def _count_band(
 
 def _scenery(case: Case, window: Window) -> Scenery:
     sides = case.truth.grid.sides_m
-    margin = max(*dilation_px(sides), MARGIN_PX, *edge_px(sides), margin_px(sides))
+    margin = max(*dilation_px(sides), SHAPE_MARGIN_PX, *edge_px(sides), outline_margin_px(sides))
     truth = read_padded(case.truth, window, margin)
     evaluated = ~np.isnan(truth)
     masks = {}

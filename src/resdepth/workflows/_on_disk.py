@@ -12,7 +12,7 @@ from resdepth.data.image_lists import read_image_list, read_pair_list
 from resdepth.data.scene import Scene, ViewSet, used_views
 from resdepth.data.undeclared import look_for_undeclared
 from resdepth.errors import InputProblems, Problem, ResDepthError, has_errors, resting_on
-from resdepth.evaluation.alignment import Alignment, align
+from resdepth.evaluation.coregistration import Alignment, align
 from resdepth.geo.raster import Band, FileBand, count_voids
 from resdepth.geo.windows import Window, bounding
 from resdepth.models.model import Architecture, Model, check_weights, load_safetensors

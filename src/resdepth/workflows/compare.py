@@ -6,8 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from resdepth.errors import ResDepthError
-from resdepth.evaluation.regions import PIXELS
-from resdepth.evaluation.request import INITIAL
+from resdepth.evaluation.request import INITIAL, PIXELS
 from resdepth.evaluation.result import EvaluationResult, SurfaceResult
 from resdepth.evaluation.stored import read_result
 from resdepth.geo.overwriting import refuse_existing, refuse_inputs_as_outputs

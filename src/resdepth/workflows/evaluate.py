@@ -13,10 +13,10 @@ from resdepth.data.surfaces import Surface, refuse_nodata_of_files
 from resdepth.data.undeclared import look_for_undeclared
 from resdepth.errors import ResDepthError
 from resdepth.evaluation.baselines import median_baselines
+from resdepth.evaluation.classes import check_mask_values, empty_classes
 from resdepth.evaluation.evaluate import Case, Sink, demand_pixels, evaluate_case
 from resdepth.evaluation.evaluation import Evaluation, evaluation_of
 from resdepth.evaluation.inputs import ABSURD_M, Candidate, OnGrid
-from resdepth.evaluation.masks import check_mask_values, empty_classes
 from resdepth.evaluation.request import INITIAL, REFINED, Request, facts_of, open_case
 from resdepth.evaluation.result import OVERALL, TRUTH, EvaluationResult
 from resdepth.geo.geotiff import new_geotiff

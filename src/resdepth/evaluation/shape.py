@@ -1,4 +1,4 @@
-"""How far the edges of a surface's buildings lie from the true ones, across the outlines of the buildings."""
+"""The shape of surfaces: gradients, normals, roughness, and where the edges of buildings lie."""
 
 import math
 from collections.abc import Iterator
@@ -12,6 +12,8 @@ from resdepth.geo.grid import Sides
 Array = NDArray[np.float32]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+SHAPE_MARGIN_PX = 1
 
 REACH_M = 4.0  # how far profiles go to both sides of an outline
 LEAST_REACH_PX = 4  # ... with large pixels
@@ -27,7 +29,67 @@ LEAST_GRADIENT = 0.04
 PROFILES_AT_ONCE = 8192
 
 
-def margin_px(sides: Sides) -> int:
+@dataclass(frozen=True)
+class Shape:
+    """What a surface looks like around each pixel; NaN where one of the 3 x 3 pixels is void.
+
+    Attributes:
+        along_row, along_col: (H, W) float32, change of the height per metre along rows (to the right) and
+            along columns (down).
+        roughness: (H, W) float32, metres, range of the heights among 3 x 3 pixels (Wilson et al. 2007).
+    """
+
+    along_row: Array
+    along_col: Array
+    roughness: Array
+
+    @property
+    def slope(self) -> Array:
+        """(H, W) float32, metres per metre: the tangent of the slope."""
+        return np.hypot(self.along_row, self.along_col)
+
+
+def shape_of(height: Array, sides: Sides) -> Shape:
+    """Gradient (Horn 1981) and roughness.
+
+    Args:
+        height: (H + 2, W + 2) float32, metres, NaN = void: with a margin of SHAPE_MARGIN_PX.
+        sides: of a pixel.
+    """
+    down: Array = height[:-2] + 2 * height[1:-1] + height[2:]
+    across: Array = height[:, :-2] + 2 * height[:, 1:-1] + height[:, 2:]
+    highest = np.maximum(np.maximum(height[:-2], height[1:-1]), height[2:])
+    lowest = np.minimum(np.minimum(height[:-2], height[1:-1]), height[2:])
+    highest = np.maximum(np.maximum(highest[:, :-2], highest[:, 1:-1]), highest[:, 2:])
+    lowest = np.minimum(np.minimum(lowest[:, :-2], lowest[:, 1:-1]), lowest[:, 2:])
+    roughness = highest - lowest  # NaN in any pixel goes through maximum and minimum
+    # No numpy numbers: float32 stays float32.
+    along_row: Array = (down[:, 2:] - down[:, :-2]) / float(8 * sides.width)
+    along_col: Array = (across[2:] - across[:-2]) / float(8 * sides.height)
+    void = np.isnan(roughness)  # the gradients themselves do not look at the pixel in the middle
+    along_row[void] = along_col[void] = np.nan
+    return Shape(along_row, along_col, roughness)
+
+
+def gradient_errors(one: Shape, other: Shape) -> Array:
+    """(H, W) float32, metres per metre: length of the difference of both gradients."""
+    errors: Array = np.hypot(one.along_row - other.along_row, one.along_col - other.along_col)
+    return errors
+
+
+def normal_angles(one: Shape, other: Shape) -> Array:
+    """(H, W) float32, degrees between both normals; exactly 0 for equal shapes.
+
+    The normals are (-dz/dx, -dz/dy, 1); the angle comes from their cross and dot products, since an arc
+    cosine loses small angles.
+    """
+    a, b, c, d = one.along_row, one.along_col, other.along_row, other.along_col
+    cross = np.sqrt((b - d) ** 2 + (a - c) ** 2 + (a * d - b * c) ** 2)
+    angles: Array = np.degrees(np.arctan2(cross, 1 + a * c + b * d))
+    return angles
+
+
+def outline_margin_px(sides: Sides) -> int:
     """How many pixels around a block its profiles look at, at most."""
     return max(_reach_px(sides) + 1, SEEN_PX)
 
@@ -80,14 +142,14 @@ class OutlineProfiles:
         up to what the whole finds.
 
         Args:
-            building: (H, W) bool: the block, and `margin_px` more on each side.
+            building: (H, W) bool: the block, and `outline_margin_px` more on each side.
             truth: (H, W) float32, metres, NaN = void. Profiles that touch a void are left out.
             inner: the block in these arrays: rows and columns. Outline pixels in it count, except those
                 nearer to an end of the arrays than the margin.
             sides: of a pixel.
             origin: row and column, in the raster, of the first pixel of the arrays.
         """
-        cells = _outline_cells(building, inner, margin_px(sides), origin)
+        cells = _outline_cells(building, inner, outline_margin_px(sides), origin)
         directions = _outward(building, cells)
         facing = np.hypot(directions[:, 0], directions[:, 1]) > LEAST_GRADIENT
         # Gradients for each pixel become those for each metre, of one unit of length; then that many pixels.

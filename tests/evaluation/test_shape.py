@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resdepth.evaluation.building_edges import OutlineProfiles, margin_px
 from resdepth.evaluation.metrics import statistics
+from resdepth.evaluation.shape import OutlineProfiles, outline_margin_px
 from resdepth.geo.grid import Sides
 from resdepth.geo.windows import Window, blocks
 
@@ -158,7 +158,7 @@ def test_nothing_is_found_without_buildings() -> None:
 def test_blocks_add_up_to_the_whole(side: int) -> None:
     truth = np.maximum(turned(25), box(12, 8, 30, 150))
     noisy = truth + np.random.default_rng(0).normal(0, 0.5, truth.shape).astype(np.float32)
-    whole, margin = profiles(truth=truth), margin_px(SIDES)
+    whole, margin = profiles(truth=truth), outline_margin_px(SIDES)
     count, found = 0, []
     raster = Window(0, 0, SIDE, SIDE)
     for inner in blocks(raster, side):
@@ -192,7 +192,7 @@ def test_edges_lie_as_far_off_on_pixels_that_are_not_square(
     sides: Sides, down_m: float, right_m: float
 ) -> None:
     surface = box(50 + down_m / sides.height, 40 + right_m / sides.width, 100, 110)
-    truth, margin = TRUTH, margin_px(sides)
+    truth, margin = TRUTH, outline_margin_px(sides)
     assert margin <= 20
     west, north = (slice(60, 90), slice(30, 50)), (slice(40, 60), slice(55, 95))
     at_west = OutlineProfiles.of(BUILDING, truth, west, sides)
