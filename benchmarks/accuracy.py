@@ -31,11 +31,11 @@ from resdepth.evaluation.classes import object_classes
 from resdepth.evaluation.metrics import statistics
 from resdepth.evaluation.result import OVERALL
 from resdepth.geo.raster import FileBand
+from resdepth.options import Style
 from resdepth.runtime.atomic import write_json
 from resdepth.simulate.dataset import Role, as_dataset
 from resdepth.simulate.settings import SimulateConfig, SurfaceSettings, TownSettings
 from resdepth.simulate.simulation import simulate
-from resdepth.simulate.town import Style
 from resdepth.workflows.evaluate import evaluate
 from resdepth.workflows.test import test
 from resdepth.workflows.train import train

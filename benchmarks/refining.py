@@ -19,7 +19,6 @@ from distributed import LocalCluster
 from torch import nn
 
 import published_way
-from resdepth.config.schema import Mode
 from resdepth.data.inputs import Inputs
 from resdepth.data.normalization import Normalization
 from resdepth.data.scene import Scene
@@ -27,6 +26,7 @@ from resdepth.geo.raster import Array
 from resdepth.geo.windows import Window
 from resdepth.models.model import Architecture, Model, save_model
 from resdepth.models.networks import new_network
+from resdepth.options import Mode
 from resdepth.refinement.block_store import Work
 from resdepth.refinement.blocks import refined_strips
 from resdepth.refinement.dask import on_cluster

@@ -25,10 +25,10 @@ from resdepth.errors import ResDepthError
 from resdepth.evaluation.metrics import Tally
 from resdepth.geo.grid import Grid, Sides
 from resdepth.geo.raster import FileBand
+from resdepth.options import Style
 from resdepth.report.pictures import error_colours, grey, hillshade
 from resdepth.simulate.errors import stated_figures
 from resdepth.simulate.settings import SimulateConfig, SurfaceSettings, TownSettings
-from resdepth.simulate.town import Style
 from resdepth.stereo.fusion import filled, rasterized
 from resdepth.stereo.images import RawImage
 from resdepth.stereo.matching import MatcherSettings, matched

@@ -8,9 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from conftest import MadeScene
-from resdepth.config.parse import Kind, kind_of, load_test_config, load_train_config
+from resdepth.config.parse import kind_of, load_test_config, load_train_config
 from resdepth.config.schema import TestConfig, TrainConfig
 from resdepth.errors import InputProblems
+from resdepth.options import Kind
 from resdepth.runtime.jsonfiles import parse_json, read_json
 
 DATASET = {"raster_in": "a.tif", "raster_gt": "b.tif", "area_type": "train+val"}

@@ -19,9 +19,9 @@ from distributed import LocalCluster
 
 from conftest import SECONDS, SERIES, read_raster, refined_alone, wait_until
 from resdepth import refine
-from resdepth.config.schema import Device
 from resdepth.errors import ResDepthError
 from resdepth.geo.windows import Window
+from resdepth.options import Device
 from resdepth.refinement import dask as clusters
 from resdepth.refinement.dask import chosen_by_workers
 from resdepth.version import __version__

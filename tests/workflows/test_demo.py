@@ -13,9 +13,9 @@ from resdepth.cli import main
 from resdepth.errors import InputProblems, ResDepthError
 from resdepth.models.pretrained import TOWN_STEREO
 from resdepth.models.published import load_model
+from resdepth.options import AnyStyle
 from resdepth.refinement.compatibility import Unsuitable
 from resdepth.runtime.atomic import atomic_path
-from resdepth.simulate.settings import AnyStyle
 from resdepth.simulate.town import STYLES
 from resdepth.workflows import demo
 from resdepth.workflows.check import check

@@ -1,11 +1,12 @@
 """Commands that make or fetch models and data: convert-model, simulate, match, demo, download."""
 
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 import rich_click as click
 
 from resdepth.cli.frame import OVERWRITE, guarded, needs
+from resdepth.options import AnyStyle, Style
 
 
 @click.command("convert-model")
@@ -58,9 +59,7 @@ def convert_model(run_folder: Path, output: Path, checkpoint: str, *, overwrite:
     "--config", type=click.Path(path_type=Path), help="A configuration (JSON); see `schema simulate`."
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Of everything random. [default: 0]")
-@click.option(
-    "--style", help="Of the town: old-town, suburb, high-rise, industrial. [default: the seed chooses]"
-)
+@click.option("--style", help=f"Of the town: {', '.join(get_args(Style))}. [default: the seed chooses]")
 @click.option("--size", type=int, help="Of the town: side in pixels. [default: 2048]")
 @click.option("--gsd", type=float, help="Pixel size of the scene in metres.")
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(0, 64), help="Threads.")
@@ -195,7 +194,7 @@ def download(name: str, to: Path | None) -> None:
     "--style",
     default="any",
     show_default=True,
-    type=click.Choice(["any", "old-town", "suburb", "high-rise", "industrial"]),
+    type=click.Choice(get_args(AnyStyle)),
     help="Of the town; any: the seed chooses.",
 )
 @click.option(
@@ -209,7 +208,7 @@ def download(name: str, to: Path | None) -> None:
 def demo(
     to: Path,
     seed: int,
-    style: Literal["any", "old-town", "suburb", "high-rise", "industrial"],
+    style: AnyStyle,
     data: Path | None,
     *,
     overwrite: bool,

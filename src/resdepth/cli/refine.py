@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import rich_click as click
 
 from resdepth.cli.frame import OVERWRITE, guarded, needs
+from resdepth.options import Compression, Device, Fuse, Mode, Precision
 
 
 @click.command()
@@ -25,7 +26,7 @@ from resdepth.cli.frame import OVERWRITE, guarded, needs
     help="A list of image sets, one per line between commas. [default of raw images: the best]",
 )  # fmt: skip
 @click.option(
-    "--fuse", default="median", show_default=True, type=click.Choice(["median", "mean", "none"]),
+    "--fuse", default="median", show_default=True, type=click.Choice([*get_args(Fuse), "none"]),
     help="Of several pairs: one DSM, with the spread as second band; none: a file for each.",
 )  # fmt: skip
 @click.option(
@@ -33,20 +34,16 @@ from resdepth.cli.frame import OVERWRITE, guarded, needs
     help="Refine only this part of the map.",
 )  # fmt: skip
 @click.option(
-    "--mode", default="seamless", show_default=True, type=click.Choice(["seamless", "exact"]),
+    "--mode", default="seamless", show_default=True, type=click.Choice(get_args(Mode)),
     help="exact: in overlapping tiles, as published; slower.",
 )  # fmt: skip
 @click.option(
-    "--precision", default="fp32", show_default=True, type=click.Choice(["auto", "fp32", "bf16"]),
+    "--precision", default="fp32", show_default=True, type=click.Choice(get_args(Precision)),
     help="auto: bf16 where the processor is made for it: faster, other heights at single edges.",
 )  # fmt: skip
 @click.option("--fill", is_flag=True, help="Keep the heights that voids of the DSM were given.")
-@click.option(
-    "--compress", default="zstd", show_default=True, type=click.Choice(["zstd", "deflate", "lzw", "none"])
-)
-@click.option(
-    "--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda", "mps"])
-)
+@click.option("--compress", default="zstd", show_default=True, type=click.Choice(get_args(Compression)))
+@click.option("--device", default="auto", show_default=True, type=click.Choice(get_args(Device)))
 @click.option(
     "--workers", default=1, show_default=True, type=click.IntRange(1, 1024),
     help="Processes on this machine.",
@@ -72,14 +69,14 @@ def refine(  # noqa: PLR0913, PLR0917 - options of a command
     model: Path | None,
     output: Path | None,
     pairs: Path | None,
-    fuse: Literal["median", "mean", "none"],
+    fuse: Fuse | Literal["none"],
     region: tuple[float, float, float, float] | None,
-    mode: Literal["seamless", "exact"],
-    precision: Literal["auto", "fp32", "bf16"],
+    mode: Mode,
+    precision: Precision,
     *,
     fill: bool,
-    compress: Literal["zstd", "deflate", "lzw", "none"],
-    device: Literal["auto", "cpu", "cuda", "mps"],
+    compress: Compression,
+    device: Device,
     workers: int,
     scheduler: str | None,
     wait_for_workers: float,

@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import rich_click as click
 
 from resdepth.cli.frame import CONFIG, guarded
+from resdepth.options import Kind
 
 
 @click.command()
@@ -73,9 +74,9 @@ def test(config: Path) -> None:
 
 @click.command()
 @CONFIG
-@click.option("--kind", type=click.Choice(["train", "test"]), help="By default it is seen from the keys.")
+@click.option("--kind", type=click.Choice(get_args(Kind)), help="By default it is seen from the keys.")
 @guarded
-def check(config: Path, kind: Literal["train", "test"] | None) -> None:
+def check(config: Path, kind: Kind | None) -> None:
     """List every problem of CONFIG, a training or test configuration.
 
     Headers are read, the initial DSM is scanned for voids, and compared with the reference DSM in a sample of
@@ -97,9 +98,9 @@ def check(config: Path, kind: Literal["train", "test"] | None) -> None:
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["train", "test", "simulate"]))
+@click.argument("kind", type=click.Choice([*get_args(Kind), "simulate"]))
 @guarded
-def schema(kind: Literal["train", "test", "simulate"]) -> None:
+def schema(kind: Kind | Literal["simulate"]) -> None:
     """Print the JSON schema of a configuration, for editors that complete and check keys.
 
     Every key with its type, its range, its default and what it does; docs/configuration.md tells the same.

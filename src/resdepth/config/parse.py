@@ -5,16 +5,15 @@ Problems between keys are in rules.py; what looks at the disk is in workflows/_o
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from resdepth.config.field_errors import AnySection, draft
 from resdepth.config.rules import SUFFIXES
 from resdepth.config.schema import Section, TestConfig, TrainConfig
 from resdepth.errors import Problem, unusable
+from resdepth.options import Kind
 from resdepth.runtime.jsonfiles import read_json
 from resdepth.runtime.paths import resolve_path
-
-Kind = Literal["train", "test"]
 
 SCHEMAS: dict[Kind, type[TrainConfig] | type[TestConfig]] = {"train": TrainConfig, "test": TestConfig}
 PATH_KEYS = frozenset(SUFFIXES) | {

@@ -10,13 +10,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from resdepth.data.inputs import InputChannels, MultiviewConfig
 from resdepth.geo.windows import Strategy
+from resdepth.options import Device, Mode, Precision
 
 Activation = Literal["relu", "lrelu", "prelu"]
 UpMode = Literal["transpose", "bilinear"]
-Device = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["fp32", "bf16", "auto"]
-Mode = Literal["exact", "seamless"]
-Fuse = Literal["median", "mean"]
 
 DEFAULT_TILE_SIZE = 256
 LARGEST_COUNT = 2**31 - 1

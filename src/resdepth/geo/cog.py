@@ -20,10 +20,9 @@ from resdepth.geo.geotiff import NODATA, NOT_KEPT, demand_complete
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import unreferenced_allowed
 from resdepth.geo.windows import Window, row_bands
+from resdepth.options import Compression
 from resdepth.runtime.atomic import atomic_path, write_text
 from resdepth.runtime.sealing import seal
-
-Compression = Literal["zstd", "deflate", "lzw", "none"]
 
 TILE_PX = 512
 # Higher levels of zstd take twice the time for a percent of the size.

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from resdepth.config.schema import Fuse, Mode
 from resdepth.data.scene import Scene, ViewSet
 from resdepth.geo.raster import Array
 from resdepth.geo.windows import Window, block_counts, even_blocks
+from resdepth.options import Fuse, Mode
 from resdepth.refinement.engine import Refiner
 from resdepth.refinement.reference_surface import Reference
 

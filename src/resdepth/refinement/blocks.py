@@ -11,10 +11,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.config.schema import Fuse, Mode
 from resdepth.data.scene import Scene, ViewSet
 from resdepth.geo.raster import Array, ArrayBand, decoded_at_most
 from resdepth.geo.windows import TileGrid, Window, aligned, tile_grid
+from resdepth.options import Fuse, Mode
 from resdepth.refinement.blending import Strip
 from resdepth.refinement.block_store import Work, blocks_of
 from resdepth.refinement.engine import Refiner

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 import torch
 
-from resdepth.config.schema import Device, Precision
 from resdepth.errors import ResDepthError
 from resdepth.geo.windows import Window
+from resdepth.options import Device, Precision
 from resdepth.refinement.engine import choose_device, choose_precision
 from resdepth.refinement.job import Job
 from resdepth.refinement.run_job import Compute

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from resdepth.config.schema import Device, Precision
 from resdepth.data.normalization import normalize, normalize_patch
 from resdepth.errors import ResDepthError
 from resdepth.geo.windows import Window, row_bands
@@ -19,6 +18,7 @@ from resdepth.models.float32 import unrounded_float32
 from resdepth.models.inference.fusion import DeployedFusion
 from resdepth.models.inference.unet import DeployedUNet, deployed
 from resdepth.models.model import Model, check_weights
+from resdepth.options import Device, Precision
 from resdepth.runtime.malloc import Footprint, return_unused_memory, tune_allocator
 
 Array = NDArray[np.float32]

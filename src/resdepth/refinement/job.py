@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import BaseModel, Field
 
-from resdepth.config.schema import Fuse, Mode
 from resdepth.data.scene import Scene
 from resdepth.errors import ResDepthError
-from resdepth.geo.cog import Compression, Layer, write_block
+from resdepth.geo.cog import Layer, write_block
 from resdepth.geo.raster import files_behind, read_header
 from resdepth.geo.windows import Window
 from resdepth.models.model import fingerprint, load_safetensors
+from resdepth.options import Compression, Fuse, Mode
 from resdepth.refinement.block_store import Work, block_counts_of, blocks_of
 from resdepth.refinement.blocks import RefinedBlock
 from resdepth.refinement.engine import Refiner

@@ -7,11 +7,12 @@ import numpy as np
 
 from resdepth.errors import ResDepthError
 from resdepth.geo.windows import blocks
+from resdepth.options import Style
 from resdepth.runtime.progress import progress_bar
 from resdepth.simulate.settings import SimulateConfig
 from resdepth.simulate.sources import FileTruth, TruthOptions, open_truth
 from resdepth.simulate.sources.stored import new_layers
-from resdepth.simulate.town import STYLES, Style, Town, town_grid
+from resdepth.simulate.town import STYLES, Town, town_grid
 
 TOWN = "town"
 TOWN_GSD_M = 0.25

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from resdepth.config.schema import LARGEST_SEED, FilePath, NamePart, Section
+from resdepth.options import AnyStyle
 
-AnyStyle = Literal["any", "old-town", "suburb", "high-rise", "industrial"]
 Degrees = Annotated[float, Field(ge=0, lt=360, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Metres = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]

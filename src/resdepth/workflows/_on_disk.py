@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from resdepth.config.schema import Device, TestModel, TrainConfig
+from resdepth.config.schema import TestModel, TrainConfig
 from resdepth.data.image_lists import read_image_list, read_pair_list
 from resdepth.data.scene import Scene, ViewSet, used_views
 from resdepth.data.undeclared import look_for_undeclared
@@ -17,6 +17,7 @@ from resdepth.geo.raster import Band, FileBand, count_voids
 from resdepth.geo.windows import Window, bounding
 from resdepth.models.model import Architecture, Model, check_weights, load_safetensors
 from resdepth.models.published import PublishedFiles, load_published, read_training_state
+from resdepth.options import Device
 from resdepth.refinement.engine import choose_device
 from resdepth.runtime.paths import is_there
 from resdepth.training.optim import ignored_options, state_misfits

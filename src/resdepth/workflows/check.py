@@ -7,7 +7,7 @@ of windows, undeclared voids and how the initial DSM lies to the reference DSM.
 from dataclasses import dataclass
 from pathlib import Path
 
-from resdepth.config.parse import Kind, kind_of, load_test_config, load_train_config
+from resdepth.config.parse import kind_of, load_test_config, load_train_config
 from resdepth.config.rules import (
     dataset_name,
     inference_list_problems,
@@ -23,6 +23,7 @@ from resdepth.data.scene import MASKS, Scene, SceneFiles, ViewSet, open_scene, u
 from resdepth.errors import InputProblems, Problem, doubtful, has_errors, resting_on, without_consequences
 from resdepth.geo.windows import Regions, Window, corner_count, split_regions
 from resdepth.models.model import Architecture, Model
+from resdepth.options import Kind
 from resdepth.runtime.jsonfiles import read_json
 from resdepth.training.optim import setting_problems
 from resdepth.workflows._on_disk import (

@@ -21,12 +21,13 @@ from resdepth.geo.overwriting import refuse_inputs_as_outputs
 from resdepth.geo.raster import read_header
 from resdepth.models.pretrained import TOWN_STEREO
 from resdepth.models.published import load_model
+from resdepth.options import AnyStyle
 from resdepth.refinement.compatibility import examine, stated_gsd
 from resdepth.report.evaluation_page import tables_of
 from resdepth.report.page import PageContent, reading, write_page
 from resdepth.runtime.atomic import write_json
 from resdepth.simulate.dataset import MODEL, SceneFolder, largest_tile
-from resdepth.simulate.settings import AnyStyle, SimulateConfig, TownSettings
+from resdepth.simulate.settings import SimulateConfig, TownSettings
 from resdepth.simulate.simulation import simulate
 from resdepth.workflows._demo_folder import DATASET, PAGE, RECORD, contents, take_folder, write_record
 from resdepth.workflows.evaluating import JSON

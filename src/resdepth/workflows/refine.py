@@ -13,13 +13,12 @@ import numpy as np
 import torch
 
 from resdepth.config.rules import smallest_tile
-from resdepth.config.schema import DEFAULT_TILE_SIZE, Device, Fuse, Mode, Precision
+from resdepth.config.schema import DEFAULT_TILE_SIZE
 from resdepth.data.image_lists import read_pair_list
 from resdepth.data.scene import Scene, ViewSet
 from resdepth.data.surfaces import Surface, scene_of
 from resdepth.data.undeclared import look_for_undeclared
 from resdepth.errors import InputProblems, ResDepthError, has_errors
-from resdepth.geo.cog import Compression
 from resdepth.geo.grid import Bounds
 from resdepth.geo.overwriting import refuse_inputs_as_outputs
 from resdepth.geo.raster import Array, read_tags
@@ -27,6 +26,7 @@ from resdepth.geo.windows import Window
 from resdepth.models.model import Model
 from resdepth.models.pretrained import FUSION
 from resdepth.models.published import load_model
+from resdepth.options import Compression, Device, Fuse, Mode, Precision
 from resdepth.refinement.block_store import Work, blocks_of, computed_times
 from resdepth.refinement.blocks import refined_blocks
 from resdepth.refinement.compatibility import Findings, examine, stated_gsd

@@ -1,10 +1,10 @@
 """A procedural town: an endless true surface that follows from a style and a seed."""
 
 from resdepth.geo.grid import Grid
-from resdepth.simulate.town.styles import STYLES, Style, TownStyle
+from resdepth.simulate.town.styles import STYLES, TownStyle
 from resdepth.simulate.town.town import Town
 
-__all__ = ["STYLES", "Style", "Town", "TownStyle", "town_grid"]
+__all__ = ["STYLES", "Town", "TownStyle", "town_grid"]
 
 _ORIGIN_M = (465_000.0, 5_247_000.0)
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from resdepth.options import Style
 from resdepth.simulate.town.noise import generator
 
-Style = Literal["old-town", "suburb", "high-rise", "industrial"]
 Use = Literal[
     "perimeter",
     "church",
