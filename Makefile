@@ -7,7 +7,6 @@ SEED ?= 0
 STYLE ?= any
 KILLED ?=
 DATA ?= ../shared/data
-REFERENCE ?= ../shared/reference
 
 .PHONY: help setup test lint types layers unit slow kills lost browser demo real bench-real matching bench scaling evaluating simulation accuracy docs clean
 
@@ -35,7 +34,7 @@ layers: setup  ## who may import whom
 	$(BIN)/lint-imports
 
 unit: setup browser  ## the tests
-	RESDEPTH_REFERENCE=$(REFERENCE) $(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2
 
 slow: setup  ## the tests of benchmarks that take minutes
 	$(BIN)/pytest -m slow
