@@ -21,7 +21,7 @@ import resdepth
 from real_training import hillshade
 from resdepth.errors import ResDepthError
 from resdepth.geo.raster import FileBand
-from resdepth.report.table import baseline_tables
+from resdepth.report.tables import baseline_tables
 from resdepth.stereo.pairs import BASES, BLOCK_PX
 from resdepth.workflows.match import MatchedDsm, match_images
 

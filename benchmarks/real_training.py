@@ -29,7 +29,7 @@ from resdepth.geo.grid import Grid
 from resdepth.geo.raster import FileBand
 from resdepth.geo.windows import Strategy, Window, split_regions
 from resdepth.models.model import torch_version
-from resdepth.report.table import baseline_tables, summary_table
+from resdepth.report.tables import baseline_tables, summary_table
 from resdepth.runtime.atomic import write_json
 from resdepth.workflows.test import PairResult, test
 from resdepth.workflows.train import train

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from conftest import GSD, ORIGIN, make_heights
+from resdepth.evaluation.inputs import Read
 from resdepth.evaluation.metrics import statistics
 from resdepth.evaluation.result import (
     OVERALL,
@@ -18,8 +19,8 @@ from resdepth.evaluation.result import (
 )
 from resdepth.geo.crs import find_crs
 from resdepth.geo.grid import Grid
+from resdepth.geo.raster import Array
 from resdepth.report.page import PageContent, Table, write_page
-from resdepth.report.views import Array, Read
 
 HEIGHT, WIDTH = 200, 240
 WKT, CRS_NAME = find_crs("EPSG:32632")

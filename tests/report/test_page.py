@@ -16,10 +16,15 @@ from pages import grid_of, made_content, made_surfaces, reader, written
 from resdepth.geo.crs import find_crs
 from resdepth.geo.grid import Grid
 from resdepth.geo.windows import Window
-from resdepth.report.packing import HEIGHT_STEP_M, packed_bytes, packed_heights, stretched
 from resdepth.report.page import LARGEST_BYTES, PageContent, Table, within_a_sentence
-from resdepth.report.places import find_places
-from resdepth.report.views import OVERVIEW_PX
+from resdepth.report.page_pixels import (
+    HEIGHT_STEP_M,
+    OVERVIEW_PX,
+    find_places,
+    packed_bytes,
+    packed_heights,
+    stretched,
+)
 
 
 def described(page: Path) -> dict:
@@ -33,7 +38,7 @@ def sections(page: Path) -> list[str]:
 
 
 def unpacked_heights(text: str, shape: tuple[int, int]) -> np.ndarray:
-    """As content.js does it."""
+    """As pixels.js does it."""
     raw, n = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8), shape[0] * shape[1]
     folded = sum(raw[k * n : (k + 1) * n].astype(np.int64) << (8 * k) for k in range(3))
     heights = np.cumsum((folded >> 1) ^ -(folded & 1)) * HEIGHT_STEP_M

@@ -226,7 +226,7 @@ def demo(
     """
     for module in ("cv2", "jinja2", "plotly"):
         needs(module, "simulate")
-    from resdepth.report.table import summary_table
+    from resdepth.report.tables import summary_table
     from resdepth.workflows.demo import headline, run_demo
 
     done = run_demo(to, seed=seed, style=style, data=data, overwrite=overwrite, force=force)

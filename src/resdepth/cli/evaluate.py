@@ -76,8 +76,7 @@ def evaluate(  # noqa: PLR0913 - options of a command
     for module in ("matplotlib", "jinja2", "plotly"):
         needs(module, "report")
     from resdepth.evaluation.request import Request
-    from resdepth.report.evaluated import centred_rows, median_rows, summary_rows
-    from resdepth.report.table import markdown
+    from resdepth.report.tables import centred_rows, markdown, median_rows, summary_rows
     from resdepth.workflows.evaluating import evaluate_into
 
     request = Request(
@@ -119,7 +118,7 @@ def compare(runs: tuple[Path, ...], output: Path, *, overwrite: bool) -> None:
     """
     for module in ("jinja2", "plotly"):
         needs(module, "report")
-    from resdepth.report.table import markdown
+    from resdepth.report.tables import markdown
     from resdepth.workflows.compare import compare_runs
 
     rows = compare_runs(runs, output, overwrite=overwrite)

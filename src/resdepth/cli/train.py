@@ -52,7 +52,7 @@ def test(config: Path) -> None:
     Example:
       resdepth test configs/config_test_ResDepth-stereo.json
     """
-    from resdepth.report.table import baseline_tables, summary_table
+    from resdepth.report.tables import baseline_tables, summary_table
     from resdepth.workflows.test import test as run_test
 
     results = run_test(config)

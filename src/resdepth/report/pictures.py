@@ -1,12 +1,17 @@
-"""Surfaces, errors and images as pictures: arrays in, PNG bytes out."""
+"""Surfaces, errors and images in colours: as pictures, and as layer styles of their rasters for QGIS."""
 
 import io
+from pathlib import Path
+from typing import Literal
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from resdepth.geo.grid import Sides
+from resdepth.refinement.provenance import PROVENANCE_TITLES
+from resdepth.runtime.atomic import write_text
 
 Array = NDArray[np.float32]
 Colours = NDArray[np.uint8]
@@ -22,6 +27,10 @@ PATCH_LIMIT_M, GAP_PX = 4.0, 4
 # Grey values between these percentiles fill the range of a picture.
 STRETCH_PERCENT = (0.5, 99.5)
 BRIGHTENING = 0.65  # exponent: panchromatic images are dark, but for a few bright roofs
+
+StyleKind = Literal["height", "error", "provenance"]
+
+PROVENANCE_COLOURS = ("#808080", "#1b9e77", "#d95f02", "#7570b3")  # of the codes of provenance, from 0 on
 
 
 def hillshade(height: Array, sides: Sides) -> Colours:
@@ -112,3 +121,62 @@ def png(colours: Colours) -> bytes:
         picture = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE)
     picture.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
+
+
+def write_style(raster: Path, kind: StyleKind, limit_m: float = 4.0) -> Path:
+    """Write the style of a raster.
+
+    Args:
+        raster: the GeoTIFF; the style gets its name with the suffix .qml.
+        kind: height: as a hillshade; error: blue below the truth, red above it, white none; provenance: the
+            codes of `refine`.
+        limit_m: the error of the strongest colours.
+    """
+    path = raster.with_suffix(".qml")
+    renderer = {"height": _hillshade_style, "provenance": _provenance_style}.get(
+        kind, lambda: _error_style(limit_m)
+    )()
+    write_text(
+        path,
+        "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+        '<qgis version="3.22" styleCategories="Symbology">\n'
+        f"  <pipe>\n{renderer}\n"
+        '    <rasterresampler zoomedInResampler="bilinear" zoomedOutResampler="bilinear"'
+        ' maxOversampling="2"/>\n'
+        "  </pipe>\n</qgis>\n",
+    )
+    return path
+
+
+def _hillshade_style() -> str:
+    return (
+        f'    <rasterrenderer type="hillshade" band="1" azimuth="{SUN_AZIMUTH_DEG:g}" '
+        f'angle="{SUN_ELEVATION_DEG:g}" zfactor="1" multidirection="0" opacity="1" alphaBand="-1"/>'
+    )
+
+
+def _error_style(limit_m: float) -> str:
+    values = [limit_m * (2 * step / (len(ERROR_COLOURS) - 1) - 1) for step in range(len(ERROR_COLOURS))]
+    entries = "\n".join(
+        f'          <item value="{value:.6g}" label="{value:+.2g} m" color="{colour}" alpha="255"/>'
+        for value, colour in zip(values, ERROR_COLOURS, strict=True)
+    )
+    return (
+        f'    <rasterrenderer type="singlebandpseudocolor" band="1" opacity="1" alphaBand="-1" '
+        f'classificationMin="{-limit_m:g}" classificationMax="{limit_m:g}">\n'
+        "      <rastershader>\n"
+        '        <colorrampshader colorRampType="INTERPOLATED" classificationMode="1" clip="0" '
+        f'minimumValue="{-limit_m:g}" maximumValue="{limit_m:g}">\n{entries}\n'
+        "        </colorrampshader>\n      </rastershader>\n    </rasterrenderer>"
+    )
+
+
+def _provenance_style() -> str:
+    entries = "\n".join(
+        f'        <paletteEntry value="{int(code)}" label={quoteattr(title)} color="{colour}" alpha="255"/>'
+        for (code, title), colour in zip(PROVENANCE_TITLES.items(), PROVENANCE_COLOURS, strict=True)
+    )
+    return (
+        '    <rasterrenderer type="paletted" band="1" opacity="1" alphaBand="-1">\n'
+        f"      <colorPalette>\n{entries}\n      </colorPalette>\n    </rasterrenderer>"
+    )

@@ -23,8 +23,8 @@ from resdepth.models.pretrained import TOWN_STEREO
 from resdepth.models.published import load_model
 from resdepth.options import AnyStyle
 from resdepth.refinement.compatibility import examine, stated_gsd
-from resdepth.report.evaluation_page import tables_of
 from resdepth.report.page import PageContent, reading, write_page
+from resdepth.report.page_contents import tables_of
 from resdepth.runtime.atomic import write_json
 from resdepth.simulate.dataset import MODEL, SceneFolder, largest_tile
 from resdepth.simulate.settings import SimulateConfig, TownSettings

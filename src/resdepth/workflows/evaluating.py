@@ -16,9 +16,8 @@ from resdepth.evaluation.result import TRUTH, EvaluationResult
 from resdepth.evaluation.stored import read_result
 from resdepth.geo.geotiff import ownerless_sidecars, remove_sidecars
 from resdepth.geo.overwriting import refuse_existing, refuse_inputs_as_outputs
-from resdepth.report.evaluated import csv_text, markdown_report
-from resdepth.report.styles import Kind, write_style
-from resdepth.report.text import format_statistics
+from resdepth.report.pictures import StyleKind, write_style
+from resdepth.report.tables import csv_text, format_statistics, markdown_report
 from resdepth.runtime.atomic import temporary_folder, write_json, write_text
 from resdepth.runtime.placing import placing
 from resdepth.workflows.aligning import write_aligned
@@ -113,8 +112,8 @@ def _evaluated_into(
         aligned: likewise of aligned surfaces; those that are not moved have none.
     """
     from resdepth.report.page import write_page
+    from resdepth.report.page_contents import quick_looks
     from resdepth.report.plots import error_limit, file_name
-    from resdepth.report.quicklook import quick_looks
 
     case, outcome = evaluate_files(request, {surface: folder / name for surface, name in rasters.items()})
     moved = write_aligned(case, {surface: folder / name for surface, name in aligned.items()})
@@ -201,7 +200,7 @@ def write_evaluation_page(
 ) -> None:
     """Write a page about evaluated surfaces."""
     from resdepth.report.page import write_page
-    from resdepth.report.quicklook import quick_looks
+    from resdepth.report.page_contents import quick_looks
 
     with quick_looks(_content(request, case, outcome, title, images)) as content:
         write_page(path, content)
@@ -210,14 +209,14 @@ def write_evaluation_page(
 def _content(
     request: Request, case: Case, outcome: EvaluationResult, title: str, images: Mapping[str, Path]
 ) -> "PageContent":
-    from resdepth.report.evaluation_page import evaluation_content
+    from resdepth.report.page_contents import evaluation_content
 
     return evaluation_content(
         case, outcome, title=title, truth=request.truth, masks=request.masks, images=images
     )
 
 
-def add_styles(kinds: Mapping[Path, Kind]) -> None:
+def add_styles(kinds: Mapping[Path, StyleKind]) -> None:
     """Give rasters their colours for QGIS, unless somebody did so before."""
     for raster, kind in kinds.items():
         if not os.path.lexists(raster.with_suffix(".qml")):

@@ -284,8 +284,7 @@ def _report_moved(found: Mapping[str, Moved | None], *, force: bool) -> None:
 
 def _write_report(job: Job, results: Results) -> None:
     from resdepth.report.page import write_page
-    from resdepth.report.quicklook import quick_looks
-    from resdepth.report.refined_page import refined_content
+    from resdepth.report.page_contents import quick_looks, refined_content
 
     scene, shown = job.work.scene, job.work.view_sets[0]
     assert scene.dsm_path is not None, "a job refines files"

@@ -30,7 +30,7 @@ from resdepth.refinement.compatibility import examine, stated_gsd
 from resdepth.refinement.engine import Refiner, choose_device, choose_precision
 from resdepth.refinement.moved import Moved, described
 from resdepth.refinement.tiles import refine_region
-from resdepth.report.text import format_overall_statistics, format_statistics, write_statistics
+from resdepth.report.tables import format_overall_statistics, format_statistics, write_statistics
 from resdepth.runtime.atomic import write_bytes, write_json
 from resdepth.runtime.progress import Progress, progress_bar
 from resdepth.training.run_folder import ORIGINAL_CONFIG_FILE

@@ -1,4 +1,4 @@
-// Canvases that show pictures, and what all maps share.
+// Maps: canvases that show pictures, the swipe, the error maps' scale, and which area all of them show.
 
 const SHARPER = 1.5; // pixels that are drawn so many times larger are drawn as squares
 const WIDEST = 6; // maps of long and narrow areas are stretched beyond this ratio, or could not be seen
@@ -75,3 +75,93 @@ const drawPictures = newest(async (overtaken) => {
     drawScaleBar(canvas.closest(".map"), content.views[viewIndex]);
   }
 });
+
+// Two pictures of the same area, one on each side of a line.
+
+function setUpSwipe() {
+  const map = byId("swipe-map");
+  if (!map) return;
+  const [left, right, range] = ["swipe-left", "swipe-right", "swipe-range"].map(byId);
+  const drawSwipe = newest(async (overtaken) => {
+    for (const [side, select] of [["left", left], ["right", right]]) {
+      if (!(await show(byId(`swipe-canvas-${side}`), shown.view, select.value, overtaken))) return;
+      map.querySelector(`.tag.${side}`).textContent = nameOf(select.value);
+    }
+    drawScaleBar(map, content.views[shown.view]);
+  });
+  const move = () => {
+    map.style.setProperty("--at", `${range.value}%`);
+    const stated = `${nameOf(left.value)} on the left ${Math.round(range.value)} percent`;
+    range.setAttribute("aria-valuetext", `${stated}, ${nameOf(right.value)} on the right`);
+  };
+  range.addEventListener("input", move);
+  for (const select of [left, right]) select.addEventListener("change", () => { move(); drawSwipe(); });
+  move();
+  watch(drawSwipe);
+}
+
+// The colour scale that all maps of differences share.
+
+function setUpErrors() {
+  const select = byId("errors-limit");
+  if (!select) return;
+  const colours = BLUE_TO_RED.map((colour) => `rgb(${colour})`);
+  document.querySelector(".scale > i").style.background = `linear-gradient(90deg, ${colours})`;
+  const choose = () => {
+    shown.limit = Number(select.value);
+    const ticks = [-1, -0.5, 0, 0.5, 1].map((share) => {
+      const value = share * shown.limit;
+      const text = Number(Math.abs(value).toPrecision(3));
+      return element("span", value < 0 ? `−${text}` : value > 0 ? `+${text}` : "0 m");
+    });
+    byId("errors-ticks").replaceChildren(...ticks);
+  };
+  select.addEventListener("change", () => { choose(); changed(); });
+  choose();
+}
+
+// Which area is shown: a selection in the bar, buttons, and rectangles on the overview say the same.
+
+function drawRectangles() {
+  const map = byId("places-map");
+  const [, , height, width] = content.views[0].window;
+  content.views.forEach(({ name, window: [row, col, high, wide] }, index) => {
+    if (index === 0) return;
+    const rectangle = element("span");
+    rectangle.className = "rectangle";
+    rectangle.dataset.view = index;
+    rectangle.title = name;
+    rectangle.setAttribute("aria-hidden", "true"); // the buttons beside the map are for the keyboard
+    const box = { left: percent(col, width), top: percent(row, height), width: percent(wide, width), height: percent(high, height) };
+    Object.assign(rectangle.style, box);
+    rectangle.append(element("b", index));
+    rectangle.addEventListener("click", () => chooseView(index));
+    map.append(rectangle);
+  });
+}
+
+async function chooseView(index) {
+  shown.view = index;
+  byId("area").value = index;
+  for (const button of document.querySelectorAll(".places button")) {
+    button.setAttribute("aria-pressed", String(Number(button.dataset.view) === index));
+  }
+  for (const rectangle of document.querySelectorAll(".rectangle")) {
+    rectangle.classList.toggle("chosen", Number(rectangle.dataset.view) === index);
+  }
+  describeArea();
+  byId("places-stated").textContent = `All maps show: ${content.views[index].name}`;
+  firstCut();
+  await Promise.all([changed(), drawProfile()]);
+}
+
+function setUpPlaces() {
+  describeArea();
+  watch(drawPictures);
+  if (content.views.length < 2) return;
+  drawRectangles();
+  byId("area").addEventListener("change", (event) => chooseView(Number(event.target.value)));
+  for (const button of document.querySelectorAll(".places button")) {
+    button.addEventListener("click", () => chooseView(Number(button.dataset.view)));
+  }
+}

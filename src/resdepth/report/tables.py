@@ -1,14 +1,17 @@
-"""An evaluation as tables of text: for the terminal, Markdown, CSV and pages."""
+"""Evaluations as text: tables for the terminal, Markdown, CSV and pages; files of the published code."""
 
 import csv
 import io
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from resdepth.evaluation.bootstrap import FIGURES
+from resdepth.evaluation.evaluation import Evaluation
 from resdepth.evaluation.metrics import Statistics
-from resdepth.evaluation.result import OVERALL, ClassResult, EvaluationResult, SurfaceResult
-from resdepth.report.table import baseline_rows, markdown
+from resdepth.evaluation.result import OVERALL, Baselines, ClassResult, EvaluationResult, SurfaceResult
+from resdepth.runtime.atomic import write_json, write_text
 
 Rows = list[list[str]]
 
@@ -28,6 +31,44 @@ OF_STATISTICS = (
     "absolute_median_centred",
 )  # fmt: skip
 OF_SHAPE = ("gradient", "normal_deg", "roughness_m", "truth_roughness_m")
+# Of tables before and after refinement, and of those beside median filters.
+BEFORE_AFTER_COLUMNS = (
+    ("MAE", "mae"),
+    ("RMSE", "rmse"),
+    ("MedAE", "absolute_median"),
+    ("NMAD", "nmad"),
+    ("median", "median"),
+    ("MAE, median removed", "mae_centred"),
+    ("RMSE, median removed", "rmse_centred"),
+)
+BASELINE_COLUMNS = (
+    ("MAE", "mae"),
+    ("MAE, median removed", "mae_centred"),
+    ("RMSE", "rmse"),
+    ("RMSE, median removed", "rmse_centred"),
+    ("MedAE", "absolute_median"),
+    ("NMAD", "nmad"),
+)
+# Of the published files: label, and the number of tabs that brings the figures into one column.
+PUBLISHED_LINES = (
+    ("maximum", "Maximum residual error [m]:", 6),
+    ("minimum", "Minimum residual error [m]:", 6),
+    ("mae", "Mean absolute residual error (MAE) [m]:", 5),
+    ("rmse", "RMSE residual error [m]:", 6),
+    ("absolute_median", "Absolute median residual error [m]:", 5),
+    ("median", "Median residual error [m]:", 6),
+    ("nmad", "Normalized median absolute deviation (NMAD) [m]:", 3),
+    ("nmad_resdepth_2022", "NMAD (ResDepth 2022) [m]:", 6),
+)
+
+PUBLISHED_TITLES = {
+    OVERALL: "OVERALL",
+    "building": "BUILDING PIXELS",
+    "terrain": "TERRAIN PIXELS",
+    "terrain_without_water": "TERRAIN PIXELS WITHOUT WATER",
+    "terrain_without_forest": "TERRAIN PIXELS WITHOUT FOREST",
+    "terrain_without_water_forest": "TERRAIN PIXELS WITHOUT WATER/FOREST",
+}
 
 
 def summary_rows(outcome: EvaluationResult) -> Rows:
@@ -229,3 +270,109 @@ def _cell(value: object) -> object:
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.9g}"
     return "" if value is None else value
+
+
+def summary_table(evaluations: Mapping[str, Evaluation]) -> str:
+    """A Markdown table: a row for each data set, class of objects and surface; metres."""
+    rows = [["data set", "pixels", "surface", "n", *(f"{label} [m]" for label, _ in BEFORE_AFTER_COLUMNS)]]
+    for name, evaluation in evaluations.items():
+        for label, refined in evaluation.refined.items():
+            if evaluation.initial is not None:
+                rows.append([name, label, "initial", *_counted_values(evaluation.initial[label])])
+            rows.append([name, label, "refined", *_counted_values(refined)])
+    return markdown(rows, text_columns=3)
+
+
+def baseline_rows(surfaces: Mapping[str, Statistics], baselines: Baselines) -> list[list[str]]:
+    """A row for each evaluated surface, and for each median filter."""
+    rows = {**surfaces}
+    rows |= {f"median {one.width_px} x {one.width_px} px": one.statistics for one in baselines.filters}
+    chosen = " and ".join(str(width) for width in sorted(set(baselines.chosen_px)))
+    rows[f"median, best by validation{f' ({chosen} px)' if chosen else ''}"] = baselines.validated
+    head = ["surface", *(f"{label} [m]" for label, _ in BASELINE_COLUMNS)]
+    return [head, *([name, *_values(found, BASELINE_COLUMNS)] for name, found in rows.items())]
+
+
+def baseline_tables(evaluations: Mapping[str, Evaluation]) -> list[str]:
+    """For each initial DSM a Markdown table: it, what was refined from it, and median filters of it."""
+    tables = []
+    for baselines in dict.fromkeys(one.baselines for one in evaluations.values()):
+        if baselines is None:
+            continue
+        surfaces: dict[str, Statistics] = {}
+        for name, one in evaluations.items():
+            if one.baselines == baselines:
+                surfaces |= {} if one.initial is None else {baselines.surface: one.initial[OVERALL]}
+                surfaces[name] = one.refined[OVERALL]
+        tables.append(markdown(baseline_rows(surfaces, baselines)))
+    return tables
+
+
+def markdown(rows: Sequence[Sequence[str]], *, text_columns: int = 1) -> str:
+    """A table whose columns line up; all but the first ones are aligned to the right."""
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+
+    def line(cells: Sequence[str]) -> str:
+        placed = [
+            cell.ljust(width) if column < text_columns else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return "| " + " | ".join(placed) + " |"
+
+    rule = ["-" * width if n < text_columns else "-" * (width - 1) + ":" for n, width in enumerate(widths)]
+    return "\n".join([line(rows[0]), line(rule), *(line(row) for row in rows[1:])])
+
+
+def _counted_values(figures: Statistics) -> list[str]:
+    return [f"{figures.count}", *_values(figures, BEFORE_AFTER_COLUMNS)]
+
+
+def _values(figures: Statistics, columns: Sequence[tuple[str, str]]) -> list[str]:
+    values = [getattr(figures, name) for _, name in columns]
+    return [f"{value:.3f}" if figures.count else "--" for value in values]
+
+
+def format_statistics(evaluation: Evaluation, model_name: str, weights: str) -> str:
+    """The text of `<dsm>_prediction_statistics.txt`."""
+    header = [f"Model name:\t{model_name}", f"Model weights:\t{weights}", *[""] * 5]
+    header += ["Performance Evaluation", "-" * 22, "", f"Number of pixels:\t\t\t{evaluation.pixels}"]
+    header += [f"Area [km^2]:\t\t\t\t{evaluation.area_km2:.2f}"]
+    sections = []
+    for name, refined in evaluation.refined.items():
+        title = f"STATISTICS, {PUBLISHED_TITLES[name]}: "
+        if evaluation.initial is not None:
+            before = title + "INITIAL DSM"
+            # One dash more below this one title, as published.
+            dashes = len(before) + (name == OVERALL)
+            sections.append(_section(before, evaluation.initial[name], dashes))
+        after = title + "REFINED DSM"
+        sections.append(_section(after, refined, len(after)))
+    return "\n\n\n".join(["\n".join(header), *sections]) + "\n\n"
+
+
+def format_overall_statistics(evaluation: Evaluation, model_name: str, weights: str) -> str:
+    """The text of `<dsm>_prediction_performance_statistics_mean_over_all_stereopairs.txt`."""
+    header = [f"Model name:\t{model_name}", f"Model weights:\t{weights}", *[""] * 4]
+    title = "Performance Evaluation: Statistics over all predictions"
+    header += [title, "-" * len(title)]
+    sections = []
+    for name, refined in evaluation.refined.items():
+        after = f"STATISTICS, {PUBLISHED_TITLES[name]}: REFINED DSM"
+        sections.append(_section(after, refined, len(after)))
+    return "\n\n\n".join(["\n".join(header), *sections]) + "\n\n"
+
+
+def _section(title: str, figures: Statistics, underline: int) -> str:
+    lines = [title, "-" * underline, ""]
+    for name, label, tabs in PUBLISHED_LINES:
+        value = getattr(figures, name)
+        shown = f"{value:10.3f} m" if figures.count else "-- m"
+        lines.append(label + "\t" * tabs + shown)
+    return "\n".join(lines)
+
+
+def write_statistics(path: Path, text: str, evaluation: Evaluation) -> None:
+    """Write the text file and, beside it, a JSON file with all figures."""
+    write_text(path, text)
+    write_json(path.with_suffix(".json"), evaluation.as_json())

@@ -12,8 +12,12 @@ import pytest
 
 from resdepth.evaluation.evaluation import Evaluation
 from resdepth.evaluation.metrics import Statistics, statistics
-from resdepth.report.table import summary_table
-from resdepth.report.text import format_overall_statistics, format_statistics, write_statistics
+from resdepth.report.tables import (
+    format_overall_statistics,
+    format_statistics,
+    summary_table,
+    write_statistics,
+)
 
 EMPTY = statistics(np.empty(0, np.float32))
 REFINED = statistics(np.array([-1, 0.25, 3], np.float32))
@@ -155,7 +159,7 @@ def test_the_table_is_markdown_with_a_row_before_and_after() -> None:
     assert len({len(line) for line in table.splitlines()}) == 1
 
 
-@pytest.mark.parametrize("module", ["pictures", "styles", "table", "text"])
+@pytest.mark.parametrize("module", ["pictures", "tables"])
 def test_what_train_and_test_need_of_the_reports_comes_with_every_installation(module: str) -> None:
     """The packages that these modules import are dependencies, not extras."""
     root = Path(__file__).parents[2]
