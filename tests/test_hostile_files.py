@@ -34,9 +34,9 @@ from resdepth.report.page_contents import tables_of
 from resdepth.report.tables import summary_rows
 from resdepth.runtime.jsonfiles import demand, read_json
 from resdepth.runtime.progress import Silent
-from resdepth.simulate.sources import TruthOptions
 from resdepth.simulate.sources.citymodel import CitySource
 from resdepth.simulate.sources.pointcloud import PointSource
+from resdepth.simulate.sources.raw_surface import SourceOptions
 from resdepth.stereo.ortho import read_rpc
 from resdepth.workflows.check import check
 from resdepth.workflows.evaluate import evaluate_files
@@ -134,7 +134,7 @@ def test_damaged_city_models(tmp_path: Path) -> None:
     content = json.loads(path.read_text())
 
     def read(file: Path) -> None:
-        truth = CitySource(file, TruthOptions())
+        truth = CitySource(file, SourceOptions())
         truth.read(Window(0, 0, min(truth.grid.height, 32), min(truth.grid.width, 32)))
 
     sound, refused = outcomes(path, texts(damaged_values(content, COUNT)), read)
@@ -323,7 +323,7 @@ def test_damaged_point_clouds(tmp_path: Path, name: str) -> None:
     (tmp_path / "work").mkdir()
 
     def read(file: Path) -> None:
-        truth = PointSource(file, TruthOptions(), tmp_path / "work", Silent())
+        truth = PointSource(file, SourceOptions(), tmp_path / "work", Silent())
         truth.read(Window(0, 0, min(truth.grid.height, 16), min(truth.grid.width, 16)))
 
     outcomes(path, damaged_bytes(path.read_bytes(), COUNT, focus=375), read)
@@ -339,5 +339,5 @@ def test_bounds_of_a_point_cloud_that_its_points_do_not_fill_take_no_room(tmp_pa
     path.write_bytes(raw)
     (tmp_path / "work").mkdir()
     with pytest.raises(ResDepthError, match=r"town\.las: .*repair_bb"):
-        PointSource(path, TruthOptions(), tmp_path / "work", Silent())
+        PointSource(path, SourceOptions(), tmp_path / "work", Silent())
     assert list((tmp_path / "work").iterdir()) == []

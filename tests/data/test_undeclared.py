@@ -12,8 +12,7 @@ from resdepth import evaluate
 from resdepth.data.undeclared import look_for_undeclared
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import ArrayBand, FileBand
-from resdepth.simulate.sources.elevation import ElevationSource
-from resdepth.simulate.sources.options import TruthOptions
+from resdepth.simulate.sources.raw_surface import ElevationSource, SourceOptions
 from resdepth.workflows.check import check
 from resdepth.workflows.info import about_raster
 
@@ -125,5 +124,5 @@ def test_info_and_simulate_ask(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     path = write_raster(tmp_path / "dsm.tif", with_voids(-9999))
     assert "0.46 % are -9999" in about_raster(path)["suspicious"]
     with caplog.at_level(logging.WARNING):
-        ElevationSource(path, TruthOptions())
+        ElevationSource(path, SourceOptions())
     assert "dsm.tif: of the known pixels, 0.46 % are -9999" in caplog.text

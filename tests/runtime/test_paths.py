@@ -13,8 +13,8 @@ from resdepth.geo.raster import FileBand
 from resdepth.geo.vector_io import open_vector_file
 from resdepth.models.published import load_model
 from resdepth.runtime.paths import MAX_TEXT_BYTES, is_there, read_text, resolve_path, why_no_file
-from resdepth.simulate.sources.options import TruthOptions
-from resdepth.simulate.sources.stored import made_from
+from resdepth.simulate.sources.prepared import made_from
+from resdepth.simulate.sources.raw_surface import SourceOptions
 from resdepth.workflows.check import plan_training
 
 
@@ -119,7 +119,7 @@ def test_no_command_waits_for_a_named_pipe(tmp_path: Path, use: str) -> None:
     readers: dict[str, Callable[[], object]] = {
         "check": lambda: plan_training(pipe),
         "raster": lambda: FileBand(pipe),
-        "truth": lambda: made_from(pipe, TruthOptions()),
+        "truth": lambda: made_from(pipe, SourceOptions()),
         "polygons": lambda: open_vector_file(pipe),
         "model": lambda: load_model(pipe),
     }

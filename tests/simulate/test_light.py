@@ -14,23 +14,23 @@ from resdepth.simulate.imaging.light import Day, Look, Sun, in_shadow, lit_surfa
 from resdepth.simulate.imaging.render import Sensor, expose
 from resdepth.simulate.noise import hashed, pixel_noise, smooth_noise
 from resdepth.simulate.shots import Shot, aim
-from resdepth.simulate.surface import HeldTruth, Surface, SurfaceClass
+from resdepth.simulate.surface import HeldSurface, Surface, SurfaceClass
 
 GSD = 0.5
 DAY = Day(0, Sun(180.0, 50.0), cars=0.0)
 WHOLE = Window(0, 0, 120, 120)
 
 
-def truth_of(height: np.ndarray, classes: np.ndarray) -> HeldTruth:
+def truth_of(height: np.ndarray, classes: np.ndarray) -> HeldSurface:
     grid = Grid(*height.shape, (GSD, 0.0, 5e5, 0.0, -GSD, 5.2e6), "EPSG:32632", "EPSG:32632")
     objects = np.where(classes >= SurfaceClass.ROOF_TILES, 7, 0).astype(np.int32)
     surface = Surface(
         height.astype(np.float32), np.ones(height.shape, bool), classes.astype(np.uint8), objects
     )
-    return HeldTruth(grid, surface)
+    return HeldSurface(grid, surface)
 
 
-def flat(kind: SurfaceClass) -> HeldTruth:
+def flat(kind: SurfaceClass) -> HeldSurface:
     return truth_of(np.full(WHOLE.shape, 100.0), np.full(WHOLE.shape, kind))
 
 
@@ -108,7 +108,7 @@ def test_slopes_that_face_the_sun_are_brighter_and_shadows_dark() -> None:
     assert lit.radiance[45:58, 45:75].mean() < 0.4 * lit.radiance[70:].mean()
 
 
-def shown(truth: HeldTruth, number: int, direction: Direction, day: Day = DAY) -> np.ndarray:
+def shown(truth: HeldSurface, number: int, direction: Direction, day: Day = DAY) -> np.ndarray:
     camera = aim(direction, grid=truth.grid, heights=(99.0, 130.0), gsd_m=GSD)
     shot = Shot("a", number, day, camera)
     return expose(truth, shot, Sensor(GSD), camera.whole, heights=(99.0, 130.0), look=Look(1)).astype(float)

@@ -31,7 +31,7 @@ from resdepth.simulate.settings import (
 )
 from resdepth.simulate.shots import Shot, aim
 from resdepth.simulate.simulation import simulate
-from resdepth.simulate.surface import HeldTruth, Surface, SurfaceClass
+from resdepth.simulate.surface import HeldSurface, Surface, SurfaceClass
 from resdepth.stereo.epipolar import rectified
 from resdepth.stereo.fusion import filled, fused, rasterized
 from resdepth.stereo.matching import MatcherSettings, matched
@@ -44,7 +44,7 @@ QUIET = Sensor(GSD, blur_px=0.3, electrons=1e9, read_noise=0.0)
 NOON = Day(0, Sun(180.0, 60.0), cars=0.0)
 
 
-def truth_of(height: np.ndarray, kind: SurfaceClass = SurfaceClass.PAVING) -> HeldTruth:
+def truth_of(height: np.ndarray, kind: SurfaceClass = SurfaceClass.PAVING) -> HeldSurface:
     shape = height.shape
     surface = Surface(
         height.astype(np.float32),
@@ -52,7 +52,7 @@ def truth_of(height: np.ndarray, kind: SurfaceClass = SurfaceClass.PAVING) -> He
         np.full(shape, kind, dtype=np.uint8),
         np.zeros(shape, dtype=np.int32),
     )
-    return HeldTruth(GRID, surface)
+    return HeldSurface(GRID, surface)
 
 
 def textured(values: np.ndarray) -> Look:
@@ -65,7 +65,7 @@ def textured(values: np.ndarray) -> Look:
 
 
 def photographed(
-    truth: HeldTruth, look: Look, direction: Direction, *, day: Day = NOON, sensor: Sensor = QUIET
+    truth: HeldSurface, look: Look, direction: Direction, *, day: Day = NOON, sensor: Sensor = QUIET
 ):
     heights = relief_of(truth).whole
     camera = aim(direction, grid=GRID, heights=heights, gsd_m=GSD)
@@ -190,7 +190,7 @@ def test_relief_covers_every_window_even_beyond_the_edge() -> None:
     shape = (3 * CELL_PX + 17, 2 * CELL_PX + 5)
     grid = Grid(*shape, GRID.transform, GRID.crs)
     whole = replace(truth_of(rng.uniform(0, 100, shape)).whole)
-    relief = relief_of(HeldTruth(grid, whole))
+    relief = relief_of(HeldSurface(grid, whole))
     mirrored = np.pad(whole.height, 200, mode="symmetric")
     for row, col in rng.integers(-190, 150, (40, 2)):
         part = mirrored[row + 200 : row + 290, col + 200 : col + 290]

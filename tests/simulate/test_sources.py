@@ -1,4 +1,4 @@
-"""True surfaces from files: heights to the bit, voids stated, classes plausible, damaged files refused."""
+"""Reference surfaces from files: heights to the bit, voids stated, damaged files refused."""
 
 import json
 import os
@@ -19,22 +19,22 @@ from resdepth.errors import ResDepthError
 from resdepth.geo.grid import Grid
 from resdepth.geo.windows import Window
 from resdepth.runtime.progress import Silent
-from resdepth.simulate.sources import FileTruth, TruthOptions, making, open_truth
-from resdepth.simulate.sources.facets import paint, plan_facets
-from resdepth.simulate.sources.filling import CELL, coarse_heights, fill
-from resdepth.simulate.sources.parts import Parts
-from resdepth.simulate.sources.sketch import unclassified
+from resdepth.simulate.sources import prepared
+from resdepth.simulate.sources.citymodel import paint, plan_facets
+from resdepth.simulate.sources.classification import Parts
+from resdepth.simulate.sources.prepared import CELL, StoredSurface, coarse_heights, fill, open_source
+from resdepth.simulate.sources.raw_surface import SourceOptions, unclassified
 from resdepth.simulate.surface import SurfaceClass, is_any
 
 ROOFS = (SurfaceClass.ROOF_TILES, SurfaceClass.ROOF_FLAT)
 TOWN = (84800.0, 447600.0)
 
 
-def opened(path: Path, **options: Any) -> FileTruth:
-    return open_truth(path, TruthOptions(**options), path.parent / "work", Silent())
+def opened(path: Path, **options: Any) -> StoredSurface:
+    return open_source(path, SourceOptions(**options), path.parent / "work", Silent())
 
 
-def whole(truth: FileTruth):
+def whole(truth: StoredSurface):
     return truth.surface(truth.grid.whole)
 
 
@@ -90,9 +90,9 @@ def test_how_the_scene_is_cut_into_windows_changes_nothing(tmp_path: Path, monke
     heights[10:90, 100:128] = np.nan
     path = write_raster(tmp_path / "dsm.tif", heights)
     at_once = whole(opened(path))
-    monkeypatch.setattr(making, "CORE", 64)
-    monkeypatch.setattr("resdepth.simulate.sources.stored.TILE", 64)
-    cut = whole(open_truth(path, TruthOptions(), tmp_path / "other", Silent()))
+    monkeypatch.setattr(prepared, "CORE", 64)
+    monkeypatch.setattr(prepared, "TILE", 64)
+    cut = whole(open_source(path, SourceOptions(), tmp_path / "other", Silent()))
     np.testing.assert_allclose(cut.height, at_once.height, atol=1e-4)
     np.testing.assert_array_equal(cut.known, at_once.known)
     np.testing.assert_array_equal(cut.classes, at_once.classes)
@@ -100,7 +100,7 @@ def test_how_the_scene_is_cut_into_windows_changes_nothing(tmp_path: Path, monke
     assert len({one for one, _ in pairs}) == len({other for _, other in pairs}) == len(pairs)
 
 
-def test_roofs_trees_and_ground_are_guessed_from_heights(tmp_path: Path) -> None:
+def test_roofs_trees_and_ground_are_found_from_heights(tmp_path: Path) -> None:
     surface = whole(opened(write_raster(tmp_path / "dsm.tif", made_town())))
     inside = surface.classes[25:55, 24:40], surface.classes[105:135, 35:85], surface.classes[95:125, 135:165]
     for found, expected in zip(
@@ -138,7 +138,7 @@ def test_level_ground_around_boxes_is_no_water(tmp_path: Path) -> None:
     assert (surface.classes != SurfaceClass.WATER).all()
 
 
-def test_masks_on_any_grid_outrank_what_is_guessed(tmp_path: Path) -> None:
+def test_masks_on_any_grid_outrank_what_heights_show(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "dsm.tif", made_town())
     building = np.zeros((100, 100), np.uint8)
     building[50:70, 15:45] = 1  # the hall, on pixels of 1 m; the house is none
@@ -169,7 +169,7 @@ def test_a_plane_stays_a_plane_on_finer_and_on_coarser_pixels(tmp_path: Path) ->
     rows, cols = np.mgrid[0:120, 0:160] + 0.5
     path = write_raster(tmp_path / "dsm.tif", (50 + 0.2 * rows + 0.1 * cols).astype(np.float32))
     for gsd in (0.25, 1.0):
-        truth = open_truth(path, TruthOptions(gsd_m=gsd), tmp_path / str(gsd), Silent())
+        truth = open_source(path, SourceOptions(gsd_m=gsd), tmp_path / str(gsd), Silent())
         assert (truth.grid.gsd, truth.grid.height * gsd, truth.grid.width * gsd) == (gsd, 60, 80)
         fine_rows, fine_cols = (np.mgrid[0 : truth.grid.height, 0 : truth.grid.width] + 0.5) * gsd / 0.5
         inner = (slice(4, -4), slice(4, -4))
@@ -203,7 +203,7 @@ def test_turned_and_upside_down_rasters_are_laid_north_up(tmp_path: Path) -> Non
         transform=rasterio.Affine(0.8, 0.6, 500000, 0.6, -0.8, 5000000),
     ) as file:  # fmt: skip
         file.write(np.full((40, 60), 20, np.float32), 1)
-    truth = open_truth(turned, TruthOptions(), tmp_path / "turned", Silent())
+    truth = open_source(turned, SourceOptions(), tmp_path / "turned", Silent())
     surface = whole(truth)
     assert truth.grid.gsd == pytest.approx(1.0)
     np.testing.assert_allclose(surface.height, 20, atol=1e-3)
@@ -323,9 +323,9 @@ def test_parts_that_are_seen_in_windows_are_those_that_are_seen_at_once(
     assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
 
 
-def test_a_sketch_of_heights_knows_what_is_not_void() -> None:
-    sketch = unclassified(np.array([[1, np.nan]], np.float32))
-    assert sketch.known.tolist() == [[True, False]]
+def test_a_raw_surface_of_heights_knows_what_is_not_void() -> None:
+    raw = unclassified(np.array([[1, np.nan]], np.float32))
+    assert raw.known.tolist() == [[True, False]]
 
 
 # --- polygons

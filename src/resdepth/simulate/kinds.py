@@ -10,8 +10,8 @@ from resdepth.geo.windows import blocks
 from resdepth.options import Style
 from resdepth.runtime.progress import progress_bar
 from resdepth.simulate.settings import SimulateConfig
-from resdepth.simulate.sources import FileTruth, TruthOptions, open_truth
-from resdepth.simulate.sources.stored import new_layers
+from resdepth.simulate.sources.prepared import StoredSurface, new_layers, open_source
+from resdepth.simulate.sources.raw_surface import SourceOptions
 from resdepth.simulate.town import STYLES, Town, town_grid
 
 TOWN = "town"
@@ -36,7 +36,7 @@ def described(source: str | Path, config: SimulateConfig) -> dict[str, str]:
     return {"kind": "file", "name": path.name, "sha256": checksum}
 
 
-def true_surface(source: str | Path, config: SimulateConfig, work: Path) -> FileTruth:
+def true_surface(source: str | Path, config: SimulateConfig, work: Path) -> StoredSurface:
     """The true surface as rasters in a folder; what is there already is used.
 
     Raises:
@@ -45,7 +45,7 @@ def true_surface(source: str | Path, config: SimulateConfig, work: Path) -> File
     requested = config.truth
     if str(source) == TOWN:
         return _built_town(work, config)
-    options = TruthOptions(
+    options = SourceOptions(
         gsd_m=requested.gsd_m,
         building_mask=_path(requested.building_mask),
         water_mask=_path(requested.water_mask),
@@ -57,7 +57,7 @@ def true_surface(source: str | Path, config: SimulateConfig, work: Path) -> File
         crs=requested.crs,
     )
     with progress_bar("true surface", 1) as progress:
-        truth = open_truth(Path(source), options, work, progress)
+        truth = open_source(Path(source), options, work, progress)
     if not truth.grid.crs:
         raise ResDepthError(
             f'{source}: names no CRS; cameras need one. Give it: "truth": {{"crs": "EPSG:25832"}}'
@@ -78,10 +78,10 @@ def chosen_style(config: SimulateConfig) -> Style:
     return styles[int(rng.integers(len(styles)))]
 
 
-def _built_town(folder: Path, config: SimulateConfig) -> FileTruth:
+def _built_town(folder: Path, config: SimulateConfig) -> StoredSurface:
     done = folder / "complete"
     if done.exists():
-        return FileTruth(folder)
+        return StoredSurface(folder)
     folder.mkdir(parents=True, exist_ok=True)
     grid = town_grid(config.town.size_px, config.truth.gsd_m or TOWN_GSD_M)
     town = Town(grid, STYLES[chosen_style(config)], config.seed)
@@ -97,4 +97,4 @@ def _built_town(folder: Path, config: SimulateConfig) -> FileTruth:
                 files[name].write(block.row, values, col=block.col)
             progress.advance()
     done.touch()
-    return FileTruth(folder)
+    return StoredSurface(folder)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from resdepth.geo.grid import Grid
 from resdepth.geo.windows import Window, blocks
-from resdepth.simulate.surface import Heights, Truth
+from resdepth.simulate.surface import Heights, ReferenceSurface
 
 CELL_PX = 128
 # Cars and what the pixel grid cuts off stand higher than the surface itself.
@@ -47,7 +47,7 @@ def _cells(start: int, stop: int, count: int) -> slice:
     return slice(max(first, 0) // CELL_PX, min(-(-min(end, last) // CELL_PX), count))
 
 
-def relief_of(truth: Truth) -> Relief:
+def relief_of(truth: ReferenceSurface) -> Relief:
     """Read a surface once, block by block."""
     n_rows, n_cols = -(-truth.grid.height // CELL_PX), -(-truth.grid.width // CELL_PX)
     low, high = (np.full((n_rows, n_cols), value, dtype=np.float32) for value in (np.inf, -np.inf))

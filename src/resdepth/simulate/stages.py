@@ -26,7 +26,7 @@ from resdepth.simulate.imaging.render import Sensor, expose
 from resdepth.simulate.plan import Pair
 from resdepth.simulate.relief import Relief, window_on
 from resdepth.simulate.shots import Shot
-from resdepth.simulate.surface import BUILDING_CLASSES, SurfaceClass, Truth, is_any
+from resdepth.simulate.surface import BUILDING_CLASSES, ReferenceSurface, SurfaceClass, is_any
 from resdepth.stereo.fusion import filled, fused, rasterized, refined_to
 from resdepth.stereo.images import RawImage
 from resdepth.stereo.matching import MatcherSettings, matched
@@ -58,7 +58,7 @@ class Simulation:
         workers: threads.
     """
 
-    truth: Truth
+    truth: ReferenceSurface
     relief: Relief
     look: Look
     shots: tuple[Shot, ...]

@@ -60,7 +60,7 @@ class Surface:
         return Surface(self.height[where], self.known[where], self.classes[where], self.objects[where])
 
 
-class Truth(Protocol):
+class ReferenceSurface(Protocol):
     """A true surface, wherever it comes from; read a window at a time."""
 
     grid: Grid

@@ -11,7 +11,7 @@ from resdepth.geo.grid import Grid
 from resdepth.geo.windows import Window
 from resdepth.simulate.imaging import cars, materials
 from resdepth.simulate.imaging.rays import inverted, profiles_around, shadow_heights, shifted, warped
-from resdepth.simulate.surface import Codes, Objects, Surface, Truth
+from resdepth.simulate.surface import Codes, Objects, ReferenceSurface, Surface
 
 Array = NDArray[np.float32]
 
@@ -112,7 +112,7 @@ class Lit:
     classes: Codes
 
 
-def mirrored(truth: Truth, window: Window) -> Surface:
+def mirrored(truth: ReferenceSurface, window: Window) -> Surface:
     """The surface of any window; beyond the scene's edge the scene is mirrored."""
     rows = _mirror(np.arange(window.row, window.row_stop), truth.grid.height)
     cols = _mirror(np.arange(window.col, window.col_stop), truth.grid.width)
@@ -130,7 +130,7 @@ def _mirror(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
     return np.where(folded < length, folded, 2 * length - 1 - folded)
 
 
-def lit_surface(truth: Truth, window: Window, day: Day, look: Look, *, relief_m: float) -> Lit:
+def lit_surface(truth: ReferenceSurface, window: Window, day: Day, look: Look, *, relief_m: float) -> Lit:
     """The surface of a window in the light of a day.
 
     Args:
@@ -166,7 +166,7 @@ def lit_surface(truth: Truth, window: Window, day: Day, look: Look, *, relief_m:
     )
 
 
-def in_shadow(truth: Truth, window: Window, day: Day, *, relief_m: float) -> NDArray[np.bool_]:
+def in_shadow(truth: ReferenceSurface, window: Window, day: Day, *, relief_m: float) -> NDArray[np.bool_]:
     """Where the surface of a window lies in the shadow on a day, cars aside; (H, W) bool."""
     reach = min(relief_m * day.sun.metres_per_metre, LONGEST_SHADOW_M)
     halo = int(np.ceil(reach / truth.grid.gsd)) + 2

@@ -23,7 +23,7 @@ from resdepth.simulate.imaging.rays import (
 )
 from resdepth.simulate.noise import smooth_noise
 from resdepth.simulate.shots import MARGIN_M, Shot
-from resdepth.simulate.surface import BUILDING_CLASSES, SurfaceClass, Truth, is_any
+from resdepth.simulate.surface import BUILDING_CLASSES, ReferenceSurface, SurfaceClass, is_any
 
 Array = NDArray[np.float32]
 Values = NDArray[np.float64]
@@ -65,7 +65,13 @@ class Sensor:
 
 
 def expose(
-    truth: Truth, shot: Shot, sensor: Sensor, block: Window, *, heights: tuple[float, float], look: Look
+    truth: ReferenceSurface,
+    shot: Shot,
+    sensor: Sensor,
+    block: Window,
+    *,
+    heights: tuple[float, float],
+    look: Look,
 ) -> NDArray[np.uint16]:
     """The pixels of a block of an image.
 
@@ -141,7 +147,7 @@ def _sight(
 
 
 def _along_rays(
-    truth: Truth, shot: Shot, rays: tuple[Values, Values], heights: tuple[float, float], look: Look
+    truth: ReferenceSurface, shot: Shot, rays: tuple[Values, Values], heights: tuple[float, float], look: Look
 ) -> tuple[Array, NDArray[np.bool_]]:
     """The radiance that arrives along rays, and whether they end in the scene or next to it."""
     gsd = truth.grid.gsd
