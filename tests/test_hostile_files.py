@@ -20,7 +20,6 @@ from conftest import make_model, make_scene, write_raster
 from mutations import damaged_bytes, damaged_values, survive
 from resdepth.config.parse import load_train_config
 from resdepth.data.image_lists import read_image_list, read_pair_list
-from resdepth.download.transfer import Origin
 from resdepth.errors import InputProblems, ResDepthError
 from resdepth.evaluation.request import Request
 from resdepth.evaluation.stored import read_result
@@ -32,7 +31,6 @@ from resdepth.models.model import load_safetensors, save_model
 from resdepth.models.published import read_architecture, read_checkpoint, read_moments
 from resdepth.report.page_contents import tables_of
 from resdepth.report.tables import summary_rows
-from resdepth.runtime.jsonfiles import demand, read_json
 from resdepth.runtime.progress import Silent
 from resdepth.simulate.sources.citymodel import CitySource
 from resdepth.simulate.sources.pointcloud import PointSource
@@ -113,15 +111,6 @@ def test_damaged_descriptions_of_networks(tmp_path: Path) -> None:
     made = make_model()
     content = {"name": "UNet", "input_channels": "geom-stereo", "settings": dict(made.architecture.settings)}
     outcomes(tmp_path / "model_config.json", texts(damaged_values(content, COUNT)), read_architecture)
-
-
-def test_damaged_records_of_transfers(tmp_path: Path) -> None:
-    content = {"url": "https://x", "validator": '"1"', "size": 10, "checksum": "md5=AAAA"}
-
-    def read(file: Path) -> Origin:
-        return demand(Origin, read_json(file), file)
-
-    outcomes(tmp_path / "a.part.json", texts(damaged_values(content, COUNT)), read)
 
 
 def test_damaged_city_models(tmp_path: Path) -> None:

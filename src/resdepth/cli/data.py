@@ -169,7 +169,7 @@ def match(
 def download(name: str, to: Path | None) -> None:
     """Fetch what the authors of ResDepth offer: their demo, their models, or those of their ablations.
 
-    A broken download goes on where it stopped when the command is given again.
+    The folder appears complete or not at all; after a break, give the same command again.
 
     \b
     Examples:
