@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from resdepth.geo.windows import axis_tiles
-from resdepth.refinement.blending import axis_weights
+from resdepth.refinement.tiles import axis_weights
 from setting import HEIGHT_SIGMA, IMAGE_MEAN, IMAGE_STD, SceneFiles
 
 Array = NDArray[np.float32]

@@ -27,8 +27,7 @@ from resdepth.geo.windows import Window
 from resdepth.models.model import Architecture, Model, save_model
 from resdepth.models.networks import new_network
 from resdepth.options import Mode
-from resdepth.refinement.block_store import Work
-from resdepth.refinement.blocks import refined_strips
+from resdepth.refinement.blocks import Work, refined_strips
 from resdepth.refinement.dask import on_cluster
 from resdepth.refinement.engine import Refiner
 from resdepth.refinement.job import Job

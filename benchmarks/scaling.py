@@ -20,7 +20,7 @@ from distributed import Client
 from refining import CPU, VIEW_SET, NullRefiner, Timed, bytes_so_far, made_model, opened, workers_here
 from resdepth.data.scene import Scene
 from resdepth.refinement import job
-from resdepth.refinement.block_store import Work
+from resdepth.refinement.blocks import Work
 from resdepth.refinement.dask import on_cluster
 from resdepth.refinement.engine import Refiner, choose_precision
 from resdepth.refinement.job import Job

@@ -33,11 +33,11 @@ from typing import Any, Literal
 import rasterio.io
 
 import resdepth.download.download
-import resdepth.refinement.block_store
+import resdepth.refinement.blocks
 import resdepth.report.page
 import resdepth.report.plots
 import resdepth.workflows.compare
-import resdepth.workflows.evaluating
+import resdepth.workflows.evaluate
 import resdepth.workflows.refine
 import resdepth.workflows.simulate
 import resdepth.workflows.test
@@ -404,7 +404,7 @@ def archive_served() -> Iterator[None]:
 
 def try_all(wanted: dict[str, tuple[int, int]]) -> None:
     """Try commands with so many kills and full disks, and print the table."""
-    resdepth.refinement.block_store._block_area = lambda refiner: 64**2
+    resdepth.refinement.blocks._block_area = lambda refiner: 64**2
     with tempfile.TemporaryDirectory() as root, archive_served():
         place = Place(Path(root))
         if "compare" in wanted:

@@ -334,7 +334,7 @@ def test_importing_the_package_and_asking_for_help_do_not_import_torch(tmp_path:
 
 
 def test_evaluating_does_without_torch(tmp_path: Path) -> None:
-    code = "import sys, resdepth.workflows.evaluating\nprint('torch' in sys.modules)"
+    code = "import sys, resdepth.workflows.evaluate\nprint('torch' in sys.modules)"
     assert python("-c", code, cwd=tmp_path).stdout == "False\n"
 
 

@@ -16,7 +16,7 @@ from resdepth.data.scene import used_views
 from resdepth.geo.windows import Window, split_regions, tile_grid
 from resdepth.models.networks import new_network
 from resdepth.models.published import load_run_folder, read_architecture, read_checkpoint, read_moments
-from resdepth.refinement.blending import axis_weights
+from resdepth.refinement.tiles import axis_weights
 from resdepth.workflows.check import architecture_of, plan_training
 from resdepth.workflows.refine import refine
 from resdepth.workflows.test import test

@@ -24,8 +24,7 @@ from resdepth.evaluation.stored import read_result
 from resdepth.geo.grid import Grid, Sides
 from resdepth.geo.raster import ArrayBand, FileBand, read_header
 from resdepth.geo.windows import Window, blocks
-from resdepth.workflows.evaluate import evaluate_files
-from resdepth.workflows.evaluating import evaluate_into
+from resdepth.workflows.evaluate import evaluate_files, evaluate_into
 
 GSD = 0.5
 

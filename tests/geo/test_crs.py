@@ -6,6 +6,7 @@ from rasterio.crs import CRS
 
 from resdepth.errors import ResDepthError
 from resdepth.geo.crs import (
+    METRE,
     find_crs,
     ground_scale,
     horizontal_part,
@@ -16,7 +17,6 @@ from resdepth.geo.crs import (
     storable,
     vertical_part,
 )
-from resdepth.geo.units import METRE
 
 UTM = CRS.from_epsg(32632).to_wkt()
 # GDAL turns a vertical datum of type 2002, heights above the ellipsoid, into a 3D CRS.

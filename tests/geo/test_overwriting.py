@@ -9,7 +9,7 @@ import pytest
 
 from conftest import write_raster, write_virtual
 from resdepth.errors import ResDepthError
-from resdepth.geo.overwriting import refuse_existing, refuse_inputs_as_outputs
+from resdepth.geo.geotiff import refuse_existing, refuse_inputs_as_outputs
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from resdepth.errors import ResDepthError
-from resdepth.geo.units import FOOT, METRE, US_FOOT, Unit, Vertical, height_unit, length_unit
+from resdepth.geo.crs import FOOT, METRE, US_FOOT, Unit, Vertical, height_unit, length_unit
 
 FEET = Vertical("NAVD88 height (ftUS)", "North American Vertical Datum 1988", Unit("US survey foot", US_FOOT))
 NAME = Path("dsm.tif")

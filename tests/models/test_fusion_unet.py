@@ -7,8 +7,7 @@ from torch import nn
 
 from resdepth.data.inputs import inputs_of_network
 from resdepth.data.normalization import Normalization, normalize
-from resdepth.models.fusion_unet import HALO_PX, KEPT_BELOW, MADE_ABOVE, FusionUNet
-from resdepth.models.inference.fusion import DeployedFusion
+from resdepth.models.fusion_unet import HALO_PX, KEPT_BELOW, MADE_ABOVE, DeployedFusion, FusionUNet
 from resdepth.models.inference.unet import deployed
 from resdepth.models.model import Architecture, Model, load_safetensors, save_model
 from resdepth.models.networks import new_network

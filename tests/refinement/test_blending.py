@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resdepth.geo.windows import TileGrid, Window, axis_tiles, tile_grid
-from resdepth.refinement.blending import axis_weights, blend_tiles
+from resdepth.refinement.tiles import axis_weights, blend_tiles
 
 
 @st.composite

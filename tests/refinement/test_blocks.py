@@ -12,11 +12,17 @@ from resdepth.geo.grid import Grid
 from resdepth.geo.raster import ArrayBand
 from resdepth.geo.windows import Window, aligned, even_blocks
 from resdepth.models.networks import new_network
-from resdepth.refinement.block_store import Work, blocks_of
-from resdepth.refinement.blocks import FILL_REACH_PX, RefinedBlock, read_block, refine_block
+from resdepth.refinement.blocks import (
+    FILL_REACH_PX,
+    Provenance,
+    RefinedBlock,
+    Work,
+    blocks_of,
+    read_block,
+    refine_block,
+)
 from resdepth.refinement.engine import Refiner
 from resdepth.refinement.moved import Moved
-from resdepth.refinement.provenance import Provenance
 from resdepth.refinement.tiles import refine_region
 
 TILE = 32

@@ -19,8 +19,7 @@ from resdepth.errors import ResDepthError
 from resdepth.geo.raster import read_tags
 from resdepth.geo.windows import Window
 from resdepth.models.model import Model
-from resdepth.refinement.agreement import shift_between
-from resdepth.refinement.compatibility import Unsuitable, examine
+from resdepth.refinement.compatibility import Unsuitable, examine, shift_between
 
 SIDE = 256
 

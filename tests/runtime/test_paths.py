@@ -10,7 +10,7 @@ import pytest
 
 from resdepth.errors import InputProblems, ResDepthError
 from resdepth.geo.raster import FileBand
-from resdepth.geo.vector_io import open_vector_file
+from resdepth.geo.vectors import open_vector_file
 from resdepth.models.published import load_model
 from resdepth.runtime.paths import MAX_TEXT_BYTES, is_there, read_text, resolve_path, why_no_file
 from resdepth.simulate.sources.prepared import made_from

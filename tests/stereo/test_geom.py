@@ -10,8 +10,7 @@ import rasterio
 from conftest import raw_images_of
 from resdepth.errors import ResDepthError
 from resdepth.geo.rpc import Rpc
-from resdepth.stereo.geom import OFFSETS
-from resdepth.stereo.ortho import has_rpc, read_rpc
+from resdepth.stereo.ortho import OFFSETS, has_rpc, read_rpc
 
 LISTS = ("line_num", "line_den", "samp_num", "samp_den")
 

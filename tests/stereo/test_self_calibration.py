@@ -9,8 +9,13 @@ from resdepth.geo.grid import Grid
 from resdepth.geo.raster import Array, ArrayBand
 from resdepth.geo.windows import Window
 from resdepth.stereo.ortho import to_geographic
-from resdepth.stereo.self_calibration import NotFound, found_direction, found_shift
-from resdepth.stereo.unrectified import LocalBand, UnrectifiedImage
+from resdepth.stereo.self_calibration import (
+    LocalBand,
+    NotFound,
+    UnrectifiedImage,
+    found_direction,
+    found_shift,
+)
 
 SIDE, GSD = 400, 0.5
 

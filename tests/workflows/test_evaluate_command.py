@@ -267,7 +267,7 @@ def test_an_earlier_evaluation_stays_whole_until_the_new_one_is(
     def break_off(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device", "a file")
 
-    monkeypatch.setattr(f"resdepth.workflows.evaluating.{broken}", break_off)
+    monkeypatch.setattr(f"resdepth.workflows.evaluate.{broken}", break_off)
     assert evaluated(scene, "--overwrite").exit_code == 2
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     monkeypatch.undo()
@@ -326,7 +326,7 @@ def test_large_rasters_are_shown_from_coarse_copies(
     scene: MadeScene, monkeypatch: pytest.MonkeyPatch, refined: Path
 ) -> None:
     monkeypatch.setattr("resdepth.report.page_contents.COPY_PX", 79)  # rasters of 160 pixels are large
-    monkeypatch.setattr("resdepth.workflows.evaluating.PLOT_PX", 40)
+    monkeypatch.setattr("resdepth.workflows.evaluate.PLOT_PX", 40)
     mask = f"building={scene.path('mask_building.tif')}"
     done = evaluated(scene, "--initial", scene.path("initial.tif"), "--mask", mask, dsm="refined.tif")
     assert done.exit_code == 0, done.output

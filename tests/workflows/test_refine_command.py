@@ -40,7 +40,7 @@ def model(scene: MadeScene) -> Path:
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resdepth.refinement.block_store.LARGEST_SIDE_PX", 64)
+    monkeypatch.setattr("resdepth.refinement.blocks.LARGEST_SIDE_PX", 64)
 
 
 def paths(scene: MadeScene, count: int = 2) -> list[str]:
@@ -370,7 +370,7 @@ def test_a_job_killed_while_it_tidied_up_is_complete(
 
 def test_killed_at_any_moment_the_same_command_ends_byte_identical(scene: MadeScene, model: Path) -> None:
     script = (
-        "import sys, resdepth.refinement.block_store as blocks; blocks.LARGEST_SIDE_PX = 64\n"
+        "import sys, resdepth.refinement.blocks as blocks; blocks.LARGEST_SIDE_PX = 64\n"
         "from resdepth.cli import main; main(sys.argv[1:])"
     )
     arguments = ["refine", scene.path("initial.tif"), *paths(scene), "--model", str(model)]
@@ -487,7 +487,7 @@ def test_a_full_disk_is_stated_and_leaves_no_half_file(
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "limit = int(sys.argv.pop(1))\n"
         "from resdepth.cli import main\n"
-        "import resdepth.refinement.block_store as blocks\n"
+        "import resdepth.refinement.blocks as blocks\n"
         "from resdepth.refinement import job, run_job\n"
         "blocks.LARGEST_SIDE_PX = 64\n"
         f"write = {step}\n"

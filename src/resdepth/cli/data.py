@@ -32,7 +32,7 @@ def convert_model(run_folder: Path, output: Path, checkpoint: str, *, overwrite:
       resdepth convert-model logs/pretrained_models/ResDepth-stereo -o zurich.safetensors
     """
     from resdepth.errors import ResDepthError
-    from resdepth.geo.overwriting import refuse_existing, refuse_inputs_as_outputs
+    from resdepth.geo.geotiff import refuse_existing, refuse_inputs_as_outputs
     from resdepth.models.model import save_model
     from resdepth.models.published import load_run_folder
 

@@ -77,7 +77,7 @@ def evaluate(  # noqa: PLR0913 - options of a command
         needs(module, "report")
     from resdepth.evaluation.request import Request
     from resdepth.report.tables import centred_rows, markdown, median_rows, summary_rows
-    from resdepth.workflows.evaluating import evaluate_into
+    from resdepth.workflows.evaluate import evaluate_into
 
     request = Request(
         surfaces=_named_surfaces(dsms),

@@ -1,7 +1,7 @@
 """One data set: initial DSM, truth, views and masks on ONE grid."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from resdepth.data.arrays import bands_of
 from resdepth.errors import InputProblems, Problem, ResDepthError, has_errors
+from resdepth.geo.crs import METRE, Unit
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import Array, Band, FileBand, Header, Numbers, hold
-from resdepth.geo.units import METRE, Unit
 from resdepth.geo.windows import Window
 from resdepth.runtime.paths import why_no_file
 
@@ -140,6 +140,11 @@ class Scene:
         """Where the mask is set (value 1), and where it says anything (not nodata); (H, W) bool each."""
         values = self.masks[name].read(window)
         return values == 1, ~np.isnan(values)
+
+
+def used_views(view_sets: Iterable[ViewSet]) -> tuple[int, ...]:
+    """The distinct images of several view sets, sorted."""
+    return tuple(sorted({index for view_set in view_sets for index in view_set}))
 
 
 @dataclass(frozen=True)
@@ -282,6 +287,46 @@ def hold_in_memory(scenes: Sequence[Scene], budget_bytes: float) -> list[Scene]:
     ]
 
 
-def used_views(view_sets: Iterable[ViewSet]) -> tuple[int, ...]:
-    """The distinct images of several view sets, sorted."""
-    return tuple(sorted({index for view_set in view_sets for index in view_set}))
+Surface = Array | str | Path
+
+
+def scene_of(
+    dsm: Surface,
+    images: Sequence[Surface],
+    *,
+    truth: Surface | None = None,
+    masks: Mapping[str, Surface] | None = None,
+    gsd: float | None = None,
+    nodata: float | None = None,
+) -> Scene:
+    """A scene from arrays, or from files.
+
+    Raises:
+        ResDepthError: if both are mixed, a file cannot be read, shapes or grids differ, or `nodata` is given
+            for files.
+    """
+    surfaces = [dsm, *images, *([] if truth is None else [truth]), *(masks or {}).values()]
+    are_paths = {isinstance(surface, str | Path) for surface in surfaces}
+    if len(are_paths) > 1:
+        raise ResDepthError("give either arrays or paths, not a mixture: arrays have no georeference")
+    refuse_nodata_of_files(nodata, are_paths)
+    if gsd is not None and not (np.isfinite(gsd) and gsd > 0):
+        raise ResDepthError(f"gsd: found {gsd}; the side of a pixel in metres must be positive")
+    if gsd is not None and are_paths == {True}:
+        raise ResDepthError(f"gsd: found {gsd}; it is for arrays; files state their own")
+    if are_paths == {True}:
+        return Scene.open(dsm, images, truth=truth, masks=masks)  # type: ignore[arg-type] # all are paths
+    side = 1.0 if gsd is None else gsd
+    return Scene.of_arrays(dsm, images, truth=truth, masks=masks, gsd=side, nodata=nodata)  # type: ignore[arg-type]
+
+
+def refuse_nodata_of_files(nodata: float | None, are_paths: Collection[bool]) -> None:
+    """Refuse a nodata value that is given beside files.
+
+    Raises:
+        ResDepthError: saying where files declare it.
+    """
+    if nodata is not None and True in are_paths:
+        raise ResDepthError(
+            f"nodata: found {nodata}; it is for arrays; files declare it (gdal_edit.py -a_nodata {nodata:g})"
+        )

@@ -20,9 +20,17 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window as RasterioWindow
 
 from resdepth.errors import ResDepthError
-from resdepth.geo.crs import READ_FAILURES, metres_per_unit, refuse_unmapped, short_name, vertical_part
+from resdepth.geo.crs import (
+    METRE,
+    READ_FAILURES,
+    Unit,
+    height_unit,
+    metres_per_unit,
+    refuse_unmapped,
+    short_name,
+    vertical_part,
+)
 from resdepth.geo.grid import Grid
-from resdepth.geo.units import METRE, Unit, height_unit
 from resdepth.geo.windows import Window
 from resdepth.runtime.paths import why_foreign, why_special
 

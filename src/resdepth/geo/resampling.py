@@ -14,7 +14,7 @@ from rasterio.warp import reproject
 from rasterio.windows import Window as RasterioWindow
 
 from resdepth.errors import ResDepthError
-from resdepth.geo.crs import vertical_part
+from resdepth.geo.crs import METRE, height_unit, vertical_part
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import (
     Array,
@@ -28,7 +28,6 @@ from resdepth.geo.raster import (
     unreferenced_allowed,
     void_to_nan,
 )
-from resdepth.geo.units import METRE, height_unit
 from resdepth.geo.windows import Window
 
 Method = Literal["nearest", "bilinear", "average"]

@@ -27,8 +27,7 @@ from resdepth.models.model import (
     plain_weights,
 )
 from resdepth.models.pretrained import BUNDLED
-from resdepth.models.pth import load_pth
-from resdepth.models.safe_pickle import RefusedError, load_numbers
+from resdepth.models.pth import RefusedError, load_numbers, load_pth
 from resdepth.models.schema import LARGEST_TILE_PX, DescribedNetwork, TrainingState
 from resdepth.runtime.atomic import atomic_path, write_bytes, write_text
 from resdepth.runtime.jsonfiles import read_json, wrong_values_named

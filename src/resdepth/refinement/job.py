@@ -18,8 +18,7 @@ from resdepth.geo.raster import files_behind, read_header
 from resdepth.geo.windows import Window
 from resdepth.models.model import fingerprint, load_safetensors
 from resdepth.options import Compression, Fuse, Mode
-from resdepth.refinement.block_store import Work, block_counts_of, blocks_of
-from resdepth.refinement.blocks import RefinedBlock
+from resdepth.refinement.blocks import RefinedBlock, Work, block_counts_of, blocks_of
 from resdepth.refinement.engine import Refiner
 from resdepth.refinement.moved import Moved
 from resdepth.runtime.jsonfiles import demand, read_json

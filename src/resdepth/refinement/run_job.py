@@ -16,8 +16,12 @@ except ImportError:  # not on Windows
 
 from resdepth.errors import Interrupted, ResDepthError
 from resdepth.geo.cog import write_cog
-from resdepth.geo.geotiff import ownerless_sidecars, remove_sidecars
-from resdepth.geo.overwriting import refuse_existing, refuse_inputs_as_outputs
+from resdepth.geo.geotiff import (
+    ownerless_sidecars,
+    refuse_existing,
+    refuse_inputs_as_outputs,
+    remove_sidecars,
+)
 from resdepth.geo.raster import read_tags
 from resdepth.geo.windows import Window
 from resdepth.models.model import save_model

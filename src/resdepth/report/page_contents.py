@@ -18,8 +18,8 @@ from resdepth.geo.raster import Array, FileBand, read_header, read_tags
 from resdepth.geo.resampling import Method, read_resampled
 from resdepth.geo.vectors import is_vector, open_vector_mask
 from resdepth.geo.windows import blocks, bounding
+from resdepth.refinement.blocks import Provenance
 from resdepth.refinement.moved import Moved
-from resdepth.refinement.provenance import Provenance
 from resdepth.report.page import PageContent, Table, reading
 from resdepth.report.tables import (
     centred_rows,

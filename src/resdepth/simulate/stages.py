@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from resdepth.geo.crs import METRE
 from resdepth.geo.geotiff import new_geotiff
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import FileBand
-from resdepth.geo.units import METRE
 from resdepth.geo.windows import Window, blocks
 from resdepth.runtime.prefetch import in_order
 from resdepth.runtime.progress import Progress

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resdepth.geo.grid import Grid
+from resdepth.geo.rpc import LATTICE_PX, between
 from resdepth.geo.windows import Window
 from resdepth.stereo.images import Image
-from resdepth.stereo.lattice import LATTICE_PX, between
 from resdepth.stereo.ortho import to_geographic
 
 Array = NDArray[np.float32]

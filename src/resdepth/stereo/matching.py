@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resdepth.geo.grid import Grid
-from resdepth.geo.rpc import Rpc
+from resdepth.geo.rpc import LATTICE_PX, Rpc, between
 from resdepth.geo.windows import Window
 from resdepth.stereo.epipolar import Points, Rectified, rectified, triangulated
 from resdepth.stereo.images import Image
-from resdepth.stereo.lattice import LATTICE_PX, between
 from resdepth.stereo.ortho import to_geographic
 
 Array = NDArray[np.float32]

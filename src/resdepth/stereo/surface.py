@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resdepth.errors import ResDepthError
-from resdepth.geo.crs import find_crs
+from resdepth.geo.crs import METRE, find_crs
 from resdepth.geo.geotiff import new_geotiff
 from resdepth.geo.grid import Bounds, Grid
 from resdepth.geo.raster import FileBand
 from resdepth.geo.rpc import Rpc
-from resdepth.geo.units import METRE
 from resdepth.geo.windows import blocks
 from resdepth.runtime.prefetch import in_order
 from resdepth.runtime.progress import Progress

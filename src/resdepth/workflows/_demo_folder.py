@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from resdepth.errors import ResDepthError
-from resdepth.geo.overwriting import refuse_existing
+from resdepth.geo.geotiff import refuse_existing
 from resdepth.models.published import CONFIG_FILE
 from resdepth.runtime.atomic import is_unfinished, write_json, writing
 from resdepth.runtime.jsonfiles import demand, read_json
 from resdepth.simulate.dataset import MODEL, SCENE_MASKS
 from resdepth.training.run_folder import ORIGINAL_CONFIG_FILE
-from resdepth.workflows.evaluating import JSON
-from resdepth.workflows.evaluating import PAGE as TEST_PAGE
+from resdepth.workflows.evaluate import JSON
+from resdepth.workflows.evaluate import PAGE as TEST_PAGE
 from resdepth.workflows.test import OVER_ALL_PAIRS
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from resdepth.data.inputs import N_MATCHED_LAYERS
-from resdepth.data.scene import Scene, ViewSet
-from resdepth.data.surfaces import Surface, scene_of
+from resdepth.data.scene import Scene, Surface, ViewSet, scene_of
 from resdepth.errors import InputProblems, Problem, ResDepthError
 from resdepth.evaluation.coregistration import estimate_shift, sample_windows
 from resdepth.geo.crs import metres_per_unit
@@ -45,9 +44,15 @@ from resdepth.stereo.remeasure import (
     write_agreement,
     write_matched,
 )
-from resdepth.stereo.self_calibration import Direction, NotFound, found_direction, found_shift
+from resdepth.stereo.self_calibration import (
+    Direction,
+    LocalBand,
+    NotFound,
+    UnrectifiedImage,
+    found_direction,
+    found_shift,
+)
 from resdepth.stereo.surface import demand_overlap, pixel_size_m
-from resdepth.stereo.unrectified import LocalBand, UnrectifiedImage
 from resdepth.version import __version__
 
 logger = logging.getLogger(__name__)

@@ -9,11 +9,11 @@ from resdepth.errors import ResDepthError
 from resdepth.evaluation.request import INITIAL, PIXELS
 from resdepth.evaluation.result import EvaluationResult, SurfaceResult
 from resdepth.evaluation.stored import read_result
-from resdepth.geo.overwriting import refuse_existing, refuse_inputs_as_outputs
+from resdepth.geo.geotiff import refuse_existing, refuse_inputs_as_outputs
 from resdepth.report.page import PageContent, write_page
 from resdepth.report.page_contents import tables_of
 from resdepth.report.tables import summary_rows
-from resdepth.workflows.evaluating import JSON
+from resdepth.workflows.evaluate import JSON
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from resdepth.evaluation.evaluation import Evaluation
 from resdepth.evaluation.request import REFINED
 from resdepth.evaluation.result import OVERALL, EvaluationResult
 from resdepth.evaluation.stored import read_result
-from resdepth.geo.overwriting import refuse_inputs_as_outputs
+from resdepth.geo.geotiff import refuse_inputs_as_outputs
 from resdepth.geo.raster import read_header
 from resdepth.models.pretrained import TOWN_STEREO
 from resdepth.models.published import load_model
@@ -30,7 +30,7 @@ from resdepth.simulate.dataset import MODEL, SceneFolder, largest_tile
 from resdepth.simulate.settings import SimulateConfig, TownSettings
 from resdepth.simulate.simulation import simulate
 from resdepth.workflows._demo_folder import DATASET, PAGE, RECORD, contents, take_folder, write_record
-from resdepth.workflows.evaluating import JSON
+from resdepth.workflows.evaluate import JSON
 from resdepth.workflows.simulate import read_scene_facts
 from resdepth.workflows.test import PairResult, test
 

@@ -9,9 +9,8 @@ import numpy as np
 
 from resdepth.errors import ResDepthError
 from resdepth.geo.crs import metres_per_unit
-from resdepth.geo.geotiff import ownerless_sidecars
+from resdepth.geo.geotiff import ownerless_sidecars, refuse_existing, refuse_inputs_as_outputs
 from resdepth.geo.grid import Grid
-from resdepth.geo.overwriting import refuse_existing, refuse_inputs_as_outputs
 from resdepth.geo.raster import FileBand, count_voids, read_header
 from resdepth.geo.windows import blocks
 from resdepth.runtime.atomic import temporary_folder

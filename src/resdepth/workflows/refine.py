@@ -15,20 +15,18 @@ import torch
 from resdepth.config.rules import smallest_tile
 from resdepth.config.schema import DEFAULT_TILE_SIZE
 from resdepth.data.image_lists import read_pair_list
-from resdepth.data.scene import Scene, ViewSet
-from resdepth.data.surfaces import Surface, scene_of
+from resdepth.data.scene import Scene, Surface, ViewSet, scene_of
 from resdepth.data.undeclared import look_for_undeclared
 from resdepth.errors import InputProblems, ResDepthError, has_errors
+from resdepth.geo.geotiff import refuse_inputs_as_outputs
 from resdepth.geo.grid import Bounds
-from resdepth.geo.overwriting import refuse_inputs_as_outputs
 from resdepth.geo.raster import Array, read_tags
 from resdepth.geo.windows import Window
 from resdepth.models.model import Model
 from resdepth.models.pretrained import FUSION
 from resdepth.models.published import load_model
 from resdepth.options import Compression, Device, Fuse, Mode, Precision
-from resdepth.refinement.block_store import Work, blocks_of, computed_times
-from resdepth.refinement.blocks import refined_blocks
+from resdepth.refinement.blocks import Work, blocks_of, computed_times, refined_blocks
 from resdepth.refinement.compatibility import Findings, examine, stated_gsd
 from resdepth.refinement.dask import SECONDS_TO_WAIT, chosen_by_workers, on_cluster
 from resdepth.refinement.engine import Refiner, choose_device, choose_precision
@@ -37,7 +35,7 @@ from resdepth.refinement.moved import Moved, described, refuse_untrusted
 from resdepth.refinement.processes import on_processes
 from resdepth.refinement.run_job import Compute, Existing, compute_here, run_jobs
 from resdepth.workflows._measured import remove_measured, shown_to_fusion
-from resdepth.workflows.evaluating import add_styles
+from resdepth.workflows.evaluate import add_styles
 
 logger = logging.getLogger(__name__)
 

@@ -16,28 +16,31 @@ from resdepth.data.scene import MASKS, Scene, ViewSet, used_views
 from resdepth.errors import ResDepthError
 from resdepth.evaluation.evaluation import Evaluation, evaluation_of
 from resdepth.evaluation.request import REFINED, Request
-from resdepth.geo.geotiff import new_geotiff
-from resdepth.geo.overwriting import refuse_existing, refuse_inputs_as_outputs
+from resdepth.geo.crs import METRE
+from resdepth.geo.geotiff import new_geotiff, refuse_existing, refuse_inputs_as_outputs
 from resdepth.geo.raster import Band, FileBand
-from resdepth.geo.units import METRE
 from resdepth.geo.windows import Window
 from resdepth.models.model import fingerprint
 from resdepth.models.published import CONFIG_FILE
-from resdepth.refinement.blending import Strip
-from resdepth.refinement.block_store import Work
-from resdepth.refinement.blocks import refined_strips
+from resdepth.refinement.blocks import Work, refined_strips
 from resdepth.refinement.compatibility import examine, stated_gsd
 from resdepth.refinement.engine import Refiner, choose_device, choose_precision
 from resdepth.refinement.moved import Moved, described
-from resdepth.refinement.tiles import refine_region
+from resdepth.refinement.tiles import Strip, refine_region
 from resdepth.report.tables import format_overall_statistics, format_statistics, write_statistics
 from resdepth.runtime.atomic import write_bytes, write_json
 from resdepth.runtime.progress import Progress, progress_bar
 from resdepth.training.run_folder import ORIGINAL_CONFIG_FILE
 from resdepth.workflows.check import TestArea, TestPlan, plan_test
 from resdepth.workflows.descriptions import complete_config, extents, warn
-from resdepth.workflows.evaluate import evaluate_files
-from resdepth.workflows.evaluating import JSON, PAGE, add_styles, report_possible, write_evaluation_page
+from resdepth.workflows.evaluate import (
+    JSON,
+    PAGE,
+    add_styles,
+    evaluate_files,
+    report_possible,
+    write_evaluation_page,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -1,10 +1,11 @@
-"""From a training configuration to a run folder."""
+"""From a training configuration to a run folder: patches, what normalises them, and the run itself."""
 
 import logging
 import math
 import random
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,18 @@ import torch
 
 import resdepth
 from resdepth.config.schema import Section
-from resdepth.data.normalization import Normalization
-from resdepth.data.patches import TrainingSamples, ValidationSamples, Variation
+from resdepth.data.normalization import Array, Normalization, height_sigma, image_statistics
+from resdepth.data.patches import (
+    ScenePatches,
+    TrainingSamples,
+    ValidationSamples,
+    Variation,
+    draw_patches,
+    validation_patches,
+)
+from resdepth.data.scene import Scene, hold_in_memory, used_views
 from resdepth.errors import InputProblems, Interrupted, ResDepthError
+from resdepth.geo.windows import Window
 from resdepth.models.model import build_network, torch_version
 from resdepth.models.published import (
     CONFIG_FILE,
@@ -46,7 +56,6 @@ from resdepth.training.run_folder import (
     write_description,
     write_normalization,
 )
-from resdepth.workflows._training_data import Material, gather, measured_normalization
 from resdepth.workflows.check import TrainPlan, plan_training
 from resdepth.workflows.descriptions import complete_config, describe_training_area, log_file, warn
 
@@ -188,6 +197,20 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
 
 
+@dataclass(frozen=True)
+class Material:
+    """What a network learns from, before it is normalised.
+
+    Attributes:
+        scenes: as in the plan, held in memory as far as the budget reaches.
+        train, val: the patches of each.
+    """
+
+    scenes: tuple[Scene, ...]
+    train: tuple[ScenePatches, ...]
+    val: tuple[ScenePatches, ...]
+
+
 def _standing_after(checkpoint: dict[str, Any], plan: TrainPlan, material: Material) -> Standing:
     """Where a run that continues an earlier one begins: its epochs count on."""
     epoch = checkpoint.get("epoch")
@@ -314,3 +337,60 @@ def _hyper_parameters(plan: TrainPlan) -> dict[str, bool | int | float | str]:
             if isinstance(value, bool | int | float | str):
                 values[f"{prefix}.{name}"] = value
     return values
+
+
+BYTES_PER_GB = 1e9
+
+
+def gather(plan: TrainPlan) -> Material:
+    """Draw the patches of a plan, and hold its rasters in memory as far as the budget reaches."""
+    config = plan.config
+    scenes = hold_in_memory([area.scene for area in plan.areas], config.general.memory_gb * BYTES_PER_GB)
+    tile = config.training_settings.tile_size
+    train_parts, val_parts = [], []
+    for index, (scene, area) in enumerate(zip(scenes, plan.areas, strict=True)):
+        if area.train:
+            train_parts.append(
+                draw_patches(
+                    scene,
+                    area.train,
+                    area.train_sets,
+                    tile=tile,
+                    n=area.n_samples,
+                    all_pairs=config.stereopair_settings.use_all_stereo_pairs,
+                    seed=(config.general.random_seed, index),
+                )
+            )
+        if area.val:
+            val_parts.append(validation_patches(scene, area.val, area.val_sets, tile=tile))
+    return Material(tuple(scenes), tuple(train_parts), tuple(val_parts))
+
+
+def measured_normalization(plan: TrainPlan, material: Material) -> Normalization:
+    """The constants of this material.
+
+    Raises:
+        ResDepthError: if there are none, as in a DSM that is flat everywhere.
+    """
+    tile = plan.config.training_settings.tile_size
+    logger.info(
+        "computing the normalisation from %d patches", sum(len(part.corners) for part in material.train)
+    )
+    try:
+        sigma = height_sigma(_heights(material.train, tile))
+        if not plan.architecture.inputs.n_views:
+            return Normalization(sigma)
+        images = [
+            (scene.views[view], area.train)
+            for scene, area in zip(material.scenes, plan.areas, strict=True)
+            for view in used_views(area.train_sets)
+        ]
+        return Normalization(sigma, *image_statistics(images))
+    except ValueError as error:
+        raise ResDepthError(f"{plan.source}: no normalisation can be computed: {error}") from error
+
+
+def _heights(parts: Iterable[ScenePatches], tile: int) -> Iterator[Array]:
+    for part in parts:
+        for row, col in part.corners:
+            yield part.scene.dsm.read(Window(int(row), int(col), tile, tile))

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resdepth.errors import ResDepthError
-from resdepth.geo.crs import metres_per_unit, parsed
-from resdepth.geo.units import Unit, length_unit
+from resdepth.geo.crs import Unit, length_unit, metres_per_unit, parsed
 from resdepth.geo.windows import Window
 from resdepth.runtime.progress import Progress
 from resdepth.simulate.sources.raw_surface import (

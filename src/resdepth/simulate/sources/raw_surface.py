@@ -15,11 +15,10 @@ from numpy.typing import DTypeLike, NDArray
 
 from resdepth.data.undeclared import look_for_undeclared
 from resdepth.errors import ResDepthError
-from resdepth.geo.crs import find_crs, metres_per_unit, parsed, vertical_part
+from resdepth.geo.crs import METRE, Unit, find_crs, height_unit, metres_per_unit, parsed, vertical_part
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import FileBand, Header
 from resdepth.geo.resampling import Method, read_resampled
-from resdepth.geo.units import METRE, Unit, height_unit
 from resdepth.geo.windows import Window
 from resdepth.runtime.atomic import writing
 from resdepth.simulate.surface import Codes, Heights, Mask, Objects

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from resdepth.models.float32 import unrounded_float32
+from resdepth.refinement.engine import unrounded_float32
 
 BACKENDS: Any = torch.backends
 SETTINGS = (
@@ -53,7 +53,8 @@ def as_before() -> Iterator[None]:
 
 def test_a_program_that_set_nothing_has_what_it_had() -> None:
     script = (
-        "import torch; from resdepth.models.float32 import unrounded_float32; cudnn = torch.backends.cudnn\n"
+        "import torch; from resdepth.refinement.engine import unrounded_float32\n"
+        "cudnn = torch.backends.cudnn\n"
         "before = cudnn.conv.fp32_precision, cudnn.allow_tf32\n"
         "with unrounded_float32(): inside = cudnn.conv.fp32_precision\n"
         "print(before == (cudnn.conv.fp32_precision, cudnn.allow_tf32), inside)"
