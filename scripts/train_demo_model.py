@@ -18,7 +18,7 @@ import torch
 from resdepth.simulate.dataset import Role, as_dataset
 from resdepth.simulate.settings import SensorSettings, SimulateConfig, TownSettings
 from resdepth.simulate.simulation import simulate
-from resdepth.simulate.town import STYLES
+from resdepth.simulate.town.layout import STYLES
 from resdepth.workflows.train import train
 
 # People choose small seeds: those of the training towns lie above, so that every town of theirs is new.

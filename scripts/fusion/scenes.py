@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 
 from resdepth.simulate.settings import SensorSettings, SimulateConfig, SurfaceSettings, TownSettings
 from resdepth.simulate.simulation import simulate
-from resdepth.simulate.town import STYLES
+from resdepth.simulate.town.layout import STYLES
 
 Heights = NDArray[np.float64]
 

@@ -10,7 +10,8 @@ from scipy import ndimage
 
 from resdepth.geo.windows import Window
 from resdepth.simulate.surface import BUILDING_CLASSES, VEGETATION_CLASSES, Surface, SurfaceClass, is_any
-from resdepth.simulate.town import STYLES, Town, town_grid
+from resdepth.simulate.town.layout import STYLES
+from resdepth.simulate.town.town import Town, town_grid
 
 STYLE_NAMES = sorted(STYLES)
 WHOLE = Window(40, 60, 256, 256)

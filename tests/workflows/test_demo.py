@@ -16,7 +16,7 @@ from resdepth.models.published import load_model
 from resdepth.options import AnyStyle
 from resdepth.refinement.compatibility import Unsuitable
 from resdepth.runtime.atomic import atomic_path
-from resdepth.simulate.town import STYLES
+from resdepth.simulate.town.layout import STYLES
 from resdepth.workflows import demo
 from resdepth.workflows.check import check
 from resdepth.workflows.demo import run_demo

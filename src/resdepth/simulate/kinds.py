@@ -12,7 +12,8 @@ from resdepth.runtime.progress import progress_bar
 from resdepth.simulate.settings import SimulateConfig
 from resdepth.simulate.sources.prepared import StoredSurface, new_layers, open_source
 from resdepth.simulate.sources.raw_surface import SourceOptions
-from resdepth.simulate.town import STYLES, Town, town_grid
+from resdepth.simulate.town.layout import STYLES
+from resdepth.simulate.town.town import Town, town_grid
 
 TOWN = "town"
 TOWN_GSD_M = 0.25
