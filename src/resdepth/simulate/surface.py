@@ -73,7 +73,7 @@ class ReferenceSurface(Protocol):
 
 
 @dataclass(frozen=True)
-class HeldTruth:
+class HeldSurface:
     """A true surface held in memory."""
 
     grid: Grid
