@@ -23,8 +23,7 @@ from scipy import ndimage
 
 import resdepth
 from resdepth.errors import ResDepthError
-from resdepth.evaluation.evaluation import Evaluation
-from resdepth.evaluation.result import OVERALL
+from resdepth.evaluation.result import OVERALL, Evaluation
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import FileBand
 from resdepth.geo.windows import Strategy, Window, split_regions

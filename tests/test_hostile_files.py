@@ -22,7 +22,7 @@ from resdepth.config.parse import load_train_config
 from resdepth.data.image_lists import read_image_list, read_pair_list
 from resdepth.errors import InputProblems, ResDepthError
 from resdepth.evaluation.request import Request
-from resdepth.evaluation.stored import read_result
+from resdepth.evaluation.result import read_result
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import FileBand, read_tags
 from resdepth.geo.vectors import open_vector_mask

@@ -12,7 +12,7 @@ from resdepth.version import __version__ as __version__
 if TYPE_CHECKING:
     from resdepth.data.scene import Scene
     from resdepth.errors import InputProblems, ResDepthError
-    from resdepth.evaluation.evaluation import Evaluation
+    from resdepth.evaluation.result import Evaluation
     from resdepth.models.model import Model, save_model
     from resdepth.models.published import load_model
     from resdepth.workflows.check import check
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from resdepth.workflows.train import train
 
 _HOMES = {
-    "Evaluation": "evaluation.evaluation",
+    "Evaluation": "evaluation.result",
     "InputProblems": "errors",
     "Model": "models.model",
     "ResDepthError": "errors",

@@ -15,8 +15,7 @@ from resdepth.evaluation.baselines import WIDTHS_PX, median_baselines, median_fi
 from resdepth.evaluation.evaluate import Case
 from resdepth.evaluation.inputs import Candidate
 from resdepth.evaluation.metrics import Tally, statistics
-from resdepth.evaluation.result import Baselines
-from resdepth.evaluation.stored import read_result
+from resdepth.evaluation.result import Baselines, read_result
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import ArrayBand
 

@@ -19,8 +19,7 @@ from resdepth.evaluation.evaluate import Case, block_side, evaluate_case
 from resdepth.evaluation.inputs import Candidate, OnGrid
 from resdepth.evaluation.metrics import Portion, Tally, bins_of, statistics
 from resdepth.evaluation.request import Request
-from resdepth.evaluation.result import EvaluationResult
-from resdepth.evaluation.stored import read_result
+from resdepth.evaluation.result import EvaluationResult, read_result
 from resdepth.geo.grid import Grid, Sides
 from resdepth.geo.raster import ArrayBand, FileBand, read_header
 from resdepth.geo.windows import Window, blocks

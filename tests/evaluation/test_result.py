@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from resdepth.evaluation.classes import object_classes
-from resdepth.evaluation.evaluation import Evaluation
 from resdepth.evaluation.metrics import statistics
+from resdepth.evaluation.result import Evaluation
 
 residuals = arrays.arrays(np.float32, st.integers(1, 60), elements=st.floats(-50, 50, width=32))
 

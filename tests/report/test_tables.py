@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resdepth.evaluation.evaluation import Evaluation
 from resdepth.evaluation.metrics import Statistics, statistics
+from resdepth.evaluation.result import Evaluation
 from resdepth.report.tables import (
     format_overall_statistics,
     format_statistics,

@@ -366,6 +366,22 @@ def test_runs_that_cannot_be_compared_are_stated(scene: MadeScene, caplog: pytes
     assert "Region differs" in (scene.folder / "c.html").read_text()
 
 
+def test_runs_of_earlier_versions_are_compared_by_their_words(
+    scene: MadeScene, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, options in {"new": (), "old": (), "centred": ("--threshold", "2")}.items():
+        evaluated(scene, *options, "--mask", f"building={scene.path('mask_building.tif')}", output=name)
+    for name in ("old", "centred"):
+        path = scene.folder / name / "evaluation.json"
+        content = json.loads(path.read_text())
+        del content["conditions"]
+        path.write_text(json.dumps(content))
+    compared(scene, scene.folder / "new", scene.folder / "old")
+    assert "differs" not in caplog.text
+    compared(scene, scene.folder / "new", scene.folder / "centred")
+    assert "Errors differs" in caplog.text
+
+
 def spoilt(value: Any) -> Any:
     """All numbers of a JSON value, beyond what a float holds."""
     if isinstance(value, dict):

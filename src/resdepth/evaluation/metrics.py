@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from resdepth.runtime.jsonfiles import Count, Number
+
 Array = NDArray[np.float32]
 Counts = NDArray[np.int64]
 
@@ -42,25 +44,25 @@ class Statistics:
             error of the shape, whatever the vertical datum.
     """
 
-    count: int
-    maximum: float
-    minimum: float
-    mae: float
-    rmse: float
-    absolute_median: float
-    median: float
-    nmad: float
-    nmad_resdepth_2022: float
-    bias: float
-    le68: float
-    le90: float
-    le95: float
-    within_05: float
-    within_1: float
-    within_2: float
-    mae_centred: float = math.nan
-    rmse_centred: float = math.nan
-    absolute_median_centred: float = math.nan
+    count: Count
+    maximum: Number
+    minimum: Number
+    mae: Number
+    rmse: Number
+    absolute_median: Number
+    median: Number
+    nmad: Number
+    nmad_resdepth_2022: Number
+    bias: Number
+    le68: Number
+    le90: Number
+    le95: Number
+    within_05: Number
+    within_1: Number
+    within_2: Number
+    mae_centred: Number = math.nan
+    rmse_centred: Number = math.nan
+    absolute_median_centred: Number = math.nan
 
     def as_json(self) -> dict[str, float | int | None]:
         """The figures with None for NaN, which JSON lacks."""

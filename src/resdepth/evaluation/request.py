@@ -33,8 +33,6 @@ RESAMPLED = {
 # What refine and test write into their rasters.
 ORIGINS = {"RESDEPTH_MODEL": "Model", "RESDEPTH_MODEL_SHA256": "Model's SHA-256", "RESDEPTH_JOB": "Job"}
 EVERYWHERE = "everywhere"
-PIXELS = ", pixels: "
-"""In the words about an area it stands before its pixels, which are the same whatever they are called by."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +78,8 @@ class Request:
         return [self.truth, self.initial, *surfaces, *self.masks.values(), self.ground, region]
 
 
-def open_case(request: Request) -> tuple[Case, str]:
-    """The files of a request, opened and looked at, and in words where they are evaluated.
+def open_case(request: Request) -> tuple[Case, "Area"]:
+    """The files of a request, opened and looked at, and where they are evaluated.
 
     Raises:
         ResDepthError: if a file cannot be read, names are not unique, CRSs differ, or masks mark by other
@@ -121,7 +119,7 @@ def open_case(request: Request) -> tuple[Case, str]:
         moved = [_moved(one, _parts(named[one.name]), case, shifts[one.name]) for one in surfaces]
         shifts = {name: replace(shift, applied=shift.pixels > 0) for name, shift in shifts.items()}
         case = replace(case, surfaces=moved)
-    return replace(case, shifts=shifts), area.stated
+    return replace(case, shifts=shifts), area
 
 
 def _demand_right_angles(path: Path, grid: Grid) -> None:
@@ -206,13 +204,28 @@ def _moved(surface: Candidate, paths: Sequence[Path], case: Case, shift: Shift) 
     return replace(surface, band=band, resampling=band.resampling)
 
 
-def facts_of(request: Request, case: Case, stated_area: str) -> dict[str, str]:
-    """What was evaluated by which rules."""
+def conditions_of(request: Request, case: Case, area: "Area") -> dict[str, str]:
+    """What another evaluation needs to have in common with this one; see EvaluationResult."""
+    files = {"Truth": request.truth, **{f"Mask {name}": path for name, path in request.masks.items()}}
+    if request.ground is not None:
+        files["Ground model"] = request.ground
+    return {
+        # Of a layer in a file there is only the name.
+        **{name: sha256_of(path) if path.is_file() else str(path) for name, path in files.items()},
+        "Region": area.pixels,
+        "Errors": "surface minus truth, in metres, where both are known"
+        + ("" if request.threshold is None else f"; those above {request.threshold:g} m are left out"),
+        "Alignment": _alignment(request, case),
+    }
+
+
+def facts_of(request: Request, case: Case, area: "Area", conditions: Mapping[str, str]) -> dict[str, str]:
+    """What was evaluated by which rules, for people."""
     grid = case.truth.grid
     facts = {
         "Truth": f"{request.truth}, {grid.height} x {grid.width} px of {grid.sides_m} m, {grid.crs_name}, "
-        f"SHA-256 {sha256_of(request.truth)}{_unit_stated(request.truth)}",
-        "Region": stated_area,
+        f"SHA-256 {conditions['Truth']}{_unit_stated(request.truth)}",
+        "Region": area.stated,
     }
     named = {**request.surfaces, **({} if request.initial is None else {INITIAL: request.initial})}
     for surface in case.surfaces:
@@ -222,13 +235,11 @@ def facts_of(request: Request, case: Case, stated_area: str) -> dict[str, str]:
         )
         facts |= {f"{label} of {surface.name}": value for label, value in _origin(request, surface).items()}
     for name, path in request.masks.items():
-        facts[f"Mask {name}"] = _with_checksum(path)
+        facts[f"Mask {name}"] = _with_checksum(path, conditions[f"Mask {name}"])
     if request.ground is not None:
-        facts["Ground model"] = _with_checksum(request.ground) + _unit_stated(request.ground)
-    facts["Errors"] = "surface minus truth, in metres, where both are known" + (
-        "" if request.threshold is None else f"; those above {request.threshold:g} m are left out"
-    )
-    facts["Alignment"] = _alignment(request, case)
+        stated = _with_checksum(request.ground, conditions["Ground model"])
+        facts["Ground model"] = stated + _unit_stated(request.ground)
+    facts |= {name: conditions[name] for name in ("Errors", "Alignment")}
     facts["Software"] = f"resdepth {__version__}"
     return {**facts, **request.facts}
 
@@ -250,9 +261,9 @@ def _alignment(request: Request, case: Case) -> str:
     return f"{stated}, but not {', '.join(left)}, of which no shift was found" if left else stated
 
 
-def _with_checksum(path: Path) -> str:
+def _with_checksum(path: Path, condition: str) -> str:
     """A file's name and checksum; of a layer in a file only the name."""
-    return f"{path}, SHA-256 {sha256_of(path)}" if path.is_file() else str(path)
+    return f"{path}, SHA-256 {condition}" if path.is_file() else str(path)
 
 
 def _checksum(surface: Candidate) -> str:
@@ -274,13 +285,20 @@ class Area:
         windows: of the truth's grid; they do not overlap.
         inside: where it is 1 within them; None: everywhere.
         path: the file that `inside` comes from.
-        stated: for people.
+        pixels: in words that are the same whatever the area is called by.
+        called: how the request names it; "" for the pixels alone.
     """
 
     windows: tuple[Window, ...]
     inside: Band | None = None
     path: Path | None = None
-    stated: str = EVERYWHERE
+    pixels: str = EVERYWHERE
+    called: str = ""
+
+    @property
+    def stated(self) -> str:
+        """For people."""
+        return f"{self.called}, pixels: {self.pixels}" if self.called else self.pixels
 
 
 def find_area(region: str | Path | Bounds | None, grid: Grid) -> Area:
@@ -305,7 +323,7 @@ def find_area(region: str | Path | Bounds | None, grid: Grid) -> Area:
         return _named_area(f"stripe {text} of {N_STRIPES}", _stripe(kind, number, grid), grid)
     if is_vector(Path(text)):
         window = grid.window_of(bounds_on(Path(text), grid))
-        return Area((window,), open_vector_mask(Path(text), grid), Path(text), stated=f"polygons of {text}")
+        return Area((window,), open_vector_mask(Path(text), grid), Path(text), pixels=f"polygons of {text}")
     try:
         xmin, ymin, xmax, ymax = (float(value) for value in text.replace(",", " ").split())
     except ValueError:
@@ -323,11 +341,11 @@ def area_of(windows: Sequence[Window], grid: Grid) -> Area:
         windows: of the grid; they do not overlap.
         grid: of the truth.
     """
-    return Area(tuple(windows), stated=_stated_pixels(windows, grid))
+    return Area(tuple(windows), pixels=_stated_pixels(windows, grid))
 
 
 def _named_area(words: str, window: Window, grid: Grid) -> Area:
-    return Area((window,), stated=f"{words}{PIXELS}{_stated_pixels([window], grid)}")
+    return Area((window,), pixels=_stated_pixels([window], grid), called=words)
 
 
 def _stated_pixels(windows: Sequence[Window], grid: Grid) -> str:

@@ -1,15 +1,25 @@
-"""What was found about surfaces: values that reports turn into files and pages."""
+"""What was found about surfaces: one value, to JSON and back, and the part of it that was published."""
 
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from resdepth.errors import ResDepthError
 from resdepth.evaluation.metrics import Statistics
+from resdepth.runtime.jsonfiles import Count, Number, demand, read_json
 
 OVERALL, TRUTH = "overall", "truth"
 FORMAT = "resdepth-evaluation 1"
-Interval = tuple[float, float]
+EARLIER_FORMAT = "resdepth-judgement 1"
+"""The same under the name that it had before."""
+LARGEST_BYTES = 256 * 2**20
+Interval = tuple[Number, Number]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -22,10 +32,10 @@ class ShapeErrors:
         roughness_m, truth_roughness_m: mean range of heights among 3 x 3 pixels (Wilson et al. 2007).
     """
 
-    gradient: float
-    normal_deg: float
-    roughness_m: float
-    truth_roughness_m: float
+    gradient: Number
+    normal_deg: Number
+    roughness_m: Number
+    truth_roughness_m: Number
 
 
 @dataclass(frozen=True)
@@ -38,10 +48,10 @@ class Histogram:
         sizes_m, shares: the cumulative curve: share of absolute errors up to a size.
     """
 
-    edges_m: tuple[float, ...]
-    counts: tuple[int, ...]
-    sizes_m: tuple[float, ...]
-    shares: tuple[float, ...]
+    edges_m: tuple[Number, ...]
+    counts: tuple[Count, ...]
+    sizes_m: tuple[Number, ...]
+    shares: tuple[Number, ...]
 
 
 @dataclass(frozen=True)
@@ -61,12 +71,12 @@ class ClassResult:
     """
 
     statistics: Statistics
-    truth_pixels: int
-    coverage: float
+    truth_pixels: Count
+    coverage: Number
     intervals: Mapping[str, Interval]
     shape: ShapeErrors
-    better: float | None
-    worse: float | None
+    better: Share | None
+    worse: Share | None
     histogram: Histogram
 
 
@@ -80,10 +90,10 @@ class Shift:
         applied: whether the figures are those of the moved surface.
     """
 
-    dx_m: float
-    dy_m: float
-    dz_m: float
-    pixels: int
+    dx_m: Number
+    dy_m: Number
+    dz_m: Number
+    pixels: Count
     applied: bool
 
 
@@ -100,8 +110,8 @@ class OutlineErrors:
         statistics: of surface edge minus true edge, metres; positive: the building is too large.
     """
 
-    profiles: int
-    found: float
+    profiles: Count
+    found: Number
     statistics: Statistics
 
 
@@ -137,7 +147,7 @@ class MedianFilter:
         statistics: of the errors of the filtered surface.
     """
 
-    width_px: int
+    width_px: Count
     statistics: Statistics
 
 
@@ -155,7 +165,7 @@ class Baselines:
 
     surface: str
     filters: tuple[MedianFilter, ...]
-    chosen_px: tuple[int, ...]
+    chosen_px: tuple[Count, ...]
     validated: Statistics
 
 
@@ -173,17 +183,20 @@ class EvaluationResult:
         blocks: how many there are.
         exact: whether all quantiles are exact; if not, to half a tenth of a millimetre.
         baselines: median filters of the initial DSM, or of the only surface; None if nobody asked for them.
+        conditions: what two evaluations need to have in common to be comparable, by names as in `facts`: the
+            SHA-256 of a file, the pixels of a region, a rule in words.
     """
 
     surfaces: Mapping[str, SurfaceResult]
     initial: str | None
     titles: Mapping[str, str]
     facts: Mapping[str, str]
-    pixel_area_m2: float
-    block_m: float
-    blocks: int
+    pixel_area_m2: Number
+    block_m: Number
+    blocks: Count
     exact: bool
     baselines: Baselines | None = None
+    conditions: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Everything, with None for NaN."""
@@ -198,3 +211,95 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+M2_PER_KM2 = 1e6
+# The classes of the published code; others are our own.
+PUBLISHED_CLASSES = (
+    OVERALL, "building", "terrain", "terrain_without_water", "terrain_without_forest",
+    "terrain_without_water_forest",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures before and after refinement, per class of objects.
+
+    Attributes:
+        refined: class name to figures.
+        initial: the same before refinement; None where only the results are evaluated.
+        pixel_area_m2: area of one pixel.
+        baselines: median filters of the initial DSM; None if nobody asked for them.
+    """
+
+    refined: Mapping[str, Statistics]
+    initial: Mapping[str, Statistics] | None
+    pixel_area_m2: float
+    baselines: Baselines | None = None
+
+    @property
+    def pixels(self) -> int:
+        """The number of pixels evaluated."""
+        return self.refined[OVERALL].count
+
+    @property
+    def area_km2(self) -> float:
+        """Their area."""
+        return self.pixels * self.pixel_area_m2 / M2_PER_KM2
+
+    def as_json(self) -> dict[str, Any]:
+        """All figures; None where a class is empty."""
+        content: dict[str, Any] = {"pixels": self.pixels, "area_km2": self.area_km2, "classes": {}}
+        for name, refined in self.refined.items():
+            content["classes"][name] = {"refined": refined.as_json()}
+            if self.initial is not None:
+                content["classes"][name]["initial"] = self.initial[name].as_json()
+        if self.baselines is not None:
+            content["baselines"] = plain(asdict(self.baselines))
+        return content
+
+
+def evaluation_of(outcome: EvaluationResult, refined: str, *, with_initial: bool = True) -> Evaluation:
+    """The figures of one surface, and of the initial DSM, in the published classes."""
+
+    def figures(name: str) -> dict[str, Statistics]:
+        classes = outcome.surfaces[name].classes
+        return {kind: classes[kind].statistics for kind in PUBLISHED_CLASSES if kind in classes}
+
+    initial = outcome.initial if with_initial else None
+    return Evaluation(
+        refined=figures(refined),
+        initial=None if initial is None else figures(initial),
+        pixel_area_m2=outcome.pixel_area_m2,
+        baselines=outcome.baselines,
+    )
+
+
+def read_result(path: Path) -> EvaluationResult:
+    """An evaluation result from its JSON file.
+
+    Raises:
+        ResDepthError: if the file is none; the message says which value is not as it should be.
+    """
+    content = read_json(path, at_most=LARGEST_BYTES)
+    if content.pop("format", None) not in (FORMAT, EARLIER_FORMAT):
+        raise ResDepthError(
+            f"{path}: is no evaluation of this version ({FORMAT!r}); resdepth evaluate and test "
+            "write evaluation.json"
+        )
+    outcome = demand(EvaluationResult, content, path)
+    for surface in outcome.surfaces.values():
+        if set(surface.classes) != set(outcome.titles):
+            raise ResDepthError(f"{path}: the classes of {surface.name!r} are not those of the titles")
+    if outcome.initial is not None and outcome.initial not in outcome.surfaces:
+        raise ResDepthError(f"{path}: the initial surface {outcome.initial!r} is not there")
+    return outcome if outcome.conditions else replace(outcome, conditions=_earlier_conditions(outcome.facts))
+
+
+def _earlier_conditions(facts: Mapping[str, str]) -> dict[str, str]:
+    """From files that have checksums and pixels in the words of the facts alone."""
+    checksums = {name: re.search(r"SHA-256 ([0-9a-f]{64})", text) for name, text in facts.items()}
+    return {
+        name: text.rpartition(", pixels: ")[2] if (found := checksums[name]) is None else found[1]
+        for name, text in facts.items()
+    }

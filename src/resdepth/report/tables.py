@@ -8,9 +8,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 from resdepth.evaluation.bootstrap import FIGURES
-from resdepth.evaluation.evaluation import Evaluation
 from resdepth.evaluation.metrics import Statistics
-from resdepth.evaluation.result import OVERALL, Baselines, ClassResult, EvaluationResult, SurfaceResult
+from resdepth.evaluation.result import (
+    OVERALL,
+    Baselines,
+    ClassResult,
+    Evaluation,
+    EvaluationResult,
+    SurfaceResult,
+)
 from resdepth.runtime.atomic import write_json, write_text
 
 Rows = list[list[str]]

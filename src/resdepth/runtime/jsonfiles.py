@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from resdepth.errors import InputProblems, Problem, location, unusable
@@ -18,7 +18,24 @@ Value = TypeVar("Value")
 DEEPEST_NESTING = 50
 SHOWN_CHARACTERS = 60
 SHOWN_PROBLEMS = 10
+LARGEST_NUMBER = 2**62  # of pixels, of metres: far beyond any of ours, and within a float
 _STRING_OR_CONSTANT = re.compile(r'"((?:[^"\\]|\\.)*)"(\s*:)?|-?Infinity|NaN', re.DOTALL)
+
+
+def _nan_of_null(value: Any) -> Any:
+    return float("nan") if value is None else value
+
+
+def _credible(value: float) -> float:
+    if abs(value) > LARGEST_NUMBER:
+        raise ValueError("too large; is the file damaged?")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_nan_of_null), AfterValidator(_credible)]
+"""A number in a file of ours, which has null for NaN."""
+Count = Annotated[int, Field(ge=0, le=LARGEST_NUMBER)]
+"""How many there are of something, in a file of ours."""
 
 
 def read_json(path: Path, *, at_most: int = MAX_TEXT_BYTES) -> dict[str, Any]:

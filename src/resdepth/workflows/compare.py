@@ -6,9 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from resdepth.errors import ResDepthError
-from resdepth.evaluation.request import INITIAL, PIXELS
-from resdepth.evaluation.result import EvaluationResult, SurfaceResult
-from resdepth.evaluation.stored import read_result
+from resdepth.evaluation.request import INITIAL
+from resdepth.evaluation.result import EvaluationResult, SurfaceResult, read_result
 from resdepth.geo.geotiff import refuse_existing, refuse_inputs_as_outputs
 from resdepth.report.page import PageContent, write_page
 from resdepth.report.page_contents import tables_of
@@ -82,19 +81,11 @@ def _named(runs: Sequence[Path]) -> dict[str, Path]:
 
 def _differences(found: Mapping[str, EvaluationResult]) -> list[str]:
     """What keeps figures from being comparable, as sentences."""
-    stated = []
-    for condition in CONDITIONS:
-        values = {name: _essence(outcome.facts.get(condition, "")) for name, outcome in found.items()}
-        if len(set(values.values())) > 1:
-            stated.append(
-                f"{condition} differs between runs, so their figures cannot be compared as they are."
-            )
-    return stated
-
-
-def _essence(fact: str) -> str:
-    """A file's checksum, wherever the file lay; the pixels of a region, whatever they are called by."""
-    return fact.rpartition("SHA-256 ")[2].rpartition(PIXELS)[2]
+    return [
+        f"{condition} differs between runs, so their figures cannot be compared as they are."
+        for condition in CONDITIONS
+        if len({outcome.conditions.get(condition, "") for outcome in found.values()}) > 1
+    ]
 
 
 def _merged(found: Mapping[str, EvaluationResult], differing: Sequence[str]) -> EvaluationResult:

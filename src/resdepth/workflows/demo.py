@@ -13,10 +13,8 @@ from typing import Any
 from resdepth.data.image_lists import read_image_list, read_pair_list
 from resdepth.data.scene import Scene, used_views
 from resdepth.errors import InputProblems, Problem
-from resdepth.evaluation.evaluation import Evaluation
 from resdepth.evaluation.request import REFINED
-from resdepth.evaluation.result import OVERALL, EvaluationResult
-from resdepth.evaluation.stored import read_result
+from resdepth.evaluation.result import OVERALL, Evaluation, EvaluationResult, read_result
 from resdepth.geo.geotiff import refuse_inputs_as_outputs
 from resdepth.geo.raster import read_header
 from resdepth.models.pretrained import TOWN_STEREO

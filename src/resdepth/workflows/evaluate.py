@@ -16,11 +16,16 @@ from resdepth.errors import ResDepthError
 from resdepth.evaluation.baselines import median_baselines
 from resdepth.evaluation.classes import check_mask_values, empty_classes
 from resdepth.evaluation.evaluate import Case, Sink, demand_pixels, evaluate_case
-from resdepth.evaluation.evaluation import Evaluation, evaluation_of
 from resdepth.evaluation.inputs import ABSURD_M, Candidate, OnGrid
-from resdepth.evaluation.request import INITIAL, REFINED, Request, facts_of, open_case
-from resdepth.evaluation.result import OVERALL, TRUTH, EvaluationResult
-from resdepth.evaluation.stored import read_result
+from resdepth.evaluation.request import INITIAL, REFINED, Request, conditions_of, facts_of, open_case
+from resdepth.evaluation.result import (
+    OVERALL,
+    TRUTH,
+    Evaluation,
+    EvaluationResult,
+    evaluation_of,
+    read_result,
+)
 from resdepth.geo.crs import METRE
 from resdepth.geo.geotiff import (
     new_geotiff,
@@ -63,7 +68,8 @@ def evaluate_files(
         ResDepthError: if a file cannot be read, names are not unique, CRSs differ, masks mark by other
             numbers than 1, or a surface has no pixel in common with the truth.
     """
-    case, stated = open_case(request)
+    case, area = open_case(request)
+    conditions = conditions_of(request, case, area)
     asked = set() if request.lenient else ask_about_voids(case)
     pixels = sum(region.area for region in case.regions)
     with (
@@ -72,10 +78,11 @@ def evaluate_files(
     ):
         outcome = evaluate_case(
             case,
-            facts=facts_of(request, case, stated),
+            facts=facts_of(request, case, area, conditions),
             sink=sink,
             progress=lambda done: progress.advance(done / 1e6),
         )
+        outcome = replace(outcome, conditions=conditions)
         _warn_of_numbers(case, outcome, asked)
         for warning in empty_classes(outcome, {name: str(path) for name, path in request.masks.items()}):
             logger.warning("%s", warning)

@@ -14,8 +14,8 @@ import torch
 from resdepth.config.schema import TestGeneral
 from resdepth.data.scene import MASKS, Scene, ViewSet, used_views
 from resdepth.errors import ResDepthError
-from resdepth.evaluation.evaluation import Evaluation, evaluation_of
 from resdepth.evaluation.request import REFINED, Request
+from resdepth.evaluation.result import Evaluation, evaluation_of
 from resdepth.geo.crs import METRE
 from resdepth.geo.geotiff import new_geotiff, refuse_existing, refuse_inputs_as_outputs
 from resdepth.geo.raster import Band, FileBand
