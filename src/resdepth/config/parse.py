@@ -1,25 +1,42 @@
-"""From a JSON file to a configuration with absolute paths, and what is wrong with its keys.
+"""From a JSON file to a configuration, and what is wrong with its single keys: names, types, ranges.
 
-Problems between keys are in rules.py; what looks at the disk is in workflows/_on_disk.py.
+Where a value is wrong, a stand-in takes its place, so that the search for problems can go on. Problems
+between keys are in rules.py; what looks at the disk is in workflows/check.py.
 """
 
-from collections.abc import Mapping
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from functools import reduce
+from operator import getitem
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from resdepth.config.field_errors import AnySection, draft
-from resdepth.config.rules import SUFFIXES
-from resdepth.config.schema import Section, TestConfig, TrainConfig
-from resdepth.errors import Problem, unusable
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from resdepth.config.schema import DERIVED_KEYS, Loc, Section, TestConfig, TrainConfig
+from resdepth.errors import Problem, location, unusable
 from resdepth.options import Kind
-from resdepth.runtime.jsonfiles import read_json
-from resdepth.runtime.paths import resolve_path
+from resdepth.runtime.jsonfiles import expected, read_json
+
+AnySection = TypeVar("AnySection", bound=Section)
 
 SCHEMAS: dict[Kind, type[TrainConfig] | type[TestConfig]] = {"train": TrainConfig, "test": TestConfig}
-PATH_KEYS = frozenset(SUFFIXES) | {
-    "raster_in", "raster_gt", "mask_ground_truth", "mask_building", "mask_water", "mask_forest",
-    "output_directory", "tboard_log_dir", "directory",
-}  # fmt: skip
+SHOWN_VALUE_CHARACTERS = 80
+HINTS = {
+    "bool_type": "should be true or false",
+    "dict_type": "should be an object {...}",
+    "float_type": "should be a number",
+    "int_type": "should be a whole number",
+    "string_type": "should be a text in quotes",
+    "too_short": "should not be empty",
+    "tuple_type": "should be a list [...]",
+}
+"""What a value should be, by pydantic's types of errors, where its own words are a programmer's."""
 
 
 def kind_of(content: Mapping[str, Any]) -> Kind:
@@ -33,7 +50,7 @@ def kind_of(content: Mapping[str, Any]) -> Kind:
 
 
 def load_train_config(path: Path) -> tuple[TrainConfig, list[Problem]]:
-    """A training configuration with absolute paths, and every problem of a single key (see field_errors.py).
+    """A training configuration with absolute paths, and every problem of a single key (see `draft`).
 
     Raises:
         InputProblems: if the file is no JSON object, or is a test configuration.
@@ -48,20 +65,132 @@ def load_test_config(path: Path) -> tuple[TestConfig, list[Problem]]:
 
 def _load(schema: type[AnySection], path: Path, kind: Kind, other: Kind) -> tuple[AnySection, list[Problem]]:
     content = read_json(path)
-    config, problems = draft(schema, content, f"{path}: ")
+    config, problems = draft(schema, content, f"{path}: ", named_in=path)
     if problems and not draft(SCHEMAS[other], content, "")[1]:
         raise unusable(path, f"is a configuration for `resdepth {other}`, not for `resdepth {kind}`")
-    return _with_absolute_paths(config, path), problems
+    return config, problems
 
 
-def _with_absolute_paths(section: AnySection, named_in: Path) -> AnySection:
-    changed: dict[str, Any] = {}
-    for name in type(section).model_fields:
-        value = getattr(section, name)
-        if isinstance(value, tuple):
-            changed[name] = tuple(_with_absolute_paths(item, named_in) for item in value)
-        elif isinstance(value, Section):
-            changed[name] = _with_absolute_paths(value, named_in)
-        elif name in PATH_KEYS and isinstance(value, str):
-            changed[name] = str(resolve_path(value, named_in))
-    return section.model_copy(update=changed)
+def draft(
+    schema: type[AnySection], given: Mapping[str, Any], where: str, *, named_in: Path | None = None
+) -> tuple[AnySection, list[Problem]]:
+    """What an object says by its schema, and every problem of a single key, unknown keys first.
+
+    Where a key is a problem, the content holds what was probably meant, the default, or a stand-in;
+    errors.without_consequences drops what would be concluded from it.
+
+    Args:
+        schema: the section that the object should be.
+        given: the object, as JSON holds it.
+        where: what its keys are named after: "config.json: ".
+        named_in: the file that relative paths lead from; without it, they stay as they are.
+    """
+    content = deepcopy(dict(given))
+    problems: list[Problem] = []
+    while True:
+        try:
+            return schema.model_validate_json(json.dumps(content), context=named_in), problems
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+        unknown = [one for one in found if one["type"] == "extra_forbidden"]
+        for one in sorted(unknown, key=lambda one: len(one["loc"])) or found:  # once keys have their names
+            message = _mend(schema, content, one)
+            problems += [Problem(f"{where}{location(one['loc'])}", message)] if message else []
+
+
+def _mend(schema: type[Section], content: Any, found: ErrorDetails) -> str:
+    """Put something sound in place of one wrong value, and state what is wrong; "" where nothing is."""
+    *parents, key = found["loc"]
+    section, field = _field_at(schema, found["loc"])
+    holder = reduce(getitem, parents, content)
+    if field is None:
+        return _mend_unknown(schema, section, holder, str(key))
+    if found["type"] == "too_short" and found["input"]:
+        return ""  # a list that is short only because its items are wrong
+    item = _section_in(field.annotation)
+    if isinstance(key, int) and item is None:  # one number of a few: all of them go
+        *parents, key = parents
+        holder = reduce(getitem, parents, content)
+    if isinstance(key, int):
+        holder[key] = _stand_in(item)
+    elif field.is_required():
+        holder[key] = _stand_in(field.annotation, field.metadata)
+    else:
+        holder.pop(key, None)
+    return _described(field, found)
+
+
+def _mend_unknown(schema: type[Section], section: type[Section], holder: dict[str, Any], key: str) -> str:
+    """Give the value of an unknown key the name that was probably meant, unless that one is there."""
+    value = holder.pop(key)
+    if key in DERIVED_KEYS.get(section, ()):
+        return ""
+    known, homes = _fields(section), _homes(schema)
+    near = None if key in homes else nearest(key, known)
+    if near is not None:
+        holder.setdefault(near, value)
+    guess = f"did you mean {near!r}?" if near else "remove it"
+    advice = f"it belongs to {homes[key]}" if key in homes else guess
+    return f"unknown key; {advice} (known here: {', '.join(name for name in known if name != '$schema')})"
+
+
+def _described(field: FieldInfo, found: ErrorDetails) -> str:
+    """What is wrong with one value, and what to do."""
+    if found["type"] == "missing":
+        return f"missing; {field.description or 'this section is mandatory'}"
+    shown = json.dumps(found["input"], default=str)
+    if len(shown) > SHOWN_VALUE_CHARACTERS:
+        shown = f"{shown[:SHOWN_VALUE_CHARACTERS]}..."
+    advice = HINTS.get(found["type"], expected(found))
+    if found["type"] == "literal_error":
+        options = re.findall("'([^']*)'", found["ctx"]["expected"])
+        near = nearest(str(found["input"]), options)
+        advice = f"should be one of {', '.join(options)}" + (f"; did you mean {near!r}?" if near else "")
+    return f"found {shown}; {advice}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that was probably meant, if any."""
+    near = difflib.get_close_matches(name.lower(), known, n=1)
+    return near[0] if near else None
+
+
+def _stand_in(annotation: Any, limits: Iterable[Any] = ()) -> Any:
+    """Something of the right type for what is mandatory."""
+    if get_origin(annotation) is tuple:
+        return [_stand_in(get_args(annotation)[0])]
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)[-1]  # "train+val" of the area types: every list is looked at
+    if section := _section_in(annotation):
+        fields = {name: field for name, field in _fields(section).items() if field.is_required()}
+        return {name: _stand_in(field.annotation, field.metadata) for name, field in fields.items()}
+    return "?" if annotation is str else max([1, *(one.ge for one in limits if hasattr(one, "ge"))])
+
+
+def _fields(section: type[Section]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for name, field in section.model_fields.items()}
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    """The section that a field holds, by itself or as the items of a list."""
+    kinds = (annotation, *get_args(annotation))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
+
+
+def _field_at(schema: type[Section], loc: Loc) -> tuple[type[Section], FieldInfo | None]:
+    """The section that a place in an object belongs to, and its field; None for an unknown key."""
+    home, field = schema, None
+    for name in (part for part in loc if isinstance(part, str)):
+        home = (_section_in(field.annotation) if field else None) or home
+        field = _fields(home).get(name)
+    return home, field
+
+
+def _homes(schema: type[Section], name: str = "the top level") -> dict[str, str]:
+    """The section of each key, for keys that stand in the wrong one."""
+    homes: dict[str, str] = {}
+    for key, field in _fields(schema).items():
+        inner = _section_in(field.annotation)
+        homes |= _homes(inner, repr(key)) if inner else {}
+        homes[key] = name
+    return homes

@@ -2,41 +2,18 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 
-from pydantic import BaseModel
-
-from resdepth.config.schema import TestConfig, TestDataset, TrainConfig, TrainDataset
+from resdepth.config.schema import Section, TestConfig, TestDataset, TrainConfig, TrainDataset, paths_in
 from resdepth.errors import Problem, location, resting_on
 
-SUFFIXES = {
-    "path_image_list": ".txt",
-    "path_pairlist": ".txt",
-    "path_pairlist_training": ".txt",
-    "path_pairlist_validation": ".txt",
-    "weights": ".pth",
-    "pretrained_path": ".pth",
-    "architecture": ".json",
-    "normalization_geom": ".p",
-    "normalization_image": ".p",
-    "path": ".safetensors",
-}
 
-
-def suffix_problems(config: BaseModel, path: Path, prefix: tuple[int | str, ...] = ()) -> list[Problem]:
+def _suffix_problems(config: Section, path: str) -> list[Problem]:
     """Paths whose ending shows that another file was meant."""
-    problems: list[Problem] = []
-    for name in type(config).model_fields:
-        value = getattr(config, name)
-        if isinstance(value, BaseModel):
-            problems += suffix_problems(value, path, (*prefix, name))
-        elif isinstance(value, tuple):
-            for index, item in enumerate(value):
-                problems += suffix_problems(item, path, (*prefix, name, index))
-        elif name in SUFFIXES and isinstance(value, str) and not value.endswith(SUFFIXES[name]):
-            where = f"{path}: {location((*prefix, name))}"
-            problems.append(Problem(where, f"found {value!r}; should end in {SUFFIXES[name]}"))
-    return problems
+    return [
+        Problem(f"{path}: {location(loc)}", f"found {str(named)!r}; should end in {kind.suffix}")
+        for loc, kind, named in paths_in(config)
+        if not str(named).endswith(kind.suffix)
+    ]
 
 
 def smallest_tile(depth: int) -> int:
@@ -46,7 +23,7 @@ def smallest_tile(depth: int) -> int:
 
 def train_rules(config: TrainConfig, path: str) -> list[Problem]:
     """Everything wrong between the keys of a training configuration."""
-    problems = _role_problems(config, path)
+    problems = [*_suffix_problems(config, path), *_role_problems(config, path)]
     for index, dataset in enumerate(config.datasets):
         key = f"{path}: datasets[{index}]"
         problems += _split_problems(config, dataset, key, path)
@@ -145,7 +122,7 @@ def inference_list_problems(dataset: TestDataset, *, uses_images: bool, key: str
 
 def test_rules(config: TestConfig, path: str) -> list[Problem]:
     """Everything wrong between the keys of a test configuration."""
-    problems: list[Problem] = []
+    problems = _suffix_problems(config, path)
     others = config.model.model_dump(exclude={"path"}, exclude_none=True)
     if config.model.path is not None and others:
         text = f"found path and {', '.join(others)}; give either path or the published files"

@@ -4,13 +4,22 @@ Keys and defaults are those of the published ResDepth; what we added is marked "
 """
 
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationInfo
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, core_schema
 
 from resdepth.data.inputs import InputChannels, MultiviewConfig
 from resdepth.geo.windows import Strategy
 from resdepth.options import Device, Mode, Precision
+from resdepth.runtime.paths import resolve_path
+
+Loc = tuple[int | str, ...]
+"""The place of a value in a configuration: ("datasets", 0, "raster_in")."""
 
 Activation = Literal["relu", "lrelu", "prelu"]
 UpMode = Literal["transpose", "bilinear"]
@@ -28,10 +37,26 @@ def _is_a_power_of_two(value: int) -> int:
     return value
 
 
-def _is_a_path(value: str) -> str:
+@dataclass(frozen=True)
+class PathTo:
+    """What a key names: a path, which becomes absolute where the validation knows the file that names it.
+
+    Attributes:
+        suffix: what the file's name ends in; "" where many will do.
+        is_written: a folder that results are written into, which need not be there; else a file to be read.
+    """
+
+    suffix: str = ""
+    is_written: bool = False
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_after_validator_function(_absolute, handler(source))
+
+
+def _absolute(value: str, info: ValidationInfo) -> str:
     if not value.strip() or CONTROL_CHARACTER.search(value):
         raise ValueError("should be a path, without control characters")
-    return value
+    return value if info.context is None else str(resolve_path(value, info.context))
 
 
 def _fits_into_a_name(value: str) -> str:
@@ -46,7 +71,11 @@ def _is_a_folder_name(value: str) -> str:
     return value
 
 
-FilePath = Annotated[str, AfterValidator(_is_a_path)]
+FilePath = Annotated[str, PathTo()]
+ListPath = Annotated[str, PathTo(".txt")]
+CheckpointPath = Annotated[str, PathTo(".pth")]
+NumbersPath = Annotated[str, PathTo(".p")]
+OutputFolder = Annotated[str, PathTo(is_written=True)]
 NamePart = Annotated[str, AfterValidator(_fits_into_a_name)]
 FolderName = Annotated[NamePart, AfterValidator(_is_a_folder_name)]
 Positive = Annotated[int, Field(gt=0, le=LARGEST_COUNT)]
@@ -72,11 +101,11 @@ class TrainDataset(Section):
     """Path of the initial DSM (GeoTIFF, metres, no voids)."""
     raster_gt: FilePath
     """Path of the true DSM (GeoTIFF, metres; nodata where the truth is unknown)."""
-    path_image_list: FilePath | None = None
+    path_image_list: ListPath | None = None
     """Path of the image list (.txt), a path of an ortho-image per line. Not needed for `geom`."""
-    path_pairlist_training: FilePath | None = None
+    path_pairlist_training: ListPath | None = None
     """Path of the list (.txt) of image pairs to train with, one set of image names per line."""
-    path_pairlist_validation: FilePath | None = None
+    path_pairlist_validation: ListPath | None = None
     """Path of the list (.txt) of image pairs to validate with."""
     area_type: Literal["train", "val", "train+val"]
     """What this area serves for."""
@@ -118,7 +147,7 @@ class NetworkConfig(Section):
     """Batch normalisation after each convolution."""
     bias_conv_layer: bool = True
     """Bias of the last convolution."""
-    pretrained_path: FilePath | None = None
+    pretrained_path: CheckpointPath | None = None
     """A checkpoint (.pth) in a run folder: training resumes from it and trains `n_epochs` more."""
 
 
@@ -204,9 +233,9 @@ class TrainGeneral(Section):
 class TrainOutput(Section):
     """Where a run is written."""
 
-    output_directory: FilePath
+    output_directory: OutputFolder
     """The run folder appears in here, named by date and time."""
-    tboard_log_dir: FilePath
+    tboard_log_dir: OutputFolder
     """TensorBoard events, under the run folder's name."""
     suffix: NamePart = ""
     """Appended to the run folder's name."""
@@ -242,9 +271,9 @@ class TestDataset(Section):
     """Path of the initial DSM (GeoTIFF, metres, no voids)."""
     raster_gt: FilePath | None = None
     """Path of the true DSM. Without it the DSM is refined but not evaluated."""
-    path_image_list: FilePath | None = None
+    path_image_list: ListPath | None = None
     """Path of the image list (.txt). Not needed for `geom`."""
-    path_pairlist: FilePath | None = None
+    path_pairlist: ListPath | None = None
     """Path of the list (.txt) of image pairs; the DSM is refined once with each."""
     mask_ground_truth: FilePath | None = None
     """Path of a mask: 1 = the truth is valid here."""
@@ -269,15 +298,15 @@ class TestModel(Section):
 
     __test__ = False
 
-    path: FilePath | None = None
+    path: Annotated[str, PathTo(".safetensors")] | None = None
     """(new) A self-contained model (.safetensors)."""
-    weights: FilePath | None = None
+    weights: CheckpointPath | None = None
     """Path of a checkpoint (.pth)."""
-    architecture: FilePath | None = None
+    architecture: Annotated[str, PathTo(".json")] | None = None
     """Path of model_config.json."""
-    normalization_geom: FilePath | None = None
+    normalization_geom: NumbersPath | None = None
     """Path of DSM_normalization_parameters.p."""
-    normalization_image: FilePath | None = None
+    normalization_image: NumbersPath | None = None
     """Path of Image_normalization_parameters.p. Not needed for `geom`."""
 
 
@@ -305,7 +334,7 @@ class TestOutput(Section):
 
     __test__ = False
 
-    directory: FilePath
+    directory: OutputFolder
     """A folder per data set appears in here."""
     report: bool = True
     """(new) Where there is a truth: a page to look at (evaluation.html) for each data set."""
@@ -335,3 +364,22 @@ DERIVED_KEYS: dict[type[Section], frozenset[str]] = {
     TestDataset: frozenset({"area_defn", "image_list", "image_pairs"}),
     TestModel: frozenset({"name", "input_channels", "settings"}),
 }
+
+
+def paths_in(section: Section, loc: Loc = ()) -> Iterator[tuple[Loc, PathTo, Path]]:
+    """The paths that a configuration names: where, what for, and which."""
+    for name, field in type(section).model_fields.items():
+        value, place = getattr(section, name), (*loc, name)
+        if isinstance(value, Section):
+            yield from paths_in(value, place)
+        elif isinstance(value, tuple):
+            for index, item in enumerate(value):
+                yield from paths_in(item, (*place, index))
+        elif value is not None and (rule := _path_rule(field)):
+            yield place, rule, Path(value)
+
+
+def _path_rule(field: FieldInfo) -> PathTo | None:
+    """What the annotation of a key states about the path that it names; None if it names none."""
+    optional = (rule for kind in get_args(field.annotation) for rule in getattr(kind, "__metadata__", ()))
+    return next((rule for rule in (*field.metadata, *optional) if isinstance(rule, PathTo)), None)

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from resdepth.config.field_errors import draft
+from resdepth.config.parse import draft
 from resdepth.data.inputs import Inputs, inputs_of_network
 from resdepth.data.normalization import Normalization
 from resdepth.errors import InputProblems, Problem, ResDepthError, unusable

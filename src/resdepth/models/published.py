@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from resdepth.config.field_errors import draft
+from resdepth.config.parse import draft
 from resdepth.config.schema import LARGEST_COUNT
 from resdepth.data.normalization import Normalization
 from resdepth.errors import InputProblems, Problem, ResDepthError, unusable

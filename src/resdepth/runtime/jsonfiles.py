@@ -114,10 +114,14 @@ def described(found: ErrorDetails) -> str:
     """What is wrong with a value, and the value."""
     if found["type"] == "missing":
         return "missing"
+    return f"found {shown(found['input'])}; {expected(found)}"
+
+
+def expected(found: ErrorDetails) -> str:
+    """What a wrong value should be, in pydantic's words."""
     if found["type"] == "model_type":
-        return f"found {shown(found['input'])}; should be an object {{...}}"
-    stated = found["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-    return f"found {shown(found['input'])}; {stated}"
+        return "should be an object {...}"
+    return found["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
 
 
 def shown(value: object) -> str:

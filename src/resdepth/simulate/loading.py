@@ -5,14 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from resdepth.config.field_errors import draft
+from resdepth.config.parse import draft
 from resdepth.errors import InputProblems
 from resdepth.runtime.jsonfiles import read_json
-from resdepth.runtime.paths import resolve_path
 from resdepth.simulate.plan import find_misfits
 from resdepth.simulate.settings import SimulateConfig
-
-MASK_KEYS = ("building_mask", "water_mask", "forest_mask")
 
 
 def requested(given: Path | Mapping[str, Any] | None, options: Mapping[str, Any]) -> SimulateConfig:
@@ -33,17 +30,8 @@ def requested(given: Path | Mapping[str, Any] | None, options: Mapping[str, Any]
         if isinstance(place, dict):
             place[name] = value
     where = f"{path}: " if path else ""
-    config, problems = draft(SimulateConfig, content, where)
+    config, problems = draft(SimulateConfig, content, where, named_in=path)
     problems = problems or find_misfits(config, where)
     if problems:
         raise InputProblems(problems)
-    return _with_absolute_paths(config, path) if path else config
-
-
-def _with_absolute_paths(config: SimulateConfig, named_in: Path) -> SimulateConfig:
-    def absolute(text: str | None) -> str | None:
-        return None if text is None else str(resolve_path(text, named_in))
-
-    masks = {key: absolute(getattr(config.truth, key)) for key in MASK_KEYS}
-    truth = config.truth.model_copy(update=masks)
-    return config.model_copy(update={"truth": truth, "texture": absolute(config.texture)})
+    return config

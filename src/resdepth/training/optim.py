@@ -14,6 +14,7 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, LRScheduler, ReduceLROnPlateau, StepLR
 
 from resdepth.config.schema import OptimizerConfig, SchedulerConfig
+from resdepth.runtime.jsonfiles import expected
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"Adam": Adam, "SGD": SGD}
 SCHEDULERS: dict[str, type[LRScheduler]] = {
@@ -212,8 +213,7 @@ def setting_problems(config: SchedulerConfig) -> list[tuple[str, str]]:
         try:
             TypeAdapter(kinds[name]).validate_python(value, strict=True)
         except ValidationError as error:
-            stated = error.errors(include_url=False)[0]["msg"].replace("Input should be", "should be")
-            problems.append((name, f"found {value!r}; {stated}"))
+            problems.append((name, f"found {value!r}; {expected(error.errors()[0])}"))
             continue
         if name in _POSITIVE and value <= 0:
             problems.append((name, f"found {value!r}; must be positive"))

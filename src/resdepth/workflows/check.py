@@ -13,7 +13,6 @@ from resdepth.config.rules import (
     inference_list_problems,
     smallest_tile,
     split_keys,
-    suffix_problems,
     test_rules,
     train_rules,
 )
@@ -153,7 +152,7 @@ def architecture_of(config: TrainConfig) -> Architecture:
 def _check_training(path: Path, *, resumed: bool = False) -> tuple[TrainPlan | None, list[Problem]]:
     config, wrong = load_train_config(path)
     original = path.read_bytes()
-    found = [*suffix_problems(config, path), *train_rules(config, str(path))]
+    found = train_rules(config, str(path))
     for name, message in setting_problems(config.scheduler):
         key = f"{path}: scheduler.settings" + (f".{name}" if name else "")
         found.append(Problem(key, message, rests_on=(f"{path}: scheduler",)))
@@ -232,7 +231,7 @@ def _training_regions(
 def _check_test(path: Path) -> tuple[TestPlan | None, list[Problem]]:
     config, wrong = load_test_config(path)
     original = path.read_bytes()
-    found = [*suffix_problems(config, path), *test_rules(config, str(path))]
+    found = test_rules(config, str(path))
     model, problems = read_model(config.model, path)
     found += problems
     if model is not None:
