@@ -16,7 +16,7 @@ from resdepth.geo.grid import Sides
 from resdepth.geo.windows import Window
 from resdepth.models.networks import new_network
 from resdepth.report.pictures import patch_picture
-from resdepth.training.recorder import SHOWN, Showcase
+from resdepth.training.preview import SHOWN, Showcase
 
 
 def samples_of(scene: MadeScene, region: Window) -> ValidationSamples:

@@ -19,7 +19,7 @@ from resdepth.runtime.progress import Progress, progress_bar
 from resdepth.runtime.signals import Stop, stoppable
 from resdepth.training.losses import Loss
 from resdepth.training.optim import restore_optimizer, restore_scheduler
-from resdepth.training.recorder import Patch, Showcase
+from resdepth.training.preview import Patch, Showcase
 
 logger = logging.getLogger(__name__)
 
