@@ -1,5 +1,6 @@
 """Agreement with the published ResDepth: everything that its authors' code computed for us, once."""
 
+import gzip
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,9 @@ OUR_NMAD_2022_LINE = "NMAD (ResDepth 2022) [m]:"
 
 @pytest.fixture(scope="session")
 def layout(reference: Path) -> dict[str, list[dict[str, Any]]]:
-    content: dict[str, list[dict[str, Any]]] = json.loads((reference / "layout.json").read_text())
+    content: dict[str, list[dict[str, Any]]] = json.loads(
+        gzip.decompress((reference / "layout.json.gz").read_bytes())
+    )
     return content
 
 
