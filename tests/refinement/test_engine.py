@@ -70,10 +70,16 @@ def test_a_batch_holds_as_many_pixels_as_suit_the_device_and_at_least_one_tile()
     assert Refiner(make_model(), device=CPU, batch_size=7).batch_size(2048) == 7
 
 
-def test_the_device_asked_for_is_taken() -> None:
-    assert choose_device("cpu") == CPU
-    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+@pytest.mark.parametrize(
+    ("there", "best"), [((), "cpu"), (("mps",), "mps"), (("cuda",), "cuda"), (("cuda", "mps"), "cuda")]
+)
+def test_auto_takes_cuda_before_mps_before_the_cpu(
+    there: tuple[str, ...], best: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in there)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in there)
     assert choose_device("auto").type == best
+    assert choose_device("cpu") == CPU
 
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,11 +88,6 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
         ResDepthError, match=r"general\.device: 'cuda' is not available here; available: .*cpu"
     ):
         choose_device("cuda")
-
-
-def test_auto_prefers_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_device("auto").type == "cuda"
 
 
 def test_fp32_is_fp32_and_bf16_is_bf16_whatever_the_machine(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,54 +1,48 @@
 """Memory that is kept, and given back."""
 
+import subprocess
+import sys
+
 import pytest
 
-from resdepth.runtime import malloc
-from resdepth.runtime.malloc import Footprint
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nothing happens on other systems")
+
+PASSES = """
+import os, sys
+from pathlib import Path
+from resdepth.runtime.malloc import Footprint, tune_allocator
+
+def resident_mib():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 2**20
+
+tune_allocator()
+footprint = Footprint()
+for megabytes, size in zip(*[iter(map(int, sys.argv[1:]))] * 2):
+    blocks = [b"x" * 2**20 for _ in range(megabytes)]
+    del blocks
+    kept = resident_mib()
+    footprint.settle(size)
+    print(kept, resident_mib())
+"""
 
 
-def test_memory_goes_back_once_it_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
-    resident, returned = [1000.0], []
-
-    def give_back() -> None:
-        returned.append(resident[0])
-        resident[0] = 500
-
-    monkeypatch.setattr(malloc, "_resident_pages", lambda: int(resident[0]))
-    monkeypatch.setattr(malloc, "return_unused_memory", give_back)
-    footprint = Footprint()
-    for now in (700, 1000, 1050, 1090, 1099):  # the second pass tells the level
-        resident[0] = now
-        footprint.settle(1)
-    assert not returned, "a little more each time is no reason"
-    resident[0] = 1200
-    footprint.settle(1)
-    assert returned == [1200]
-    for now in (600, 1100, 1200):  # and again, once memory has gone back
-        resident[0] = now
-        footprint.settle(1)
-    assert returned == [1200]
-    resident[0] = 1300
-    footprint.settle(1)
-    assert returned == [1200, 1300]
+def passes(*of: tuple[int, int]) -> list[tuple[int, int]]:
+    """Passes that take (MiB, size) in a process of its own: MiB that it holds before and after settling."""
+    words = [str(number) for one in of for number in one]
+    done = subprocess.run([sys.executable, "-c", PASSES, *words], capture_output=True, text=True, check=True)
+    return [(int(before), int(after)) for before, after in map(str.split, done.stdout.splitlines())]
 
 
-def test_larger_passes_may_need_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    resident, returned = [0], []
-    monkeypatch.setattr(malloc, "_resident_pages", lambda: resident[0])
-    monkeypatch.setattr(malloc, "return_unused_memory", lambda: returned.append(resident[0]))
-    footprint = Footprint()
-    for size, now in ((1, 1000), (1, 1000), (2, 1500), (1, 1400), (2, 1500), (1, 1530)):
-        resident[0] = now
-        footprint.settle(size)
-    assert not returned
-    resident[0] = 1700
-    footprint.settle(2)
-    assert returned == [1700]
+def test_freed_memory_is_kept_and_goes_back_once_it_has_grown() -> None:
+    *level, grown = passes((100, 1), (100, 1), (100, 1), (200, 1))
+    assert all(100 < before == after for before, after in level), "freed memory is kept for the next pass"
+    assert grown[0] > 200
+    assert grown[1] < 100
 
 
-def test_where_nobody_tells_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(malloc, "_resident_pages", lambda: 0)
-    monkeypatch.setattr(malloc, "return_unused_memory", lambda: pytest.fail("there is no need"))
-    footprint = Footprint()
-    for _ in range(3):
-        footprint.settle(1)
+def test_larger_passes_may_need_more() -> None:
+    larger, again, grown = passes((100, 1), (100, 1), (200, 2), (200, 2), (400, 2))[2:]
+    assert larger[1] > 200
+    assert again[1] > 200
+    assert grown[0] > 400
+    assert grown[1] < 200
