@@ -34,7 +34,7 @@ layers: setup  ## who may import whom
 	$(BIN)/lint-imports
 
 unit: setup browser  ## the tests
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 slow: setup  ## the tests of benchmarks that take minutes
 	$(BIN)/pytest -m slow

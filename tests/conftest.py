@@ -42,6 +42,34 @@ settings.register_profile(
 )
 settings.load_profile("suite")
 
+# What takes seconds to make, the longest first. Tests that share it run in one process (`--dist loadgroup`),
+# which makes it once, and they come first: a long one in the end would leave the other process idle.
+COSTLY = (
+    "raw_scene",
+    "prepared",
+    "killed",
+    "simulated",
+    "steady",
+    "demonstration",
+    "stereo",
+    "browser",
+    "cluster",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group tests by what they share."""
+
+    def group(item: pytest.Item) -> str | None:
+        return next((name for name in COSTLY if name in getattr(item, "fixturenames", ())), None)
+
+    for item in items:
+        if name := group(item):
+            item.add_marker(pytest.mark.xdist_group(name))
+    items.sort(key=lambda item: COSTLY.index(name) if (name := group(item)) else len(COSTLY))
+
+
 GSD = 0.5
 ORIGIN = (465000.0, 5248000.0)
 

@@ -101,7 +101,9 @@ COMMANDS = {
     ),
     "compare": Command(lambda i, o: ["compare", i / "a", i / "b", "-o", o / "compared.html"]),
     "simulate": Command(
-        lambda _, o: ["simulate", "town", "-o", o / "scene", "--size", "256", "--workers", "0"]
+        lambda i, o: [
+            "simulate", "town", "-o", o / "scene", "--config", i / "simulate.json", "--workers", "0"
+        ]
     ),
     "download": Command(lambda _, o: ["download", "demo", "--to", o / "demo"]),
     "convert-model": Command(lambda i, o: ["convert-model", i / "run", "-o", o / "converted.safetensors"]),
@@ -158,6 +160,7 @@ class Place:
             {"path": f"{self.inputs}/model.safetensors"}, output={"directory": f"{self.outputs}/results"}
         )
         made.write(config, "test.json")
+        made.write({"town": {"size_px": 128}, "matching": {"pairs": 1}}, "simulate.json")
 
     def last_words(self) -> str:
         """What the last process said, in the end."""

@@ -44,22 +44,22 @@ def local_cluster(folder: Path, workers: int) -> Iterator[LocalCluster]:
         yield made
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
-    with local_cluster(tmp_path, 2) as made:
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """Two workers that no test kills."""
+    with local_cluster(tmp_path_factory.mktemp("cluster"), 2) as made:
         yield made
 
 
 @pytest.mark.parametrize("seed", range(SERIES))
 def test_workers_that_are_killed_at_random_moments_do_not_matter(
-    seed: int, long_dsm: tuple[Path, Path], cluster: LocalCluster
+    seed: int, long_dsm: tuple[Path, Path], tmp_path: Path
 ) -> None:
     dsm, model = long_dsm
-    expected = refined_alone(dsm, model)
     output = dsm.with_name("two.tif")
     chance, killed, over = random.Random(seed), [], threading.Event()
 
-    def kill() -> None:
+    def kill(cluster: LocalCluster) -> None:
         wait_until(lambda: output.with_name("two.tif.unfinished").is_dir())
         for _ in range(clusters.TRIES - 1):  # more could be the same block's bad luck
             over.wait(chance.uniform(0, 1))
@@ -68,24 +68,28 @@ def test_workers_that_are_killed_at_random_moments_do_not_matter(
                 killed.append(chance.choice(pids))
                 os.kill(killed[-1], signal.SIGKILL)
 
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        refine(dsm, [], model, output=output, scheduler=cluster.scheduler_address)
-    finally:
-        over.set()
-        killer.join()
+    with local_cluster(tmp_path, 2) as cluster:
+        killer = threading.Thread(target=kill, args=(cluster,))
+        killer.start()
+        try:
+            refine(dsm, [], model, output=output, scheduler=cluster.scheduler_address)
+        finally:
+            over.set()
+            killer.join()
     assert killed
-    assert output.read_bytes() == expected
+    assert output.read_bytes() == refined_alone(dsm, model)
 
 
 def test_a_block_that_takes_down_all_workers_is_an_error_with_its_remedy(
-    long_dsm: tuple[Path, Path], cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+    long_dsm: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dsm, model = long_dsm
     monkeypatch.setattr(clusters, "refine_here", killing)
     monkeypatch.setattr(clusters, "TRIES", 1)
-    with pytest.raises(ResDepthError, match=r"all workers that tried .* memory enough"):
+    with (
+        local_cluster(tmp_path, 1) as cluster,
+        pytest.raises(ResDepthError, match=r"all workers that tried .* memory enough"),
+    ):
         refine(dsm, [], model, output=dsm.with_name("x.tif"), scheduler=cluster.scheduler_address)
 
 
@@ -95,23 +99,12 @@ def killing(_folder: str, _number: str, _block: Window) -> list[str]:
 
 
 @contextmanager
-def scheduler_running(
-    folder: Path, *options: str, port: int = 0
-) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def scheduler_running(folder: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A scheduler and a worker, each a process of its own; gives the address."""
-    known = folder / f"scheduler{len(list(folder.glob('scheduler*')))}.json"
+    known = folder / "scheduler.json"
     dask = [sys.executable, "-m", "dask"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
-    begin = [
-        "scheduler",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--no-dashboard",
-        "--scheduler-file",
-        known,
-    ]
+    begin = ["scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", known]
     with ExitStack() as stack:
         scheduler = stack.enter_context(subprocess.Popen([*dask, *begin, *options], **quiet))
         stack.callback(scheduler.kill)
@@ -123,7 +116,7 @@ def scheduler_running(
         yield address, scheduler
 
 
-def test_if_the_scheduler_is_lost_blocks_stay_and_the_same_command_resumes(
+def test_if_the_scheduler_is_lost_blocks_stay_and_are_not_computed_again(
     long_dsm: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -141,8 +134,7 @@ def test_if_the_scheduler_is_lost_blocks_stay_and_the_same_command_resumes(
     assert f"error: {address}: the scheduler was lost; finished blocks stay" in stated
     assert "Traceback" not in stated
     assert any(unfinished.glob("height_*.tif"))
-    with scheduler_running(tmp_path, port=int(address.rpartition(":")[2])):
-        refine(dsm, [], model, output=output, scheduler=address)
+    refine(dsm, [], model, output=output)
     assert re.search(r"going on: \d of 6 blocks are finished", caplog.text)
     assert output.read_bytes() == refined_alone(dsm, model)
 

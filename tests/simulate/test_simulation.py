@@ -218,7 +218,7 @@ SMALL = SimulateConfig(
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("simulated") / "scene"
     simulate("town", folder, SMALL, workers=0)
     return folder
@@ -228,33 +228,33 @@ def files_of(folder: Path) -> list[Path]:
     return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_scene_is_a_complete_data_set(scene: Path) -> None:
+def test_a_scene_is_a_complete_data_set(simulated: Path) -> None:
     names = ["dsm/initial", "dsm/truth", *(f"satellite_views/{name}" for name in ("ahead", "back", "later"))]
     masks = ("building", "water", "forest", "ground_truth", "void", "shadow_date1", "shadow_date2")
     names += [f"mask/{name}" for name in masks]
     grids = set()
     for name in names:
-        with rasterio.open(scene / "data" / f"{name}.tif") as dataset:
+        with rasterio.open(simulated / "data" / f"{name}.tif") as dataset:
             grids.add((dataset.shape, dataset.transform, dataset.crs))
     assert len(grids) == 1
-    shaded = read_raster(scene / "data" / "mask" / "shadow_date2.tif")
+    shaded = read_raster(simulated / "data" / "mask" / "shadow_date2.tif")
     assert 0.03 < shaded.mean() < 0.7
-    initial = read_raster(scene / "data" / "dsm" / "initial.tif")
+    initial = read_raster(simulated / "data" / "dsm" / "initial.tif")
     assert np.isfinite(initial).all()
     assert (initial > -1000).all()
-    pairs = (scene / "data" / "image_selection" / "pairlist.txt").read_text().splitlines()
+    pairs = (simulated / "data" / "image_selection" / "pairlist.txt").read_text().splitlines()
     assert pairs[0] == "ahead.tif, back.tif"
-    assert not (scene / "unfinished").exists()
+    assert not (simulated / "unfinished").exists()
 
 
-def test_its_training_configuration_has_no_problem(scene: Path) -> None:
-    assert check(scene / "configs" / "config_train.json") == []
+def test_its_training_configuration_has_no_problem(simulated: Path) -> None:
+    assert check(simulated / "configs" / "config_train.json") == []
 
 
-def test_the_initial_dsm_has_the_errors_of_stereo_matching(scene: Path) -> None:
-    figures = json.loads((scene / "scene.json").read_text())["errors_of_the_initial_dsm"]
-    truth = read_raster(scene / "data" / "dsm" / "truth.tif").astype(np.float64)
-    initial = read_raster(scene / "data" / "dsm" / "initial.tif")
+def test_the_initial_dsm_has_the_errors_of_stereo_matching(simulated: Path) -> None:
+    figures = json.loads((simulated / "scene.json").read_text())["errors_of_the_initial_dsm"]
+    truth = read_raster(simulated / "data" / "dsm" / "truth.tif").astype(np.float64)
+    initial = read_raster(simulated / "data" / "dsm" / "initial.tif")
     np.testing.assert_allclose(figures["all"]["MAE"], np.abs(initial - truth).mean(), atol=1e-3)
     np.testing.assert_allclose(figures["all"]["MedAE"], np.median(np.abs(initial - truth)), atol=2e-3)
     assert 0.1 < figures["all"]["MAE"] < 4
@@ -263,8 +263,8 @@ def test_the_initial_dsm_has_the_errors_of_stereo_matching(scene: Path) -> None:
     assert figures["building"]["MAE"] > figures["ground"]["MedAE"]
 
 
-def test_images_are_eleven_bit_with_shadows_and_sun(scene: Path) -> None:
-    with rasterio.open(scene / "data" / "satellite_views" / "raw" / "ahead.tif") as dataset:
+def test_images_are_eleven_bit_with_shadows_and_sun(simulated: Path) -> None:
+    with rasterio.open(simulated / "data" / "satellite_views" / "raw" / "ahead.tif") as dataset:
         grey = dataset.read(1)
         assert dataset.dtypes[0] == "uint16"
         assert dataset.rpcs is not None
@@ -274,16 +274,16 @@ def test_images_are_eleven_bit_with_shadows_and_sun(scene: Path) -> None:
     assert np.unique(seen).size > 300
 
 
-def test_another_program_triangulates_with_the_images(scene: Path) -> None:
+def test_another_program_triangulates_with_the_images(simulated: Path) -> None:
     """rasterio's own RPC transformer takes two image positions down to different heights until they meet."""
-    record = json.loads((scene / "scene.json").read_text())
-    truth_path = scene / "data" / "dsm" / "truth.tif"
+    record = json.loads((simulated / "scene.json").read_text())
+    truth_path = simulated / "data" / "dsm" / "truth.tif"
     with rasterio.open(truth_path) as dataset:
         truth, crs, (x, y) = dataset.read(1), dataset.crs, dataset.xy(100, 90)
     z = float(truth[100, 90])
     rpcs, pixels = [], []
     for name in ("ahead", "back"):
-        with rasterio.open(scene / "data" / "satellite_views" / "raw" / f"{name}.tif") as dataset:
+        with rasterio.open(simulated / "data" / "satellite_views" / "raw" / f"{name}.tif") as dataset:
             rpcs.append(dataset.rpcs)
         view = next(one for one in record["views"] if one["name"] == name)["affine"]
         offset = np.subtract([x, y, z], view["origin"])
@@ -305,18 +305,18 @@ def test_another_program_triangulates_with_the_images(scene: Path) -> None:
     np.testing.assert_allclose(apart(best)[1], (x, y), atol=0.1)
 
 
-def test_the_same_seed_gives_the_same_bytes(scene: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes(simulated: Path, tmp_path: Path) -> None:
     again = tmp_path / "scene"
     simulate("town", again, SMALL, workers=2)
-    assert files_of(again) == files_of(scene)
+    assert files_of(again) == files_of(simulated)
     differing = [
-        path for path in files_of(scene) if not filecmp.cmp(scene / path, again / path, shallow=False)
+        path for path in files_of(simulated) if not filecmp.cmp(simulated / path, again / path, shallow=False)
     ]
     assert differing == []
 
 
 def test_an_interrupted_simulation_goes_on(
-    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    simulated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     again = tmp_path / "scene"
 
@@ -333,8 +333,8 @@ def test_an_interrupted_simulation_goes_on(
     before = (again / "data" / "satellite_views" / "raw" / "ahead.tif").stat().st_mtime_ns
     simulate("town", again, SMALL, workers=0)
     assert (again / "data" / "satellite_views" / "raw" / "ahead.tif").stat().st_mtime_ns == before
-    assert files_of(again) == files_of(scene)
-    assert all(filecmp.cmp(scene / path, again / path, shallow=False) for path in files_of(scene))
+    assert files_of(again) == files_of(simulated)
+    assert all(filecmp.cmp(simulated / path, again / path, shallow=False) for path in files_of(simulated))
 
 
 def test_a_texture_of_another_crs_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
@@ -345,8 +345,8 @@ def test_a_texture_of_another_crs_is_refused_and_leaves_nothing(tmp_path: Path) 
     assert not (tmp_path / "scene").exists() or not any((tmp_path / "scene").iterdir())
 
 
-def test_a_real_texture_is_what_is_seen_from_above(scene: Path, tmp_path: Path) -> None:
-    with rasterio.open(scene / "data" / "dsm" / "truth.tif") as dataset:
+def test_a_real_texture_is_what_is_seen_from_above(simulated: Path, tmp_path: Path) -> None:
+    with rasterio.open(simulated / "data" / "dsm" / "truth.tif") as dataset:
         origin = (dataset.transform.c, dataset.transform.f)
         assert dataset.units == ("metre",)
     rows, cols = np.indices((192, 192))
@@ -354,14 +354,14 @@ def test_a_real_texture_is_what_is_seen_from_above(scene: Path, tmp_path: Path) 
     write_raster(tmp_path / "texture.tif", checks, gsd=0.5, origin=origin)
     config = SMALL.model_copy(update={"texture": str(tmp_path / "texture.tif")})
     simulate("town", tmp_path / "scene", config, workers=0)
-    for folder, found in ((tmp_path / "scene", True), (scene, False)):
+    for folder, found in ((tmp_path / "scene", True), (simulated, False)):
         seen = read_raster(folder / "data" / "satellite_views" / "ahead.tif").astype(float)
         assert bool(np.corrcoef(seen.ravel(), checks.ravel())[0, 1] > 0.5) is found
 
 
-def test_a_complete_scene_is_not_overwritten(scene: Path) -> None:
+def test_a_complete_scene_is_not_overwritten(simulated: Path) -> None:
     with pytest.raises(ResDepthError, match="holds a complete scene"):
-        simulate("town", scene, SMALL)
+        simulate("town", simulated, SMALL)
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:

@@ -31,21 +31,21 @@ def small() -> "pytest.MonkeyPatch":
 
 
 @pytest.fixture(scope="module")
-def made(small: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demonstration(small: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "demo"
     run_demo(folder, seed=3, style="old-town")
     return folder
 
 
-def test_the_town_gets_better(made: Path) -> None:
-    truth = read_raster(made / "data" / "dsm" / "truth.tif")
-    initial = read_raster(made / "data" / "dsm" / "initial.tif")
-    (prediction,) = (made / "results").glob("*/*/initial_prediction.tif")
+def test_the_town_gets_better(demonstration: Path) -> None:
+    truth = read_raster(demonstration / "data" / "dsm" / "truth.tif")
+    initial = read_raster(demonstration / "data" / "dsm" / "initial.tif")
+    (prediction,) = (demonstration / "results").glob("*/*/initial_prediction.tif")
     before, after = (float(np.abs(of - truth).mean()) for of in (initial, read_raster(prediction)))
     assert after < 0.75 * before
 
 
-def test_the_folder_is_laid_out_like_that_of_the_authors(made: Path) -> None:
+def test_the_folder_is_laid_out_like_that_of_the_authors(demonstration: Path) -> None:
     for name in (
         "data/dsm",
         "data/image_selection",
@@ -54,20 +54,20 @@ def test_the_folder_is_laid_out_like_that_of_the_authors(made: Path) -> None:
         "models",
         "configs",
     ):
-        assert (made / name).is_dir(), name
+        assert (demonstration / name).is_dir(), name
     results, expected = (
-        sorted(path.relative_to(made / name) for path in (made / name).rglob("*"))
+        sorted(path.relative_to(demonstration / name) for path in (demonstration / name).rglob("*"))
         for name in ("results", "results_expected")
     )
     assert results == expected
-    text = (made / "demo.html").read_text()
+    text = (demonstration / "demo.html").read_text()
     assert "The mean absolute error goes from" in text
     assert "Refined DSM minus truth" in text
 
 
-def test_the_folder_can_move_and_be_refined_again(made: Path, tmp_path: Path) -> None:
+def test_the_folder_can_move_and_be_refined_again(demonstration: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere"
-    shutil.copytree(made, moved)
+    shutil.copytree(demonstration, moved)
     for name in ("config_simple.json", "config_test.json", "config_train.json"):
         assert [one for one in check(moved / "configs" / name) if one.severity == "error"] == [], name
 
@@ -86,27 +86,27 @@ def stop_in_the_end(folder: Path) -> None:
 
 
 def test_a_stopped_demonstration_resumes_without_simulating_again(
-    made: Path, tmp_path: Path, small: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
+    demonstration: Path, tmp_path: Path, small: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "simulate", lambda *_, **__: pytest.fail("simulated again"))
-    folder = copied(made, tmp_path)
+    folder = copied(demonstration, tmp_path)
     stop_in_the_end(folder)
     run_demo(folder, seed=3, style="old-town")
-    assert contents_of(folder).keys() == contents_of(made).keys()
+    assert contents_of(folder).keys() == contents_of(demonstration).keys()
 
 
-def test_a_demonstration_is_not_replaced_unless_asked(made: Path) -> None:
-    before = contents_of(made)
+def test_a_demonstration_is_not_replaced_unless_asked(demonstration: Path) -> None:
+    before = contents_of(demonstration)
     for seed in (3, 4):
         with pytest.raises(
             ResDepthError, match="demo: exists already; add --overwrite, or choose another name"
         ):
-            run_demo(made, seed=seed, style="old-town")
-    assert contents_of(made) == before
+            run_demo(demonstration, seed=seed, style="old-town")
+    assert contents_of(demonstration) == before
 
 
-def copied(made: Path, folder: Path) -> Path:
-    shutil.copytree(made, folder / "demo")
+def copied(demonstration: Path, folder: Path) -> Path:
+    shutil.copytree(demonstration, folder / "demo")
     return folder / "demo"
 
 
@@ -137,9 +137,9 @@ def simulates_not(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_somebody_added_to_a_demonstration_is_not_removed(
-    made: Path, tmp_path: Path, simulates_not: None, name: str
+    demonstration: Path, tmp_path: Path, simulates_not: None, name: str
 ) -> None:
-    folder = copied(made, tmp_path)
+    folder = copied(demonstration, tmp_path)
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text("weeks of work")
     before = sorted(folder.rglob("*"))
@@ -150,9 +150,9 @@ def test_what_somebody_added_to_a_demonstration_is_not_removed(
 
 
 def test_a_demonstration_that_was_refined_again_and_looked_at_can_be_replaced(
-    made: Path, tmp_path: Path, simulates_not: None
+    demonstration: Path, tmp_path: Path, simulates_not: None
 ) -> None:
-    folder = copied(made, tmp_path)
+    folder = copied(demonstration, tmp_path)
     refine_again(folder / "configs" / "config_simple.json")
     (prediction,) = folder.glob("results/*/*/initial_prediction.tif")
     prediction.with_name("initial_prediction.tif.aux.xml").write_text("what GDAL found out")
@@ -165,9 +165,9 @@ def test_a_demonstration_that_was_refined_again_and_looked_at_can_be_replaced(
 
 
 def test_an_interrupted_demonstration_can_be_replaced(
-    made: Path, tmp_path: Path, simulates_not: None
+    demonstration: Path, tmp_path: Path, simulates_not: None
 ) -> None:
-    folder = copied(made, tmp_path)
+    folder = copied(demonstration, tmp_path)
     stop_in_the_end(folder)
     (folder / "scene.json").unlink()
     shutil.rmtree(folder / "results_expected")
@@ -180,13 +180,13 @@ def test_an_interrupted_demonstration_can_be_replaced(
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_changed_file_or_a_link_in_a_demonstration_is_not_removed(
-    made: Path, tmp_path: Path, simulates_not: None, *, overwrite: bool
+    demonstration: Path, tmp_path: Path, simulates_not: None, *, overwrite: bool
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "initial_prediction.tif").write_text("weeks of work")
     for number, name in enumerate(("configs/config_simple.json", "results_expected", "data/mine")):
-        folder = copied(made, tmp_path / f"{number}")
+        folder = copied(demonstration, tmp_path / f"{number}")
         if name.endswith(".json"):
             (folder / name).write_text("{}")
         else:
@@ -201,9 +201,9 @@ def test_a_changed_file_or_a_link_in_a_demonstration_is_not_removed(
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_scene_that_no_demonstration_made_is_left_alone(
-    made: Path, tmp_path: Path, simulates_not: None, *, overwrite: bool
+    demonstration: Path, tmp_path: Path, simulates_not: None, *, overwrite: bool
 ) -> None:
-    folder = copied(made, tmp_path)
+    folder = copied(demonstration, tmp_path)
     (folder / "demo.json").unlink()
     (folder / "configs" / "config_simple.json").write_text("{}")
     before = contents_of(folder)
@@ -212,8 +212,8 @@ def test_a_scene_that_no_demonstration_made_is_left_alone(
     assert contents_of(folder) == before
 
 
-def test_a_demonstration_is_not_made_from_what_it_would_replace(made: Path, tmp_path: Path) -> None:
-    folder = copied(made, tmp_path)
+def test_a_demonstration_is_not_made_from_what_it_would_replace(demonstration: Path, tmp_path: Path) -> None:
+    folder = copied(demonstration, tmp_path)
     before = contents_of(folder)
     with pytest.raises(ResDepthError, match="is an input"):
         run_demo(folder, data=folder, overwrite=True)

@@ -17,7 +17,9 @@ def run(*arguments: str | Path):
     return CliRunner().invoke(main, ["simulate", *map(str, arguments)])
 
 
-def test_a_town_is_simulated_and_shown(tmp_path: Path) -> None:
+def test_a_town_is_simulated_and_shown_also_where_a_mistake_was_made_before(tmp_path: Path) -> None:
+    plain = write_raster(tmp_path / "plain.tif", np.zeros((40, 40), dtype=np.float32), crs=None)
+    assert run(plain, "-o", tmp_path / "scene").exit_code == 2
     config = tmp_path / "scene.json"
     config.write_text(json.dumps(SMALL_TOWN))
     done = run("town", "-o", tmp_path / "scene", "--config", config, "--seed", "4", "--workers", "0")
@@ -93,15 +95,6 @@ def test_wrong_arguments_are_stated(
     assert stated in done.output
     assert "Traceback" not in done.output
     assert not Path("scene/scene.json").exists()
-
-
-def test_after_a_mistake_the_same_folder_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_raster(Path("plain.tif"), np.zeros((40, 40), dtype=np.float32), crs=None)
-    assert run("plain.tif", "-o", "scene").exit_code == 2
-    Path("scene.json").write_text(json.dumps(SMALL_TOWN))
-    done = run("town", "-o", "scene", "--config", "scene.json", "--workers", "0")
-    assert done.exit_code == 0, done.output
 
 
 def test_an_output_that_is_a_file_is_left_alone(tmp_path: Path) -> None:
