@@ -39,17 +39,20 @@ SMALL_BYTES = 1 << 20
 NO_PIXELS = (".aux.xml", ".tif.ovr", ".tiff.ovr", ".vrt.ovr")
 
 
-class _File(BaseModel):
+class RecordedFile(BaseModel, extra="allow"):
+    """A file that a job reads, in the state that its record keeps: whatever else is known of it."""
+
     path: str
+    files: list["RecordedFile"] = []
 
 
-class _Record(BaseModel):
+class JobRecord(BaseModel):
     """What is used of a job's record; the whole of it is compared with the job that it describes."""
 
     resdepth: str
-    dsm: _File
-    images: list[_File]
-    made_from: list[_File] = []
+    dsm: RecordedFile
+    images: list[RecordedFile]
+    made_from: list[RecordedFile] = []
     view_sets: list[tuple[int, ...]]
     region: tuple[int, int, int, int]
     mode: Mode
@@ -253,7 +256,7 @@ def load_job(folder: Path) -> Job:
         ResDepthError: if it cannot be read, or its inputs have changed since.
     """
     content = read_json(folder / RECORD)
-    stated = demand(_Record, content, folder / RECORD)
+    stated = demand(JobRecord, content, folder / RECORD)
     if stated.resdepth != __version__:
         raise ResDepthError(
             f"{folder}: resdepth {stated.resdepth} makes this, here is {__version__}; all need one version"

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from resdepth.errors import ResDepthError
+from resdepth.runtime.jsonfiles import Count, Number, parse_json
 
 # docs/refine.md shows the measurements that the shares rest on.
 NEAR_M, FAR_M, SIGMAS = 3.0, 10.0, 5.0
@@ -33,9 +35,9 @@ class Moved:
         beyond: how many of them are moved by more than NEAR_M, FAR_M, and SIGMAS sigmas.
     """
 
-    sigma_m: float
-    heights: int = 0
-    beyond: tuple[int, int, int] = (0, 0, 0)
+    sigma_m: Number
+    heights: Count = 0
+    beyond: tuple[Count, Count, Count] = (0, 0, 0)
 
     @classmethod
     def between(cls, before: NDArray[np.float32], after: NDArray[np.float32], sigma_m: float) -> "Moved":
@@ -52,10 +54,8 @@ class Moved:
     def from_tags(cls, tags: Mapping[str, str]) -> "Moved | None":
         """What the tags of a raster state; None if they state nothing."""
         try:
-            stated = json.loads(tags[TAG])
-            near, far, sigmas = (int(count) for count in stated["beyond"])
-            return cls(float(stated["sigma_m"]), int(stated["heights"]), (near, far, sigmas))
-        except (KeyError, TypeError, ValueError):
+            return _STORED.validate_python(parse_json(tags[TAG]))
+        except (KeyError, ValueError):
             return None
 
     def as_tags(self) -> dict[str, str]:
@@ -85,6 +85,9 @@ class Moved:
     def is_nonsense(self) -> bool:
         """Whether there is a warning, of so many heights that they are not to have the output's name."""
         return self.warning is not None and self.heights >= LEAST_HEIGHTS
+
+
+_STORED = TypeAdapter(Moved)
 
 
 def described(moved: Moved) -> str:

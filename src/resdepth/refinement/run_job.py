@@ -3,11 +3,11 @@
 import logging
 import os
 import re
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 try:
     import fcntl
@@ -26,10 +26,19 @@ from resdepth.geo.raster import read_tags
 from resdepth.geo.windows import Window
 from resdepth.models.model import save_model
 from resdepth.refinement.blocks import refined_blocks
-from resdepth.refinement.job import JOB_TAG, LOCK, PROVENANCE, Job, Results, write_finished
+from resdepth.refinement.job import (
+    JOB_TAG,
+    LOCK,
+    PROVENANCE,
+    Job,
+    JobRecord,
+    RecordedFile,
+    Results,
+    write_finished,
+)
 from resdepth.refinement.moved import Moved
 from resdepth.runtime.atomic import NO_LINKS, write_json, writing
-from resdepth.runtime.jsonfiles import read_json
+from resdepth.runtime.jsonfiles import demand, read_json
 from resdepth.runtime.malloc import return_unused_memory
 from resdepth.runtime.paths import read_text
 from resdepth.runtime.progress import progress_bar
@@ -247,26 +256,23 @@ def _own_files(job: Job) -> list[Path]:
 
 def _changed(job: Job) -> str:
     """In words, in what the job whose blocks the folder holds differs."""
+    now = job.description
     try:
         before = read_json(job.record)
+        earlier, later = (_states(demand(JobRecord, one, job.record)) for one in (before, now))
     except ResDepthError:
         return "other inputs, model or options"
-    now = job.description
     stated = [key for key in now if key not in ("dsm", "images") and before.get(key) != now[key]]
-    earlier, later = _states(before), _states(now)
     stated += [f"{path} has changed" for path in earlier if path in later and earlier[path] != later[path]]
     stated += [f"{path} was not used" for path in later if path not in earlier]
     return "; ".join(stated[:SHOWN_CHANGES]) or "other inputs, model or options"
 
 
-def _states(description: Mapping[str, Any]) -> dict[str, Any]:
-    """The states of all input files by their paths; what is no such description has none."""
-    try:
-        inputs = [description["dsm"], *description["images"]]
-        files = [file for one in inputs for file in ({**one, "files": None}, *one["files"])]
-        return {f"{file['path']}": file for file in reversed(files)}
-    except (KeyError, TypeError):
-        return {}
+def _states(record: JobRecord) -> dict[str, RecordedFile]:
+    """The states of all input files by their paths."""
+    inputs = [record.dsm, *record.images]
+    files = [file for one in inputs for file in (one.model_copy(update={"files": []}), *one.files)]
+    return {file.path: file for file in reversed(files)}
 
 
 def _remove_blocks(job: Job) -> None:

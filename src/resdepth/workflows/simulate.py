@@ -70,7 +70,7 @@ def scene_content(folder: Path, record: Mapping[str, Any]) -> PageContent:
         images=images,
         masks=masks,
         tables=[Table("Errors of the initial DSM", error_table(record["errors_of_the_initial_dsm"]))],
-        facts=scene_facts(record),
+        facts=_facts(_Record.model_validate(record)),
     )
 
 
@@ -89,9 +89,7 @@ def read_scene_facts(path: Path) -> dict[str, str]:
     Raises:
         ResDepthError: if the file cannot be read, or is none that `simulate` writes.
     """
-    content = read_json(path)
-    demand(_Record, content, path)
-    return scene_facts(content)
+    return _facts(demand(_Record, read_json(path), path))
 
 
 class _Sun(BaseModel):
@@ -130,7 +128,7 @@ class _Source(BaseModel):
 
 
 class _Record(BaseModel):
-    """What scene_facts takes from a scene.json."""
+    """What a scene.json states of how the scene was made."""
 
     resdepth: str
     seed: int
@@ -141,26 +139,27 @@ class _Record(BaseModel):
     pairs: list[_Pair]
 
 
-def scene_facts(record: Mapping[str, Any]) -> dict[str, str]:
-    """What a page says of how a scene was made."""
-    grid, source = record["grid"], record["source"]
+def _facts(record: _Record) -> dict[str, str]:
+    """What a page states of how a scene was made."""
+    grid, source = record.grid, record.source
     facts = {
-        "Truth": source.get("name", source["kind"]) + (f", {source['style']}" if "style" in source else ""),
-        "Seed": str(record["seed"]),
-        "Grid": f"{grid['height']} x {grid['width']} pixels of {grid['gsd_m']:g} m, {grid['crs']}",
-        "resdepth": record["resdepth"],
+        "Truth": (source.name or source.kind) + (f", {source.style}" if source.style else ""),
+        "Seed": str(record.seed),
+        "Grid": f"{grid.height} x {grid.width} pixels of {grid.gsd_m:g} m, {grid.crs}",
+        "resdepth": record.resdepth,
     }
-    for date in record["dates"]:
-        sun = date["sun"]
-        facts[f"Date {date['number'] + 1}"] = (
-            f"sun at azimuth {sun['azimuth_deg']:.0f} deg, {sun['elevation_deg']:.0f} deg above the horizon"
+    for date in record.dates:
+        azimuth, elevation = date.sun.azimuth_deg, date.sun.elevation_deg
+        facts[f"Date {date.number + 1}"] = (
+            f"sun at azimuth {azimuth:.0f} deg, {elevation:.0f} deg above the horizon"
         )
-    for view in record["views"]:
-        facts[f"View {view['name']}"] = (
-            f"azimuth {view['azimuth_deg']:.0f} deg, incidence {view['incidence_deg']:.0f} deg"
+    for view in record.views:
+        facts[f"View {view.name}"] = (
+            f"azimuth {view.azimuth_deg:.0f} deg, incidence {view.incidence_deg:.0f} deg"
         )
-    matched = [pair for pair in record["pairs"] if pair["fused"]]
     facts["Matched pairs"] = "; ".join(
-        f"{' + '.join(pair['images'])} (base to height {pair['base_to_height']:.2f})" for pair in matched
+        f"{' + '.join(pair.images)} (base to height {pair.base_to_height:.2f})"
+        for pair in record.pairs
+        if pair.fused
     )
     return facts
