@@ -1,4 +1,4 @@
-"""What killed processes leave unfinished is removed; what others still write is not."""
+"""Files appear whole, and seals show whether they stay so; what killed processes leave is removed."""
 
 import os
 import signal
@@ -8,11 +8,26 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
+from hypothesis import given
+from hypothesis import strategies as st
 
+from conftest import write_raster
 from resdepth.errors import ResDepthError
-from resdepth.runtime.atomic import atomic_path, is_unfinished, temporary_folder, write_text
-from resdepth.runtime.makers import MARK, maker_of, this_process
+from resdepth.runtime.atomic import (
+    MARK,
+    atomic_path,
+    is_intact,
+    is_unfinished,
+    maker_of,
+    named,
+    seal,
+    temporary_folder,
+    this_process,
+    write_text,
+)
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="elsewhere nobody can tell whether a process runs")
 
@@ -109,3 +124,64 @@ def test_a_file_or_folder_that_cannot_be_written_is_named(tmp_path: Path) -> Non
         temporary_folder(tmp_path / "gone", "x"),
     ):
         pass
+
+
+def test_files_and_folders_get_the_permissions_of_any_other_without_a_touch_of_the_umask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = os.umask(0o027)
+    try:
+        with monkeypatch.context() as patched:
+            # To ask for the umask is to change it, also for files that other threads make meanwhile.
+            patched.setattr(os, "umask", lambda _mask: pytest.fail("it is one for all threads"))
+            write_text(tmp_path / "x.txt", "x")
+            with atomic_path(tmp_path / "private.txt") as temporary:
+                temporary.touch(0o600)  # as some libraries do
+            with temporary_folder(tmp_path, "parts") as made:
+                assert named(made, tmp_path / "parts")
+    finally:
+        os.umask(before)
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()}
+    assert modes == {"x.txt": "0o640", "private.txt": "0o640", "parts": "0o750"}
+
+
+@pytest.fixture
+def block(tmp_path: Path) -> Path:
+    path = write_raster(tmp_path / "block.tif", np.arange(256, dtype=np.float32).reshape(16, 16))
+    seal(path, path.name)
+    return path
+
+
+def test_a_sealed_raster_is_intact_and_readable(block: Path) -> None:
+    assert is_intact(block)
+    with rasterio.open(block) as dataset:
+        assert dataset.read(1)[15, 15] == 255
+
+
+def test_files_that_were_swapped_or_are_missing_are_seen(block: Path) -> None:
+    moved = block.rename(block.with_name("other.tif"))
+    assert not is_intact(moved)
+    assert not is_intact(block)
+
+
+def test_files_without_a_seal_are_not_intact(tmp_path: Path) -> None:
+    (tmp_path / "short").write_bytes(b"short")
+    (tmp_path / "long").write_bytes(bytes(100))
+    assert not is_intact(tmp_path / "short")
+    assert not is_intact(tmp_path / "long")
+
+
+@given(st.data())
+def test_any_damaged_byte_and_any_cut_is_seen(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("seal") / "file"
+    path.write_bytes(data.draw(st.binary(min_size=1, max_size=50)))
+    seal(path, path.name)
+    content = bytearray(path.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    path.write_bytes(content[:place])
+    assert not is_intact(path)
+    content[place] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    assert not is_intact(path)

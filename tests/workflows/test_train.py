@@ -21,8 +21,8 @@ from conftest import MadeScene, make_scene, read_raster, write_raster
 from resdepth import check
 from resdepth.errors import Interrupted, ResDepthError
 from resdepth.models.published import CONFIG_FILE, load_model, read_checkpoint, read_moments
-from resdepth.runtime.locks import held
-from resdepth.runtime.makers import MARK, this_process
+from resdepth.runtime.atomic import MARK, this_process
+from resdepth.runtime.placing import held
 from resdepth.training import loop
 from resdepth.training.run_folder import RunFolder
 from resdepth.workflows.test import test as run_test
@@ -809,7 +809,7 @@ def test_where_files_cannot_be_locked_a_run_is_resumed_with_a_warning(
     def fails(*_: object) -> None:
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr("resdepth.runtime.locks.fcntl.flock", fails)
+    monkeypatch.setattr("resdepth.runtime.placing.fcntl.flock", fails)
     assert resume(run) == run
     assert f"{run}: files cannot be locked here" in caplog.text
 

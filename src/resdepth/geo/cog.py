@@ -21,8 +21,7 @@ from resdepth.geo.grid import Grid
 from resdepth.geo.raster import unreferenced_allowed
 from resdepth.geo.windows import Window, row_bands
 from resdepth.options import Compression
-from resdepth.runtime.atomic import atomic_path, write_text
-from resdepth.runtime.sealing import seal
+from resdepth.runtime.atomic import atomic_path, seal, write_text
 
 TILE_PX = 512
 # Higher levels of zstd take twice the time for a percent of the size.

@@ -21,8 +21,8 @@ from resdepth.options import Compression, Fuse, Mode
 from resdepth.refinement.blocks import RefinedBlock, Work, block_counts_of, blocks_of
 from resdepth.refinement.engine import Refiner
 from resdepth.refinement.moved import Moved
+from resdepth.runtime.atomic import is_intact
 from resdepth.runtime.jsonfiles import demand, read_json
-from resdepth.runtime.sealing import is_intact
 from resdepth.version import __version__
 
 logger = logging.getLogger(__name__)

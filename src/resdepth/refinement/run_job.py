@@ -9,11 +9,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal
 
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
-
 from resdepth.errors import Interrupted, ResDepthError
 from resdepth.geo.cog import write_cog
 from resdepth.geo.geotiff import (
@@ -41,6 +36,7 @@ from resdepth.runtime.atomic import NO_LINKS, write_json, writing
 from resdepth.runtime.jsonfiles import demand, read_json
 from resdepth.runtime.malloc import return_unused_memory
 from resdepth.runtime.paths import read_text
+from resdepth.runtime.placing import held
 from resdepth.runtime.progress import progress_bar
 from resdepth.runtime.signals import stoppable
 
@@ -216,18 +212,8 @@ def _alone(job: Job) -> Iterator[None]:
         descriptor = os.open(job.unfinished / LOCK, os.O_RDWR | os.O_CREAT | NO_LINKS, 0o666)
     except OSError as error:
         raise ResDepthError(f"{job.unfinished}: cannot be made or written ({error})") from error
-    with os.fdopen(descriptor, "r+") as lock:
-        try:
-            if fcntl is not None:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ResDepthError(
-                f"{job.output}: another process is at work on it; wait, or stop it"
-            ) from error
-        except OSError as error:  # some network file systems know no locks
-            logger.warning(
-                "%s: files cannot be locked here (%s); let no other command write it", job.output, error
-            )
+    os.close(descriptor)
+    with held(job.unfinished / LOCK, purpose=f"{job.output}"):
         yield
 
 

@@ -1,6 +1,10 @@
-"""Files that get their names together; what a killed process has placed, the next one knows as its own."""
+"""Files that get their names together, in a folder that one process holds against all others.
+
+What a killed process has placed, the next one knows as its own.
+"""
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +14,13 @@ from pathlib import Path, PurePath
 from resdepth.errors import InputProblems, ResDepthError
 from resdepth.runtime.atomic import NO_LINKS, writing
 from resdepth.runtime.jsonfiles import demand, read_json
-from resdepth.runtime.locks import held
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger(__name__)
 
 RECORD = ".resdepth-placing.json"
 
@@ -116,6 +126,31 @@ def placing(folder: Path) -> Iterator[Placing]:
             raise
     with writing(record):
         record.unlink()  # last: until then, what is placed is known
+
+
+@contextmanager
+def held(path: Path, *, purpose: str) -> Iterator[None]:
+    """Hold a file that is there, which stays as it is, until the block ends or the process does.
+
+    Args:
+        path: the file; no link.
+        purpose: what the file is held for, named in the messages: a run folder, say.
+
+    Raises:
+        ResDepthError: if another process holds it.
+    """
+    # Network file systems lock only what can be written.
+    with path.open("rb+" if os.access(path, os.W_OK) else "rb") as file:
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ResDepthError(f"{purpose}: another process is at work on it; wait, or stop it") from error
+        except OSError as error:  # some network file systems know no locks
+            logger.warning(
+                "%s: files cannot be locked here (%s); let no other command write it", purpose, error
+            )
+        yield
 
 
 def _left(folder: Path) -> tuple[str, ...]:

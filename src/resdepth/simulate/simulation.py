@@ -19,8 +19,8 @@ from resdepth.geo.resampling import read_resampled
 from resdepth.geo.windows import Window
 from resdepth.runtime.atomic import is_unfinished, write_json, writing
 from resdepth.runtime.jsonfiles import read_json
-from resdepth.runtime.locks import held
 from resdepth.runtime.malloc import tune_allocator
+from resdepth.runtime.placing import held
 from resdepth.runtime.progress import Progress, progress_bar
 from resdepth.simulate.dataset import SceneFolder, write_configs, write_lists
 from resdepth.simulate.errors import error_figures

@@ -37,8 +37,8 @@ from resdepth.models.published import (
 )
 from resdepth.refinement.engine import choose_device
 from resdepth.runtime.jsonfiles import read_json
-from resdepth.runtime.locks import held
 from resdepth.runtime.malloc import tune_allocator
+from resdepth.runtime.placing import held
 from resdepth.training.loop import Learner, Schedule, Standing, checkpoint_of, fit, restore
 from resdepth.training.losses import LOSSES
 from resdepth.training.optim import new_optimizer, new_scheduler
