@@ -30,6 +30,7 @@ from samples import PATCH_PX, Batch, batch
 from resdepth.data.normalization import Normalization
 from resdepth.models.fusion_unet import FusionUNet
 from resdepth.models.model import Architecture, Model, clone_weights, save_model
+from resdepth.models.schema import FusionSettings
 from resdepth.version import __version__
 
 SEED, BATCH, LEARNING_RATE, WARM_UP, LAST_SHARE = 0, 8, 2e-3, 40, 0.02
@@ -43,7 +44,7 @@ class Training:
 
     def __init__(self, steps: int) -> None:
         torch.manual_seed(SEED)
-        self.network = FusionUNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = FusionUNet(FusionSettings()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.network)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), LEARNING_RATE, weight_decay=1e-4)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: _rate(step, steps))
@@ -144,9 +145,7 @@ def train(banks: list[bank.Bank], steps: int, checkpoint: Path) -> Training:
 
 def as_model(training: Training, banks: list[bank.Bank]) -> Model:
     """The average of the network's weights, as a model file has them."""
-    architecture = Architecture(
-        "FusionUNet", "geom-matched", {"n_input_channels": 7, "start_kernel": 32, "depth": 4}
-    )
+    architecture = Architecture("FusionUNet", "geom-matched", FusionSettings().model_dump())
     sizes = sorted({round(float(one.plane[2]), 3) for one in banks})
     stated = {
         "resdepth": __version__,

@@ -11,6 +11,7 @@ from resdepth.models.fusion_unet import HALO_PX, KEPT_BELOW, MADE_ABOVE, Deploye
 from resdepth.models.inference.unet import deployed
 from resdepth.models.model import Architecture, Model, load_safetensors, save_model
 from resdepth.models.networks import new_network
+from resdepth.models.schema import FusionSettings
 
 SETTINGS = {"n_input_channels": 7, "start_kernel": 8, "depth": 4}
 
@@ -18,7 +19,7 @@ SETTINGS = {"n_input_channels": 7, "start_kernel": 8, "depth": 4}
 def trained() -> FusionUNet:
     """A network whose normalisations have seen something, and whose last layer says something."""
     torch.manual_seed(3)
-    network = FusionUNet(start_kernel=8)
+    network = FusionUNet(FusionSettings(start_kernel=8))
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1, 0.2)

@@ -1,11 +1,10 @@
 """What lies beside a model's weights."""
 
-import inspect
-
-from resdepth.models.schema import NetworkSettings
-from resdepth.models.unet import UNet
+from resdepth.config.schema import NetworkConfig, NetworkSettings
+from resdepth.models.schema import UNetSettings
 
 
-def test_settings_have_the_names_and_defaults_of_the_network() -> None:
-    parameters = inspect.signature(UNet).parameters
-    assert NetworkSettings().model_dump() == {name: item.default for name, item in parameters.items()}
+def test_stored_settings_differ_from_those_of_a_training_in_two_published_defaults() -> None:
+    trained, stored = NetworkSettings().model_dump(), UNetSettings().model_dump()
+    assert {name for name in trained if trained[name] != stored[name]} == {"depth", "bias_conv_layer"}
+    assert trained.items() <= NetworkConfig().model_dump().items()

@@ -7,7 +7,10 @@ from torch.nn import functional
 
 from resdepth.models.inference.unet import deployed
 from resdepth.models.inference.winograd import WinogradConvolution, pays
-from resdepth.models.unet import UNet, halo_px
+from resdepth.models.networks import new_network
+from resdepth.models.unet import halo_px
+
+WIDE = {"n_input_channels": 3, "start_kernel": 64, "depth": 3}
 
 
 @pytest.mark.parametrize("padding", [0, 1])
@@ -49,7 +52,7 @@ def test_it_is_taken_where_there_are_many_channels_in_float32() -> None:
 @pytest.mark.parametrize("up_mode", ["transpose", "bilinear"])
 def test_a_wide_network_gives_what_it_gave(up_mode: str) -> None:
     torch.manual_seed(0)
-    network = UNet(n_input_channels=3, start_kernel=64, depth=3, up_mode=up_mode).eval()
+    network = new_network("UNet", {**WIDE, "up_mode": up_mode}).eval()
     halo = halo_px(3, up_mode)
     x = torch.randn(1, 3, 4 * halo + 24, 4 * halo + 16)
     fast = deployed(network)
@@ -66,7 +69,7 @@ def test_a_wide_network_gives_what_it_gave(up_mode: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_number_of_threads_changes_no_bit(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    fast = deployed(UNet(n_input_channels=3, start_kernel=64, depth=3).eval(), dtype)
+    fast = deployed(new_network("UNet", WIDE).eval(), dtype)
     x = torch.randn(1, 3, 200, 168)
     threads, results = torch.get_num_threads(), []
     try:

@@ -1,9 +1,9 @@
 """Rules between the keys of a configuration, which no schema tells. The text alone shows them."""
 
 from collections import Counter
-from collections.abc import Mapping
 
 from resdepth.config.schema import Section, TestConfig, TestDataset, TrainConfig, TrainDataset, paths_in
+from resdepth.data.scene import MASKS
 from resdepth.errors import Problem, location, resting_on
 
 
@@ -21,26 +21,30 @@ def smallest_tile(depth: int) -> int:
     return max(16, 4 << depth)
 
 
+def tile_size_problems(tile: int, depth: int, section: str) -> list[Problem]:
+    """A tile that is too small for a network."""
+    smallest = smallest_tile(depth)
+    text = f"found {tile}; depth {depth} needs {smallest} or more"
+    return [Problem(f"{section}.tile_size", text)] if tile < smallest else []
+
+
 def train_rules(config: TrainConfig, path: str) -> list[Problem]:
     """Everything wrong between the keys of a training configuration."""
     problems = [*_suffix_problems(config, path), *_role_problems(config, path)]
     for index, dataset in enumerate(config.datasets):
         key = f"{path}: datasets[{index}]"
         problems += _split_problems(config, dataset, key, path)
-        problems += _training_list_problems(config, dataset, key, path)
+        found = list_problems(dataset, uses_images=config.model.input_channels != "geom", key=key)
+        problems += resting_on([f"{path}: model.input_channels"], found)
     if config.model.input_channels == "stereo" and config.model.outer_skip:
         text = "should be false for input_channels 'stereo', which sees no DSM"
         problems.append(Problem(f"{path}: model.outer_skip", text))
     if config.model.input_channels == "stereo" and config.training_settings.height_stretch > 1:
         text = "should be 1 for input_channels 'stereo', which sees no DSM that could be stretched"
         problems.append(Problem(f"{path}: training_settings.height_stretch", text))
-    smallest = smallest_tile(config.model.depth)
-    if config.training_settings.tile_size < smallest:
-        text = (
-            f"found {config.training_settings.tile_size}; depth {config.model.depth} needs {smallest} or more"
-        )
-        causes = (f"{path}: model.depth",)
-        problems.append(Problem(f"{path}: training_settings.tile_size", text, rests_on=causes))
+    tile, depth = config.training_settings.tile_size, config.model.depth
+    found = tile_size_problems(tile, depth, f"{path}: training_settings")
+    problems += resting_on([f"{path}: model.depth"], found)
     scheduler = config.scheduler
     if scheduler.enabled and scheduler.name == "StepLR" and "step_size" not in scheduler.settings:
         text = "StepLR has no step_size: the learning rate stays as it is"
@@ -88,36 +92,27 @@ def _split_problems(config: TrainConfig, dataset: TrainDataset, key: str, path: 
     return problems
 
 
-def _training_list_problems(config: TrainConfig, dataset: TrainDataset, key: str, path: str) -> list[Problem]:
-    uses_images = config.model.input_channels != "geom"
-    wanted = {
-        "path_pairlist_training": "train" in dataset.area_type,
-        "path_pairlist_validation": "val" in dataset.area_type,
-    }
-    images = _list_problems(dataset, {"path_image_list": True}, uses_images=uses_images, key=key)
-    pairs = _list_problems(dataset, wanted, uses_images=uses_images, key=key)
-    found = [*images, *resting_on([f"{key}.area_type"], pairs)]
-    return resting_on([f"{path}: model.input_channels"], found)
+def pair_lists(dataset: TrainDataset | TestDataset) -> dict[str, bool]:
+    """The keys of a data set's pair lists, and whether what it serves for needs them."""
+    if isinstance(dataset, TestDataset):
+        return {"path_pairlist": True}
+    trains, validates = (role in dataset.area_type for role in ("train", "val"))
+    return {"path_pairlist_training": trains, "path_pairlist_validation": validates}
 
 
-def _list_problems(
-    dataset: TrainDataset | TestDataset, wanted: Mapping[str, bool], *, uses_images: bool, key: str
-) -> list[Problem]:
+def list_problems(dataset: TrainDataset | TestDataset, *, uses_images: bool, key: str) -> list[Problem]:
+    """What is missing of, or superfluous in, the lists of a data set for a network that is known."""
     problems = []
-    for name, is_wanted in wanted.items():
+    for name, is_wanted in {"path_image_list": True, **pair_lists(dataset)}.items():
         given = getattr(dataset, name) is not None
         if uses_images and is_wanted and not given:
-            problems.append(Problem(f"{key}.{name}", "missing; a network that sees images needs it"))
+            causes = (f"{key}.area_type",) if name.startswith("path_pairlist_") else ()
+            text = "missing; a network that sees images needs it"
+            problems.append(Problem(f"{key}.{name}", text, rests_on=causes))
         elif given and not uses_images:
             text = "ignored: a network with input_channels 'geom' sees no images"
             problems.append(Problem(f"{key}.{name}", text, "warning"))
     return problems
-
-
-def inference_list_problems(dataset: TestDataset, *, uses_images: bool, key: str) -> list[Problem]:
-    """What is missing of, or superfluous in, a test data set's lists, once the model is known."""
-    wanted = {"path_image_list": True, "path_pairlist": True}
-    return _list_problems(dataset, wanted, uses_images=uses_images, key=key)
 
 
 def test_rules(config: TestConfig, path: str) -> list[Problem]:
@@ -135,17 +130,29 @@ def test_rules(config: TestConfig, path: str) -> list[Problem]:
             text = f"{names[index]!r} occurs twice; results would overwrite each other"
             problems.append(Problem(f"{key}.name", text))
         problems += _region_problems(dataset, key)
-        for mask in ("water", "forest"):
-            if getattr(dataset, f"mask_{mask}") is not None and dataset.mask_building is None:
-                text = "ignored: it counts only with a mask_building"
-                causes = (f"{key}.mask_building",)
-                problems.append(Problem(f"{key}.mask_{mask}", text, "warning", causes))
+        problems += _mask_problems(dataset, key)
     return problems
 
 
 def dataset_name(dataset: TestDataset, index: int) -> str:
     """The name of a data set's result folder."""
     return dataset.name if dataset.name is not None else f"dataset_{index}"
+
+
+def _mask_problems(dataset: TestDataset, key: str) -> list[Problem]:
+    """Masks that count only beside something else."""
+    problems = []
+    for mask in MASKS:
+        needed = {"raster_gt": "without raster_gt nothing is evaluated"}
+        if mask in ("water", "forest"):
+            needed["mask_building"] = "it counts only with a mask_building"
+        if getattr(dataset, f"mask_{mask}") is not None:
+            problems += [
+                Problem(f"{key}.mask_{mask}", f"ignored: {text}", "warning", (f"{key}.{other}",))
+                for other, text in needed.items()
+                if getattr(dataset, other) is None
+            ]
+    return problems
 
 
 def _region_problems(dataset: TestDataset, key: str) -> list[Problem]:

@@ -119,14 +119,19 @@ class TrainDataset(Section):
     """Patches to draw from this area. Default: `training_settings.n_training_samples`."""
 
 
-class NetworkConfig(Section):
-    """The network and what it sees."""
+class NetworkKind(Section):
+    """Which network, and what it sees."""
 
     name: Literal["UNet"] = "UNet"
     """Network architecture."""
     input_channels: InputChannels = "geom-stereo"
     """What the network sees: the DSM alone (`geom`: ResDepth-0), the DSM with one, two, or three to five
     images (`geom-mono`, `geom-stereo`, `geom-multiview`), or two images without DSM (`stereo`)."""
+
+
+class NetworkSettings(Section):
+    """What the U-Net is made of; the files of a model say it with the same keys (`UNetSettings`)."""
+
     depth: Annotated[int, Field(ge=1, le=9)] = 5
     """Number of times that the U-Net halves the resolution."""
     start_kernel: Positive = 64
@@ -147,6 +152,11 @@ class NetworkConfig(Section):
     """Batch normalisation after each convolution."""
     bias_conv_layer: bool = True
     """Bias of the last convolution."""
+
+
+class NetworkConfig(NetworkSettings, NetworkKind):
+    """The network and what it sees."""
+
     pretrained_path: CheckpointPath | None = None
     """A checkpoint (.pth) in a run folder: training resumes from it and trains `n_epochs` more."""
 

@@ -13,10 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-N_CHANNELS = 7
-"""Initial and matched heights, whether a height was matched, and four correlations."""
-DEPTH = 4
-"""The coarsest level has pixels of 2^4."""
+from resdepth.models.schema import FusionSettings
+
 HALO_PX = 96
 """How far around an area of whole cells (16 pixels) the network looks: 95 pixels, in whole cells."""
 SCALE_LIMITS = (-4.0, 4.0)
@@ -31,22 +29,10 @@ some heights are kept would look rough."""
 class FusionUNet(nn.Module):
     """A U-Net at half resolution: refined = initial + gate (matched - initial) + rest; and its error."""
 
-    def __init__(self, *, n_input_channels: int = N_CHANNELS, start_kernel: int = 32, depth: int = 4) -> None:
-        """A network with fresh weights.
-
-        Args:
-            n_input_channels: 7, as `forward` tells.
-            start_kernel: filters of the first level.
-            depth: 4.
-
-        Raises:
-            ValueError: for other channels or another depth.
-        """
+    def __init__(self, settings: FusionSettings) -> None:
         super().__init__()
-        if (n_input_channels, depth) != (N_CHANNELS, DEPTH):
-            raise ValueError(f"FusionUNet has {N_CHANNELS} channels and depth {DEPTH}")
-        narrow, wide = start_kernel, 2 * start_kernel
-        self.first = _double(4 * N_CHANNELS, narrow)
+        narrow, wide = settings.start_kernel, 2 * settings.start_kernel
+        self.first = _double(4 * settings.n_input_channels, narrow)
         self.second = _double(narrow, wide)
         self.third = _double(wide, wide)
         self.bottleneck = _double(wide, wide)

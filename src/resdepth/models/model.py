@@ -17,8 +17,15 @@ from resdepth.data.inputs import Inputs, inputs_of_network
 from resdepth.data.normalization import Normalization
 from resdepth.errors import InputProblems, Problem, ResDepthError, unusable
 from resdepth.models.fusion_unet import HALO_PX as FUSION_HALO_PX
-from resdepth.models.networks import halo_px, new_network
-from resdepth.models.schema import DescribedModel, DescribedNetwork, KnownProvenance
+from resdepth.models.networks import new_network, typed_settings
+from resdepth.models.schema import (
+    DescribedModel,
+    DescribedNetwork,
+    FusionSettings,
+    KnownProvenance,
+    UNetSettings,
+)
+from resdepth.models.unet import halo_px
 from resdepth.runtime.atomic import atomic_path
 from resdepth.runtime.jsonfiles import demand, parse_json
 from resdepth.runtime.paths import why_no_file
@@ -49,6 +56,18 @@ class Architecture:
     settings: Mapping[str, Any]
 
     @property
+    def network(self) -> UNetSettings | FusionSettings:
+        """The settings, and the network's own where one is left out.
+
+        Raises:
+            ResDepthError: for an unknown network, setting or value.
+        """
+        try:
+            return typed_settings(self.name, self.settings)
+        except ValueError as error:
+            raise ResDepthError(f"no network can be built from this architecture: {error}") from error
+
+    @property
     def inputs(self) -> Inputs:
         """What the network sees.
 
@@ -56,21 +75,22 @@ class Architecture:
             ResDepthError: if input_channels and the number of channels contradict each other.
         """
         try:
-            return inputs_of_network(self.input_channels, int(self.settings.get("n_input_channels", 1)))  # type: ignore[arg-type] # checked within
+            return inputs_of_network(self.input_channels, self.network.n_input_channels)  # type: ignore[arg-type] # checked within
         except ValueError as error:
             raise ResDepthError(str(error)) from error
 
     @property
     def depth(self) -> int:
         """How often the network halves the resolution: tiles are multiples of 2^depth."""
-        return int(self.settings.get("depth", 8))
+        return self.network.depth
 
     @property
     def halo_px(self) -> int:
         """How far around an area of whole cells (2^depth pixels a side) the network looks."""
-        if self.name == "FusionUNet":
+        network = self.network
+        if isinstance(network, FusionSettings):
             return FUSION_HALO_PX
-        return halo_px(self.depth, str(self.settings.get("up_mode", "transpose")))
+        return halo_px(network.depth, network.up_mode)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,28 +1,46 @@
-"""Networks by name. A network knows nothing of metres or files."""
+"""Networks by name, and their settings. A network knows nothing of metres or files."""
 
-import inspect
 from collections.abc import Callable, Mapping
+from typing import Any
 
+from pydantic import ValidationError
 from torch import nn
 
 from resdepth.models.fusion_unet import FusionUNet
-from resdepth.models.unet import UNet, halo_px
+from resdepth.models.schema import FusionSettings, UNetSettings
+from resdepth.models.unet import UNet
+from resdepth.runtime.jsonfiles import expected
 
-__all__ = ["NETWORKS", "FusionUNet", "UNet", "halo_px", "new_network"]
-
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"UNet": UNet, "FusionUNet": FusionUNet}
+NETWORKS: dict[str, Callable[[Any], nn.Module]] = {"UNet": UNet, "FusionUNet": FusionUNet}
+SETTINGS: dict[str, type[UNetSettings | FusionSettings]] = {
+    "UNet": UNetSettings,
+    "FusionUNet": FusionSettings,
+}
 
 
 def new_network(name: str, settings: Mapping[str, object]) -> nn.Module:
     """A network with fresh weights.
 
     Raises:
-        ValueError: for an unknown name or setting; the message names those that exist.
+        ValueError: see `typed_settings`.
+    """
+    typed = typed_settings(name, settings)
+    return NETWORKS[name](typed)
+
+
+def typed_settings(name: str, settings: Mapping[str, object]) -> UNetSettings | FusionSettings:
+    """The settings of a network; what is left out has its default.
+
+    Raises:
+        ValueError: for an unknown name, setting or value; the message names those that exist.
     """
     if name not in NETWORKS:
         raise ValueError(f"there is no network {name!r}; known: {', '.join(NETWORKS)}")
-    known = inspect.signature(NETWORKS[name]).parameters
-    unknown = sorted(set(settings) - set(known))
-    if unknown:
+    known = SETTINGS[name].model_fields
+    if unknown := sorted(set(settings) - set(known)):
         raise ValueError(f"{name} has no setting {', '.join(unknown)}; known: {', '.join(known)}")
-    return NETWORKS[name](**settings)
+    try:
+        return SETTINGS[name].model_validate(dict(settings))
+    except ValidationError as error:
+        wrong = [f"{one['loc'][0]} {one['input']!r:.40} ({expected(one)})" for one in error.errors()]
+        raise ValueError(f"{name} has no {', '.join(wrong)}") from error

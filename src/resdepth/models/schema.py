@@ -5,39 +5,38 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from resdepth.config.schema import LARGEST_COUNT, Activation, Positive, Section, UpMode
+from resdepth.config.schema import LARGEST_COUNT, NetworkSettings, Positive, Section
 from resdepth.data.inputs import ModelInputs
 
 LARGEST_TILE_PX = 2**16
 
 
-class NetworkSettings(Section):
-    """Constructor arguments of the U-Net, with the constructor's own defaults (models/unet.py)."""
+class UNetSettings(NetworkSettings):
+    """Settings of the U-Net, as the files of a model hold them.
+
+    What a file leaves out is as in the published class, which differs from a training configuration in two
+    defaults.
+    """
 
     n_input_channels: Annotated[int, Field(ge=1, le=7)] = 1
     """Channels of the input: the DSM, if it is used, and what images show."""
-    start_kernel: Positive = 64
-    """Filters of the first level."""
     max_filter_depth: Positive = 512
     """Filters of a level at most."""
     depth: Annotated[int, Field(ge=1, le=9)] = 8
     """Number of times that the network halves the resolution."""
-    act_fn_encoder: Activation = "relu"
-    """Activation in the encoder."""
-    act_fn_decoder: Activation = "relu"
-    """Activation in the decoder."""
-    act_fn_bottleneck: Activation = "relu"
-    """Activation in the bottleneck."""
-    up_mode: UpMode = "transpose"
-    """Upsampling."""
-    do_BN: bool = True  # noqa: N815 - published key
-    """Batch normalisation after each convolution."""
     bias_conv_layer: bool = False
     """Bias of the last convolution."""
-    outer_skip: bool = True
-    """Add the first channel to the output."""
-    outer_skip_BN: bool = False  # noqa: N815 - published key
-    """Batch normalisation in that connection."""
+
+
+class FusionSettings(Section):
+    """Settings of the fusion network."""
+
+    n_input_channels: Literal[7] = 7
+    """Initial and matched heights, whether a height was matched, and four correlations."""
+    start_kernel: Positive = 32
+    """Filters of the first level."""
+    depth: Literal[4] = 4
+    """The coarsest level has pixels of 2^4."""
 
 
 class DescribedNetwork(Section):
@@ -47,7 +46,7 @@ class DescribedNetwork(Section):
     """Network architecture."""
     input_channels: ModelInputs
     """What the network sees."""
-    settings: NetworkSettings
+    settings: UNetSettings
     """Its constructor arguments."""
 
 

@@ -4,9 +4,12 @@ The names of the modules are those of the published checkpoints; renaming one br
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+
+from resdepth.models.schema import UNetSettings
 
 NEGATIVE_SLOPE = 0.01
 
@@ -57,48 +60,32 @@ UPSAMPLINGS: dict[str, Callable[[int], nn.Module]] = {"transpose": _transpose, "
 
 
 class UNet(nn.Module):
-    """A U-Net with additive skips and, around it all, a skip of the first channel.
+    """A U-Net with additive skips and, around it all, a skip of the first channel."""
 
-    The defaults are those of the published class, which apply to keys that a model_config.json lacks; they
-    differ from the defaults of the training configuration.
-    """
-
-    def __init__(  # noqa: PLR0913 - the published options, by their published names
-        self,
-        *,
-        n_input_channels: int = 1,
-        start_kernel: int = 64,
-        max_filter_depth: int = 512,
-        depth: int = 8,
-        act_fn_encoder: str = "relu",
-        act_fn_decoder: str = "relu",
-        act_fn_bottleneck: str = "relu",
-        up_mode: str = "transpose",
-        do_BN: bool = True,  # noqa: N803
-        bias_conv_layer: bool = False,
-        outer_skip: bool = True,
-        outer_skip_BN: bool = False,  # noqa: N803
-    ) -> None:
+    def __init__(self, settings: UNetSettings) -> None:
         super().__init__()
-        widths = [min(start_kernel * 2**level, max_filter_depth) for level in range(depth)]
-        upsampling = UPSAMPLINGS[up_mode]
+        n_levels, widest = settings.depth, settings.max_filter_depth
+        widths = [min(settings.start_kernel * 2**level, widest) for level in range(n_levels)]
+        upsampling = UPSAMPLINGS[settings.up_mode]
+        block = partial(_conv_block, batch_norm=settings.do_BN)
 
         self.encoder = nn.ModuleList()
         self.pool = nn.MaxPool2d(2)
-        for n_in, n_out in zip([n_input_channels, *widths], widths, strict=False):
-            self.encoder.append(nn.Sequential(_conv_block(n_in, n_out, act_fn_encoder, batch_norm=do_BN)))
+        for n_in, n_out in zip([settings.n_input_channels, *widths], widths, strict=False):
+            self.encoder.append(nn.Sequential(block(n_in, n_out, settings.act_fn_encoder)))
 
-        self.bottleneck = _conv_block(widths[-1], widths[-1], act_fn_bottleneck, batch_norm=do_BN)
+        self.bottleneck = block(widths[-1], widths[-1], settings.act_fn_bottleneck)
 
         self.decoder = nn.ModuleList()
         for width, narrower in zip(widths[:0:-1], widths[-2::-1], strict=True):
-            block = _conv_block(width, narrower, act_fn_decoder, batch_norm=do_BN)
-            self.decoder.append(nn.Sequential(upsampling(width), block))
+            convs = block(width, narrower, settings.act_fn_decoder)
+            self.decoder.append(nn.Sequential(upsampling(width), convs))
         self.decoder.append(upsampling(widths[0]))
 
-        self.last_layer = nn.Conv2d(widths[0], 1, 3, padding=1, bias=bias_conv_layer)
-        self.outer_skip = outer_skip
-        self.layer_outer_skip = nn.ModuleList([nn.BatchNorm2d(1)] if outer_skip and outer_skip_BN else [])
+        self.last_layer = nn.Conv2d(widths[0], 1, 3, padding=1, bias=settings.bias_conv_layer)
+        self.outer_skip = settings.outer_skip
+        with_norm = settings.outer_skip and settings.outer_skip_BN
+        self.layer_outer_skip = nn.ModuleList([nn.BatchNorm2d(1)] if with_norm else [])
 
     def forward(self, x: Tensor) -> Tensor:
         """Refined heights, normalised.

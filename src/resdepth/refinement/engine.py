@@ -121,7 +121,7 @@ class Refiner:
 
         A block of a single cell may be larger, if the network is very deep.
         """
-        first_level = int(self.model.architecture.settings.get("start_kernel", 64))
+        first_level = self.model.architecture.network.start_kernel
         bytes_per_pixel = first_level * self.precision.itemsize * _MAPS_AT_ONCE[self.precision]
         return int(min(_BLOCK_BYTES[self.device.type] / bytes_per_pixel, _LARGEST_BLOCK_PX))
 

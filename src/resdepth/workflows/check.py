@@ -1,42 +1,57 @@
 """From a configuration file to a plan that can run: all files looked at, every problem reported at once.
 
 Headers are read; what no header tells is looked for in the pixels: voids of the initial DSM, and, in a sample
-of windows, undeclared voids and how the initial DSM lies to the reference DSM.
+of windows, undeclared voids and how the initial DSM lies to the reference DSM. Nothing is written.
 """
 
+import os
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from resdepth.config.parse import kind_of, load_test_config, load_train_config
 from resdepth.config.rules import (
     dataset_name,
-    inference_list_problems,
-    smallest_tile,
+    list_problems,
+    pair_lists,
     split_keys,
     test_rules,
+    tile_size_problems,
     train_rules,
 )
-from resdepth.config.schema import TestConfig, TestDataset, TrainConfig, TrainDataset
+from resdepth.config.schema import (
+    NetworkSettings,
+    TestConfig,
+    TestDataset,
+    TestModel,
+    TrainConfig,
+    TrainDataset,
+    paths_in,
+)
+from resdepth.data.image_lists import read_image_list, read_pair_list
 from resdepth.data.inputs import inputs_for_training
 from resdepth.data.scene import MASKS, Scene, SceneFiles, ViewSet, open_scene, used_views
-from resdepth.errors import InputProblems, Problem, doubtful, has_errors, resting_on, without_consequences
-from resdepth.geo.windows import Regions, Window, corner_count, split_regions
-from resdepth.models.model import Architecture, Model
-from resdepth.options import Kind
-from resdepth.runtime.jsonfiles import read_json
-from resdepth.training.optim import setting_problems
-from resdepth.workflows._on_disk import (
-    alignment_problems,
-    checkpoint_problems,
-    degree_problems,
-    device_problems,
-    folder_problems,
-    read_lists,
-    read_model,
-    tile_problems,
-    undeclared_problems,
-    void_problems,
+from resdepth.data.undeclared import look_for_undeclared
+from resdepth.errors import (
+    InputProblems,
+    Problem,
+    ResDepthError,
+    doubtful,
+    has_errors,
+    location,
+    resting_on,
+    without_consequences,
 )
+from resdepth.evaluation.coregistration import Alignment, align
+from resdepth.geo.raster import Band, FileBand, count_voids
+from resdepth.geo.windows import Regions, Strategy, Window, bounding, corner_count, split_regions
+from resdepth.models.model import Architecture, Model, check_weights, load_safetensors
+from resdepth.models.published import PublishedFiles, load_published, read_training_state
+from resdepth.options import Kind
+from resdepth.refinement.engine import choose_device
+from resdepth.runtime.jsonfiles import read_json
+from resdepth.runtime.paths import is_there
+from resdepth.training.optim import ignored_options, setting_problems, state_misfits
 
 
 @dataclass(frozen=True)
@@ -116,7 +131,7 @@ def plan_training(path: Path, *, resumed: bool = False) -> TrainPlan:
 
     Args:
         path: the configuration file.
-        resumed: it is that of a run that goes on, which needs the checkpoint it began with no more.
+        resumed: it is that of a run that resumes, which no longer needs the checkpoint it began with.
 
     Raises:
         InputProblems: everything that is wrong.
@@ -143,10 +158,8 @@ def architecture_of(config: TrainConfig) -> Architecture:
     """The network that a training configuration asks for."""
     model = config.model
     inputs = inputs_for_training(model.input_channels, config.multiview.config)
-    chosen = ("start_kernel", "depth", "act_fn_encoder", "act_fn_decoder", "act_fn_bottleneck", "up_mode",
-              "do_BN", "outer_skip", "outer_skip_BN", "bias_conv_layer")  # fmt: skip
-    settings = {"n_input_channels": inputs.n_channels, **{name: getattr(model, name) for name in chosen}}
-    return Architecture(model.name, model.input_channels, settings)
+    chosen = model.model_dump(include=set(NetworkSettings.model_fields))
+    return Architecture(model.name, model.input_channels, {"n_input_channels": inputs.n_channels, **chosen})
 
 
 def _check_training(path: Path, *, resumed: bool = False) -> tuple[TrainPlan | None, list[Problem]]:
@@ -160,150 +173,320 @@ def _check_training(path: Path, *, resumed: bool = False) -> tuple[TrainPlan | N
     inputs_unknown = doubtful([f"{path}: model.input_channels", f"{path}: multiview.config"], wrong)
     n_views = None if inputs_unknown else architecture.inputs.n_views
     areas = []
-    for index, dataset in enumerate(config.datasets):
-        area, problems = _check_train_area(config, dataset, n_views, path, index)
+    for index in range(len(config.datasets)):
+        area, problems = _train_area(config, index, n_views, path, wrong)
         found += problems
         areas += [area] if area else []
     if config.model.pretrained_path is not None and not resumed:
-        found += checkpoint_problems(config.model.pretrained_path, config, architecture, path)
-    for name in ("output_directory", "tboard_log_dir"):
-        found += folder_problems(Path(getattr(config.output, name)), f"{path}: output.{name}")
-    found += device_problems(config.general.device, f"{path}: general.device")
+        found += _checkpoint_problems(config.model.pretrained_path, config, architecture, path)
+    found += _machine_problems(config, path)
     problems = [*wrong, *without_consequences(found, wrong)]
     if has_errors(problems):
         return None, problems
     return TrainPlan(config, path, original, architecture, tuple(areas), tuple(problems)), problems
 
 
-def _check_train_area(
-    config: TrainConfig, dataset: TrainDataset, n_views: int | None, path: Path, index: int
+def _train_area(
+    config: TrainConfig, index: int, n_views: int | None, path: Path, wrong: Collection[Problem]
 ) -> tuple[TrainArea | None, list[Problem]]:
-    key = f"{path}: datasets[{index}]"
-    roles = dataset.area_type.split("+")
-    lists = {
-        f"{key}.path_pairlist_training": dataset.path_pairlist_training if "train" in roles else None,
-        f"{key}.path_pairlist_validation": dataset.path_pairlist_validation if "val" in roles else None,
-    }
-    images, (train_sets, val_sets), problems = read_lists(dataset.path_image_list, lists, n_views, key)
-    files = SceneFiles(
-        name=dataset.name or f"dataset_{index}",
-        dsm=(f"{key}.raster_in", Path(dataset.raster_in)),
-        truth=(f"{key}.raster_gt", Path(dataset.raster_gt)),
-        images=images,
-        image_list_key=f"{key}.path_image_list",
-        used_views=used_views([*train_sets, *val_sets]),
-        masks={},
-    )
-    scene, found = open_scene(files)
+    dataset, key = config.datasets[index], f"{path}: datasets[{index}]"
+    images, (train_sets, val_sets), problems = _read_lists(dataset, n_views, key)
+    name = dataset.name or f"dataset_{index}"
+    scene, found = _open(name, dataset, key, images, [*train_sets, *val_sets])
     problems += found
     if scene is None:
         return None, problems
-    problems += degree_problems(scene, f"{key}.raster_in")
-    problems += undeclared_problems({f"{key}.raster_in": scene.dsm, f"{key}.raster_gt": scene.truth})
-    train, val = _training_regions(config, dataset, scene)
+    strategy = dataset.allocation_strategy or config.general.allocation_strategy
+    stripe = config.general.test_stripe if dataset.test_stripe is None else dataset.test_stripe
+    regions, roles = _split(scene, dataset, strategy, stripe), dataset.area_type.split("+")
+    if doubtful(split_keys(key, str(path)), wrong):
+        roles = []
+    train, val = (regions.train if "train" in roles else ()), (regions.val if "val" in roles else ())
     n_samples = dataset.n_training_samples or config.training_settings.n_training_samples
-    tile = config.training_settings.tile_size
-    found = tile_problems((*train, *val), tile, f"{key}.raster_in", "training_settings.tile_size")
+    tile, tile_key = config.training_settings.tile_size, "training_settings.tile_size"
+    found = _tile_problems((*train, *val), tile, f"{key}.raster_in", tile_key)
     possible = corner_count(train, tile)
     if train and not found and possible < n_samples:
         text = f"{n_samples} patches of {tile} x {tile} pixels wanted, only {possible} places are possible"
-        found.append(Problem(f"{key}.n_training_samples", text))
-    causes = split_keys(key, str(path))
-    sizes = [f"{path}: training_settings.{name}" for name in ("tile_size", "n_training_samples")]
-    problems += resting_on([*causes, *sizes], found)
-    problems += resting_on(causes, void_problems(scene, (*train, *val), f"{key}.raster_in"))
-    problems += resting_on(causes, alignment_problems(scene, (*train, *val), f"{key}.raster_in"))
+        causes = (f"{path}: training_settings.n_training_samples",)
+        found.append(Problem(f"{key}.n_training_samples", text, rests_on=causes))
+    problems += resting_on([f"{path}: {tile_key}"], found)
+    problems += _pixel_problems(scene, (*train, *val), f"{key}.raster_in")
     return TrainArea(scene, train, val, train_sets, val_sets, n_samples), problems
-
-
-def _training_regions(
-    config: TrainConfig, dataset: TrainDataset, scene: Scene
-) -> tuple[tuple[Window, ...], tuple[Window, ...]]:
-    """The regions of a data set that train, and those that validate."""
-    strategy = dataset.allocation_strategy or config.general.allocation_strategy
-    stripe = config.general.test_stripe if dataset.test_stripe is None else dataset.test_stripe
-    shape = scene.grid.whole.shape
-    regions = split_regions(*shape, strategy, test_stripe=stripe, crossval=dataset.crossval_training)
-    roles = dataset.area_type.split("+")
-    return (regions.train if "train" in roles else ()), (regions.val if "val" in roles else ())
 
 
 def _check_test(path: Path) -> tuple[TestPlan | None, list[Problem]]:
     config, wrong = load_test_config(path)
     original = path.read_bytes()
     found = test_rules(config, str(path))
-    model, problems = read_model(config.model, path)
+    model, problems = _read_model(config.model, path)
     found += problems
     if model is not None:
-        depth, smallest = model.architecture.depth, smallest_tile(model.architecture.depth)
-        if config.general.tile_size < smallest:
-            text = f"found {config.general.tile_size}; depth {depth} needs {smallest} or more"
-            found.append(Problem(f"{path}: general.tile_size", text))
+        found += tile_size_problems(config.general.tile_size, model.architecture.depth, f"{path}: general")
     areas = []
-    for index, dataset in enumerate(config.datasets):
-        area, problems = _check_test_area(config, dataset, model, path, index)
+    for index in range(len(config.datasets)):
+        area, problems = _test_area(config, index, model, path, wrong)
         found += problems
         areas += [area] if area else []
-    found += folder_problems(Path(config.output.directory), f"{path}: output.directory")
-    found += device_problems(config.general.device, f"{path}: general.device")
+    found += _machine_problems(config, path)
     problems = [*wrong, *without_consequences(found, wrong)]
     if model is None or has_errors(problems):
         return None, problems
     return TestPlan(config, path, original, model, tuple(areas), tuple(problems)), problems
 
 
-def _check_test_area(
-    config: TestConfig, dataset: TestDataset, model: Model | None, path: Path, index: int
+def _test_area(
+    config: TestConfig, index: int, model: Model | None, path: Path, wrong: Collection[Problem]
 ) -> tuple[TestArea | None, list[Problem]]:
-    key = f"{path}: datasets[{index}]"
+    dataset, key = config.datasets[index], f"{path}: datasets[{index}]"
     n_views = None if model is None else model.architecture.inputs.n_views
-    problems: list[Problem] = []
-    if n_views is not None:
-        problems += inference_list_problems(dataset, uses_images=n_views > 0, key=key)
-    lists = {f"{key}.path_pairlist": dataset.path_pairlist}
-    images, (view_sets,), found = read_lists(dataset.path_image_list, lists, n_views, key)
+    problems = [] if n_views is None else list_problems(dataset, uses_images=n_views > 0, key=key)
+    images, (view_sets,), found = _read_lists(dataset, n_views, key)
     problems += found
-    masks = {
-        name: (f"{key}.mask_{name}", Path(getattr(dataset, f"mask_{name}")))
-        for name in MASKS
-        if getattr(dataset, f"mask_{name}") is not None
-    }
-    if masks and dataset.raster_gt is None:
-        text, causes = "ignored: without raster_gt nothing is evaluated", (f"{key}.raster_gt",)
-        problems += [Problem(named, text, "warning", causes) for named, _ in masks.values()]
+    name, results = dataset_name(dataset, index), Path(config.output.directory)
+    scene, found = _open(name, dataset, key, images, view_sets)
+    problems += found
+    if not _folder_problems(results, ""):
+        problems += _folder_problems(results / name, f"{key}.name")
+    if scene is None:
+        return None, problems
+    split = _split(scene, dataset, dataset.allocation_strategy, dataset.test_stripe or 0)
+    regions: tuple[Window, ...] = getattr(split, dataset.area_type or "test")
+    if doubtful(split_keys(key), wrong):
+        regions = ()
+    found = _tile_problems(regions, config.general.tile_size, f"{key}.raster_in", "general.tile_size")
+    problems += resting_on([f"{path}: general.tile_size"], found)
+    problems += _pixel_problems(scene, regions, f"{key}.raster_in")
+    return TestArea(name, scene, regions, view_sets or ((),)), problems
+
+
+def _read_lists(
+    dataset: TrainDataset | TestDataset, n_views: int | None, key: str
+) -> tuple[tuple[Path, ...], list[tuple[ViewSet, ...]], list[Problem]]:
+    """The images, the view sets of each pair list (none where it is absent), and what is wrong with them.
+
+    Args:
+        dataset: it names the lists.
+        n_views: how many images the network takes; None if it is unknown.
+        key: where the data set stands.
+    """
+    wanted = pair_lists(dataset)
+    if n_views == 0:
+        return (), [() for _ in wanted], []
+    images: tuple[Path, ...] | None = None
+    problems: list[Problem] = []
+    if dataset.path_image_list is not None:
+        images, found = read_image_list(Path(dataset.path_image_list))
+        problems += _stated_at(f"{key}.path_image_list", found)
+    view_sets = []
+    for name, is_wanted in wanted.items():
+        pair_list = getattr(dataset, name) if is_wanted else None
+        sets, found = read_pair_list(Path(pair_list), images, n_views) if pair_list else ((), [])
+        problems += _stated_at(f"{key}.{name}", found)
+        view_sets.append(sets)
+    if has_errors(problems) or images is None:
+        return images or (), view_sets, problems
+    used = used_views(view for sets in view_sets for view in sets)
+    problems += [
+        Problem(f"{key}.path_image_list", f"{image}: no such file; no pair uses it", "warning")
+        for index, image in enumerate(images)
+        if index not in used and not is_there(image)
+    ]
+    return images, view_sets, problems
+
+
+def _stated_at(key: str, problems: Iterable[Problem]) -> list[Problem]:
+    """What is wrong within a file, stated where the configuration names it."""
+    return [Problem(key, str(problem), problem.severity) for problem in problems]
+
+
+def _open(
+    name: str,
+    dataset: TrainDataset | TestDataset,
+    key: str,
+    images: tuple[Path, ...],
+    view_sets: Iterable[ViewSet],
+) -> tuple[Scene | None, list[Problem]]:
+    """The rasters of a data set, and what is wrong with their headers or looks like undeclared voids."""
+    named = {str(loc[-1]): (f"{key}.{loc[-1]}", path) for loc, _, path in paths_in(dataset)}
     files = SceneFiles(
-        name=dataset_name(dataset, index),
-        dsm=(f"{key}.raster_in", Path(dataset.raster_in)),
-        truth=None if dataset.raster_gt is None else (f"{key}.raster_gt", Path(dataset.raster_gt)),
+        name=name,
+        dsm=named["raster_in"],
+        truth=named.get("raster_gt"),
         images=images,
         image_list_key=f"{key}.path_image_list",
         used_views=used_views(view_sets),
-        masks=masks,
+        masks={mask: named[f"mask_{mask}"] for mask in MASKS if f"mask_{mask}" in named},
     )
-    scene, found = open_scene(files)
-    problems += found
-    results = Path(config.output.directory)
-    if not folder_problems(results, ""):
-        problems += folder_problems(results / files.name, f"{key}.name")
+    scene, problems = open_scene(files)
     if scene is None:
         return None, problems
-    problems += degree_problems(scene, f"{key}.raster_in")
-    problems += undeclared_problems({f"{key}.raster_in": scene.dsm, f"{key}.raster_gt": scene.truth})
-    regions = _used_regions(scene, dataset)
-    found = tile_problems(regions, config.general.tile_size, f"{key}.raster_in", "general.tile_size")
-    problems += resting_on([*split_keys(key), f"{path}: general.tile_size"], found)
-    problems += resting_on(split_keys(key), void_problems(scene, regions, f"{key}.raster_in"))
-    problems += resting_on(split_keys(key), alignment_problems(scene, regions, f"{key}.raster_in"))
-    return TestArea(files.name, scene, regions, view_sets or ((),)), problems
+    if scene.grid.is_in_degrees:  # no network knows what its pixels are in metres
+        text = (
+            f"{scene.dsm_path}: its CRS {scene.grid.crs_name} is in degrees; bring all rasters to a "
+            "projected CRS in metres, for example UTM zone 32N (gdalwarp -t_srs EPSG:32632)"
+        )
+        problems.append(Problem(f"{key}.raster_in", text))
+    bands = {f"{key}.raster_in": scene.dsm, f"{key}.raster_gt": scene.truth}
+    return scene, [*problems, *_undeclared_problems(bands)]
 
 
-def _used_regions(scene: Scene, dataset: TestDataset) -> tuple[Window, ...]:
-    """The regions of a test data set that are to be refined."""
-    regions: Regions = split_regions(
-        *scene.grid.whole.shape,
-        dataset.allocation_strategy,
-        test_stripe=dataset.test_stripe or 0,
-        crossval=dataset.crossval_training,
+def _split(scene: Scene, dataset: TrainDataset | TestDataset, strategy: Strategy, stripe: int) -> Regions:
+    shape = scene.grid.whole.shape
+    return split_regions(*shape, strategy, test_stripe=stripe, crossval=dataset.crossval_training)
+
+
+def _tile_problems(regions: tuple[Window, ...], tile: int, key: str, tile_key: str) -> list[Problem]:
+    """Regions that no tile fits into."""
+    small = dict.fromkeys(f"{area.height} x {area.width}" for area in regions if min(area.shape) < tile)
+    return [
+        Problem(key, f"a region of {size} pixels is smaller than a tile; {tile_key} is {tile}")
+        for size in small
+    ]
+
+
+def _undeclared_problems(bands: Mapping[str, Band | None]) -> list[Problem]:
+    """Warnings of heights, by the keys that name them, which may be voids that a file does not declare."""
+    problems = []
+    for key, band in bands.items():
+        if not isinstance(band, FileBand):
+            continue
+        try:
+            question = look_for_undeclared(band).question
+        except ResDepthError as error:
+            problems.append(Problem(key, str(error)))
+            continue
+        if question:
+            problems.append(Problem(key, f"{band.header.path}: {question}", "warning"))
+    return problems
+
+
+def _pixel_problems(scene: Scene, regions: tuple[Window, ...], key: str) -> list[Problem]:
+    """What the pixels of the regions show about the initial DSM; a file that cannot be read is a problem."""
+    problems = []
+    for look in (_void_problems, _alignment_problems):
+        try:
+            problems += look(scene, regions, key)
+        except ResDepthError as error:
+            problems.append(Problem(key, str(error)))
+    return problems
+
+
+def _void_problems(scene: Scene, regions: tuple[Window, ...], key: str) -> list[Problem]:
+    """Voids of the initial DSM; all pixels of the regions are read, a strip at a time."""
+    if not isinstance(scene.dsm, FileBand) or not scene.dsm.header.may_have_voids:
+        return []
+    voids = count_voids(scene.dsm, list(regions))
+    if not voids:
+        return []
+    total = sum(region.area for region in regions)
+    text = (
+        f"{scene.dsm_path}: {voids} of {total} pixels in use are void (nodata {scene.dsm.header.nodata}); "
+        "the network needs a height everywhere: fill them, for example with gdal_fillnodata.py"
     )
-    chosen: tuple[Window, ...] = getattr(regions, dataset.area_type or "test")
-    return chosen
+    return [Problem(key, text)]
+
+
+def _alignment_problems(scene: Scene, regions: tuple[Window, ...], key: str) -> list[Problem]:
+    """Warnings of an initial DSM that lies above, below or beside the reference DSM; a sample is read."""
+    if scene.truth is None or not regions or scene.grid.is_in_degrees:
+        return []
+    if scene.truth.grid.whole != scene.grid.whole:
+        return []  # a problem of its own, which the scene has reported
+    around, name = bounding(regions), str(scene.dsm_path)
+    found = align(
+        lambda window: scene.dsm.read(window.moved(around.row, around.col)),
+        lambda window: scene.counted_truth(window.moved(around.row, around.col)),
+        scene.grid.crop(around),
+        name=name,
+    )
+    texts = [_bias_text(found)] if found.is_biased else []
+    texts += [_shift_text(found)] if found.is_shifted else []
+    return [Problem(key, f"{name}: {text}", "warning") for text in texts]
+
+
+def _bias_text(found: Alignment) -> str:
+    side = "above" if found.bias_m > 0 else "below"
+    return (
+        f"lies {abs(found.bias_m):.2f} m {side} the reference DSM (median difference; NMAD "
+        f"{found.spread_m:.2f} m). A network learns a constant bias: the error falls by as much, which looks "
+        "like success, and no shape is better. Before training, bring both to one vertical datum, or move "
+        f"the initial DSM by {-found.bias_m:+.2f} m; resdepth evaluate shows figures without the median"
+    )
+
+
+def _shift_text(found: Alignment) -> str:
+    shift = found.shift
+    return (
+        f"lies {found.shift_px:.1f} pixels beside the reference DSM; what moves it there is "
+        f"{shift.dx_m:+.2f} m to the east and {shift.dy_m:+.2f} m to the north (Nuth and Kääb). Each wall is "
+        "an error then, and a network learns to move walls. Before training, co-register both: resdepth "
+        "evaluate --align --write-aligned, or xDEM"
+    )
+
+
+def _checkpoint_problems(
+    pretrained: str, config: TrainConfig, architecture: Architecture, path: Path
+) -> list[Problem]:
+    """Whether training can resume from a checkpoint with this configuration."""
+    where = f"{path}: model.pretrained_path"
+    try:
+        checkpoint = read_training_state(Path(pretrained))
+    except InputProblems as error:
+        return _stated_at(where, error.problems)
+    try:
+        check_weights(architecture, checkpoint["model_state_dict"])
+    except ResDepthError as error:
+        return [Problem(where, f"{pretrained}: {error}", rests_on=(f"{path}: model", f"{path}: multiview"))]
+    if misfits := state_misfits(config.optimizer, config.scheduler, checkpoint):
+        return [
+            Problem(f"{path}: {key}", f"{message} ({pretrained})", rests_on=(where,))
+            for key, message in misfits
+        ]
+    return [
+        Problem(f"{path}: {key}", f"{message} ({pretrained})", "warning", (where,))
+        for key, message in ignored_options(config.optimizer, config.scheduler, checkpoint)
+    ]
+
+
+def _folder_problems(folder: Path, key: str) -> list[Problem]:
+    """Whether a folder can be made, without making it."""
+    nearest = folder
+    while not os.path.lexists(nearest) and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not os.path.isdir(nearest):  # noqa: PTH112 - Path.is_dir raises for names that are too long
+        return [Problem(key, f"{folder}: {nearest} is no folder; choose another")]
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        return [Problem(key, f"{folder}: no permission to write in {nearest}; choose another")]
+    longest = os.pathconf(nearest, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    if any(len(os.fsencode(part)) > longest for part in folder.relative_to(nearest).parts):
+        return [Problem(key, f"{folder}: a name is longer than {longest} bytes; choose another")]
+    return []
+
+
+def _machine_problems(config: TrainConfig | TestConfig, path: Path) -> list[Problem]:
+    """Folders that cannot be made, and a device that is not here."""
+    problems = []
+    for loc, rule, folder in paths_in(config):
+        if rule.is_written:
+            problems += _folder_problems(folder, f"{path}: {location(loc)}")
+    try:
+        choose_device(config.general.device)
+    except ResDepthError as error:
+        problems.append(Problem(f"{path}: general.device", str(error).removeprefix("general.device: ")))
+    return problems
+
+
+def _read_model(config: TestModel, path: Path) -> tuple[Model | None, list[Problem]]:
+    """The model of a test configuration, None if it is unusable."""
+    key = f"{path}: model"
+    if config.path is not None:
+        try:
+            return load_safetensors(Path(config.path)), []
+        except InputProblems as error:
+            return None, _stated_at(f"{key}.path", error.problems)
+    files = PublishedFiles(**{str(loc[-1]): named for loc, _, named in paths_in(config)})
+    try:
+        return load_published(files, f"{key}."), []
+    except InputProblems as error:
+        return None, resting_on([f"{key}.path"], error.problems)

@@ -47,7 +47,7 @@ def _pixel_size(model: Model) -> str:
 def about_model(model: Model) -> Facts:
     """What a model is, and which rasters it wants."""
     architecture, constants = model.architecture, model.normalization
-    inputs, settings = architecture.inputs, architecture.settings
+    inputs = architecture.inputs
     tile = model.provenance.get("tile_size")
     images = "what raw images show, if there are any" if inputs.matched else f"{inputs.n_views} images"
     seen = (["the DSM"] if inputs.uses_dsm else []) + ([images] if inputs.n_views else [])
@@ -55,7 +55,7 @@ def about_model(model: Model) -> Facts:
     facts: Facts = {
         "what": "model",
         "network": f"{architecture.name} ({architecture.input_channels}), depth {architecture.depth}, "
-        f"{settings.get('start_kernel', 64)} filters, {parameters:,} numbers",
+        f"{architecture.network.start_kernel} filters, {parameters:,} numbers",
         "sees": " and ".join(seen),
         "pixel size": _pixel_size(model),
         "tile of its training": f"{tile} px" if tile else "unknown",
