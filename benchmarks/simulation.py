@@ -27,8 +27,8 @@ from resdepth.geo.grid import Grid, Sides
 from resdepth.geo.raster import FileBand
 from resdepth.options import Style
 from resdepth.report.pictures import error_colours, grey, hillshade
-from resdepth.simulate.errors import stated_figures
 from resdepth.simulate.settings import SimulateConfig, SurfaceSettings, TownSettings
+from resdepth.simulate.simulation import metrics_of
 from resdepth.stereo.fusion import filled, rasterized
 from resdepth.stereo.images import RawImage
 from resdepth.stereo.matching import MatcherSettings, matched
@@ -190,7 +190,7 @@ def error_rows(cases: list[Case]) -> list[list[str]]:
         errors = case.surface - case.truth
         tally = Tally()
         tally.add(errors[~np.isnan(errors)])
-        figures = stated_figures(tally)
+        figures = metrics_of(tally)
         rows.append(
             [
                 case.name,
@@ -254,9 +254,10 @@ def draw(cases: list[Case], path: Path) -> None:
 
 PAGE = """# Simulated scenes beside real ones
 
-`resdepth simulate` ([how to use it](simulate.md)) photographs a true surface and matches the photographs. Its
-initial DSMs should have the errors of real pipelines: blobby roofs, walls that bulge over the street, wrong
-heights in shadows, in narrow courtyards and on water. This page compares them with real stereo DSMs.
+`resdepth simulate` ([how to use it](simulate.md)) photographs a reference surface and matches the
+photographs. Its initial DSMs should have the errors of real pipelines: blobby roofs, walls that bulge over
+the street, wrong heights in shadows, in narrow courtyards and on water. This page compares them with real
+stereo DSMs.
 
 All surfaces lie on grids of {gsd} m. Heights are in metres.
 

@@ -24,9 +24,14 @@ import resdepth
 from conftest import MadeScene, make_model, make_scene, merged, read_raster, write_published_run, write_raster
 from resdepth.cli import main
 from resdepth.config.parse import load_test_config, load_train_config
-from resdepth.simulate.loading import requested
-from resdepth.simulate.plan import find_misfits
-from resdepth.simulate.settings import MatchingSettings, SimulateConfig, SurfaceSettings, TownSettings
+from resdepth.simulate.settings import (
+    MatchingSettings,
+    SimulateConfig,
+    SurfaceSettings,
+    TownSettings,
+    requested,
+    simulate_rules,
+)
 from resdepth.simulate.simulation import simulate
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -475,7 +480,7 @@ def test_each_variant_has_its_templates_and_their_schemas() -> None:
         *wanted, "config_simulate.json", *(f"{kind}.schema.json" for kind in ("train", "test", "simulate"))
     }  # fmt: skip
     assert template("config_simulate.json")["$schema"] == "simulate.schema.json"
-    assert find_misfits(requested(REPOSITORY / "configs" / "config_simulate.json", {})) == []
+    assert simulate_rules(requested(REPOSITORY / "configs" / "config_simulate.json", {})) == []
     for name in wanted:
         assert template(name)["$schema"] == ("test" if "_test_" in name else "train") + ".schema.json"
 

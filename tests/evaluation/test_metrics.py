@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from resdepth.evaluation.metrics import BIN_M, KNEE_M, Tally, bins_of, centres_of, statistics
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import ArrayBand
-from resdepth.simulate.errors import error_figures, stated, stated_figures
+from resdepth.simulate.simulation import error_metrics, errors_as_text, metrics_of
 
 QUANTILES = ("median", "absolute_median", "nmad", "nmad_resdepth_2022", "le68", "le90", "le95")
 
@@ -101,15 +101,15 @@ def test_masks_divide_the_pixels_and_voids_do_not_count() -> None:
     surface = ArrayBand(np.array([[1, 2, 3], [4, np.nan, 6]], dtype=np.float32), grid)
     truth = ArrayBand(np.array([[0, 0, 0], [0, 0, np.nan]], dtype=np.float32), grid)
     mask = ArrayBand(np.array([[1, 0, 0], [1, 1, 1]], dtype=np.uint8), grid)
-    figures = error_figures(surface, truth, {"building": mask})
+    figures = error_metrics(surface, truth, {"building": mask})
     assert {name: row["n"] for name, row in figures.items()} == {"all": 4, "ground": 2, "building": 2}
     assert figures["building"]["MAE"] == 2.5
     assert figures["all"]["gross"] == 0.25
-    assert "building" in stated(figures)
+    assert "building" in errors_as_text(figures)
 
 
 def test_nothing_counted_is_nothing_stated() -> None:
     assert Tally().statistics().count == 0
-    figures = {"all": stated_figures(Tally())}
+    figures = {"all": metrics_of(Tally())}
     assert figures == {"all": {"n": 0}}
-    assert len(stated(figures).splitlines()) == 1
+    assert len(errors_as_text(figures).splitlines()) == 1

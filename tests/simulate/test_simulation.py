@@ -17,9 +17,9 @@ from resdepth.geo.grid import Grid
 from resdepth.geo.rpc import Direction
 from resdepth.geo.windows import Window
 from resdepth.simulate import simulation as module
-from resdepth.simulate.imaging.light import Day, Look, Sun
-from resdepth.simulate.imaging.render import Sensor, expose
-from resdepth.simulate.relief import CELL_PX, HEADROOM_M, relief_of
+from resdepth.simulate.materials import Look
+from resdepth.simulate.plan import Day, Shot, Sun, aim
+from resdepth.simulate.render import Sensor, expose
 from resdepth.simulate.settings import (
     DateSettings,
     MatchingSettings,
@@ -29,9 +29,8 @@ from resdepth.simulate.settings import (
     TownSettings,
     ViewSettings,
 )
-from resdepth.simulate.shots import Shot, aim
 from resdepth.simulate.simulation import simulate
-from resdepth.simulate.surface import HeldSurface, Surface, SurfaceClass
+from resdepth.simulate.surface import CELL_PX, HEADROOM_M, HeldSurface, Surface, SurfaceClass, relief_of
 from resdepth.stereo.epipolar import rectified
 from resdepth.stereo.fusion import filled, fused, rasterized
 from resdepth.stereo.matching import MatcherSettings, matched
@@ -44,7 +43,7 @@ QUIET = Sensor(GSD, blur_px=0.3, electrons=1e9, read_noise=0.0)
 NOON = Day(0, Sun(180.0, 60.0), cars=0.0)
 
 
-def truth_of(height: np.ndarray, kind: SurfaceClass = SurfaceClass.PAVING) -> HeldSurface:
+def reference_of(height: np.ndarray, kind: SurfaceClass = SurfaceClass.PAVING) -> HeldSurface:
     shape = height.shape
     surface = Surface(
         height.astype(np.float32),
@@ -65,11 +64,11 @@ def textured(values: np.ndarray) -> Look:
 
 
 def photographed(
-    truth: HeldSurface, look: Look, direction: Direction, *, day: Day = NOON, sensor: Sensor = QUIET
+    reference: HeldSurface, look: Look, direction: Direction, *, day: Day = NOON, sensor: Sensor = QUIET
 ):
-    heights = relief_of(truth).whole
+    heights = relief_of(reference).whole
     camera = aim(direction, grid=GRID, heights=heights, gsd_m=GSD)
-    image = expose(truth, Shot("a", 0, day, camera), sensor, camera.whole, heights=heights, look=look)
+    image = expose(reference, Shot("a", 0, day, camera), sensor, camera.whole, heights=heights, look=look)
     return camera, image.astype(np.float64)
 
 
@@ -87,8 +86,8 @@ def test_a_point_appears_where_its_rpc_says(azimuth: float, incidence: float) ->
     bright = np.full(height.shape, 0.05)
     for row, col in marks:
         bright += 0.8 * np.exp(-((rows - row) ** 2 + (cols - col) ** 2) / (2 * 1.5**2))
-    truth = truth_of(height)
-    camera, image = photographed(truth, textured(bright), Direction(azimuth, incidence))
+    reference = reference_of(height)
+    camera, image = photographed(reference, textured(bright), Direction(azimuth, incidence))
     for row, col in marks:
         lon, lat = to_geographic(GRID.crs, *map_of(row, col))
         at = np.ravel(camera.rpc.project(lon, lat, np.array([height[row, col]])))
@@ -104,9 +103,9 @@ def test_a_wall_hides_what_lies_behind_it() -> None:
     bright = np.full(height.shape, 0.1)
     # The satellite stands in the north: the strip south of the wall is hidden.
     bright[72:80, 50:110] = 0.9
-    truth, look = truth_of(height), textured(bright)
-    _, hidden = photographed(truth, look, Direction(0.0, 30.0))
-    _, seen = photographed(truth, look, Direction(180.0, 30.0))
+    reference, look = reference_of(height), textured(bright)
+    _, hidden = photographed(reference, look, Direction(0.0, 30.0))
+    _, seen = photographed(reference, look, Direction(180.0, 30.0))
     assert (seen > 1000).sum() > 300
     assert not (hidden > 1000).any()
 
@@ -117,7 +116,7 @@ def test_shadows_point_away_from_the_sun_and_are_as_long_as_they_should(azimuth:
     height[78:82, 78:82] = 120.0
     bright = np.full(height.shape, 0.4)
     day = replace(NOON, sun=Sun(azimuth, 45.0))
-    camera, image = photographed(truth_of(height), textured(bright), Direction(0.0, 0.0), day=day)
+    camera, image = photographed(reference_of(height), textured(bright), Direction(0.0, 0.0), day=day)
     x, y = (float(value[0]) for value in map_of(79.5, 79.5))
     away = -np.array([np.sin(np.radians(azimuth)), np.cos(np.radians(azimuth))])
 
@@ -145,11 +144,11 @@ class HeldImage:
 def test_matching_finds_a_tilted_plane(pointing: float) -> None:
     rows, cols = np.indices((160, 160))
     height = 200 + 0.05 * rows + 0.08 * cols
-    truth = truth_of(height)
+    reference = reference_of(height)
     look = textured(np.random.default_rng(0).uniform(0.05, 0.6, height.shape))
     images = []
     for azimuth, error in ((20.0, 0.0), (195.0, pointing)):
-        camera, pixels = photographed(truth, look, Direction(azimuth, 17.0))
+        camera, pixels = photographed(reference, look, Direction(azimuth, 17.0))
         # The error lies across the epipolar lines: a scanner's rows run along the track.
         offset = (camera.rpc.offsets[0], camera.rpc.offsets[1] + error, *camera.rpc.offsets[2:])
         images.append(HeldImage(replace(camera.rpc, offsets=offset), pixels))
@@ -189,7 +188,7 @@ def test_relief_covers_every_window_even_beyond_the_edge() -> None:
     rng = np.random.default_rng(0)
     shape = (3 * CELL_PX + 17, 2 * CELL_PX + 5)
     grid = Grid(*shape, GRID.transform, GRID.crs)
-    whole = replace(truth_of(rng.uniform(0, 100, shape)).whole)
+    whole = replace(reference_of(rng.uniform(0, 100, shape)).whole)
     relief = relief_of(HeldSurface(grid, whole))
     mirrored = np.pad(whole.height, 200, mode="symmetric")
     for row, col in rng.integers(-190, 150, (40, 2)):
@@ -325,7 +324,7 @@ def test_an_interrupted_simulation_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "rectify_images", stopped)
-        with pytest.raises(Interrupted, match=r"same command again to go on in .*scene"):
+        with pytest.raises(Interrupted, match=r"same command again to resume in .*scene"):
             simulate("town", again, SMALL, workers=0)
     assert not (again / "scene.json").exists()
     with pytest.raises(ResDepthError, match="unfinished scene of another"):

@@ -24,7 +24,7 @@ def test_a_town_is_simulated_and_shown_also_where_a_mistake_was_made_before(tmp_
     config.write_text(json.dumps(SMALL_TOWN))
     done = run("town", "-o", tmp_path / "scene", "--config", config, "--seed", "4", "--workers", "0")
     assert done.exit_code == 0, done.output
-    assert "initial DSM - truth" in done.output
+    assert "initial - reference" in done.output
     assert f"to look at: {tmp_path / 'scene' / 'scene.html'}" in done.output
     record = json.loads((tmp_path / "scene" / "scene.json").read_text())
     assert record["seed"] == 4

@@ -74,13 +74,13 @@ def simulate(  # noqa: PLR0913, PLR0917 - options of a command
     gsd: float | None,
     workers: int,
 ) -> None:
-    """Make a scene with a known truth: satellite images, a stereo DSM matched from them, ortho-images.
+    """Make a scene with a known reference DSM: satellite images, a DSM matched from them, ortho-images.
 
     TRUTH is `town` (a made town), or a file: a DSM (GeoTIFF, in metres), a city model (CityJSON), a point
     cloud (LAS, LAZ). The images show it from space, with shadows, haze and noise, and carry RPCs. The initial
     DSM comes from matching them. The scene folder holds lists and configurations for `train` and `test`, and
-    scene.json tells sun, cameras and errors. The same seed gives the same bytes; an interrupted simulation
-    goes on when the command is given again.
+    scene.json states sun, cameras and errors. The same seed gives the same bytes; an interrupted simulation
+    resumes when the command is given again.
 
     \b
     Examples:
@@ -88,19 +88,19 @@ def simulate(  # noqa: PLR0913, PLR0917 - options of a command
       resdepth simulate lidar_dsm.tif -o scene --config simulate.json
       resdepth simulate city.json -o scene --gsd 0.5
     """
-    from resdepth.simulate.loading import requested
+    from resdepth.simulate.settings import requested
 
     given = {"seed": seed, "town.style": style, "town.size_px": size, "truth.gsd_m": gsd}
     settings = requested(config, {key: value for key, value in given.items() if value is not None})
     for module in ("cv2", "jinja2", "plotly"):
         needs(module, "simulate")
-    from resdepth.simulate.errors import stated
+    from resdepth.simulate.simulation import errors_as_text
     from resdepth.workflows.simulate import simulate_scene
 
     scene = simulate_scene(truth, output, settings, workers=workers)
-    click.echo(stated(scene.record["errors_of_the_initial_dsm"]))
+    click.echo(errors_as_text(scene.record["errors_of_the_initial_dsm"]))
     click.echo(f"to look at: {scene.folder / 'scene.html'}")
-    click.echo(f"to go on:   resdepth train {scene.folder / 'configs' / 'config_train.json'}")
+    click.echo(f"to train:   resdepth train {scene.folder / 'configs' / 'config_train.json'}")
 
 
 @click.command()

@@ -1,1 +1,1 @@
-"""Scenes that never were photographed: from a true surface to images, a stereo DSM and ortho-images."""
+"""Scenes that never were photographed: from a reference surface to images, a stereo DSM and ortho-images."""

@@ -6,19 +6,157 @@ from itertools import combinations
 
 import numpy as np
 
-from resdepth.errors import Problem
 from resdepth.geo.grid import Grid
-from resdepth.geo.rpc import Direction
-from resdepth.simulate.imaging.light import Day, Sun
+from resdepth.geo.rpc import AffineView, Direction, Rpc, affine_view, fit_rpc, placed
+from resdepth.geo.windows import Window
 from resdepth.simulate.settings import SimulateConfig
-from resdepth.simulate.shots import Shot, aim
+from resdepth.stereo.ortho import to_geographic
 
+# An image shows this much more than the scene.
+MARGIN_M = 20.0
+# The RPC is fitted to a lattice of so many points (x, y, height), reaching this far beyond the scene.
+LATTICE = (9, 9, 5)
+LATTICE_MARGIN_M = 60.0
 # Pairs outside these base-to-height ratios are not matched: too flat, or too different to look at.
 BASE_TO_HEIGHT = (0.1, 1.0)
 # The ratio at which matching and precision are balanced best.
 BEST_BASE_TO_HEIGHT = 0.4
 # Streams of random numbers that must not meet.
 _DATES, _VIEWS, _POINTING = 101, 102, 103
+
+
+@dataclass(frozen=True)
+class Sun:
+    """Where the sun stands.
+
+    Attributes:
+        azimuth_deg: clockwise from north.
+        elevation_deg: above the horizon.
+    """
+
+    azimuth_deg: float
+    elevation_deg: float
+
+    @property
+    def vector(self) -> tuple[float, float, float]:
+        """Unit vector (x, y, z) towards it."""
+        azimuth, elevation = np.radians([self.azimuth_deg, self.elevation_deg])
+        return (
+            float(np.sin(azimuth) * np.cos(elevation)),
+            float(np.cos(azimuth) * np.cos(elevation)),
+            float(np.sin(elevation)),
+        )
+
+    @property
+    def metres_per_metre(self) -> float:
+        """Length of the shadow of a metre."""
+        return float(1 / np.tan(np.radians(self.elevation_deg)))
+
+
+@dataclass(frozen=True)
+class Day:
+    """What a date brings.
+
+    Attributes:
+        number: of the date in the scene; random things follow from it.
+        sun: where it stands.
+        winter: 0 in summer, 1 in winter: the darkness of vegetation.
+        sky: light from the sky as a share of that of the sun.
+        cars: share of the parking places taken.
+    """
+
+    number: int
+    sun: Sun
+    winter: float = 0.0
+    sky: float = 0.22
+    cars: float = 0.35
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A camera that holds a scene.
+
+    Attributes:
+        direction: from where it looks.
+        view: where it shows a point.
+        rpc: how the image's tags describe it, pointing error included.
+        height, width: of the image in pixels.
+    """
+
+    direction: Direction
+    view: AffineView
+    rpc: Rpc
+    height: int
+    width: int
+
+    @property
+    def whole(self) -> Window:
+        """All pixels of the image."""
+        return Window(0, 0, self.height, self.width)
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One image to be taken.
+
+    Attributes:
+        name: of the image.
+        number: in the scene; its noise follows from it.
+        day: the date.
+        camera: from where, and how it is described.
+    """
+
+    name: str
+    number: int
+    day: Day
+    camera: Camera
+
+
+def aim(
+    direction: Direction,
+    *,
+    grid: Grid,
+    heights: tuple[float, float],
+    gsd_m: float,
+    pointing_px: tuple[float, float] = (0.0, 0.0),
+) -> Camera:
+    """Point a camera at a scene so that the image holds all of it.
+
+    Args:
+        direction: from where.
+        grid: of the scene.
+        heights: lowest and highest, metres.
+        gsd_m: of the sensor, at the nadir.
+        pointing_px: (row, col), where a point is by the RPC, minus where it is.
+    """
+    x0, y1 = grid.map_position(0, 0)
+    x1, y0 = grid.map_position(grid.height, grid.width)
+    x, y, z = (v.ravel() for v in np.meshgrid([x0, x1], [y0, y1], list(heights), indexing="ij"))
+    view = placed(affine_view(direction, gsd_m), x0, y0, heights[0], at=(0.0, 0.0))
+    rows, cols = view.project(x, y, z)
+    margin = MARGIN_M / gsd_m
+    first = (float(margin - np.floor(rows.min())), float(margin - np.floor(cols.min())))
+    view = placed(view, x0, y0, heights[0], at=first)
+    height, width = (int(np.ceil(np.ptp(v) + 2 * margin)) + 1 for v in (rows, cols))
+    return Camera(direction, view, describing(view, grid, heights, pointing_px), height, width)
+
+
+def describing(
+    view: AffineView, grid: Grid, heights: tuple[float, float], pointing_px: tuple[float, float]
+) -> Rpc:
+    """The RPC of a view of a scene, off by a pointing error (row, col)."""
+    x0, y1 = grid.map_position(0, 0)
+    x1, y0 = grid.map_position(grid.height, grid.width)
+    margin = LATTICE_MARGIN_M
+    axes = [
+        np.linspace(x0 - margin, x1 + margin, LATTICE[0]),
+        np.linspace(y0 - margin, y1 + margin, LATTICE[1]),
+        np.linspace(heights[0] - margin, heights[1] + margin, LATTICE[2]),
+    ]
+    x, y, z = (v.ravel() for v in np.meshgrid(*axes, indexing="ij"))
+    rows, cols = view.project(x, y, z)
+    lon, lat = to_geographic(grid.crs, x, y)
+    return fit_rpc(lon, lat, z, rows + pointing_px[0], cols + pointing_px[1])
 
 
 @dataclass(frozen=True)
@@ -37,32 +175,6 @@ class Pair:
     base_to_height: float
     same_date: bool
     cost: float
-
-
-def find_misfits(config: SimulateConfig, where: str = "") -> list[Problem]:
-    """What is wrong between the keys of a configuration; `where` names the file."""
-    problems = []
-    if bool(config.dates) != bool(config.views):
-        missing = "views" if config.dates else "dates"
-        problems.append(Problem(f"{where}{missing}", "give both dates and views, or none of them"))
-    names = [view.name for view in config.views]
-    for number, view in enumerate(config.views):
-        place = f"{where}views[{number}]"
-        if config.dates and view.date >= len(config.dates):
-            problems.append(
-                Problem(f"{place}.date", f"found {view.date}; there are {len(config.dates)} dates, from 0 on")
-            )
-        if names.index(view.name) < number or not view.name:
-            problems.append(
-                Problem(f"{place}.name", f"found {view.name!r}; give each image a name of its own")
-            )
-    if len(config.views) == 1:
-        problems.append(Problem(f"{where}views", "one view shows no heights; give at least two"))
-    if config.matching.block_px % 2 == 0:
-        problems.append(
-            Problem(f"{where}matching.block_px", f"found {config.matching.block_px}; give an odd number")
-        )
-    return problems
 
 
 def days(config: SimulateConfig) -> tuple[Day, ...]:

@@ -1,11 +1,17 @@
 """What can be chosen about a simulated scene. Field docstrings become the JSON schema and the manual."""
 
-from typing import Annotated, Literal
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from resdepth.config.parse import draft
 from resdepth.config.schema import LARGEST_SEED, FilePath, NamePart, Section
+from resdepth.errors import InputProblems, Problem
 from resdepth.options import AnyStyle
+from resdepth.runtime.jsonfiles import read_json
 
 Degrees = Annotated[float, Field(ge=0, lt=360, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -23,7 +29,7 @@ class TownSettings(Section):
 
 
 class SurfaceSettings(Section):
-    """How the true surface is read from a file."""
+    """How the reference surface is read from a file."""
 
     gsd_m: Annotated[float, Field(ge=0.05, le=10, allow_inf_nan=False)] | None = None
     """Pixel size of the scene in metres. Default: that of a raster; 0.5 for other files, 0.25 for towns."""
@@ -32,7 +38,7 @@ class SurfaceSettings(Section):
     crs: str | None = None
     """CRS of a file that names none, as "EPSG:25832"; in metres."""
     building_mask: FilePath | None = None
-    """Raster of the buildings (not 0 = building). Default: the file's classes, or what the shapes tell."""
+    """Raster of the buildings (not 0 = building). Default: by the file's classes, or by the heights."""
     water_mask: FilePath | None = None
     """Raster of water."""
     forest_mask: FilePath | None = None
@@ -106,7 +112,7 @@ class MatchingSettings(Section):
     block_px: Annotated[int, Field(ge=3, le=21)] = 5
     """Side of the blocks that are compared."""
     margin_m: Metres = 15.0
-    """How far above and below the true relief heights are looked for."""
+    """How far above and below the relief heights are looked for."""
 
 
 class SimulateConfig(Section):
@@ -121,9 +127,60 @@ class SimulateConfig(Section):
     views: tuple[ViewSettings, ...] = ()
     """The images. Default: five, three on the first date and two on the second, drawn from the seed."""
     texture: FilePath | None = None
-    """Raster of real reflectances (0 to 1, or integers up to 255) in the scene's CRS. It replaces the made
+    """Raster of real reflectances (0 to 1, or integers up to 255) in the scene's CRS. It replaces the drawn
     texture of what is seen from above; walls, cars and places that it does not cover keep theirs."""
     sensor: SensorSettings = SensorSettings()
     matching: MatchingSettings = MatchingSettings()
     schema_: Annotated[str | None, Field(alias="$schema", exclude=True)] = None
     """Path of the JSON schema, for editors; not used otherwise."""
+
+
+def requested(given: Path | Mapping[str, Any] | None, options: Mapping[str, Any]) -> SimulateConfig:
+    """The configuration in a JSON file or a mapping (None: all defaults), with options put over it.
+
+    Args:
+        given: relative paths in a file lead from where it lies.
+        options: by key, "town.style"; they win.
+
+    Raises:
+        InputProblems: with everything that is wrong.
+    """
+    path = given if isinstance(given, Path) else None
+    content = read_json(path) if path else json.loads(json.dumps(given or {}, default=str))
+    for key, value in options.items():
+        section, _, name = key.rpartition(".")
+        place = content.setdefault(section, {}) if section else content
+        if isinstance(place, dict):
+            place[name] = value
+    where = f"{path}: " if path else ""
+    config, problems = draft(SimulateConfig, content, where, named_in=path)
+    problems = problems or simulate_rules(config, where)
+    if problems:
+        raise InputProblems(problems)
+    return config
+
+
+def simulate_rules(config: SimulateConfig, where: str = "") -> list[Problem]:
+    """What is wrong between the keys of a configuration; `where` names the file."""
+    problems = []
+    if bool(config.dates) != bool(config.views):
+        missing = "views" if config.dates else "dates"
+        problems.append(Problem(f"{where}{missing}", "give both dates and views, or none of them"))
+    names = [view.name for view in config.views]
+    for number, view in enumerate(config.views):
+        place = f"{where}views[{number}]"
+        if config.dates and view.date >= len(config.dates):
+            problems.append(
+                Problem(f"{place}.date", f"found {view.date}; there are {len(config.dates)} dates, from 0 on")
+            )
+        if names.index(view.name) < number or not view.name:
+            problems.append(
+                Problem(f"{place}.name", f"found {view.name!r}; give each image a name of its own")
+            )
+    if len(config.views) == 1:
+        problems.append(Problem(f"{where}views", "one view shows no heights; give at least two"))
+    if config.matching.block_px % 2 == 0:
+        problems.append(
+            Problem(f"{where}matching.block_px", f"found {config.matching.block_px}; give an odd number")
+        )
+    return problems

@@ -1,5 +1,6 @@
-"""From a true surface to a complete data set: the whole of `resdepth simulate`."""
+"""From a town or a file to a complete data set: the whole of `resdepth simulate`."""
 
+import hashlib
 import json
 import logging
 import shutil
@@ -13,37 +14,54 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resdepth.errors import InputProblems, Interrupted, ResDepthError
+from resdepth.evaluation.metrics import Tally
 from resdepth.geo.grid import Grid
-from resdepth.geo.raster import FileBand, read_header
+from resdepth.geo.raster import Band, FileBand, read_header
 from resdepth.geo.resampling import read_resampled
-from resdepth.geo.windows import Window
+from resdepth.geo.windows import Window, blocks
+from resdepth.options import Style
 from resdepth.runtime.atomic import is_unfinished, write_json, writing
 from resdepth.runtime.jsonfiles import read_json
 from resdepth.runtime.malloc import tune_allocator
 from resdepth.runtime.placing import held
 from resdepth.runtime.progress import Progress, progress_bar
-from resdepth.simulate.dataset import SceneFolder, write_configs, write_lists
-from resdepth.simulate.errors import error_figures
-from resdepth.simulate.imaging.light import Look
-from resdepth.simulate.imaging.render import Sensor
-from resdepth.simulate.kinds import described, true_surface
-from resdepth.simulate.plan import Pair, days, find_misfits, ranked_pairs, shots
-from resdepth.simulate.relief import relief_of
-from resdepth.simulate.settings import SimulateConfig
-from resdepth.simulate.shots import Shot
-from resdepth.simulate.stages import (
+from resdepth.simulate.dataset import (
+    SceneFolder,
     Simulation,
     fill_initial,
     match_pairs,
     rectify_images,
     take_images,
+    write_configs,
+    write_lists,
+    write_reference,
     write_shadows,
-    write_truth,
 )
+from resdepth.simulate.materials import Look
+from resdepth.simulate.plan import Pair, Shot, days, ranked_pairs, shots
+from resdepth.simulate.render import Sensor
+from resdepth.simulate.settings import SimulateConfig, simulate_rules
+from resdepth.simulate.sources.prepared import StoredSurface, new_layers, open_source
+from resdepth.simulate.sources.raw_surface import SourceOptions
+from resdepth.simulate.surface import relief_of
+from resdepth.simulate.town.layout import STYLES
+from resdepth.simulate.town.town import Town, town_grid
 from resdepth.stereo.matching import MatcherSettings
 from resdepth.version import __version__
 
 logger = logging.getLogger(__name__)
+
+TOWN = "town"
+TOWN_GSD_M = 0.25
+TOWN_BLOCK = 1024
+# The stream of random numbers that chooses a style.
+_STYLE = 104
+GROSS_M = 3.0
+BLOCK = 1024
+NAMES = {
+    "bias": "bias", "median": "median", "MAE": "mae", "RMSE": "rmse", "MedAE": "absolute_median",
+    "NMAD": "nmad", "LE90": "le90",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,23 +86,23 @@ def simulate(
     show: Callable[[SimulatedScene], None] | None = None,
     beside: Collection[str] = (),
 ) -> SimulatedScene:
-    """Photograph a true surface, match the images, and put a ResDepth data set together.
+    """Photograph a reference surface, match the images, and put a ResDepth data set together.
 
     Args:
         source: "town", or a file: GeoTIFF DSM, CityJSON, LAS, LAZ.
-        folder: of the scene; an interrupted simulation in it goes on.
+        folder: of the scene; an interrupted simulation in it resumes.
         config: everything else; defaults are those of SimulateConfig.
         workers: threads; the result does not depend on them.
         show: writes what else the scene is to hold, before its record reports that it is complete.
         beside: names of files of the caller, which may lie in the folder already.
 
     Raises:
-        Interrupted: by Ctrl-C; says how to go on.
+        Interrupted: by Ctrl-C; states how to resume.
         ResDepthError: if the source cannot be read, the folder holds something else, another process is at
             work in it, or the disk is full.
     """
     config = config or SimulateConfig()
-    if problems := find_misfits(config):
+    if problems := simulate_rules(config):
         raise InputProblems(problems)
     # OpenCV's own threads would only get into the way of ours.
     cv2.setNumThreads(1)
@@ -109,21 +127,21 @@ def simulate(
 def _made(scene: SceneFolder, source: str | Path, config: SimulateConfig, workers: int) -> SimulatedScene:
     """Everything but the record."""
     try:
-        truth = true_surface(source, config, scene.work / "truth")
-        texture = _texture(config.texture, truth.grid)
+        reference = reference_surface(source, config, scene.work / "truth")
+        texture = _texture(config.texture, reference.grid)
     except ResDepthError:
         _withdraw(scene)
         raise
-    relief = relief_of(truth)
-    taken = shots(config, truth.grid, relief.whole)
+    relief = relief_of(reference)
+    taken = shots(config, reference.grid, relief.whole)
     pairs = ranked_pairs(taken)
     if not pairs:
         raise ResDepthError("no two views differ enough in direction to measure heights by; change views")
     matcher = MatcherSettings(
-        step_m=max(config.sensor.gsd_m, truth.grid.gsd), block_px=config.matching.block_px
+        step_m=max(config.sensor.gsd_m, reference.grid.gsd), block_px=config.matching.block_px
     )
     simulation = Simulation(
-        truth=truth,
+        reference=reference,
         relief=relief,
         look=Look(config.seed, texture),
         shots=taken,
@@ -137,9 +155,9 @@ def _made(scene: SceneFolder, source: str | Path, config: SimulateConfig, worker
     try:
         _run(simulation)
     except KeyboardInterrupt as stopped:
-        raise Interrupted(f"stopped. Give the same command again to go on in {scene.path}") from stopped
+        raise Interrupted(f"stopped; give the same command again to resume in {scene.path}") from stopped
     write_lists(scene, taken, pairs)
-    write_configs(scene, scene.path.resolve().name, config.seed, truth.grid)
+    write_configs(scene, scene.path.resolve().name, config.seed, reference.grid)
     return SimulatedScene(scene.path, _record(simulation, pairs, config))
 
 
@@ -196,15 +214,94 @@ def _as_json(config: SimulateConfig) -> dict[str, Any]:
     return content
 
 
+def described(source: str | Path, config: SimulateConfig) -> dict[str, str]:
+    """What a scene is made from: a town, or the name and the checksum of a file."""
+    if str(source) == TOWN:
+        return {"kind": TOWN, "style": chosen_style(config)}
+    path = Path(source)
+    try:
+        with path.open("rb") as file:
+            checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ResDepthError(
+            f"{path}: cannot be read ({error.strerror}); give a GeoTIFF, CityJSON, LAS or LAZ file, or {TOWN}"
+        ) from error
+    return {"kind": "file", "name": path.name, "sha256": checksum}
+
+
+def reference_surface(source: str | Path, config: SimulateConfig, work: Path) -> StoredSurface:
+    """The reference surface as rasters in a folder; what is there already is used.
+
+    Raises:
+        ResDepthError: if the file cannot be read, or has no CRS in metres.
+    """
+    requested = config.truth
+    if str(source) == TOWN:
+        return _built_town(work, config)
+    options = SourceOptions(
+        gsd_m=requested.gsd_m,
+        building_mask=_path(requested.building_mask),
+        water_mask=_path(requested.water_mask),
+        forest_mask=_path(requested.forest_mask),
+        ground=requested.ground,
+        ground_slope_deg=requested.ground_slope_deg,
+        ground_aspect_deg=requested.ground_aspect_deg,
+        extent=requested.extent,
+        crs=requested.crs,
+    )
+    with progress_bar("reference surface", 1) as progress:
+        reference = open_source(Path(source), options, work, progress)
+    if not reference.grid.crs:
+        raise ResDepthError(
+            f'{source}: names no CRS; cameras need one. Give it: "truth": {{"crs": "EPSG:25832"}}'
+        )
+    return reference
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+def chosen_style(config: SimulateConfig) -> Style:
+    """The style of the town: the requested one, or the seed's choice."""
+    if config.town.style != "any":
+        return config.town.style
+    rng = np.random.default_rng([config.seed, _STYLE])
+    styles: list[Style] = sorted(STYLES)
+    return styles[int(rng.integers(len(styles)))]
+
+
+def _built_town(folder: Path, config: SimulateConfig) -> StoredSurface:
+    done = folder / "complete"
+    if done.exists():
+        return StoredSurface(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    grid = town_grid(config.town.size_px, config.truth.gsd_m or TOWN_GSD_M)
+    town = Town(grid, STYLES[chosen_style(config)], config.seed)
+    parts = list(blocks(grid.whole, TOWN_BLOCK))
+    with (
+        new_layers(folder, grid, "surface", "known", "classes", "objects") as files,
+        progress_bar("building the town", len(parts)) as progress,
+    ):
+        for block in parts:
+            surface = town.surface(block)
+            layers = {"surface": surface.height, "known": surface.known, "classes": surface.classes}
+            for name, values in (layers | {"objects": surface.objects}).items():
+                files[name].write(block.row, values, col=block.col)
+            progress.advance()
+    done.touch()
+    return StoredSurface(folder)
+
+
 def _run(simulation: Simulation) -> None:
-    """Images, initial DSM, ortho-images, truth and masks; what is there already stays."""
+    """Images, initial DSM, ortho-images, reference DSM and masks; what is there already stays."""
     n_images, n_pairs = len(simulation.shots), len(simulation.pairs)
     steps: list[tuple[str, int, Callable[[Simulation, Progress], None]]] = [
         ("taking images", n_images, take_images),
         ("matching pairs", n_pairs, match_pairs),
         ("filling voids", 1, fill_initial),
         ("ortho-rectifying", n_images, rectify_images),
-        ("writing the truth", 1, write_truth),
+        ("writing the reference DSM", 1, write_reference),
         ("casting shadows", len({shot.day.number for shot in simulation.shots}), write_shadows),
     ]
     for title, amount, step in steps:
@@ -243,10 +340,10 @@ def _texture(path: str | None, grid: Grid) -> Callable[[Window], NDArray[np.floa
 
 
 def _record(simulation: Simulation, pairs: tuple[Pair, ...], config: SimulateConfig) -> dict[str, Any]:
-    """What scene.json says: everything that the images do not show."""
-    scene, taken, grid = simulation.folder, simulation.shots, simulation.truth.grid
+    """The content of scene.json: everything that the images do not show."""
+    scene, taken, grid = simulation.folder, simulation.shots, simulation.reference.grid
     masks = {name: FileBand(scene.mask(name), "stored") for name in ("building", "water", "forest", "void")}
-    figures = error_figures(FileBand(scene.initial), FileBand(scene.truth), masks)
+    metrics = error_metrics(FileBand(scene.initial), FileBand(scene.reference), masks)
     views = [_described_shot(shot) for shot in taken]
     ranked = [
         {
@@ -266,7 +363,7 @@ def _record(simulation: Simulation, pairs: tuple[Pair, ...], config: SimulateCon
         "dates": [asdict(day) for day in days(config)],
         "views": views,
         "pairs": ranked,
-        "errors_of_the_initial_dsm": figures,
+        "errors_of_the_initial_dsm": metrics,
         "configuration": _as_json(config),
     }
 
@@ -284,3 +381,51 @@ def _described_shot(shot: Shot) -> dict[str, Any]:
         "size": [camera.height, camera.width],
         "affine": {"matrix": camera.view.matrix.tolist(), "origin": list(camera.view.origin)},
     }
+
+
+def metrics_of(tally: Tally) -> dict[str, float | int]:
+    """Count; bias, median, MAE, RMSE, MedAE, NMAD and LE90 in metres; the share of gross errors."""
+    found = tally.statistics()
+    if not found.count:
+        return {"n": 0}
+    metrics = {name: getattr(found, field) for name, field in NAMES.items()}
+    metrics["gross"] = 1 - float(tally.shares_within([GROSS_M])[0])
+    return {"n": found.count} | {name: round(value, 4) for name, value in metrics.items()}
+
+
+def error_metrics(
+    surface: Band, reference: Band, masks: Mapping[str, Band]
+) -> dict[str, dict[str, float | int]]:
+    """Error metrics of a surface against a reference, over all and by mask; voids of either do not count.
+
+    Args:
+        surface: heights in metres.
+        reference: on the same grid.
+        masks: by name; 1 = inside.
+
+    Returns:
+        For "all", "ground" (outside every mask) and each mask its metrics.
+    """
+    tallies = {name: Tally() for name in ("all", "ground", *masks)}
+    for window in blocks(reference.grid.whole, BLOCK):
+        errors = surface.read(window) - reference.read(window)
+        valid = ~np.isnan(errors)
+        outside = valid.copy()
+        tallies["all"].add(errors[valid])
+        for name, mask in masks.items():
+            inside = mask.read(window) == 1
+            tallies[name].add(errors[inside & valid])
+            outside &= ~inside
+        tallies["ground"].add(errors[outside])
+    return {name: metrics_of(tally) for name, tally in tallies.items()}
+
+
+def errors_as_text(metrics: Mapping[str, Mapping[str, float | int]]) -> str:
+    """Error metrics as a table for people."""
+    columns = ("MAE", "RMSE", "MedAE", "NMAD", "bias")
+    lines = [f"{'initial - reference':<20}" + "".join(f"{name:>9}" for name in columns) + f"{'pixels':>12}"]
+    for name, row in metrics.items():
+        if row["n"]:
+            values = "".join(f"{row[column]:>7.2f} m" for column in columns)
+            lines.append(f"{name:<20}{values}{row['n']:>12}")
+    return "\n".join(lines)

@@ -1,6 +1,6 @@
 """Two raw images and their RPCs in, heights out: epipolar resampling, semi-global matching, triangulation.
 
-Nothing here knows of the true surface, or that the images are simulated: real ones are matched alike.
+Nothing here knows of a reference surface, or that the images are simulated: real ones are matched alike.
 """
 
 from dataclasses import dataclass

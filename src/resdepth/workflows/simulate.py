@@ -9,8 +9,7 @@ from pydantic import BaseModel
 from resdepth.geo.raster import read_header
 from resdepth.report.page import PageContent, Table, reading, write_page
 from resdepth.runtime.jsonfiles import demand, read_json
-from resdepth.simulate.loading import requested
-from resdepth.simulate.settings import SimulateConfig
+from resdepth.simulate.settings import SimulateConfig, requested
 from resdepth.simulate.simulation import SimulatedScene, simulate
 
 PAGE = "scene.html"
@@ -25,11 +24,11 @@ def simulate_scene(
     *,
     workers: int = 2,
 ) -> SimulatedScene:
-    """Photograph a true surface, match the images, put a ResDepth data set together, and show it on a page.
+    """Photograph a reference surface, match the images, put a ResDepth data set together, show it on a page.
 
     Args:
         source: "town", or a file: GeoTIFF DSM, CityJSON, LAS, LAZ.
-        folder: of the scene; an interrupted simulation in it goes on.
+        folder: of the scene; an interrupted simulation in it resumes.
         config: everything else: the keys of a configuration file, the path of one, or a SimulateConfig.
         workers: threads; the result does not depend on them.
 
@@ -63,7 +62,7 @@ def scene_content(folder: Path, record: Mapping[str, Any]) -> PageContent:
     }
     return PageContent(
         title=f"Simulated scene {folder.resolve().name}",
-        lead="A true surface, photographed from space, and what stereo matching makes of the images.",
+        lead="A reference surface, photographed from space, and what stereo matching makes of the images.",
         grid=read_header(truth).grid,
         surfaces={"Initial DSM": reading(initial, "average"), "Truth": reading(truth, "average")},
         reference="Truth",
@@ -84,7 +83,7 @@ def error_table(figures: Mapping[str, Mapping[str, float]]) -> Sequence[Sequence
 
 
 def read_scene_facts(path: Path) -> dict[str, str]:
-    """What a page says of how a scene was made, from its scene.json.
+    """What a page states of how a scene was made, from its scene.json.
 
     Raises:
         ResDepthError: if the file cannot be read, or is none that `simulate` writes.

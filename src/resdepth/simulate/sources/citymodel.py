@@ -103,14 +103,7 @@ def plan_facets(rings: list[Floats], polygon_of_ring: Ints, tags: Ints) -> Facet
     outer[1:] = polygon_of_ring[1:] != polygon_of_ring[:-1]
     on_outer = outer[ring_of_edge] if len(rings) else np.zeros(0, bool)
 
-    count = np.maximum(np.bincount(owner[on_outer], minlength=n), 1)
-    centre = np.stack(
-        [np.bincount(owner[on_outer], points[on_outer, i], n) / count for i in range(3)], axis=1
-    )
-    # About each polygon's own centre, or the digits of large coordinates would be lost in the products.
-    start, end = points - centre[owner], ends - centre[owner]
-    cross = np.cross(start, end)
-    normal = np.stack([np.bincount(owner[on_outer], cross[on_outer, i], n) for i in range(3)], axis=1)
+    centre, normal = _centres_and_normals(points, ends, owner, on_outer, n)
     length = np.linalg.norm(normal, axis=1)
     upward = np.abs(normal[:, 2])
     seen = (length > 0) & (upward > LEAST_UPWARD * length) & (upward > 1e-9)
@@ -131,6 +124,20 @@ def plan_facets(rings: list[Floats], polygon_of_ring: Ints, tags: Ints) -> Facet
         highest[seen],
         tags[seen],
     )
+
+
+def _centres_and_normals(
+    points: Floats, ends: Floats, owner: Ints, on_outer: NDArray[np.bool_], n: int
+) -> tuple[Floats, Floats]:
+    """(N, 3) each: the mean of a polygon's outer vertices, and its normal by Newell's method."""
+    count = np.maximum(np.bincount(owner[on_outer], minlength=n), 1)
+    centre = np.stack(
+        [np.bincount(owner[on_outer], points[on_outer, i], n) / count for i in range(3)], axis=1
+    )
+    # About each polygon's own centre, or the digits of large coordinates would be lost in the products.
+    start, end = points - centre[owner], ends - centre[owner]
+    cross = np.cross(start, end)
+    return centre, np.stack([np.bincount(owner[on_outer], cross[on_outer, i], n) for i in range(3)], axis=1)
 
 
 @dataclass(frozen=True)

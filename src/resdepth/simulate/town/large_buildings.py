@@ -69,14 +69,7 @@ def _ring(site: Site) -> Ring:
         number=numbers,
     )
     if common < inner:
-        before = len(site.plan.parts)
         _details(site, ring)
-        details = site.plan.parts[before:]
-        if details:
-            # At acute corners another side's houses, or the street, lie where a detail would stand.
-            x, y = np.array([(one.x, one.y) for one in details]).T
-            keep = site.block.depth_at(x, y) >= front + 0.5
-            site.plan.parts[before:] = [one for one, stays in zip(details, keep, strict=True) if stays]
     return ring
 
 
@@ -147,6 +140,17 @@ def _house(site: Site, side: Side, station_m: float, common_m: float) -> tuple[f
 
 def _details(site: Site, ring: Ring) -> None:
     """Dormers, chimneys, and wings that reach into the courtyard."""
+    before = len(site.plan.parts)
+    _plan_details(site, ring)
+    details = site.plan.parts[before:]
+    if details:
+        # At acute corners another side's houses, or the street, lie where a detail would stand.
+        x, y = np.array([(one.x, one.y) for one in details]).T
+        keep = site.block.depth_at(x, y) >= ring.front_m + 0.5
+        site.plan.parts[before:] = [one for one, stays in zip(details, keep, strict=True) if stays]
+
+
+def _plan_details(site: Site, ring: Ring) -> None:
     for side, breaks, houses in zip(site.block.sides, ring.breaks, ring.houses, strict=True):
         for start, stop, house in zip(breaks[:-1], breaks[1:], houses[1:-1], strict=True):
             if ring.depth[house] > 0:

@@ -1,1 +1,0 @@
-"""Images of a surface: rays, light, materials."""
