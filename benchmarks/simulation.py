@@ -40,7 +40,7 @@ Mask = NDArray[np.bool_]
 GSD_M = 0.5
 SEED = 11
 TOWNS: tuple[Style, ...] = ("old-town", "suburb", "high-rise", "industrial")
-REAL_TRUTHS = {
+REAL_SURFACES = {
     "lidar, Germany": "truth/nrw_dom1_1m.tif",
     "lidar, Delft": "truth/delft_ahn3_0.5m_dsm.tif",
     "points, Delft": "truth/delft_ahn3.laz",
@@ -127,7 +127,7 @@ def rematched(data: Path, name: str, reference: Path, image: Array | None) -> Ca
 
 
 def simulated_cases(data: Path, work: Path) -> tuple[list[Case], dict[str, float]]:
-    """Scenes of towns and of real truths, and how many seconds each took."""
+    """Scenes of towns and of real surfaces, and how many seconds each took."""
     wanted: dict[str, tuple[str | Path, SimulateConfig]] = {}
     for style in TOWNS:
         settings = TownSettings(style=style, size_px=1024)
@@ -135,7 +135,7 @@ def simulated_cases(data: Path, work: Path) -> tuple[list[Case], dict[str, float
             "town",
             SimulateConfig(seed=SEED, town=settings, truth=SurfaceSettings(gsd_m=GSD_M)),
         )
-    for name, path in REAL_TRUTHS.items():
+    for name, path in REAL_SURFACES.items():
         # The Delft points do not name their CRS; it is the Dutch one. A file that names its own keeps it.
         read_as = SurfaceSettings(gsd_m=GSD_M, crs="EPSG:28992")
         wanted[name] = (data / path, SimulateConfig(seed=SEED, truth=read_as))
@@ -182,7 +182,7 @@ def steepness(surface: Array) -> float:
 
 
 def error_rows(cases: list[Case]) -> list[list[str]]:
-    """Error figures of the cases with a truth, head first."""
+    """Error metrics of the cases with a truth, head first."""
     rows = [["surface", "images", "MAE", "RMSE", "MedAE", "NMAD", "LE90", "above 3 m", "correlated over"]]
     for case in cases:
         if case.truth is None:
@@ -329,7 +329,7 @@ def measure(data: Path, work: Path, docs: Path) -> None:
 def missing(data: Path) -> Mapping[str, Path]:
     """What the folder of real data lacks."""
     wanted = ["aligned/reunion", "stereo/reunion", "stereo/gizeh", "dsm/montpellier_0.5m.tif"]
-    wanted += REAL_TRUTHS.values()
+    wanted += REAL_SURFACES.values()
     return {name: data / name for name in wanted if not (data / name).exists()}
 
 

@@ -144,7 +144,7 @@ class SceneFolder:
 
     @property
     def record(self) -> Path:
-        """Parameters, cameras and error figures; written last."""
+        """Parameters, cameras and error metrics; written last."""
         return self.path / "scene.json"
 
     @property

@@ -74,7 +74,7 @@ def scene_content(folder: Path, record: Mapping[str, Any]) -> PageContent:
 
 
 def error_table(figures: Mapping[str, Mapping[str, float]]) -> Sequence[Sequence[str]]:
-    """Error figures in rows of text, head first; metres."""
+    """Error metrics in rows of text, head first; metres."""
     rows = [["Initial DSM minus truth", *(f"{column} [m]" for column in COLUMNS), "pixels"]]
     for name, row in figures.items():
         if row["n"]:
