@@ -314,7 +314,7 @@ def test_the_same_seed_gives_the_same_bytes(simulated: Path, tmp_path: Path) -> 
     assert differing == []
 
 
-def test_an_interrupted_simulation_goes_on(
+def test_an_interrupted_simulation_resumes(
     simulated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     again = tmp_path / "scene"
