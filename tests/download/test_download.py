@@ -156,9 +156,13 @@ def assert_untouched(target: Path) -> None:
 # Folders
 
 
-def test_an_archive_is_unpacked_and_nothing_else_is_left(site: Site, target: Path) -> None:
-    assert fetch(site, target) == target
+def test_an_archive_is_unpacked_and_nothing_else_is_left(
+    site: Site, target: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="resdepth.download.download"):
+        assert fetch(site, target) == target
     assert_whole(target)
+    assert hashlib.sha256(DEMO).hexdigest() in caplog.text
 
 
 def test_the_default_folders_are_those_of_the_published_manual(
@@ -296,14 +300,6 @@ def test_a_server_that_gives_no_length_is_trusted_until_the_archive_ends(site: S
     assert_whole(target)
 
 
-def test_the_sha256_of_the_archive_is_logged(
-    site: Site, target: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.INFO, logger="resdepth.download.download"):
-        fetch(site, target)
-    assert hashlib.sha256(DEMO).hexdigest() in caplog.text
-
-
 def _base64(algorithm: str, content: bytes) -> str:
     return base64.b64encode(hashlib.new(algorithm, content).digest()).decode()
 
@@ -339,13 +335,6 @@ def test_a_checksum_that_cannot_be_read_is_ignored(value: str, site: Site, targe
 def test_an_answer_without_a_file_is_named(status: int, advice: str, site: Site, target: Path) -> None:
     site.status = status
     with pytest.raises(ResDepthError, match=rf"demo\.tar: the server answers {status} .*{advice}"):
-        fetch(site, target)
-    assert_untouched(target)
-
-
-def test_a_login_page_in_the_place_of_the_archive_is_refused(site: Site, target: Path) -> None:
-    site.body = b"<html>Please log in</html>" * 100
-    with pytest.raises(ResDepthError, match=r"not a plain tar archive.* in a browser"):
         fetch(site, target)
     assert_untouched(target)
 
@@ -393,22 +382,14 @@ def test_a_server_with_a_certificate_of_its_own_making_is_refused(tmp_path: Path
     assert list(target.parent.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://example.org/",
-        "http://127.0.0.1.example.org/",
-        "ftp://127.0.0.1/",
-        "file:///etc",
-        "//127.0.0.1/",
-        "https://",
-        "https://user:secret@127.0.0.1/",
-        "https://127.0.0.1:port/",
-        "https://127.0.0.1/a b/",
-        "https://127.0.0.1/ä/",
-        "https://[::1/",
-    ],
-)
+UNSAFE_ADDRESSES = (
+    "http://example.org/", "http://127.0.0.1.example.org/", "ftp://127.0.0.1/", "file:///etc",
+    "//127.0.0.1/", "https://", "https://user:secret@127.0.0.1/", "https://127.0.0.1:port/",
+    "https://127.0.0.1/a b/", "https://127.0.0.1/ä/", "https://[::1/",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("url", UNSAFE_ADDRESSES)
 def test_only_https_or_this_computer_is_asked(url: str, target: Path) -> None:
     with pytest.raises(ResDepthError, match="https://"):
         download("demo", target, base_url=url)
@@ -581,6 +562,7 @@ UNSAFE: dict[str, tuple[str, bytes]] = {
     "no end": ("breaks off or is damaged at byte 1024", BEGUN),
     "damaged header": ("breaks off or is damaged at byte 1024", BEGUN + b"damage" * 1000),
     "cut in a file": ("unexpected end", _beside_good(member("demo/b", size=2000))[:2000]),
+    "login page": (r"not a plain tar archive.* in a browser", b"<html>Please log in</html>" * 100),
     "compressed": ("not a plain tar archive", gzip.compress(packed_members(GOOD))),
     "empty": ("empty file", b""),
 }
@@ -592,7 +574,7 @@ def test_an_unsafe_archive_is_refused_whole(
 ) -> None:
     monkeypatch.setattr("resdepth.download.download.MAX_MEMBERS", 10)
     why, site.body = UNSAFE[kind]
-    with pytest.raises(ResDepthError, match=rf"the archive is refused: .*{why}.*\. Nothing was unpacked"):
+    with pytest.raises(ResDepthError, match=rf"the archive is refused: .*{why}"):
         fetch(site, target)
     assert_untouched(target)
     assert not Path("/tmp/escaped").exists()
