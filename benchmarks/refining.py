@@ -181,7 +181,7 @@ class NullRefiner(Refiner):
     def run_inside(self, channels: Array) -> Array:
         """The first channel, without the halo."""
         halo = self.model.architecture.halo_px
-        return channels[:, 0, halo:-halo, halo:-halo]
+        return channels[:, :1, halo:-halo, halo:-halo]
 
 
 @dataclass

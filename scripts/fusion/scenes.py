@@ -19,7 +19,9 @@ SIZE_PX = 640
 GSDS_M = (0.3, 0.4, 0.5, 0.7)
 
 
-def make(work: Path, towns: int, landscapes: int, side_px: int = SIZE_PX) -> list[Path]:
+def make(
+    work: Path, towns: int, landscapes: int, side_px: int = SIZE_PX, first_seed: int = FIRST_SEED
+) -> list[Path]:
     """Simulate what is missing: `towns` of each style, and landscapes.
 
     Args:
@@ -27,6 +29,7 @@ def make(work: Path, towns: int, landscapes: int, side_px: int = SIZE_PX) -> lis
         towns: number of towns of each style.
         landscapes: number of landscapes.
         side_px: of each scene.
+        first_seed: of the towns; others make other scenes.
 
     Returns:
         The folders of all scenes.
@@ -34,14 +37,14 @@ def make(work: Path, towns: int, landscapes: int, side_px: int = SIZE_PX) -> lis
     found = []
     for number in range(towns):
         for index, style in enumerate(sorted(STYLES)):
-            seed = FIRST_SEED + 10 * number + index
+            seed = first_seed + 10 * number + index
             found.append(
                 _simulated(
                     work / f"{style}_{number}", "town", seed, TownSettings(style=style, size_px=side_px)
                 )
             )
     for number in range(landscapes):
-        seed = FIRST_SEED + 1000 + number
+        seed = first_seed + 1000 + number
         surface = work / f"landscape_{number}.tif"
         folder = work / f"landscape_{number}"
         if not (folder / "scene.json").exists():

@@ -10,8 +10,8 @@ Precision = Literal["fp32", "bf16", "auto"]
 """What a network computes in; `auto` takes bf16 where the processor is made for it."""
 Mode = Literal["exact", "seamless"]
 """How a DSM is refined: in tiles as published, or so that heights do not depend on tiles."""
-Fuse = Literal["median", "mean"]
-"""How the results of several pairs become one."""
+Fuse = Literal["median", "mean", "uncertainty"]
+"""How the results of several pairs become one; `uncertainty` weighs them by their expected errors."""
 Compression = Literal["zstd", "deflate", "lzw", "none"]
 """Of a Cloud-Optimised GeoTIFF."""
 Style = Literal["old-town", "suburb", "high-rise", "industrial"]

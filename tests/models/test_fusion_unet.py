@@ -1,5 +1,7 @@
 """The fusion network: what it sees, what it leaves alone, how far it looks."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,14 @@ from torch import nn
 
 from resdepth.data.inputs import inputs_of_network
 from resdepth.data.normalization import Normalization, normalize
-from resdepth.models.fusion_unet import HALO_PX, KEPT_BELOW, MADE_ABOVE, DeployedFusion, FusionUNet
+from resdepth.models.fusion_unet import (
+    ERROR_FACTORS,
+    HALO_PX,
+    KEPT_BELOW,
+    MADE_ABOVE,
+    DeployedFusion,
+    FusionUNet,
+)
 from resdepth.models.inference.unet import deployed
 from resdepth.models.model import Architecture, Model, load_safetensors, save_model
 from resdepth.models.networks import new_network
@@ -46,7 +55,7 @@ def test_inside_its_halo_nothing_beyond_matters() -> None:
     other[:, :, 32:-32, 32:-32] = x
     with torch.inference_mode():
         inner = other[:, :, 32:-32, 32:-32]
-        assert network.inside(x).shape == (1, 1, 32, 48)
+        assert network.inside(x).shape == (1, 2, 32, 48)
         whole = network(other)[:, :, 32 + HALO_PX : -32 - HALO_PX, 32 + HALO_PX : -32 - HALO_PX]
         torch.testing.assert_close(network.inside(inner), whole, atol=1e-5, rtol=0)
 
@@ -74,7 +83,7 @@ def test_small_corrections_are_left_out() -> None:
             network.last.weight.zero_()
             network.last.bias[4:8], network.last.bias[8:] = 0.5, level  # a constant correction, and its error
         with torch.inference_mode():
-            made = network(x) - x[:, :1]
+            made = network(x)[:, :1] - x[:, :1]
         torch.testing.assert_close(made, torch.full_like(made, 0.5 * share), atol=1e-5, rtol=0)
 
 
@@ -85,9 +94,24 @@ def test_between_them_a_part_of_a_correction_is_made() -> None:
         network.last.bias[4:8], network.last.bias[8:] = 0.95, 0.0
     x = torch.zeros(1, 7, 32, 32)
     with torch.inference_mode():
-        made = network(x)
+        made = network(x)[:, :1]
     share = (0.95 - KEPT_BELOW) / (MADE_ABOVE - KEPT_BELOW)
     torch.testing.assert_close(made, torch.full_like(made, 0.95 * share), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("matched", "factor"), [(1.0, ERROR_FACTORS[0]), (0.0, ERROR_FACTORS[1])])
+def test_what_was_not_corrected_adds_to_the_error(matched: float, factor: float) -> None:
+    network, correction = trained(), 0.5
+    x = torch.zeros(1, 7, 32, 32)
+    x[:, 2] = matched
+    for scale, left in ((0.1, 0.0), (2.0, correction)):
+        with torch.no_grad():
+            network.last.weight.zero_()
+            network.last.bias[4:8], network.last.bias[8:] = correction, math.log(scale)
+        with torch.inference_mode():
+            error = network(x)[:, 1]
+        expected = factor * math.hypot(scale, left)
+        torch.testing.assert_close(error, torch.full_like(error, expected), atol=1e-5, rtol=0)
 
 
 def test_bfloat16_does_not_round_the_heights() -> None:
@@ -100,7 +124,7 @@ def test_bfloat16_does_not_round_the_heights() -> None:
     with torch.inference_mode():
         given = deployed(network, torch.bfloat16)(x)
     assert given.dtype == torch.float32
-    assert torch.equal(given, x[:, :1])
+    assert torch.equal(given[:, :1], x[:, :1])
 
 
 def test_its_channels_are_heights_and_agreements() -> None:

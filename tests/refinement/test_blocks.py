@@ -12,6 +12,7 @@ from resdepth.geo.grid import Grid
 from resdepth.geo.raster import ArrayBand
 from resdepth.geo.windows import Window, aligned, even_blocks
 from resdepth.models.networks import new_network
+from resdepth.models.published import load_model
 from resdepth.refinement.blocks import (
     FILL_REACH_PX,
     Provenance,
@@ -62,7 +63,7 @@ def work_on(scene: Scene, **settings: object) -> Work:
 
 def all_blocks(work: Work, refiner: Refiner, side: int) -> RefinedBlock:
     heights = np.full(work.scene.grid.whole.shape, np.nan, np.float32)
-    spread, provenance = heights.copy(), np.full(heights.shape, 255, np.uint8)
+    spread, error, provenance = heights.copy(), heights.copy(), np.full(heights.shape, 255, np.uint8)
     moved = Moved(refiner.model.normalization.height_sigma)
     counts = (-(-work.region.height // side), -(-work.region.width // side))
     for block in even_blocks(work.region, counts, 4, work.scene.grid.lattice_origin):
@@ -71,7 +72,9 @@ def all_blocks(work: Work, refiner: Refiner, side: int) -> RefinedBlock:
         moved += done.moved
         if done.spread is not None:
             spread[block.slices] = done.spread
-    return RefinedBlock(work.region, heights, spread, provenance, moved)
+        if done.error is not None:
+            error[block.slices] = done.error
+    return RefinedBlock(work.region, heights, spread, error, provenance, moved)
 
 
 def test_exact_blocks_are_the_published_result(refiner: Refiner) -> None:
@@ -247,6 +250,24 @@ def test_several_pairs_are_fused_by_median_or_mean_with_their_spread(refiner: Re
     mean = all_blocks(work_on(scene, view_sets=SETS, fuse="mean"), refiner, 64)
     np.testing.assert_allclose(mean.heights, each.mean(axis=0), atol=1e-4)
     np.testing.assert_allclose(mean.spread, each.std(axis=0), atol=1e-4)
+
+
+def test_pairs_are_weighted_by_their_expected_errors() -> None:
+    fusion = Refiner(load_model("fusion"), device=torch.device("cpu"))
+    scene = scene_at(0, 0, n_views=10)
+    for index in (0, 5):  # heights that were matched
+        noise = np.random.default_rng(index).normal(0, 1, scene.grid.whole.shape)
+        heights = (scene.dsm.read(scene.grid.whole) + noise).astype(np.float32)
+        scene = replace(scene, views={**scene.views, index: ArrayBand(heights, scene.grid)})
+    sets = (tuple(range(5)), tuple(range(5, 10)))
+    alone = [all_blocks(work_on(scene, view_sets=(one,), with_error=True), fusion, 512) for one in sets]
+    fused = all_blocks(work_on(scene, view_sets=sets, with_error=True, fuse="uncertainty"), fusion, 512)
+    errors = np.stack([one.error for one in alone])
+    assert (errors > 0).all()
+    heights = np.stack([one.heights for one in alone])
+    np.testing.assert_allclose(fused.heights, np.average(heights, 0, errors**-2.0), atol=1e-4)
+    np.testing.assert_allclose(fused.error, np.average(errors, 0, errors**-2.0), atol=1e-4)
+    assert not np.isfinite(all_blocks(work_on(scene, view_sets=sets), fusion, 512).error).any()
 
 
 def test_pairs_that_see_nothing_leave_the_word_to_those_that_do(refiner: Refiner) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,6 +47,12 @@ def test_raw_images_make_a_dsm_better(raw_scene: Path, dsm: Path) -> None:
     assert error(read_raster(output), raw_scene) < before
     with rasterio.open(output) as dataset:
         tags = dataset.tags()
+        assert dataset.descriptions == ("height", "error")
+        heights, expected = dataset.read(masked=True).filled(np.nan)
+    found = np.abs(heights - reference_of(raw_scene))
+    assert 0.4 < np.nanmean(found / expected < 1) < 0.9
+    doubtful = expected > np.nanmedian(expected)
+    assert np.nanmean(found[doubtful]) > 1.5 * np.nanmean(found[~doubtful])
     assert tags["RESDEPTH_IMAGES"] == "ahead.tif, back.tif, later.tif"
     assert tags["RESDEPTH_MODEL"] == "fusion.safetensors"
     left = {path.name for path in dsm.parent.iterdir()}
@@ -227,6 +234,24 @@ def test_ortho_images_of_another_dsm_show_where_a_dsm_is_right(
 def test_a_dsm_alone_is_refined_too(raw_scene: Path) -> None:
     path = raw_scene / "dsm" / "initial.tif"
     assert error(refine(path), raw_scene) < 1.03 * error(read_raster(path), raw_scene)
+
+
+def test_errors_are_left_out_or_given_with_arrays(raw_scene: Path, dsm: Path, tmp_path: Path) -> None:
+    refine(dsm, output=tmp_path / "bare.tif", uncertainty=False)
+    refine(dsm, output=tmp_path / "both.tif")
+    heights, errors = refine(dsm, uncertainty=True)
+    with rasterio.open(tmp_path / "bare.tif") as bare, rasterio.open(tmp_path / "both.tif") as both:
+        assert (bare.count, both.count) == (1, 2)
+        np.testing.assert_array_equal(bare.read(1), both.read(1))
+        np.testing.assert_allclose(both.read(2, masked=True).filled(np.nan), errors, rtol=1e-5)
+    np.testing.assert_array_equal(refine(dsm), heights)
+    assert np.isnan(errors[np.isnan(heights)]).all()
+
+
+@pytest.mark.parametrize("options", [{"uncertainty": True}, {"fuse": "uncertainty"}])
+def test_errors_that_nobody_knows_are_refused(options: dict[str, Any], dsm: Path) -> None:
+    with pytest.raises(ResDepthError, match="does not know the error"):
+        refine(dsm, mode="exact", **options)
 
 
 def test_images_without_rpc_are_refused(raw_scene: Path, dsm: Path, tmp_path: Path) -> None:

@@ -30,6 +30,10 @@ from resdepth.options import Compression, Device, Fuse, Mode, Precision
     help="Of several pairs: one DSM, with the spread as second band; none: a file for each.",
 )  # fmt: skip
 @click.option(
+    "--uncertainty/--no-uncertainty", default=None,
+    help="The expected error of each height as last band. [default: if the model knows it, as fusion does]",
+)  # fmt: skip
+@click.option(
     "--region", nargs=4, type=float, metavar="XMIN YMIN XMAX YMAX",
     help="Refine only this part of the map.",
 )  # fmt: skip
@@ -74,6 +78,7 @@ def refine(  # noqa: PLR0913, PLR0917 - options of a command
     mode: Mode,
     precision: Precision,
     *,
+    uncertainty: bool | None,
     fill: bool,
     compress: Compression,
     device: Device,
@@ -90,8 +95,9 @@ def refine(  # noqa: PLR0913, PLR0917 - options of a command
 
     The images have RPCs (in the tags, .RPB, _RPC.TXT, RPC_*.XML). Pairs of them are matched again around the
     DSM, and the bundled model `fusion` decides what to keep of both. Without images, or with ortho-images, it
-    only smooths what is rough. Models of other kinds (`train`, `town-stereo`) want ortho-images on the grid
-    of the DSM. The work goes block by block in constant memory; if it is stopped or killed,
+    only smooths what is rough. The last band is the expected error of each height: 68 % of errors are
+    smaller, 90 % smaller than twice as much. Models of other kinds (`train`, `town-stereo`) want ortho-images
+    on the grid of the DSM. The work goes block by block in constant memory; if it is stopped or killed,
     the same command goes on. Voids of the DSM stay voids, unless --fill is given; OUTPUT_provenance.tif tells
     where each height comes from (0 void, 1 refined, 2 filled, 3 refined where an image shows nothing).
     Outputs are Cloud-Optimised GeoTIFFs. One whose heights are moved further than can be right is called
@@ -131,6 +137,7 @@ def refine(  # noqa: PLR0913, PLR0917 - options of a command
         device=device,
         fill=fill,
         fuse=None if fuse == "none" else fuse,
+        uncertainty=uncertainty,
         tile_size=tile_size,
         compression=compress,
         workers=workers,

@@ -85,6 +85,11 @@ class Architecture:
         return self.network.depth
 
     @property
+    def knows_error(self) -> bool:
+        """Whether the network predicts how large the errors of its heights are."""
+        return self.name == "FusionUNet"
+
+    @property
     def halo_px(self) -> int:
         """How far around an area of whole cells (2^depth pixels a side) the network looks."""
         network = self.network

@@ -33,6 +33,13 @@ NORMAL_MAD = 1.4826
 """Makes the median absolute deviation of normally distributed heights their standard deviation."""
 
 
+LEAST_ERROR_M = 0.01
+"""Weights of results do not grow with smaller errors."""
+
+_Result = tuple[Array, Array | None]
+"""Heights, and their errors where a network knows them."""
+
+
 @dataclass(frozen=True)
 class Given:
     """What was read for a block.
@@ -67,6 +74,7 @@ class RefinedBlock:
         block: its pixels.
         heights: (H, W) float32, metres, NaN = void.
         spread: of the results of several view sets, (H, W) float32, metres; None if there is one.
+        error: expected standard error of the heights, (H, W) float32, metres; None if it is not wanted.
         provenance: (H, W) uint8, see `Provenance`.
         moved: how far the measured heights were moved.
     """
@@ -74,6 +82,7 @@ class RefinedBlock:
     block: Window
     heights: Array
     spread: Array | None
+    error: Array | None
     provenance: NDArray[np.uint8]
     moved: Moved
 
@@ -90,6 +99,7 @@ class Work:
         tile: side in pixels of the tiles of the model's training.
         fill: keep the heights of voids that could be filled.
         fuse: how the results of several view sets become one.
+        with_error: keep the expected error of each height; the network must know it, the mode be seamless.
     """
 
     scene: Scene
@@ -99,6 +109,7 @@ class Work:
     tile: int
     fill: bool = False
     fuse: Fuse = "median"
+    with_error: bool = False
 
     @cached_property
     def reference(self) -> Reference:
@@ -158,22 +169,25 @@ def refine_block(work: Work, given: Given, refiner: Refiner) -> RefinedBlock:
     if not kept.any():
         nothing = np.full(given.block.shape, np.nan, dtype=np.float32)
         spread = nothing.copy() if work.spreads else None
+        error = nothing.copy() if work.with_error else None
         provenance = np.full(void.shape, Provenance.VOID, dtype=np.uint8)
-        return RefinedBlock(given.block, nothing, spread, provenance, Moved(sigma_m))
+        return RefinedBlock(given.block, nothing, spread, error, provenance, Moved(sigma_m))
     results = [_MODES[work.mode].refine(work, given, view_set, refiner) for view_set in work.view_sets]
     shown = 1 if refiner.inputs.matched else 0  # matched heights have voids where images show something
     seen = [_all_seen(given, view_set[shown:]) for view_set in work.view_sets]
-    heights, spread = (results[0], None) if len(results) == 1 else _fused(results, seen, kept, work.fuse)
+    (heights, error), spread = results[0], None
+    if len(results) > 1:
+        heights, spread, error = _fused(results, seen, kept, work.fuse)
     kept &= np.isfinite(heights)
     provenance = np.full(void.shape, Provenance.REFINED, dtype=np.uint8)
     provenance[~np.logical_or.reduce(seen)] = Provenance.WITHOUT_IMAGE
     provenance[void] = Provenance.FILLED
     provenance[~kept] = Provenance.VOID
-    heights[~kept] = np.nan
-    if spread is not None:
-        spread[~kept] = np.nan
+    for band in (heights, spread, error):
+        if band is not None:
+            band[~kept] = np.nan
     moved = Moved.between(initial[~void], heights[~void], sigma_m)
-    return RefinedBlock(given.block, heights, spread, provenance, moved)
+    return RefinedBlock(given.block, heights, spread, error if work.with_error else None, provenance, moved)
 
 
 def _all_seen(given: Given, view_set: ViewSet) -> NDArray[np.bool_]:
@@ -186,20 +200,34 @@ def _all_seen(given: Given, view_set: ViewSet) -> NDArray[np.bool_]:
 
 
 def _fused(
-    results: list[Array], seen: list[NDArray[np.bool_]], kept: NDArray[np.bool_], fuse: Fuse
-) -> tuple[Array, Array]:
-    """One height from several, and their spread; where some views see nothing, the others decide."""
-    stack, seeing = np.stack(results)[:, kept], np.stack(seen)[:, kept]  # (sets, pixels)
-    stack[~seeing & seeing.any(axis=0)] = np.nan
-    if fuse == "mean":
-        middle = np.nanmean(stack, axis=0, dtype=np.float64)
-        deviation = np.nanstd(stack, axis=0, dtype=np.float64)
-    else:
+    results: list[_Result], seen: list[NDArray[np.bool_]], kept: NDArray[np.bool_], fuse: Fuse
+) -> tuple[Array, Array, Array | None]:
+    """One height from several, their spread, and the error; where some views see nothing, the others decide.
+
+    The errors of all results have much in common, the initial DSM above all: the error of the fused height is
+    their mean, weighted as the heights are, and no smaller for there being more of them.
+    """
+    stack, seeing = np.stack([heights for heights, _ in results])[:, kept], np.stack(seen)[:, kept]
+    stack[~seeing & seeing.any(axis=0)] = np.nan  # (sets, pixels)
+    errors = [error[kept] for _, error in results if error is not None]
+    weights = np.isfinite(stack).astype(np.float64)
+    if fuse == "uncertainty":
+        weights /= np.maximum(np.stack(errors), LEAST_ERROR_M).astype(np.float64) ** 2
+    with np.errstate(invalid="ignore"):  # a pixel without any height
+        weights /= weights.sum(axis=0)
+    if fuse == "median":
         middle = np.nanmedian(stack, axis=0)
         deviation = NORMAL_MAD * np.nanmedian(np.abs(stack - middle), axis=0)
-    heights, spread = (np.full(kept.shape, np.nan, dtype=np.float32) for _ in range(2))
+    else:
+        middle = np.nansum(weights * stack, axis=0)
+        middle[~np.isfinite(stack).any(axis=0)] = np.nan
+        deviation = np.sqrt(np.nansum(weights * (stack - middle) ** 2, axis=0))
+    heights, spread, error = (np.full(kept.shape, np.nan, dtype=np.float32) for _ in range(3))
     heights[kept], spread[kept] = middle, deviation
-    return heights, spread
+    if not errors:
+        return heights, spread, None
+    error[kept] = (weights * np.stack(errors)).sum(axis=0)
+    return heights, spread, error
 
 
 def _tiles(work: Work, block: Window) -> TileGrid:
@@ -210,7 +238,7 @@ def _tiles_area(work: Work, block: Window, refiner: Refiner) -> Window:  # noqa:
     return _tiles(work, block).region
 
 
-def _refine_exactly(work: Work, given: Given, view_set: ViewSet, refiner: Refiner) -> Array:
+def _refine_exactly(work: Work, given: Given, view_set: ViewSet, refiner: Refiner) -> _Result:
     """As published: tiles with half their side as stride, each above its own mean, merged by ramps."""
     grid = _tiles(work, given.block)
     area = work.scene.grid.crop(grid.region)
@@ -221,7 +249,7 @@ def _refine_exactly(work: Work, given: Given, view_set: ViewSet, refiner: Refine
     refined = np.empty(here.region.shape, dtype=np.float32)
     for strip in refine_tiles(scene, view_set, here, refiner):
         refined[strip.row : strip.row + len(strip.values)] = strip.values
-    return refined[inside.slices].copy()
+    return refined[inside.slices].copy(), None
 
 
 def _seen_by_network(work: Work, block: Window, refiner: Refiner) -> Window:
@@ -235,7 +263,7 @@ def _seen_by_network(work: Work, block: Window, refiner: Refiner) -> Window:
     )
 
 
-def _refine_seamlessly(work: Work, given: Given, view_set: ViewSet, refiner: Refiner) -> Array:
+def _refine_seamlessly(work: Work, given: Given, view_set: ViewSet, refiner: Refiner) -> _Result:
     """The block at once, with all that the network looks at, above a reference that the place decides."""
     seen, near, reference = _seen_by_network(work, given.block, refiner), given.near, given.reference
     assert reference is not None, "blocks of seamless refinement come with it"
@@ -253,11 +281,11 @@ class _Way:
 
     Attributes:
         looks_at: the pixels that a block depends on.
-        refine: the heights of a block with one view set.
+        refine: the heights of a block with one view set, and their errors.
     """
 
     looks_at: Callable[[Work, Window, Refiner], Window]
-    refine: Callable[[Work, Given, ViewSet, Refiner], Array]
+    refine: Callable[[Work, Given, ViewSet, Refiner], _Result]
 
 
 _MODES: dict[Mode, _Way] = {

@@ -153,8 +153,8 @@ class Refiner:
         views: Sequence[Array],
         inside: Window,
         margin: Margin,
-    ) -> Array:
-        """Refined heights of a part of an area, with a reference height for each pixel.
+    ) -> tuple[Array, Array | None]:
+        """Refined heights of a part of an area, with a reference height for each pixel, and their errors.
 
         Args:
             reference: (H, W) metres; NaN where there is none.
@@ -165,33 +165,40 @@ class Refiner:
                 2^depth.
 
         Returns:
-            (h, w) float32, metres; NaN where there is no reference.
+            (h, w) float32 each, metres; heights are NaN where there is no reference. The second is None if
+            the network does not know it.
         """
         channels = normalize(dsm, reference, views, self.model.normalization, self.inputs)
         (above, _), (left, _) = margin
         if any(map(any, margin)):
             channels = np.pad(channels, ((0, 0), *margin), mode="symmetric")
         halo = self.model.architecture.halo_px
-        predicted = self.run_inside(channels[None])[0]  # (H + margins - 2 halo, W + margins - 2 halo)
-        normalized = predicted[inside.moved(above - halo, left - halo).slices]
+        predicted = self.run_inside(channels[None])[0]  # (K, H + margins - 2 halo, W + margins - 2 halo)
+        part = inside.moved(above - halo, left - halo).slices
+        normalized = predicted[0][part]
         sigma = np.float64(self.model.normalization.height_sigma)
         above_zero, refined = reference[inside.slices], np.empty(inside.shape, np.float32)
         for rows in row_bands(inside.shape):
             refined[rows] = normalized[rows] * sigma + above_zero[rows]
-        return refined
+        if not self.model.architecture.knows_error:
+            return refined, None
+        return refined, predicted[1][part] * np.float32(sigma)
 
     def run(self, channels: Array) -> Array:
         """What the network says of tiles, normalised: (B, C, H, W) to (B, H, W)."""
-        return self._said("forward", channels)
+        return self._said("forward", channels)[:, 0]
 
     def run_inside(self, channels: Array) -> Array:
-        """What it says inside its halo, normalised: (B, C, H, W) to (B, H - 2 halo, W - 2 halo)."""
+        """What it says inside its halo, normalised: (B, C, H, W) to (B, K, H - 2 halo, W - 2 halo).
+
+        K is 1: heights, or 2 for networks that know their error.
+        """
         return self._said("inside", channels)
 
     def _said(self, way: Literal["forward", "inside"], channels: Array) -> Array:
         with _ONE_AT_A_TIME, torch.inference_mode(), _repeatable(self.device):
             given = torch.from_numpy(channels).to(self.device, memory_format=torch.channels_last)
-            said: Array = getattr(self._network, way)(given).float().cpu().numpy()[:, 0]
+            said: Array = getattr(self._network, way)(given).float().cpu().numpy()
         self._footprint.settle(channels.size)
         return said
 

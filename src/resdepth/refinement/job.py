@@ -27,8 +27,8 @@ from resdepth.version import __version__
 
 logger = logging.getLogger(__name__)
 
-HEIGHTS = Layer(("height",), unit="metre")
-HEIGHTS_AND_SPREAD = Layer(("height", "spread"), unit="metre")
+HEIGHT, SPREAD, ERROR = "height", "spread", "error"
+"""The bands of an output, the second and third if there are any."""
 PROVENANCE = Layer(("provenance",), dtype="uint8", nodata=0, overviews="nearest")
 JOB_TAG, WARNING_TAG = "RESDEPTH_JOB", "RESDEPTH_WARNING"
 NOT_TRUSTED = "_not_trusted"
@@ -61,6 +61,7 @@ class JobRecord(BaseModel):
     device: Literal["cpu", "cuda", "mps"]
     fill: bool
     fuse: Fuse | None
+    with_error: bool
     compression: Compression
 
 
@@ -150,8 +151,8 @@ class Job:
     @property
     def layer(self) -> Layer:
         """What the output's bands are; heights are in the unit of the initial DSM."""
-        kind = HEIGHTS_AND_SPREAD if self.work.spreads else HEIGHTS
-        return replace(kind, unit=self.work.scene.unit.name)
+        names = (HEIGHT, *[SPREAD] * self.work.spreads, *[ERROR] * self.work.with_error)
+        return Layer(names, unit=self.work.scene.unit.name)
 
     @cached_property
     def blocks(self) -> tuple[Window, ...]:
@@ -196,6 +197,7 @@ class Job:
             "device": self.refiner.device.type,
             "fill": work.fill,
             "fuse": work.fuse if work.spreads else None,
+            "with_error": work.with_error,
             "compression": self.compression,
         }
 
@@ -273,6 +275,7 @@ def load_job(folder: Path) -> Job:
         stated.tile,
         stated.fill,
         stated.fuse or "median",
+        stated.with_error,
     )
     job = Job(
         work,
@@ -294,6 +297,9 @@ def write_finished(job: Job, done: RefinedBlock) -> None:
     """
     grid = job.work.scene.grid.crop(done.block)
     write_block(job.block_path(PROVENANCE, done.block), grid.flat, PROVENANCE, [done.provenance])
-    bands = [done.heights] if done.spread is None else [done.heights, done.spread]
-    bands = [job.work.scene.unit.of_metres(band) for band in bands]
+    bands = [
+        job.work.scene.unit.of_metres(band)
+        for band in (done.heights, done.spread, done.error)
+        if band is not None
+    ]
     write_block(job.block_path(job.layer, done.block), grid, job.layer, bands, done.moved.as_tags())

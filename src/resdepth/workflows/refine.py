@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args, overload
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 import torch
@@ -54,15 +54,25 @@ def refine(
     dsm: Surface, images: Sequence[Surface] = ..., model: Model | str | Path | None = ..., *,
     output: None = ..., nodata: float | None = ..., pairs: Pairs | None = ..., region: Region | None = ...,
     mode: Mode = ..., precision: Precision = ..., device: Device = ..., fill: bool = ..., fuse: Fuse = ...,
-    tile_size: int | None = ..., gsd: float | None = ..., force: bool = ...,
+    uncertainty: Literal[False] | None = ..., tile_size: int | None = ..., gsd: float | None = ...,
+    force: bool = ...,
 ) -> Array: ...  # fmt: skip
+@overload
+def refine(
+    dsm: Surface, images: Sequence[Surface] = ..., model: Model | str | Path | None = ..., *,
+    output: None = ..., uncertainty: Literal[True], nodata: float | None = ..., pairs: Pairs | None = ...,
+    region: Region | None = ..., mode: Mode = ..., precision: Precision = ..., device: Device = ...,
+    fill: bool = ..., fuse: Fuse = ..., tile_size: int | None = ..., gsd: float | None = ...,
+    force: bool = ...,
+) -> tuple[Array, Array]: ...  # fmt: skip
 @overload
 def refine(
     dsm: Surface, images: Sequence[Surface] = ..., model: Model | str | Path | None = ..., *,
     output: str | Path, pairs: Pairs | None = ..., region: Region | None = ..., mode: Mode = ...,
     precision: Precision = ..., device: Device = ..., fill: bool = ..., fuse: Fuse | None = ...,
-    tile_size: int | None = ..., compression: Compression = ..., existing: Existing = ..., workers: int = ...,
-    scheduler: str | None = ..., wait_for_workers: float = ..., report: bool = ..., force: bool = ...,
+    uncertainty: bool | None = ..., tile_size: int | None = ..., compression: Compression = ...,
+    existing: Existing = ..., workers: int = ..., scheduler: str | None = ..., wait_for_workers: float = ...,
+    report: bool = ..., force: bool = ...,
 ) -> list[Path]: ...  # fmt: skip
 
 
@@ -80,6 +90,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     device: Device = "auto",
     fill: bool = False,
     fuse: Fuse | None = "median",
+    uncertainty: bool | None = None,
     tile_size: int | None = None,
     compression: Compression = "zstd",
     existing: Existing = "refuse",
@@ -89,7 +100,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     report: bool = False,
     gsd: float | None = None,
     force: bool = False,
-) -> Array | list[Path]:
+) -> Array | tuple[Array, Array] | list[Path]:
     """Refine a DSM with a trained model: in memory, or from file to file at any size.
 
     Args:
@@ -111,6 +122,9 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         device: "auto", "cpu", "cuda" or "mps".
         fill: keep the heights that voids of the DSM were given; without it, voids stay voids.
         fuse: how the results of several pairs become one; None writes a file for each.
+        uncertainty: also give the expected error of each height: 68 % of errors are smaller, 90 % smaller
+            than twice as much. By default files have it as their last band if the model knows it ("fusion"
+            does), and arrays come without it.
         tile_size: side of the tiles that the height reference is taken from; by default that of the training.
         compression: of the output: "zstd", "deflate", "lzw" or "none".
         existing: an output that is there counts as done if the same job made it, else it is an error
@@ -125,7 +139,8 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
             wrong is then a warning. Without it, such an output is written as OUTPUT_not_trusted.tif.
 
     Returns:
-        (H, W) float32, metres, NaN = void; with `output`, the files that were written.
+        (H, W) float32, metres, NaN = void, or with `uncertainty` two of them, heights and errors; with
+        `output`, the files that were written.
 
     Raises:
         Unsuitable: if model and rasters do not fit, unless forced; the message lists all mismatches.
@@ -151,9 +166,10 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         _warn(refiner, scene, mode)
         findings = examine(trained, scene, view_sets, window, gsd or stated_gsd(scene))
         _tell(findings, trained, force=force)
+        with_error = _with_error(trained, mode, fuse, uncertainty=uncertainty, to_file=output is not None)
         fused = fuse is not None or output is None
         works = [
-            Work(scene, window, sets, mode, tile, fill, fuse or "median")
+            Work(scene, window, sets, mode, tile, fill, fuse or "median", with_error)
             for sets in ([view_sets] if fused else [(one,) for one in view_sets])
         ]
         if output is None:
@@ -404,14 +420,37 @@ def _output_of(output: Path, work: Work, refiner: Refiner, *, several: bool) -> 
     return output.with_name(f"{output.stem}_{refiner.inputs.folder_name(work.view_sets[0])}{output.suffix}")
 
 
-def _in_memory(work: Work, refiner: Refiner, *, force: bool) -> Array:
-    refined = np.empty(work.region.shape, dtype=np.float32)
+def _with_error(
+    model: Model, mode: Mode, fuse: Fuse | None, *, uncertainty: bool | None, to_file: bool
+) -> bool:
+    """Whether the expected error of each height is kept.
+
+    Raises:
+        ResDepthError: if it is asked for where nobody knows it.
+    """
+    known = model.architecture.knows_error and mode == "seamless"
+    if known:
+        return to_file if uncertainty is None else uncertainty
+    asked = "fuse: uncertainty" if fuse == "uncertainty" else "uncertainty" if uncertainty else None
+    if asked is not None:
+        raise ResDepthError(
+            f"{asked}: the model {model.source or model.architecture.name} in mode {mode} does not know the "
+            "error of its heights; the bundled model fusion does, in mode seamless"
+        )
+    return False
+
+
+def _in_memory(work: Work, refiner: Refiner, *, force: bool) -> Array | tuple[Array, Array]:
+    refined, errors = (np.empty(work.region.shape, dtype=np.float32) for _ in range(2))
     moved = Moved(refiner.model.normalization.height_sigma)
     for done in refined_blocks(work, refiner, blocks_of(work, refiner)):
-        refined[done.block.relative_to(work.region).slices] = done.heights
+        here = done.block.relative_to(work.region).slices
+        refined[here] = done.heights
+        if done.error is not None:
+            errors[here] = done.error
         moved += done.moved
     _report_moved({"refined": moved}, force=force)
-    return refined
+    return (refined, errors) if work.with_error else refined
 
 
 def _tile_of(model: Model) -> int:
