@@ -28,10 +28,6 @@ def test_the_fusion_model_is_made_from_nothing(
     assert model.architecture.name == "FusionUNet"
     run("fusion/calibration.py", str(tmp_path))
     assert " of 2 found; off " in capsys.readouterr().out
-    run(
-        "fusion/coverage.py",
-        str(tmp_path),
-        *["--towns", "0", "--landscapes", "1", "--side", "160", "--batches", "1"],
-    )
+    run("fusion/coverage.py", str(tmp_path), *few[:-2], "--batches", "1")
     assert "| all | 100 % |" in capsys.readouterr().out
     refine(np.zeros((64, 64), np.float32), [], model, gsd=0.5)

@@ -12,8 +12,6 @@ from resdepth.data.normalization import Normalization, normalize
 from resdepth.models.fusion_unet import (
     ERROR_FACTORS,
     HALO_PX,
-    KEPT_BELOW,
-    MADE_ABOVE,
     DeployedFusion,
     FusionUNet,
 )
@@ -73,30 +71,34 @@ def test_the_halo_is_no_wider_than_needed() -> None:
     assert 0 < first < 16
 
 
-def test_small_corrections_are_left_out() -> None:
-    """All of them where they are below a share of their expected error on average, none where above it."""
+@pytest.mark.parametrize(
+    ("correction", "error", "matched", "share"),
+    [
+        (0.2, 0.4, True, 0.0),  # below 0.6 of its error
+        (0.2, 0.1, True, 1.0),  # above 1.1
+        (0.2, 0.2 / 0.85, True, 0.5),  # half-way between
+        (0.8, 0.8, True, 0.0),  # large: below 1.5 of its error
+        (0.8, 0.3, True, 1.0),  # ... above 2.5
+        (0.8, 0.4, True, 0.5),  # ... half-way between
+        (0.5, 0.5 / 1.425, True, 0.5),  # half-way to large: between 1.05 and 1.8
+        (0.8, 0.8 / 0.85, False, 0.5),  # where nothing is seen, small
+        (3.2, 1.6, False, 0.5),  # ... large
+    ],
+)
+def test_corrections_are_made_as_far_as_they_exceed_their_expected_error(
+    correction: float, error: float, matched: bool, share: float
+) -> None:
     network = trained()
     x = torch.randn(1, 7, 64, 64)
-    x[:, 1:2] = x[:, :1]
-    for level, share in ((-3.0, 1.0), (3.5, 0.0)):
-        with torch.no_grad():
-            network.last.weight.zero_()
-            network.last.bias[4:8], network.last.bias[8:] = 0.5, level  # a constant correction, and its error
-        with torch.inference_mode():
-            made = network(x)[:, :1] - x[:, :1]
-        torch.testing.assert_close(made, torch.full_like(made, 0.5 * share), atol=1e-5, rtol=0)
-
-
-def test_between_them_a_part_of_a_correction_is_made() -> None:
-    network = trained()
+    x[:, 1:2], x[:, 2:3] = x[:, :1], float(matched)
+    if not matched:
+        x[:, 3:] = 0
     with torch.no_grad():
         network.last.weight.zero_()
-        network.last.bias[4:8], network.last.bias[8:] = 0.95, 0.0
-    x = torch.zeros(1, 7, 32, 32)
+        network.last.bias[4:8], network.last.bias[8:] = correction, math.log(error)
     with torch.inference_mode():
-        made = network(x)[:, :1]
-    share = (0.95 - KEPT_BELOW) / (MADE_ABOVE - KEPT_BELOW)
-    torch.testing.assert_close(made, torch.full_like(made, 0.95 * share), atol=1e-5, rtol=0)
+        made = network(x)[:, :1] - x[:, :1]
+    torch.testing.assert_close(made, torch.full_like(made, correction * share), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(("matched", "factor"), [(1.0, ERROR_FACTORS[0]), (0.0, ERROR_FACTORS[1])])

@@ -18,9 +18,12 @@ from resdepth.models.schema import FusionSettings
 HALO_PX = 96
 """How far around an area of whole cells (16 pixels) the network looks: 95 pixels, in whole cells."""
 SCALE_LIMITS = (-4.0, 4.0)
-KEPT_BELOW, MADE_ABOVE = 0.7, 1.2
-"""Corrections smaller than the first share of the expected error are not made, those larger than the second
-are made as a whole."""
+KEPT_BELOW, MADE_ABOVE = (0.6, 1.5), (1.1, 2.5)
+"""Corrections smaller than the first multiple of the expected error are not made, those larger than the
+second are made as a whole: of small corrections, and of large ones, which make or remove what people see."""
+LARGE, LARGE_UNSEEN = (0.25, 0.75), (1.0, 3.0)
+"""Between these sizes corrections become large: pixels of disparity, and what stands for metres where no
+image shows anything."""
 GATE_PX = 7
 """Side of the windows over which corrections and errors are averaged for that: pixel by pixel, roofs of which
 some heights are kept would look rough."""
@@ -85,8 +88,7 @@ class FusionUNet(nn.Module):
         refined, scale = self.predict(x)
         initial, known = x[:, :1], x[:, 2:3]
         correction = refined - initial
-        certainty = _around(correction.abs()) / _around(scale.exp())
-        made = ((certainty - KEPT_BELOW) / (MADE_ABOVE - KEPT_BELOW)).clamp(0, 1)
+        made = _share_made(correction, scale, unseen=(x[:, 2:] == 0).all(dim=1, keepdim=True))
         error = torch.hypot(scale.exp(), (1 - made) * correction) * torch.where(known > 0, *ERROR_FACTORS)
         return torch.cat([initial + made * correction, error], dim=1)
 
@@ -97,6 +99,15 @@ def _double(n_in: int, n_out: int) -> nn.Sequential:
         nn.Conv2d(n_in, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU(inplace=True),
         nn.Conv2d(n_out, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU(inplace=True),
     )  # fmt: skip
+
+
+def _share_made(correction: Tensor, scale: Tensor, unseen: Tensor) -> Tensor:
+    """Which share of each correction is made; corrections and errors count as they are on average around."""
+    size = _around(correction.abs())
+    begins, ends = (torch.where(unseen, there, seen) for seen, there in zip(LARGE, LARGE_UNSEEN, strict=True))
+    large = ((size - begins) / (ends - begins)).clamp(0, 1)
+    below, above = (small + (far - small) * large for small, far in (KEPT_BELOW, MADE_ABOVE))
+    return ((size / _around(scale.exp()) - below) / (above - below)).clamp(0, 1)
 
 
 def _around(values: Tensor) -> Tensor:
