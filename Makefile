@@ -2,13 +2,14 @@
 
 PYTHON ?= python3
 VENV := .venv
+LOWEST := .venv-lowest
 BIN := $(VENV)/bin
 SEED ?= 0
 STYLE ?= any
 KILLED ?=
 DATA ?= ../shared/data
 
-.PHONY: help setup test lint types layers unit slow kills lost browser demo real bench-real matching bench scaling evaluating simulation accuracy docs clean
+.PHONY: help setup test lint types layers unit slow lowest kills lost browser demo real bench-real matching bench scaling evaluating simulation accuracy docs clean
 
 help:  ## show what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -38,6 +39,20 @@ unit: setup browser  ## the tests
 
 slow: setup  ## the tests of benchmarks that take minutes
 	$(BIN)/pytest -m slow
+
+# What each package is for: training, refining, evaluating, polygons, cities, point clouds, pages, a cluster.
+SMOKE = tests/test_golden.py tests/models tests/training tests/geo/test_crs.py tests/geo/test_vectors.py \
+	tests/simulate/test_sources.py tests/workflows/test_simulate_command.py tests/report/test_page.py \
+	tests/workflows/test_train.py::test_every_variant_trains_and_its_model_refines \
+	tests/refinement/test_dask.py::test_workers_tell_what_they_compute_on
+
+lowest:  ## a smoke test with the lowest versions that pyproject.toml allows (fetches some GB)
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST) --resolution lowest-direct \
+		-e '.[cluster,report,simulate,vector]'
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST) hypothesis pytest
+	$(LOWEST)/bin/python -m pytest -W default $(SMOKE)
 
 kills: setup  ## kill commands, and fill the disk, at each file-system event (takes an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/killing.py $(KILLED)
@@ -90,4 +105,4 @@ docs: setup  ## write the generated page and the JSON schemas
 	$(BIN)/python scripts/write_configuration_reference.py
 
 clean:  ## remove what make made
-	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
