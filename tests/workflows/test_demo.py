@@ -26,7 +26,7 @@ from resdepth.workflows.test import test as refine_again
 @pytest.fixture(scope="module")
 def small() -> "pytest.MonkeyPatch":
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo, "SIZE_PX", 384)
+        patch.setattr(demo, "SIZE_PX", 256)
         yield patch
 
 
