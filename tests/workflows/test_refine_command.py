@@ -202,7 +202,7 @@ def test_the_same_command_again_writes_nothing_once_its_output_is_complete(
 
     command(scene, model, "--report")
     before = state()
-    for option in ("--report", "--resume"):
+    for option in ("--report", "--skip-existing", "--resume"):
         again = command(scene, model, option)
         assert (again.exit_code, again.stdout) == (0, f"{output(scene)}\n")
         assert f"{output(scene)} is complete already" in caplog.text
@@ -451,7 +451,7 @@ def test_overwriting_leaves_the_unfinished_blocks_of_another_job_alone_until_it_
 ) -> None:
     command(scene, model, "--fill")
     interrupted(scene, model, monkeypatch, 1, existing="replace")
-    assert command(scene, model, "--fill", "--resume").exit_code == 0  # its output stands
+    assert command(scene, model, "--fill", "--skip-existing").exit_code == 0  # its output stands
     assert len(list(scene.folder.glob("*.unfinished/height_*.tif"))) == 1
     assert command(scene, model, "--overwrite").exit_code == 0
 
@@ -531,6 +531,7 @@ def test_an_unreadable_block_is_named(scene: MadeScene, model: Path) -> None:
         (("-o", "./ortho2.tif", "--overwrite"), 2, "ortho2.tif: is an input"),
         (("-o", "absent/x.tif"), 2, "there is no folder absent"),
         (("--pairs", "absent.txt"), 2, "absent.txt"),
+        (("--skip-existing", "--overwrite"), 2, "not both"),
         (("--resume", "--overwrite"), 2, "not both"),
         (("--tile-size", "20"), 2, "must be a power of two"),
         (("--tile-size", "4194304"), 2, "must be a power of two"),
@@ -856,4 +857,4 @@ def test_blocks_from_other_pixels_behind_a_virtual_raster_are_not_used(
     assert command(scene, model, "--overwrite").exit_code == 0
     with rasterio.open(sheet, "r+") as file:
         file.write(scene.initial + 300, 1)
-    assert command(scene, model, "--resume").exit_code == 2
+    assert command(scene, model, "--skip-existing").exit_code == 2

@@ -6,10 +6,10 @@ from typing import Any
 import rich_click as click
 
 from resdepth import __version__
-from resdepth.cli.data import convert_model, demo, download, match, simulate
+from resdepth.cli.data import convert_model, demo, download, info, match, simulate
 from resdepth.cli.evaluate import compare, evaluate
 from resdepth.cli.frame import make_streams_sound
-from resdepth.cli.refine import info, refine
+from resdepth.cli.refine import refine
 from resdepth.cli.train import check, schema, test, train
 
 click.rich_click.SHOW_ARGUMENTS = True

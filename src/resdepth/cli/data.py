@@ -1,12 +1,42 @@
-"""Commands that make or fetch models and data: convert-model, simulate, match, demo, download."""
+"""Commands on models and data: info, convert-model, simulate, match, download, demo."""
 
+import json
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import rich_click as click
 
 from resdepth.cli.frame import OVERWRITE, guarded, needs
 from resdepth.options import AnyStyle, Style
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="MODEL|RASTER...", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@guarded
+def info(paths: tuple[Path, ...], *, as_json: bool) -> None:
+    """Tell what a model expects, or what a raster is.
+
+    A model is a .safetensors file or a run folder; `fusion` and `town-stereo` are bundled.
+
+    \b
+    Examples:
+      resdepth info zurich.safetensors
+      resdepth info dsm.tif ortho1.tif
+    """
+    from resdepth.workflows.info import about
+
+    stated: dict[str, dict[str, Any]] = {str(path): about(path) for path in paths}
+    if as_json:
+        click.echo(json.dumps(stated, indent=2))
+        return
+    for index, (name, facts) in enumerate(stated.items()):
+        if index:
+            click.echo()
+        click.echo(name)
+        width = max(len(key) for key in facts)
+        for key, value in facts.items():
+            click.echo(f"  {key:<{width}}  {value}")
 
 
 @click.command("convert-model")

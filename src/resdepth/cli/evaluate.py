@@ -1,6 +1,7 @@
 """Commands that evaluate: evaluate, compare."""
 
 from pathlib import Path
+from typing import Any
 
 import rich_click as click
 
@@ -43,21 +44,16 @@ FILE = click.Path(path_type=Path)
 @click.option("--no-rasters", is_flag=True, help="Write no rasters of errors.")
 @OVERWRITE
 @guarded
-def evaluate(  # noqa: PLR0913 - options of a command
+def evaluate(
     dsms: tuple[str, ...],
-    truth: Path,
-    initial: Path | None,
-    masks: tuple[str, ...],
-    ground: Path | None,
-    region: str | None,
-    threshold: float | None,
     *,
-    align: bool,
-    write_aligned: bool,
+    masks: tuple[str, ...],
     baselines: bool,
+    write_aligned: bool,
     output: Path,
     no_rasters: bool,
     overwrite: bool,
+    **options: Any,
 ) -> None:
     """Evaluate each DSM against a truth: figures by class, rasters of errors, and a page to look at.
 
@@ -71,7 +67,7 @@ def evaluate(  # noqa: PLR0913 - options of a command
       resdepth evaluate ours=a.tif theirs=b.tif --truth lidar.tif --mask building=houses.gpkg -o evaluated
       resdepth evaluate refined.tif --truth lidar.tif --mask water=water.tif --region vertical:4 -o evaluated
     """
-    if write_aligned and not align:
+    if write_aligned and not options["align"]:
         raise click.UsageError("--write-aligned: only aligned surfaces are moved; add --align")
     for module in ("matplotlib", "jinja2", "plotly"):
         needs(module, "report")
@@ -80,15 +76,7 @@ def evaluate(  # noqa: PLR0913 - options of a command
     from resdepth.workflows.evaluate import evaluate_into
 
     request = Request(
-        surfaces=_named_surfaces(dsms),
-        truth=truth,
-        initial=initial,
-        masks=_named_masks(masks),
-        ground=ground,
-        region=region,
-        threshold=threshold,
-        align=align,
-        baselines=baselines,
+        surfaces=_named_surfaces(dsms), masks=_named_masks(masks), baselines=baselines, **options
     )
     done = evaluate_into(
         output, request, error_rasters=not no_rasters, aligned_rasters=write_aligned, overwrite=overwrite

@@ -1,6 +1,5 @@
-"""Commands on rasters and models: refine, info."""
+"""The command that refines a DSM."""
 
-import json
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -64,32 +63,26 @@ from resdepth.options import Compression, Device, Fuse, Mode, Precision
     is_flag=True,
     help="Refine although model and rasters do not fit, and keep what cannot be right; it is a warning then.",
 )
-@click.option("--resume", is_flag=True, help="What it does anyway: for scripts of earlier versions.")
+@click.option(
+    "--skip-existing",
+    is_flag=True,
+    help="Keep outputs that the same command has completed, as it does by default; not with --overwrite.",
+)
+@click.option("--resume", is_flag=True, hidden=True, help="The earlier name of --skip-existing.")
 @OVERWRITE
 @guarded
-def refine(  # noqa: PLR0913, PLR0917 - options of a command
+def refine(  # noqa: PLR0913 - options of a command
     dsm: Path,
     images: tuple[Path, ...],
-    model: Path | None,
-    output: Path | None,
-    pairs: Path | None,
-    fuse: Fuse | Literal["none"],
-    region: tuple[float, float, float, float] | None,
-    mode: Mode,
-    precision: Precision,
     *,
-    uncertainty: bool | None,
-    fill: bool,
+    output: Path | None,
+    fuse: Fuse | Literal["none"],
     compress: Compression,
-    device: Device,
-    workers: int,
-    scheduler: str | None,
-    wait_for_workers: float,
-    tile_size: int | None,
     report: bool,
-    force: bool,
+    skip_existing: bool,
     resume: bool,
     overwrite: bool,
+    **options: Any,
 ) -> None:
     """Refine DSM, a raster of any size, with the raw satellite IMAGEs that it was made from.
 
@@ -111,8 +104,8 @@ def refine(  # noqa: PLR0913, PLR0917 - options of a command
       resdepth refine dsm.tif raw1.tif raw2.tif --region 465000 5246000 466000 5247000 -o part.tif
       resdepth refine dsm.tif ortho*.tif --pairs pairlist.txt --model zurich.safetensors
     """
-    if resume and overwrite:
-        raise click.UsageError("give --resume or --overwrite, not both")
+    if (skip_existing or resume) and overwrite:
+        raise click.UsageError("give --skip-existing or --overwrite, not both")
     from resdepth.errors import ResDepthError
     from resdepth.runtime.paths import why_no_file
     from resdepth.workflows.refine import refine as refine_surface
@@ -128,53 +121,12 @@ def refine(  # noqa: PLR0913, PLR0917 - options of a command
     written = refine_surface(
         dsm,
         images,
-        model,
         output=output,
-        pairs=pairs,
-        region=region,
-        mode=mode,
-        precision=precision,
-        device=device,
-        fill=fill,
         fuse=None if fuse == "none" else fuse,
-        uncertainty=uncertainty,
-        tile_size=tile_size,
         compression=compress,
-        workers=workers,
-        scheduler=scheduler,
-        wait_for_workers=wait_for_workers,
         report=report,
-        force=force,
         existing="replace" if overwrite else "refuse",
+        **options,
     )
     for path in written:
         click.echo(f"{path}")
-
-
-@click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="MODEL|RASTER...", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-@guarded
-def info(paths: tuple[Path, ...], *, as_json: bool) -> None:
-    """Tell what a model expects, or what a raster is.
-
-    A model is a .safetensors file or a run folder; `fusion` and `town-stereo` are bundled.
-
-    \b
-    Examples:
-      resdepth info zurich.safetensors
-      resdepth info dsm.tif ortho1.tif
-    """
-    from resdepth.workflows.info import about
-
-    stated: dict[str, dict[str, Any]] = {str(path): about(path) for path in paths}
-    if as_json:
-        click.echo(json.dumps(stated, indent=2))
-        return
-    for index, (name, facts) in enumerate(stated.items()):
-        if index:
-            click.echo()
-        click.echo(name)
-        width = max(len(key) for key in facts)
-        for key, value in facts.items():
-            click.echo(f"  {key:<{width}}  {value}")
