@@ -23,7 +23,7 @@ from resdepth.refinement.blocks import (
     refine_block,
 )
 from resdepth.refinement.engine import Refiner
-from resdepth.refinement.moved import Moved
+from resdepth.refinement.provenance import Moved
 from resdepth.refinement.tiles import refine_region
 
 TILE = 32

@@ -25,11 +25,11 @@ from resdepth import evaluate, refine, save_model
 from resdepth.cli import main
 from resdepth.errors import Interrupted, ResDepthError
 from resdepth.models.networks import new_network
-from resdepth.refinement import moved as moved_heights
+from resdepth.refinement import provenance as moved_heights
 from resdepth.refinement import run_job
 from resdepth.refinement.engine import choose_precision
 from resdepth.refinement.job import Job
-from resdepth.refinement.moved import NotTrusted
+from resdepth.refinement.provenance import NotTrusted
 from resdepth.workflows.refine import _refiner
 
 

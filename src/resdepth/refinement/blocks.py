@@ -7,7 +7,6 @@ be computed by anybody at any time.
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import cached_property, partial
 
 import numpy as np
@@ -18,7 +17,7 @@ from resdepth.geo.raster import Array, ArrayBand, decoded_at_most
 from resdepth.geo.windows import TileGrid, Window, aligned, block_counts, even_blocks, tile_grid
 from resdepth.options import Fuse, Mode
 from resdepth.refinement.engine import Refiner
-from resdepth.refinement.moved import Moved
+from resdepth.refinement.provenance import Moved, Provenance
 from resdepth.refinement.reference_surface import Reference
 from resdepth.refinement.tiles import Strip, refine_tiles
 from resdepth.runtime.prefetch import in_order
@@ -361,20 +360,3 @@ def computed_times(refiner: Refiner) -> float:
     cell, halo = 2**refiner.model.architecture.depth, refiner.model.architecture.halo_px
     side = math.sqrt(_block_area(refiner)) - 2 * (halo + cell)
     return float((side + 2 * halo) / side) ** 2
-
-
-class Provenance(IntEnum):
-    """What the provenance raster says of each pixel."""
-
-    VOID = 0
-    REFINED = 1
-    FILLED = 2
-    WITHOUT_IMAGE = 3
-
-
-PROVENANCE_TITLES = {
-    Provenance.VOID: "void",
-    Provenance.REFINED: "refined",
-    Provenance.FILLED: "refined from a filled height",
-    Provenance.WITHOUT_IMAGE: "refined where an image shows nothing",
-}

@@ -20,7 +20,7 @@ from resdepth.models.model import fingerprint, load_safetensors
 from resdepth.options import Compression, Fuse, Mode
 from resdepth.refinement.blocks import RefinedBlock, Work, block_counts_of, blocks_of
 from resdepth.refinement.engine import Refiner
-from resdepth.refinement.moved import Moved
+from resdepth.refinement.provenance import Moved
 from resdepth.runtime.atomic import is_intact
 from resdepth.runtime.jsonfiles import demand, read_json
 from resdepth.version import __version__

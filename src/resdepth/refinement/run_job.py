@@ -31,7 +31,7 @@ from resdepth.refinement.job import (
     Results,
     write_finished,
 )
-from resdepth.refinement.moved import Moved
+from resdepth.refinement.provenance import Moved
 from resdepth.runtime.atomic import NO_LINKS, write_json, writing
 from resdepth.runtime.jsonfiles import demand, read_json
 from resdepth.runtime.malloc import return_unused_memory

@@ -18,8 +18,7 @@ from resdepth.geo.raster import Array, FileBand, read_header, read_tags
 from resdepth.geo.resampling import Method, read_resampled
 from resdepth.geo.vectors import is_vector, open_vector_mask
 from resdepth.geo.windows import blocks, bounding
-from resdepth.refinement.blocks import Provenance
-from resdepth.refinement.moved import Moved
+from resdepth.refinement.provenance import PROVENANCE_TITLES, Moved, Provenance
 from resdepth.report.page import PageContent, Table, reading
 from resdepth.report.tables import (
     centred_rows,
@@ -44,12 +43,8 @@ LEAD = (
 SHOWN_IMAGES = 2
 BLOCK_PX = 4096
 WARNING = "RESDEPTH_WARNING"
-KINDS = {
-    Provenance.REFINED: "refined",
-    Provenance.FILLED: "refined from a filled height",
-    Provenance.WITHOUT_IMAGE: "refined where an image shows nothing",
-    Provenance.VOID: "void",
-}
+# In the order of the table: what there is, then what there is not.
+KINDS = (Provenance.REFINED, Provenance.FILLED, Provenance.WITHOUT_IMAGE, Provenance.VOID)
 
 # Twice as fine as what pages and figures show, so that a copy's own pixels are not seen.
 COPY_PX = 2800
@@ -152,8 +147,8 @@ def refined_content(initial: Path, refined: Path, provenance: Path, images: Sequ
     pixels = max(sum(counts.values()), 1)
     rows = [["Heights", "pixels", "share"]]
     rows += [
-        [label, f"{counts[kind]:,}", f"{100 * counts[kind] / pixels:.2f} %"]
-        for kind, label in KINDS.items()
+        [PROVENANCE_TITLES[kind], f"{counts[kind]:,}", f"{100 * counts[kind] / pixels:.2f} %"]
+        for kind in KINDS
         if counts[kind]
     ]
     tags = read_tags(refined)

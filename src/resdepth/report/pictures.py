@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resdepth.geo.grid import Sides
-from resdepth.refinement.blocks import PROVENANCE_TITLES
+from resdepth.refinement.provenance import PROVENANCE_TITLES
 from resdepth.runtime.atomic import write_text
 
 Array = NDArray[np.float32]

@@ -12,7 +12,7 @@ from resdepth.models.model import Model
 from resdepth.models.pretrained import BUNDLED
 from resdepth.models.published import load_model
 from resdepth.refinement.compatibility import trained_gsd, trained_gsd_range
-from resdepth.refinement.moved import TAG, Moved
+from resdepth.refinement.provenance import TAG, Moved
 from resdepth.runtime.paths import why_no_file
 
 Facts = dict[str, Any]

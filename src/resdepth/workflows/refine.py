@@ -31,8 +31,8 @@ from resdepth.refinement.compatibility import Findings, examine, stated_gsd
 from resdepth.refinement.dask import SECONDS_TO_WAIT, chosen_by_workers, on_cluster
 from resdepth.refinement.engine import Refiner, choose_device, choose_precision
 from resdepth.refinement.job import Job, Results
-from resdepth.refinement.moved import Moved, described, refuse_untrusted
 from resdepth.refinement.processes import on_processes
+from resdepth.refinement.provenance import Moved, described, refuse_untrusted
 from resdepth.refinement.run_job import Compute, Existing, compute_here, run_jobs
 from resdepth.workflows._measured import remove_measured, shown_to_fusion
 from resdepth.workflows.evaluate import add_styles

@@ -25,7 +25,7 @@ from resdepth.models.published import CONFIG_FILE
 from resdepth.refinement.blocks import Work, refined_strips
 from resdepth.refinement.compatibility import examine, stated_gsd
 from resdepth.refinement.engine import Refiner, choose_device, choose_precision
-from resdepth.refinement.moved import Moved, described
+from resdepth.refinement.provenance import Moved, described
 from resdepth.refinement.tiles import Strip, refine_region
 from resdepth.report.tables import format_overall_statistics, format_statistics, write_statistics
 from resdepth.runtime.atomic import write_bytes, write_json

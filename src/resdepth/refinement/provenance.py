@@ -1,8 +1,9 @@
-"""How far refinement has moved heights: a correction that cannot be right is not trusted."""
+"""Where refined heights come from, and how far they are moved: what cannot be right is not trusted."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,23 @@ LEAST_HEIGHTS = 256**2
 """Of fewer heights such a share is a warning alone: a single roof may be most of them."""
 TAG = "RESDEPTH_MOVED"
 REMEDY = "the model does not fit these data: train one on data like them (docs/train.md)"
+
+
+class Provenance(IntEnum):
+    """What the provenance raster says of each pixel."""
+
+    VOID = 0
+    REFINED = 1
+    FILLED = 2
+    WITHOUT_IMAGE = 3
+
+
+PROVENANCE_TITLES = {
+    Provenance.VOID: "void",
+    Provenance.REFINED: "refined",
+    Provenance.FILLED: "refined from a filled height",
+    Provenance.WITHOUT_IMAGE: "refined where an image shows nothing",
+}
 
 
 class NotTrusted(ResDepthError):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from resdepth.refinement.moved import LARGEST_SHARES, Moved, NotTrusted, described, refuse_untrusted
+from resdepth.refinement.provenance import LARGEST_SHARES, Moved, NotTrusted, described, refuse_untrusted
 
 
 def moved_by(*distances: float, sigma_m: float = 1.0) -> Moved:
