@@ -56,7 +56,7 @@ class Training:
         return {"step": self.step, "parts": [part.state_dict() for part in parts]}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         self.step = state["step"]
         for part, stored in zip(
             (self.network, self.averaged, self.optimizer, self.schedule), state["parts"], strict=True
@@ -119,7 +119,7 @@ def _gradient_error(predicted: Tensor, wanted: Tensor, known: Tensor, step: int,
 
 
 def train(banks: list[bank.Bank], steps: int, checkpoint: Path) -> Training:
-    """Train, or go on from the checkpoint."""
+    """Train, or resume from the checkpoint."""
     training = Training(steps)
     if checkpoint.exists():
         training.restore(torch.load(checkpoint, weights_only=True))

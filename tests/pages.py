@@ -83,20 +83,20 @@ def made_surfaces() -> dict[str, Array]:
     rng = np.random.default_rng(4)
     refined = (truth + rng.normal(0, 0.1, truth.shape)).astype(np.float32)
     truth[:20, :30] = np.nan
-    return {"Initial DSM": initial, "Refined DSM": refined, "Truth": truth}
+    return {"Initial DSM": initial, "Refined DSM": refined, "Reference DSM": truth}
 
 
 def made_content(**changes: object) -> PageContent:
     """A page of everything."""
     surfaces, grid = made_surfaces(), grid_of(HEIGHT, WIDTH)
     image = np.hypot(*np.indices((HEIGHT, WIDTH))).astype(np.float32)
-    truth = surfaces["Truth"]
+    truth = surfaces["Reference DSM"]
     content = {
         "title": "Surfaces & a truth",
         "lead": "What there is to be seen.",
         "grid": grid,
         "surfaces": {name: reader(heights, grid) for name, heights in surfaces.items()},
-        "reference": "Truth",
+        "reference": "Reference DSM",
         "images": {"Ortho-image 1": reader(image, grid)},
         "masks": {"Buildings": reader((truth > 404).astype(np.float32), grid)},
         "tables": [Table("All pixels", [["surface", "MAE [m]"], ["Initial DSM", "0.48"]], "In metres.")],

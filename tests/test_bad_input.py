@@ -703,7 +703,7 @@ MODEL_FILES = {
 
 
 def resumes_from(content: Callable[[Path], object], *stated: str) -> Kind:
-    """A training that goes on from a checkpoint."""
+    """A training that resumes from a checkpoint."""
 
     def spoil(ground: Ground) -> Path:
         content(ground.folder / PTH)

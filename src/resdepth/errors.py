@@ -40,7 +40,7 @@ class InputProblems(ResDepthError):
 
 
 class Interrupted(ResDepthError):
-    """Long work was stopped by the user; the message says where it stands and how to go on."""
+    """Long work was stopped by the user; the message states how far it is and how to resume."""
 
 
 def unusable(path: Path, message: str) -> InputProblems:

@@ -127,7 +127,7 @@ def test_a_scene_without_truth_cannot_teach() -> None:
     scene = Scene.of_arrays(np.zeros(SHAPE, np.float32), name="bare")
     part = ScenePatches(scene, np.zeros((1, 2), np.int64), ((),))
     samples = TrainingSamples([part], TILE, Normalization(1.0), Inputs(True, 0), STILL, 0)
-    with pytest.raises(ValueError, match="'bare' has no truth"):
+    with pytest.raises(ValueError, match="'bare' has no reference DSM"):
         samples.sample(0, 0)
 
 

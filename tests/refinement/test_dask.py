@@ -135,7 +135,7 @@ def test_if_the_scheduler_is_lost_blocks_stay_and_are_not_computed_again(
     assert "Traceback" not in stated
     assert any(unfinished.glob("height_*.tif"))
     refine(dsm, [], model, output=output)
-    assert re.search(r"going on: \d of 6 blocks are finished", caplog.text)
+    assert re.search(r"resuming: \d of 6 blocks are finished", caplog.text)
     assert output.read_bytes() == refined_alone(dsm, model)
 
 

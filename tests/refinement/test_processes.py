@@ -110,9 +110,9 @@ def test_ctrl_c_stops_two_processes_and_their_blocks_are_not_lost(long_dsm: tupl
         os.killpg(process.pid, signal.SIGINT)
         stated = process.communicate(timeout=SECONDS)[1]
         assert process.returncode == 130, stated
-        assert "blocks are finished; the same command goes on" in stated
+        assert "blocks are finished; the same command resumes" in stated
         assert "Traceback" not in stated
-        assert not alive(workers), "a worker goes on without its command"
+        assert not alive(workers), "a worker continues without its command"
     assert not output.exists()
     refine(dsm, [], model, output=output)
     assert output.read_bytes() == refined_alone(dsm, model)

@@ -52,13 +52,13 @@ def test_ctrl_c_in_the_last_block_stops_before_anything_else_is_done(
     options: dict[str, Any] = {"n_images": 3, "pairs": [(0, 1), (1, 2)], "fuse": None}
     with monkeypatch.context() as patch:
         with_ctrl_c(patch)
-        with pytest.raises(Interrupted, match="1 of 1 blocks are finished; the same command goes on"):
+        with pytest.raises(Interrupted, match="1 of 1 blocks are finished; the same command resumes"):
             refined(scene, model, **options)
     assert not list(scene.folder.glob("out_*.tif"))
     assert all(path.exists() for path in refined(scene, model, **options))
 
 
-def test_where_files_cannot_be_locked_work_goes_on_with_a_warning(
+def test_where_files_cannot_be_locked_work_continues_with_a_warning(
     scene: MadeScene, model: Model, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def no_locks(*_: Any) -> None:
@@ -98,7 +98,7 @@ def test_a_folder_that_could_not_be_removed_keeps_nothing_from_being_replaced(
     assert path.stat().st_mtime_ns > before
 
 
-def test_a_command_that_was_stopped_while_it_made_the_page_goes_on(
+def test_a_command_that_was_stopped_while_it_made_the_page_resumes(
     scene: MadeScene, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped(*_: Any) -> None:

@@ -60,8 +60,8 @@ def test_a_page_shows_everything_in_the_order_of_reading(tmp_path: Path) -> None
     )
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", text)
     assert captions == [
-        "Initial DSM minus truth", "Refined DSM minus truth", "Initial DSM", "Refined DSM", "Truth",
-        "Ortho-image 1", "Buildings",
+        "Initial DSM minus reference DSM", "Refined DSM minus reference DSM", "Initial DSM", "Refined DSM",
+        "Reference DSM", "Ortho-image 1", "Buildings",
     ]  # fmt: skip
     assert "<dt>Model</dt><dd>town-stereo</dd>" in text
 
@@ -118,7 +118,7 @@ NASTY = "</script><img src=x onerror=alert(1)>"
 
 def test_names_and_texts_are_never_markup(tmp_path: Path) -> None:
     content = made_content()
-    surfaces = {NASTY: content.surfaces["Initial DSM"], "Truth": content.surfaces["Truth"]}
+    surfaces = {NASTY: content.surfaces["Initial DSM"], "Reference DSM": content.surfaces["Reference DSM"]}
     page = written(
         tmp_path,
         made_content(
@@ -145,8 +145,9 @@ def test_columns_of_words_start_at_the_left(tmp_path: Path) -> None:
 
 
 def test_names_of_our_own_are_small_within_a_sentence() -> None:
-    assert [within_a_sentence(name) for name in ("Truth", "Initial DSM", "MicMac", "DSM", "Truthful")] == [
-        "truth", "initial DSM", "MicMac", "DSM", "Truthful",
+    names = ("Reference DSM", "Initial DSM", "MicMac", "DSM", "References")
+    assert [within_a_sentence(name) for name in names] == [
+        "reference DSM", "initial DSM", "MicMac", "DSM", "References",
     ]  # fmt: skip
 
 
@@ -195,7 +196,7 @@ def test_the_page_holds_the_heights_of_the_surfaces(tmp_path: Path) -> None:
     view = described(page)["views"][0]
     blob = re.search(rf'id="{view["blobs"][2]}">(.*?)</script>', page.read_text())
     back = unpacked_heights(blob[1], (view["height"], view["width"]))
-    np.testing.assert_allclose(back, made_surfaces()["Truth"], atol=0.0051)
+    np.testing.assert_allclose(back, made_surfaces()["Reference DSM"], atol=0.0051)
 
 
 def test_eight_surfaces_of_400_megapixels_stay_below_15_megabytes(tmp_path: Path) -> None:
@@ -206,7 +207,7 @@ def test_eight_surfaces_of_400_megapixels_stay_below_15_megabytes(tmp_path: Path
         return np.random.default_rng(len(asked)).uniform(0, 80_000, (there.height, there.width)).astype("f4")
 
     names = [f"Surface {number}" for number in range(7)]
-    surfaces = dict.fromkeys([*names, "Truth"], noise)
+    surfaces = dict.fromkeys([*names, "Reference DSM"], noise)
     content = made_content(grid=grid, surfaces=surfaces, images={"Image": noise}, masks={}, outcome=None)
     page = written(tmp_path, content)
     assert 0.6 * LARGEST_BYTES < page.stat().st_size <= LARGEST_BYTES
@@ -232,7 +233,7 @@ def test_odd_surfaces_have_a_page(shape: tuple[int, int], kind: str, tmp_path: P
         odd.flat[0] = 7
     flat = np.full(shape, 5, dtype=np.float32)
     content = made_content(
-        grid=grid, surfaces={"Initial DSM": reader(odd, grid), "Truth": reader(flat, grid)},
+        grid=grid, surfaces={"Initial DSM": reader(odd, grid), "Reference DSM": reader(flat, grid)},
         images={"Image": reader(odd, grid)}, masks={"Mask": reader(odd, grid)}, outcome=None,
     )  # fmt: skip
     view = described(written(tmp_path, content))["views"][0]

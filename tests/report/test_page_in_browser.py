@@ -182,7 +182,7 @@ def test_a_profile_appears_between_two_clicks(page: Page) -> None:
     # Half of 240 pixels of 0.5 m.
     assert "The profile is 60\N{NO-BREAK SPACE}m long" in page.locator("#profile-stated").inner_text()
     assert page.locator("#profile-plot .scatterlayer .trace").count() == 3
-    truth, initial = (made_surfaces()[name][100, 60:181] for name in ("Truth", "Initial DSM"))
+    truth, initial = (made_surfaces()[name][100, 60:181] for name in ("Reference DSM", "Initial DSM"))
     stated = page.locator("#profile-stated").inner_text().partition("Initial DSM ")[2]
     assert float(stated.split()[0]) == pytest.approx(np.abs(initial - truth).mean(), abs=0.011)
     first = page.evaluate("document.getElementById('profile-plot').data[2].y[0]")
@@ -205,8 +205,8 @@ def test_a_profile_can_be_made_with_the_keyboard_alone(page: Page) -> None:
     settled(page)
     assert page.evaluate("JSON.stringify(document.getElementById('profile-plot').data[0].y)") != before
     assert "The profile is 40\N{NO-BREAK SPACE}m long" in page.locator("#profile-stated").inner_text()
-    height = made_surfaces()["Truth"][51, 200]
-    assert f"Truth {height:.2f} m" in page.locator("#profile-readout").inner_text()
+    height = made_surfaces()["Reference DSM"][51, 200]
+    assert f"Reference DSM {height:.2f} m" in page.locator("#profile-readout").inner_text()
 
 
 def test_the_3d_view_draws_and_turns(page: Page) -> None:
@@ -342,7 +342,7 @@ def test_without_webgl_the_page_says_so_in_words(browser: Browser, tmp_path: Pat
 
 def test_names_are_shown_as_they_are(browser: Browser, tmp_path: Path) -> None:
     content = made_content()
-    surfaces = {NASTY: content.surfaces["Initial DSM"], "Truth": content.surfaces["Truth"]}
+    surfaces = {NASTY: content.surfaces["Initial DSM"], "Reference DSM": content.surfaces["Reference DSM"]}
     evaluated = content.outcome
     assert evaluated is not None
     changed = made_content(title=NASTY, surfaces=surfaces, images={}, masks={}, facts={NASTY: NASTY})
@@ -360,7 +360,7 @@ def odd_content(kind: str) -> PageContent:
     grid, rng = grid_of(*shape), np.random.default_rng(0)
     initial = rng.normal(0, 1, shape).astype(np.float32)
     truth = np.full(shape, np.nan if kind == "void" else 3, dtype=np.float32)
-    surfaces = {"Initial DSM": reader(initial, grid), "Truth": reader(truth, grid)}
+    surfaces = {"Initial DSM": reader(initial, grid), "Reference DSM": reader(truth, grid)}
     return made_content(grid=grid, surfaces=surfaces, images={}, masks={}, outcome=None)
 
 

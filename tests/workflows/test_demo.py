@@ -62,7 +62,7 @@ def test_the_folder_is_laid_out_like_that_of_the_authors(demonstration: Path) ->
     assert results == expected
     text = (demonstration / "demo.html").read_text()
     assert "The mean absolute error goes from" in text
-    assert "Refined DSM minus truth" in text
+    assert "Refined DSM minus reference DSM" in text
 
 
 def test_the_folder_can_move_and_be_refined_again(demonstration: Path, tmp_path: Path) -> None:

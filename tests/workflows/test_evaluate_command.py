@@ -110,8 +110,8 @@ def test_an_earlier_evaluation_is_not_overwritten_silently(scene: MadeScene) -> 
     [
         (["none.tif"], "none.tif: no such file"),
         (["imagelist.txt"], "cannot be read as a raster"),
-        (["far.tif"], "has no height where the truth is known"),
-        (["void.tif"], "has no height where the truth is known"),
+        (["far.tif"], "has no height where the reference DSM is known"),
+        (["void.tif"], "has no height where the reference DSM is known"),
         (["other_crs.tif"], "EPSG:32633"),
         (["slanted.tif", "--truth", "slanted.tif"], "are not at right angles"),
         (["initial.tif", "initial.tif"], "another DSM is called 'initial'"),
@@ -126,7 +126,7 @@ def test_an_earlier_evaluation_is_not_overwritten_silently(scene: MadeScene) -> 
         (["initial.tif", "--ground", "none.tif"], "none.tif"),
         (["initial.tif", "--threshold", "-1"], "not in the range"),
         (["initial.tif", "--threshold", "nan"], "must be a number above 0"),
-        (["truth.tif"], "as the truth"),
+        (["truth.tif"], "as the reference DSM"),
         (["a b=initial.tif", "a_b=initial.tif"], "files of one name"),
         (["initial.tif", "--mask", "overall=zeros.tif"], "is a class already"),
         (["initial.tif", "--mask", "slope_1=zeros.tif"], "is a class already"),
@@ -351,7 +351,7 @@ def test_runs_are_compared_on_one_page(scene: MadeScene, refined: Path) -> None:
     done = command("compare", scene.folder / "one", scene.folder / "other" / "evaluation.json", "-o", page)
     assert done.exit_code == 0, done.output
     assert re.findall(r"^\| (\w+)", done.stdout, re.MULTILINE) == ["surface", "initial", "one", "other"]
-    assert "same truth" in page.read_text()
+    assert "same reference DSM" in page.read_text()
     again = command("compare", scene.folder / "one", "-o", page)
     assert again.exit_code == 2
     assert "--overwrite" in again.output

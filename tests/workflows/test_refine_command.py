@@ -315,7 +315,7 @@ def interrupted(
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])
-def test_a_stopped_job_goes_on_and_ends_the_same(
+def test_a_stopped_job_resumes_and_ends_the_same(
     scene: MadeScene,
     model: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -342,7 +342,7 @@ def test_a_stopped_job_goes_on_and_ends_the_same(
     assert output(scene).read_bytes() == undisturbed
     assert (scene.folder / "initial_refined_provenance.tif").read_bytes() == provenance
     assert len(done_again) == 3 - after
-    assert ("going on" in caplog.text) == (after > 0)
+    assert ("resuming" in caplog.text) == (after > 0)
 
 
 def test_unfinished_work_of_another_job_is_not_taken_for_ones_own(
@@ -395,7 +395,7 @@ def test_killed_at_any_moment_the_same_command_ends_byte_identical(scene: MadeSc
     assert not unfinished.exists()
 
 
-def test_a_command_that_writes_several_files_goes_on_after_the_first(
+def test_a_command_that_writes_several_files_resumes_after_the_first(
     scene: MadeScene, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ("--pairs", scene.path("pairs.txt"), "--fuse", "none")
@@ -465,7 +465,7 @@ def test_images_of_one_name_are_refused(scene: MadeScene, model: Path) -> None:
     assert "ortho1.tif occurs twice" in done.stderr
 
 
-def test_ctrl_c_says_how_to_go_on(scene: MadeScene, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_states_how_to_resume(scene: MadeScene, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refine_blocks = run_job.refined_blocks
 
     def with_ctrl_c(*given: Any) -> Any:

@@ -30,7 +30,13 @@ def test_a_town_is_simulated_and_shown_also_where_a_mistake_was_made_before(tmp_
     assert record["seed"] == 4
     assert record["source"] == {"kind": "town", "style": "suburb"}
     page = (tmp_path / "scene" / "scene.html").read_text()
-    for caption in ("Truth", "Initial DSM minus truth", "Shadows on date 1", "Ortho-image date1a (date 1)"):
+    captions = (
+        "Reference DSM",
+        "Initial DSM minus reference DSM",
+        "Shadows on date 1",
+        "Ortho-image date1a (date 1)",
+    )
+    for caption in captions:
         assert f"<figcaption>{caption}</figcaption>" in page
 
 

@@ -470,7 +470,7 @@ def test_a_continued_run_keeps_the_best_model_if_it_finds_no_better_one(scene: M
 
 
 def on_other_stripes(scene: MadeScene, first: Path) -> dict[str, Any]:
-    """A configuration that goes on from a run, validating elsewhere."""
+    """A configuration that continues a run, validating elsewhere."""
     return scene.train_config(
         model={"pretrained_path": str(first / "checkpoints" / "Model_last.pth")},
         datasets={"test_stripe": 2},
@@ -515,7 +515,7 @@ def test_settings_that_a_checkpoint_replaces_are_stated(scene: MadeScene) -> Non
         "optimizer.learning_rate", "optimizer.weight_decay", "scheduler.settings.step_size",
     }  # fmt: skip
     assert {problem.severity for problem in stated.values()} == {"warning"}
-    assert "found 0.5; training goes on with 1e-05" in stated["optimizer.weight_decay"].message
+    assert "found 0.5; training continues with 1e-05" in stated["optimizer.weight_decay"].message
 
 
 def test_a_continued_run_keeps_the_normalisation_of_the_earlier_one(scene: MadeScene) -> None:
@@ -530,7 +530,7 @@ def test_a_continued_run_keeps_the_normalisation_of_the_earlier_one(scene: MadeS
         assert read_moments(first / name) == read_moments(second / name)
 
 
-def test_a_continued_run_that_was_killed_goes_on_without_the_earlier_one(
+def test_a_continued_run_that_was_killed_resumes_without_the_earlier_one(
     scene: MadeScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = train(scene.write(scene.train_config()))
@@ -578,7 +578,7 @@ def without_our_extras(run: Path) -> None:
     (run / "training.log").write_bytes(b"epoch 1/2000 loss 3.0 \xff\n")
 
 
-def test_a_published_run_goes_on_and_keeps_its_best_model_in_one_file_as_well(scene: MadeScene) -> None:
+def test_a_published_run_continues_and_keeps_its_best_model_in_one_file_as_well(scene: MadeScene) -> None:
     first = train(scene.write(scene.train_config()))
     without_our_extras(first)
     config = scene.train_config(
@@ -631,7 +631,7 @@ def test_weights_that_break_in_the_last_step_are_not_saved(
     assert all(torch.isfinite(value).all() for value in last["model_state_dict"].values())
 
 
-def test_training_goes_on_where_tensorboard_cannot_be_written(
+def test_training_continues_where_tensorboard_cannot_be_written(
     scene: MadeScene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from torch.utils.tensorboard import SummaryWriter
@@ -642,7 +642,7 @@ def test_training_goes_on_where_tensorboard_cannot_be_written(
     monkeypatch.setattr(SummaryWriter, "flush", full)
     run = train(scene.write(scene.train_config()))
     assert len(epoch_lines(run)) == 2
-    assert sum("goes on without" in record.message for record in caplog.records) == 1
+    assert sum("continues without" in record.message for record in caplog.records) == 1
 
 
 def test_a_run_can_be_resumed_from_within_its_folder(
@@ -715,7 +715,7 @@ def test_truth_without_a_single_height_is_stated(scene: MadeScene) -> None:
     truth = read_raster(scene.folder / "truth.tif")
     truth[:, 64:96] = -9999  # the validation stripe
     write_raster(scene.folder / "truth.tif", truth, nodata=-9999.0)
-    with pytest.raises(ResDepthError, match="no validation pixel has a known truth"):
+    with pytest.raises(ResDepthError, match="the reference DSM is void at every validation pixel"):
         train(scene.write(scene.train_config()))
 
 

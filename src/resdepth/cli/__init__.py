@@ -38,7 +38,7 @@ class _Group(click.RichGroup):
 @click.group("resdepth", cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="resdepth")
 def main() -> None:
-    """Refine digital surface models (DSMs) with what a network has learned from places with a good truth.
+    """Refine digital surface models (DSMs) with a network trained where a better DSM is known.
 
     What to do is said in a configuration file (JSON); nearly every key has a default.
 
@@ -47,7 +47,7 @@ def main() -> None:
       resdepth demo                          see it work, in a minute, on a simulated town
       resdepth check config_train.json       find every mistake in a configuration
       resdepth train config_train.json       learn from your data
-      resdepth test config_test.json         refine, and compare with a truth
+      resdepth test config_test.json         refine, and compare with a reference DSM
       resdepth evaluate a.tif --truth t.tif -o evaluated    evaluate any DSM, and look at a page
     """
 

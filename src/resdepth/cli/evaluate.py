@@ -12,7 +12,7 @@ FILE = click.Path(path_type=Path)
 
 @click.command()
 @click.argument("dsms", nargs=-1, required=True, metavar="DSM...")
-@click.option("--truth", required=True, type=FILE, help="The true heights; all figures are on its grid.")
+@click.option("--truth", required=True, type=FILE, help="The reference DSM; all metrics are on its grid.")
 @click.option("--initial", type=FILE, help="The DSM before refinement, to see what became better.")
 @click.option(
     "--mask", "masks", multiple=True, metavar="NAME=FILE",
@@ -29,7 +29,7 @@ FILE = click.Path(path_type=Path)
     type=click.FloatRange(min=0, max=1e6, min_open=True),
     help="Leave out errors above it, metres.",
 )
-@click.option("--align", is_flag=True, help="Move the surfaces onto the truth first (Nuth & Kääb).")
+@click.option("--align", is_flag=True, help="Move the surfaces onto the reference DSM first (Nuth & Kääb).")
 @click.option(
     "--write-aligned", is_flag=True,
     help="With --align: write each moved surface on the grid of the reference DSM (aligned_NAME.tif).",
@@ -55,7 +55,7 @@ def evaluate(
     overwrite: bool,
     **options: Any,
 ) -> None:
-    """Evaluate each DSM against a truth: figures by class, rasters of errors, and a page to look at.
+    """Evaluate each DSM against a reference DSM: metrics by class, rasters of errors, and a page to look at.
 
     The DSMs may come from any tool and lie on any grids of one CRS; a DSM is called like its file, or as in
     NAME=FILE. The work goes band by band in constant memory. The folder receives evaluation.html (to look

@@ -104,7 +104,7 @@ def guarded(command: Callable[Params, None]) -> Callable[Params, None]:
 
 
 def needs(module: str, extra: str) -> None:
-    """Refuse to go on without a module that an extra of the package brings."""
+    """Refuse to run without a module that an extra of the package brings."""
     from importlib.util import find_spec
 
     from resdepth.errors import ResDepthError

@@ -16,14 +16,14 @@ from resdepth.options import Kind
     "--resume",
     "run_folder",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Go on with an interrupted or killed run, in its own folder.",
+    help="Resume an interrupted or killed run, in its own folder.",
 )
 @guarded
 def train(config: Path | None, run_folder: Path | None) -> None:
     """Train a network as CONFIG (a JSON file) says.
 
     The run folder receives checkpoints after each epoch, the normalisation, the logs, and the best model as
-    one file (model.safetensors). Ctrl-C saves the state; --resume goes on from there.
+    one file (model.safetensors). Ctrl-C saves the state; --resume continues from there.
 
     \b
     Examples:
@@ -32,10 +32,10 @@ def train(config: Path | None, run_folder: Path | None) -> None:
     """
     if (config is None) == (run_folder is None):
         raise click.UsageError("give either a configuration file or --resume RUN_FOLDER")
-    from resdepth.workflows.train import resume as go_on
+    from resdepth.workflows.train import resume as resume_training
     from resdepth.workflows.train import train as run_training
 
-    run = go_on(run_folder) if run_folder is not None else run_training(config)  # type: ignore[arg-type] # one is given
+    run = resume_training(run_folder) if run_folder is not None else run_training(config)  # type: ignore[arg-type] # one is given
     click.echo(f"{run}")
 
 
@@ -43,10 +43,10 @@ def train(config: Path | None, run_folder: Path | None) -> None:
 @CONFIG
 @guarded
 def test(config: Path) -> None:
-    """Refine DSMs as CONFIG (a JSON file) says, and compare them with the truth where one is given.
+    """Refine DSMs as CONFIG (a JSON file) says, and compare them with the reference DSM where one is given.
 
-    Each image pair of the list gives one refined DSM (GeoTIFF); with a truth, also residuals, and statistics
-    as text and JSON.
+    Each image pair of the list gives one refined DSM (GeoTIFF); with a reference DSM, also residuals, and
+    statistics as text and JSON.
 
     \b
     Example:

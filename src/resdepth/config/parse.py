@@ -1,6 +1,6 @@
 """From a JSON file to a configuration, and what is wrong with its single keys: names, types, ranges.
 
-Where a value is wrong, a stand-in takes its place, so that the search for problems can go on. Problems
+Where a value is wrong, a stand-in takes its place, so that the search for problems continues. Problems
 between keys are in rules.py; what looks at the disk is in workflows/check.py.
 """
 

@@ -129,7 +129,7 @@ class _Patches:
         window = Window(int(row), int(col), self._tile, self._tile)
         scene = part.scene
         if scene.truth is None:
-            raise ValueError(f"scene {scene.name!r} has no truth")
+            raise ValueError(f"scene {scene.name!r} has no reference DSM")
         dsm, truth = scene.dsm.read(window), scene.truth.read(window)
         seen = normalize_patch(dsm, scene.read_views(view_set, window), self._normalization, self._inputs)
         return Sample(seen.channels, (truth - np.float64(seen.centre)).astype(np.float32), seen.centre)

@@ -56,7 +56,7 @@ class Scenery:
     Attributes:
         window: in the raster.
         truth: (H + 2 margin, W + 2 margin) float32, metres, NaN where unknown.
-        evaluated: the same shape, bool: where the truth counts.
+        evaluated: the same shape, bool: where the reference DSM counts.
         masks: by name, where it is set and where it is known; the same shape.
         ground: heights of the bare ground, the same shape; None without.
         margin: pixels on each side.
@@ -188,7 +188,7 @@ def _outlines(scenery: Scenery) -> OutlineProfiles:
 
 
 def _errors(height: Array, scenery: Scenery) -> Array:
-    """Surface minus truth where it is evaluated, else NaN."""
+    """Surface minus reference DSM where it is evaluated, else NaN."""
     inner = scenery.inner
     errors = height[inner] - scenery.truth[inner]
     errors[~scenery.evaluated[inner]] = np.nan

@@ -97,7 +97,7 @@ def edge_band(building: Mask, known: Mask, reach_px: tuple[int, int]) -> Mask:
 
 
 def slope_classes(slope: Array) -> dict[str, Mask]:
-    """By the slope of the truth.
+    """By the slope of the reference DSM.
 
     Args:
         slope: (H, W) float32, metres per metre, NaN = unknown.
@@ -106,7 +106,7 @@ def slope_classes(slope: Array) -> dict[str, Mask]:
 
 
 def above_ground_classes(above: Array) -> dict[str, Mask]:
-    """By the height of the truth above the ground.
+    """By the height of the reference DSM above the ground.
 
     Args:
         above: (H, W) float32, metres, NaN = unknown.

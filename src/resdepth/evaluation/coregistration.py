@@ -40,10 +40,10 @@ SLOPES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 # happen to agree would decide alone.
 LEAST_SPREAD_M, LEAST_SPREAD_PX = 0.01, 0.5
 TRIM = 3.0  # spreads from the median beyond which a pixel is a blunder or a change, and is left out
-# What the gradients of the truth must vary by in the direction in which they vary least: a standard deviation
-# in metres per metre, the root of the smaller eigenvalue of their covariance. In flat land, or on one even
-# slope, the normal equations are as good as singular: no horizontal shift can be distinguished from none,
-# or from a vertical one.
+# What the gradients of the reference DSM must vary by in the direction in which they vary least: a standard
+# deviation in metres per metre, the root of the smaller eigenvalue of their covariance. In flat land, or on
+# one even slope, the normal equations are as good as singular: no horizontal shift can be distinguished from
+# none, or from a vertical one.
 LEAST_RELIEF = 0.01
 # A bias counts from this, and from this share of the spread of the differences; a shift from this.
 LEAST_BIAS_M, LEAST_BIAS_SPREADS = 0.1, 0.5
@@ -120,7 +120,7 @@ class _Sample:
 
 @dataclass(frozen=True)
 class _Pixels:
-    """The pixels of all samples where the truth and its gradient are known, sorted by class of slope.
+    """The pixels of all samples where the reference DSM and its gradient are known, sorted by class of slope.
 
     Attributes:
         order: (N,) where they come from in the samples, one behind the other.
@@ -145,7 +145,7 @@ class _Step:
 
 
 def estimate_shift(surface: Read, truth: Read, grid: Grid, *, name: str) -> Shift:
-    """What moves a surface onto the truth: added to its coordinates and heights.
+    """What moves a surface onto the reference DSM: added to its coordinates and heights.
 
     A sample of 2.4 million pixels at most is looked at, so neither time nor memory grow with the area.
     Blunders and changes (trees, new buildings) count for nothing as long as most pixels of their slope are
@@ -159,8 +159,8 @@ def estimate_shift(surface: Read, truth: Read, grid: Grid, *, name: str) -> Shif
 
     Returns:
         Metres; NaN for all three with fewer than 100 common pixels, or if the search does not converge; NaN
-        for dx and dy where the truth is too flat to tell (its gradients vary by less than 0.01 in some
-        direction).
+        for dx and dy where the reference DSM is too flat to tell (its gradients vary by less than 0.01 in
+        some direction).
     """
     samples = [_sample(surface, truth, grid, window) for window in sample_windows(grid)]
     pixels = _sorted_pixels(samples, grid.sides_m)
@@ -229,7 +229,7 @@ def _gradients(heights: Array) -> Array:
 
 
 def _differences(samples: list[_Sample], pixels: _Pixels, by: Floats) -> Floats:
-    """(N,) truth minus moved surface; NaN where that is void."""
+    """(N,) reference DSM minus moved surface; NaN where that is void."""
     surface = np.concatenate([_moved(one.surface, one.inner, by).ravel() for one in samples])
     result: Floats = pixels.truth - surface[pixels.order]
     return result

@@ -1,4 +1,4 @@
-"""Evaluating surfaces of any size: one pass over the truth, band by band, in constant memory."""
+"""Evaluating surfaces of any size: one pass over the reference DSM, band by band, in constant memory."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,15 +29,15 @@ Sink = Callable[[str, Window, Array], None]
 
 @dataclass(frozen=True)
 class Case:
-    """What is to be evaluated, on one grid: that of the truth.
+    """What is to be evaluated, on one grid: that of the reference DSM.
 
     Attributes:
         truth: heights, metres, NaN where unknown.
         surfaces: to be evaluated; names are unique.
         regions: windows, which do not overlap.
         initial: the name of the initial DSM among the surfaces; None without one.
-        masks: by name, 1 = inside. `ground_truth` tells where the truth counts; building, water and forest
-            make classes of objects; others are classes as they are.
+        masks: by name, 1 = inside. `ground_truth` tells where the reference DSM counts; building, water and
+            forest make classes of objects; others are classes as they are.
         ground: heights of the bare ground; None without.
         inside: where it is 1 within the regions, pixels count; None: everywhere.
         inside_path: the file that it comes from.
@@ -81,7 +81,7 @@ def evaluate_case(
     sink: Sink | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> EvaluationResult:
-    """Evaluate surfaces against the truth.
+    """Evaluate surfaces against the reference DSM.
 
     Args:
         case: what is evaluated.
@@ -212,7 +212,7 @@ def demand_pixels(outcome: EvaluationResult, threshold: float | None) -> None:
     """Refuse to report on nothing.
 
     Raises:
-        ResDepthError: which surface has no pixel in common with the truth, and why.
+        ResDepthError: which surface has no pixel in common with the reference DSM, and why.
     """
     for name, surface in outcome.surfaces.items():
         found = surface.classes[OVERALL]
@@ -220,12 +220,12 @@ def demand_pixels(outcome: EvaluationResult, threshold: float | None) -> None:
             continue
         if not found.truth_pixels:
             raise ResDepthError(
-                "the truth is void, or masked, everywhere in the region; is it the right one, and is 1 what "
-                "marks the pixels that count?"
+                "the reference DSM is void, or masked, everywhere in the region; is it the right one, and is "
+                "1 what marks the pixels that count?"
             )
         if not found.coverage:
             raise ResDepthError(
-                f"{name}: has no height where the truth is known: it is void there, or lies elsewhere"
+                f"{name}: has no height where the reference DSM is known: it is void there, or lies elsewhere"
             )
         raise ResDepthError(
             f"{name}: all errors are above the threshold of {threshold:g} m; are both heights in metres, "

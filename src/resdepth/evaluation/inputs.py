@@ -1,4 +1,4 @@
-"""What is evaluated, on the grid of the truth: surfaces, masks, a model of the ground."""
+"""What is evaluated, on the grid of the reference DSM: surfaces, masks, a model of the ground."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -18,7 +18,8 @@ Resampling = Literal["none", "average", "bilinear", "nearest"]
 Read = Callable[[Grid], Array]
 """The pixels of a raster on any grid of its CRS: (height, width) float32, NaN = void."""
 
-# A raster whose pixels are smaller than this share of the truth's is averaged over the truth's pixels.
+# A raster whose pixels are smaller than this share of the reference DSM's is averaged over the reference
+# DSM's pixels.
 FINER = 0.75
 # Larger numbers are no heights but nodata values that a file does not declare, as -3.4e38.
 ABSURD_M = 1e5
@@ -59,7 +60,7 @@ class OnGrid:
         for band in self._bands:
             if not grid.may_share_crs(band.grid):
                 raise ResDepthError(
-                    f"{band.header.path}: its CRS is {band.grid.crs_name}, that of the truth "
+                    f"{band.header.path}: its CRS is {band.grid.crs_name}, that of the reference DSM "
                     f"{grid.crs_name}; reproject one of them (gdalwarp -t_srs)"
                 )
         self._is_mask = is_mask
@@ -134,10 +135,10 @@ class Candidate:
 
     Attributes:
         name: for people; unique.
-        band: its heights on the truth's grid.
+        band: its heights on the reference DSM's grid.
         source: the file or files it comes from; "" for an array.
         sha256: of the file; "" where there is none or there are several.
-        resampling: how it comes onto the truth's grid.
+        resampling: how it comes onto the reference DSM's grid.
     """
 
     name: str
@@ -151,7 +152,7 @@ def open_candidate(name: str, paths: Sequence[Path], grid: Grid, move: Move | No
     """A surface from a file, or from files that lie side by side.
 
     Raises:
-        ResDepthError: if it cannot be read, or its CRS is not that of the truth.
+        ResDepthError: if it cannot be read, or its CRS is not that of the reference DSM.
     """
     band = OnGrid(paths, grid, move=move)
     source = ", ".join(str(path) for path in paths)

@@ -22,13 +22,14 @@ from resdepth.version import __version__
 
 logger = logging.getLogger(__name__)
 
-INITIAL, REFINED = "initial", "refined"
+INITIAL, REFINED, REFERENCE = "initial", "refined", "reference DSM"
+"""Names of surfaces; that of the reference DSM on pages and in figures."""
 RESERVED, RESERVED_BEGINNINGS = (OVERALL, "edge"), ("terrain", "slope_", "above_ground_")
 PARTS = Path | Sequence[Path]
 RESAMPLED = {
-    "none": "on the truth's pixels",
-    "average": "finer than the truth: averaged over its pixels",
-    "bilinear": "interpolated bilinearly at the truth's pixels",
+    "none": "on the reference DSM's pixels",
+    "average": "finer than the reference DSM: averaged over its pixels",
+    "bilinear": "interpolated bilinearly at the reference DSM's pixels",
 }
 # What refine and test write into their rasters.
 ORIGINS = {"RESDEPTH_MODEL": "Model", "RESDEPTH_MODEL_SHA256": "Model's SHA-256", "RESDEPTH_JOB": "Job"}
@@ -43,13 +44,13 @@ class Request:
         surfaces: by name: a file, or files that lie side by side.
         truth: heights; its grid is the one of all figures.
         initial: the DSM before refinement; evaluated as well.
-        masks: rasters, 1 = inside, or vector files: ground_truth (where the truth counts), building, water,
-            forest, or any other name.
+        masks: rasters, 1 = inside, or vector files: ground_truth (where the reference DSM counts), building,
+            water, forest, or any other name.
         ground: a model of the bare ground (DTM).
         region: see `find_area`.
-        windows: of the truth's grid, instead of a region.
+        windows: of the reference DSM's grid, instead of a region.
         threshold: errors above it in absolute value are left out; metres.
-        align: move the surfaces onto the truth first (Nuth & Kaab 2011).
+        align: move the surfaces onto the reference DSM first (Nuth & Kaab 2011).
         together: name of one more result, over all surfaces but the initial one; "" for none.
         facts: of one's own for the provenance, name to text.
         baselines: also evaluate median filters of the initial DSM; without one, of the only surface.
@@ -138,7 +139,7 @@ def _demand_right_angles(path: Path, grid: Grid) -> None:
 
 
 def _warn_of_units(paths: Sequence[Path]) -> None:
-    """Warn of heights whose unit nobody states, and of surfaces of another zero than the truth's."""
+    """Warn of heights whose unit nobody states, and of surfaces of another zero than the reference DSM's."""
     headers = [read_header(path) for path in paths]
     for header in headers:
         for doubt in filter(None, (header.doubt_about_unit, header.other_zero(headers[0]))):
@@ -160,8 +161,11 @@ def _demand_sense(request: Request) -> None:
         )
     if request.initial is not None and INITIAL in request.surfaces:
         raise ResDepthError(f"a surface is called {INITIAL!r}, as the initial DSM; give it another name")
-    if TRUTH in request.surfaces:
-        raise ResDepthError(f"a surface is called {TRUTH!r}, as the truth; give it another name: NAME=FILE")
+    for name in (TRUTH, REFERENCE):
+        if name in request.surfaces:
+            raise ResDepthError(
+                f"a surface is called {name!r}, as the reference DSM; give it another name: NAME=FILE"
+            )
     for name in request.masks:
         if name in RESERVED or name.startswith(RESERVED_BEGINNINGS):
             raise ResDepthError(f"masks: {name!r} is a class already; give the mask another name")
@@ -180,7 +184,7 @@ def _open_mask(path: Path, grid: Grid) -> Band:
 
 
 def _shift_of(surface: Candidate, case: Case) -> Shift:
-    """How far a surface lies beside the truth, within the regions."""
+    """How far a surface lies beside the reference DSM, within the regions."""
     around = bounding(case.regions)
     row, col = around.row, around.col
 
@@ -193,7 +197,7 @@ def _shift_of(surface: Candidate, case: Case) -> Shift:
 
 
 def _moved(surface: Candidate, paths: Sequence[Path], case: Case, shift: Shift) -> Candidate:
-    """The surface where the truth is; left where it is if nobody knows."""
+    """The surface where the reference DSM is; left where it is if nobody knows."""
     if not shift.pixels:
         logger.warning("%s: is not aligned: no shift was found; it stays where it is", surface.name)
         return surface
@@ -282,7 +286,7 @@ class Area:
     """The pixels that count.
 
     Attributes:
-        windows: of the truth's grid; they do not overlap.
+        windows: of the reference DSM's grid; they do not overlap.
         inside: where it is 1 within them; None: everywhere.
         path: the file that `inside` comes from.
         pixels: in words that are the same whatever the area is called by.
@@ -308,7 +312,7 @@ def find_area(region: str | Path | Bounds | None, grid: Grid) -> Area:
         region: None: all; "vertical:3" or "horizontal:0": one of five stripes, counted from 0, as the
             configurations cut them; four numbers or "xmin,ymin,xmax,ymax": a rectangle of the map; a vector
             file: its polygons.
-        grid: of the truth.
+        grid: of the reference DSM.
 
     Raises:
         ResDepthError: if there is no such region, or no pixel of the grid lies in it.
@@ -339,7 +343,7 @@ def area_of(windows: Sequence[Window], grid: Grid) -> Area:
 
     Args:
         windows: of the grid; they do not overlap.
-        grid: of the truth.
+        grid: of the reference DSM.
     """
     return Area(tuple(windows), pixels=_stated_pixels(windows, grid))
 
@@ -368,7 +372,7 @@ def _stripe(kind: str, number: str, grid: Grid) -> Window:
     (stripe,) = regions.test
     if stripe.height <= 0 or stripe.width <= 0 or not grid.whole.contains(stripe):
         raise ResDepthError(
-            f"region: the truth, {grid.height} x {grid.width} pixels, is too small for a "
+            f"region: the reference DSM, {grid.height} x {grid.width} pixels, is too small for a "
             f"stripe {kind}:{number}"
         )
     return stripe

@@ -18,7 +18,7 @@ SHAPE_MARGIN_PX = 1
 REACH_M = 4.0  # how far profiles go to both sides of an outline
 LEAST_REACH_PX = 4  # ... with large pixels
 MOST_STEPS = 32  # ... from the outline to an end; with pixels of 0.25 m and more two per pixel
-LEAST_DROP_M = 2.0  # of the truth, from roof to ground
+LEAST_DROP_M = 2.0  # of the reference DSM, from roof to ground
 FOUND_SHARE = 0.5  # of this drop that a surface must have
 # The direction of an outline comes from the mask smoothed by a Gaussian of 2 pixels, seen as far as 4: so it
 # follows a slanted wall, not the stairs that pixels make of it.
@@ -105,7 +105,7 @@ def _step_px(sides: Sides) -> float:
 
 @dataclass(frozen=True)
 class OutlineProfiles:
-    """Profiles across the outlines of buildings where the truth has a clear edge.
+    """Profiles across the outlines of buildings where the reference DSM has a clear edge.
 
     They begin 4 m inside and end 4 m outside, in steps of half a pixel (larger ones below 0.25 m per pixel).
     The edge is where heights fall through the middle between the profile's own roof, the median of its first
@@ -116,7 +116,7 @@ class OutlineProfiles:
         cells: (N, 2) int64: row and column of the outline's pixel in the block.
         outward: (N, 2) float64: across the outline, down columns and along rows: pixels for each length of
             the shorter side of pixels.
-        drops: (N,) float32, metres: the truth's roof above its ground.
+        drops: (N,) float32, metres: the reference DSM's roof above its ground.
         edges: (N,) float32: where the true edge is, in steps from the profile's middle, positive = outward.
         sides: of a pixel.
     """
@@ -169,9 +169,9 @@ class OutlineProfiles:
     def displacements(self, surface: Array) -> Array:
         """How far the edges of a surface lie from the true ones, for those profiles where it has one.
 
-        It has an edge if it is nowhere void along the profile, drops by half of what the truth does, or
-        more, and falls through the middle of its own roof and ground. Where it does so several times, the one
-        nearest to the true edge counts.
+        It has an edge if it is nowhere void along the profile, drops by half of what the reference DSM does,
+        or more, and falls through the middle of its own roof and ground. Where it does so several times, the
+        one nearest to the true edge counts.
 
         Args:
             surface: (H, W) float32, metres, NaN = void; the same block.

@@ -136,7 +136,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def read_training_state(path: Path) -> dict[str, Any]:
-    """Read a .pth checkpoint from which training is to go on.
+    """Read a .pth checkpoint from which training is to resume.
 
     Raises:
         InputProblems: see `read_checkpoint`; or its counters or the state of its optimizer are none.

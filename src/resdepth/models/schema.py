@@ -109,7 +109,7 @@ class OptimizerState(BaseModel):
 
 
 class TrainingState(BaseModel):
-    """What training goes on from, beside the weights."""
+    """What training resumes from, beside the weights."""
 
     epoch: Annotated[int, Field(ge=-1, le=LARGEST_COUNT)] | None = None
     optimizer_state_dict: OptimizerState | None = None

@@ -1,4 +1,4 @@
-"""Making what jobs describe: block by block, so that a stopped job goes on. No file of others is touched."""
+"""Making what jobs describe: block by block, so that a stopped job resumes. No file of others is touched."""
 
 import logging
 import os
@@ -65,7 +65,7 @@ def run_jobs(
     force: bool = False,
     pages: bool = False,
 ) -> list[Results]:
-    """Make the outputs of one command, or go on with them where an earlier try was stopped or killed.
+    """Make the outputs of one command, or resume them where an earlier try was stopped or killed.
 
     Args:
         jobs: what to make.
@@ -87,12 +87,12 @@ def run_jobs(
         _refuse_long_name(job)
         refuse_inputs_as_outputs(job.inputs, [*job.named.files, *job.set_aside.files])
     # What these jobs have left tells that a command is given again; what is finished is its own then.
-    going_on = any(_was_stopped(job, existing) for job in jobs)
+    resuming = any(_was_stopped(job, existing) for job in jobs)
     if existing != "replace":
         _refuse_foreign(jobs, force=force, pages=pages)
     made = []
     for job in jobs:
-        done = _made(job) if going_on or existing != "replace" else None
+        done = _made(job) if resuming or existing != "replace" else None
         to_be_named = force and done == job.set_aside
         if done and not to_be_named and not _was_stopped(job, existing):
             logger.info("%s is complete already", done.output)
@@ -262,7 +262,7 @@ def _states(record: JobRecord) -> dict[str, RecordedFile]:
 
 
 def _remove_blocks(job: Job) -> None:
-    """Remove the blocks; the record first, which says that there is something to go on with."""
+    """Remove the blocks; the record first, which states that there is something to resume."""
     with _not_needed(job):
         own = _own_files(job)
         job.record.unlink(missing_ok=True)
@@ -298,7 +298,7 @@ def _compute(job: Job, compute: Compute) -> None:
     pixels = sum(block.area for block in job.blocks) / 1e6
     done = pixels - sum(block.area for block in todo) / 1e6
     if done:
-        logger.info("going on: %d of %d blocks are finished", len(job.blocks) - len(todo), len(job.blocks))
+        logger.info("resuming: %d of %d blocks are finished", len(job.blocks) - len(todo), len(job.blocks))
     with (
         stoppable() as stop,
         progress_bar("refining", pixels, unit="Mpx", done=done) as progress,
@@ -309,7 +309,7 @@ def _compute(job: Job, compute: Compute) -> None:
             if stop.asked:
                 raise Interrupted(
                     f"stopped by {stop.name}: {len(job.blocks) - len(todo) + count} of {len(job.blocks)} "
-                    "blocks are finished; the same command goes on"
+                    "blocks are finished; the same command resumes"
                 )
 
 

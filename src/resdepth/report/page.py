@@ -70,7 +70,7 @@ class PageContent:
         lead: a sentence or two below it.
         grid: the area shown, in full resolution; None without surfaces.
         surfaces: heights by name, in the order in which they are shown: the initial DSM, what was made of it,
-            others, the truth.
+            others, the reference DSM.
         reference: name of the surface that the others are compared with; None if there is nothing to compare.
         images: ortho-images, grey, by name.
         masks: 1 = inside, by name.
@@ -247,7 +247,7 @@ def safe_json(value: Any) -> str:
 
 def within_a_sentence(name: str) -> str:
     """A usual name as it stands in the middle of a sentence; names of people's own stay as they are."""
-    return name[0].lower() + name[1:] if re.match(r"(Truth|Initial|Refined)\b", name) else name
+    return name[0].lower() + name[1:] if re.match(r"(Reference|Initial|Refined)\b", name) else name
 
 
 def text_columns(rows: Sequence[Sequence[str]]) -> set[int]:

@@ -11,7 +11,8 @@ import numpy as np
 
 from resdepth.evaluation.evaluate import Case
 from resdepth.evaluation.inputs import OnGrid, Read
-from resdepth.evaluation.result import TRUTH, EvaluationResult
+from resdepth.evaluation.request import REFERENCE
+from resdepth.evaluation.result import EvaluationResult
 from resdepth.geo.geotiff import new_geotiff
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import Array, FileBand, read_header, read_tags
@@ -36,8 +37,8 @@ MEDIANS = (
     "Best by validation: each half of a checkerboard uses the width that is best on the other half."
 )
 LEAD = (
-    "Errors are heights minus the truth. Look first at the table, then drag the divider to see what the "
-    "heights look like, then at where the errors are."
+    "Errors are heights minus the reference DSM. Look first at the table, then drag the divider to see what "
+    "the heights look like, then at where the errors are."
 )
 
 SHOWN_IMAGES = 2
@@ -60,7 +61,7 @@ def evaluation_content(
     masks: Mapping[str, Path],
     images: Mapping[str, Path] | None = None,
 ) -> PageContent:
-    """Tables, charts, the surfaces and the truth, masks and images.
+    """Tables, charts, the surfaces and the reference DSM, masks and images.
 
     Args:
         case: what was evaluated.
@@ -74,13 +75,13 @@ def evaluation_content(
     surfaces: dict[str, Read] = {
         one.name: one.band.on for one in case.surfaces if isinstance(one.band, OnGrid)
     }
-    surfaces[TRUTH] = evaluated_truth(case, truth, masks)
+    surfaces[REFERENCE] = _evaluated_reference(case, truth, masks)
     return PageContent(
         title=title,
         lead=LEAD,
         grid=grid,
         surfaces=surfaces,
-        reference=TRUTH,
+        reference=REFERENCE,
         images={name: OnGrid([path], grid, is_image=True).on for name, path in (images or {}).items()},
         masks={name: mask_reader(path, grid) for name, path in masks.items() if name != "ground_truth"},
         tables=tables_of(outcome),
@@ -120,8 +121,8 @@ def mask_reader(path: Path, grid: Grid) -> Read:
     return OnGrid([path], grid, is_mask=True).on
 
 
-def evaluated_truth(case: Case, truth: Path, masks: Mapping[str, Path]) -> Read:
-    """The truth where it counts, on any grid."""
+def _evaluated_reference(case: Case, truth: Path, masks: Mapping[str, Path]) -> Read:
+    """The reference DSM where it counts, on any grid."""
     heights = OnGrid([truth], case.truth.grid)
     counting = [masks["ground_truth"]] if "ground_truth" in masks else []
     if case.inside is not None and case.inside_path is not None:
@@ -166,8 +167,8 @@ def refined_content(initial: Path, refined: Path, provenance: Path, images: Sequ
     }
     return PageContent(
         title=f"Refined: {initial.name}",
-        lead="Before and after refinement, and what has changed. Without a truth nobody can say what is "
-        "better: look at the edges of roofs, and at the ground between them.",
+        lead="Before and after refinement, and what has changed. Without a reference DSM nobody can say "
+        "what is better: look at the edges of roofs, and at the ground between them.",
         grid=read_header(refined).grid,
         surfaces={"Initial DSM": reading(initial, "average"), "Refined DSM": reading(refined, "average")},
         reference="Initial DSM",

@@ -60,7 +60,8 @@ def hillshade(height: Array, sides: Sides) -> Colours:
 
 
 def error_colours(errors: Array, limit_m: float) -> Colours:
-    """Errors in colours: blue below the truth, red above it, white none, grey void; (H, W, 3) uint8."""
+    """Errors in colours: blue below the reference DSM, red above it, white none, grey void; (H, W, 3)
+    uint8."""
     scaled = np.clip(np.nan_to_num(errors) / (2 * limit_m) + 0.5, 0, 1)
     places = np.linspace(0, 1, len(ERROR_COLOURS))
     channels = np.array([tuple(bytes.fromhex(colour[1:])) for colour in ERROR_COLOURS]).T
@@ -81,7 +82,8 @@ def patch_picture(initial: Array, refined: Array | None, truth: Array, sides: Si
         sides: of a pixel.
 
     Returns:
-        (H, 5 W + 4 gaps, 3) uint8. The strongest colours are 4 m below (blue) and above (red) the truth.
+        (H, 5 W + 4 gaps, 3) uint8. The strongest colours are 4 m below (blue) and above (red) the reference
+        DSM.
     """
     if refined is None:
         refined = np.full_like(initial, np.nan)
@@ -128,8 +130,8 @@ def write_style(raster: Path, kind: StyleKind, limit_m: float = 4.0) -> Path:
 
     Args:
         raster: the GeoTIFF; the style gets its name with the suffix .qml.
-        kind: height: as a hillshade; error: blue below the truth, red above it, white none; provenance: the
-            codes of `refine`.
+        kind: height: as a hillshade; error: blue below the reference DSM, red above it, white none;
+            provenance: the codes of `refine`.
         limit_m: the error of the strongest colours.
     """
     path = raster.with_suffix(".qml")

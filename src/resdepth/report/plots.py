@@ -34,7 +34,7 @@ def write_plots(
     Args:
         folder: receives the files.
         outcome: the figures.
-        heights: of all surfaces and of the truth on one grid, an overview say; metres, NaN = void.
+        heights: of all surfaces and of the reference DSM on one grid, an overview say; metres, NaN = void.
         grid: theirs.
         truth: its name among them.
 
@@ -45,7 +45,8 @@ def write_plots(
     written = []
     for name, height in heights.items():
         relief, errors = plot_names(name)
-        written.append(_saved(folder / relief, _relief(height, grid, name)))
+        title = "reference DSM" if name == truth else name
+        written.append(_saved(folder / relief, _relief(height, grid, title)))
         if name != truth:
             figure = _error_map(height - heights[truth], grid, name, limit)
             written.append(_saved(folder / errors, figure))
@@ -100,7 +101,7 @@ def _relief(height: Array, grid: Grid, title: str) -> Figure:
 
 
 def _error_map(errors: Array, grid: Grid, title: str, limit_m: float) -> Figure:
-    figure, axes = _map(grid, f"{title} minus truth")
+    figure, axes = _map(grid, f"{title} minus reference DSM")
     colours = mpl.colormaps[ERROR_MAP].with_extremes(bad="#808080")
     shown = axes.imshow(
         errors, cmap=colours, vmin=-limit_m, vmax=limit_m, extent=_extent(grid), interpolation="none"

@@ -140,7 +140,7 @@ def _has_initial(outcome: EvaluationResult) -> bool:
 def shape_rows(outcome: EvaluationResult) -> Rows:
     """Shape, edges and shift of each surface."""
     head = [
-        "surface", "gradient error [m/m]", "normals off by [°]", "roughness [m]", "the truth's [m]",
+        "surface", "gradient error [m/m]", "normals off by [°]", "roughness [m]", "the reference DSM's [m]",
         "edges off by, median [m]", "NMAD [m]", "edges found", "shift east, north, up [m]",
     ]  # fmt: skip
     rows = [head]
@@ -227,7 +227,7 @@ def stated_facts(outcome: EvaluationResult) -> dict[str, str]:
     facts["Quantiles"] = (
         "exact" if outcome.exact else "to 0.05 mm, the NMAD to 0.15 mm (above 6.5 m: to 8 and 24 millionths)"
     )
-    facts["Shift"] = "what would move a surface onto the truth (Nuth & Kääb 2011)"
+    facts["Shift"] = "what would move a surface onto the reference DSM (Nuth & Kääb 2011)"
     facts["Median removed"] = (
         "errors minus the median over all pixels of the surface: what is left when the vertical datum, or a "
         "bias, is put right"

@@ -1,4 +1,4 @@
-"""The training loop: epochs, validation, checkpoints; interrupted at any moment, it goes on bit for bit."""
+"""The training loop: epochs, validation, checkpoints; interrupted at any moment, it resumes bit for bit."""
 
 import logging
 import math
@@ -161,7 +161,7 @@ def fit(
     """Train until `standing.end` epochs are complete.
 
     After each epoch: validation (every `evaluate_rate` epochs and after the last), the scheduler's step, the
-    checkpoints. "last" is written at the very end of it, so that a run killed at any moment goes on from it.
+    checkpoints. "last" is written at the very end of it, so that a run killed at any moment resumes from it.
 
     Raises:
         Interrupted: on Ctrl-C or SIGTERM, after the state was saved.
@@ -220,7 +220,7 @@ def _train_epoch(
     standing.loss_sum = float(loss_sum)
     _demand_finite(standing.loss_sum, standing)
     if not standing.loss_count:
-        raise ResDepthError("no training patch holds a single pixel with a known truth; check raster_gt")
+        raise ResDepthError("no training patch holds a single pixel of the reference DSM; check raster_gt")
     standing.loss_train = standing.loss_sum / standing.loss_count
 
 
@@ -280,7 +280,7 @@ def _step_scheduler(learner: Learner, loss_val: float | None) -> None:
             learner.scheduler.step(loss_val)
     elif learner.scheduler is not None:
         with warnings.catch_warnings():
-            # A run that was stopped in its validation goes on here, before any step of the optimizer.
+            # A run that was stopped in its validation resumes here, before any step of the optimizer.
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step\\(\\)` before")
             learner.scheduler.step()
 
@@ -336,7 +336,7 @@ def _mean_loss(
             losses.append(float(loss_of(batch)))
     if not losses:
         raise ResDepthError(
-            "no validation pixel has a known truth; check raster_gt and the validation stripe"
+            "the reference DSM is void at every validation pixel; check raster_gt and the validation stripe"
         )
     return sum(losses) / len(losses)
 

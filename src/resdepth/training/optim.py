@@ -51,7 +51,7 @@ def state_misfits(
     try:
         stored = set(checkpoint["optimizer_state_dict"]["param_groups"][0])
     except (KeyError, IndexError, TypeError):
-        return [("optimizer", "the checkpoint holds no state of an optimizer; training cannot go on from it")]
+        return [("optimizer", "the checkpoint holds no state of an optimizer; no training resumes from it")]
     misfits = []
     if _MARKS[OPTIMIZERS[optimizer.name]] not in stored:
         text = (
@@ -85,7 +85,7 @@ def ignored_options(
             if name in state
         }
     return [
-        (key, f"found {request}; training goes on with {stored}, which the checkpoint holds")
+        (key, f"found {request}; training continues with {stored}, which the checkpoint holds")
         for key, (request, stored) in requests.items()
         if isinstance(stored, float | int) and request != stored
     ]

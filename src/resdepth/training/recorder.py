@@ -49,7 +49,7 @@ class RunRecorder:
         self._to_events(SummaryWriter.close)
 
     def _to_events(self, write: Callable[[SummaryWriter], None]) -> None:
-        """TensorBoard is for looking at: where it cannot be written, training goes on without it."""
+        """TensorBoard is for looking at: where it cannot be written, training continues without it."""
         if self._events is None:
             return
         try:
@@ -57,7 +57,7 @@ class RunRecorder:
         except OSError as error:
             self._events = None
             logger.warning(
-                "%s: TensorBoard's events cannot be written (%s); training goes on without them",
+                "%s: TensorBoard's events cannot be written (%s); training continues without them",
                 self._run.events,
                 error,
             )

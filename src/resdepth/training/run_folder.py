@@ -61,7 +61,7 @@ class RunFolder:
 
     @property
     def last(self) -> Path:
-        """The checkpoint from which the run goes on; rewritten after each epoch."""
+        """The checkpoint from which the run resumes; rewritten after each epoch."""
         return self.path / CHECKPOINT_FOLDER / LAST_CHECKPOINT
 
     @property

@@ -56,7 +56,7 @@ class _Record:
 
 
 def take_folder(folder: Path, made_from: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Begin a demonstration in a folder, or go on with one that was stopped.
+    """Begin a demonstration in a folder, or resume one that was stopped.
 
     Args:
         folder: made if it is not there.
@@ -74,7 +74,7 @@ def take_folder(folder: Path, made_from: Mapping[str, Any], *, overwrite: bool) 
             refuse_existing([folder], overwrite=False)
         _refuse_strange(folder, record)
         if not overwrite:
-            logger.info("%s: going on", folder)
+            logger.info("%s: resuming", folder)
             return
         _empty(folder)
     with writing(folder):

@@ -50,7 +50,8 @@ def compare_runs(runs: Sequence[Path], output: Path, *, overwrite: bool = False)
         output,
         PageContent(
             title=f"{len(found)} runs compared" if len(found) > 1 else f"The figures of {next(iter(found))}",
-            lead=" ".join(differing) or "All runs were evaluated against the same truth, in the same region.",
+            lead=" ".join(differing)
+            or "All runs were evaluated against the same reference DSM, in the same region.",
             grid=None,
             surfaces={},
             tables=tables_of(merged),
@@ -68,7 +69,7 @@ def _named(runs: Sequence[Path]) -> dict[str, Path]:
         inside = sorted(run.rglob(JSON)) if run.is_dir() else [run]
         if not inside:
             raise ResDepthError(
-                f"{run}: holds no {JSON}; it is no result of evaluate, or of test with a truth"
+                f"{run}: holds no {JSON}; it is no result of evaluate, or of test with a reference DSM"
             )
         files += [one for one in inside if one not in files]
     parts = [file.resolve().parent.parts for file in files]

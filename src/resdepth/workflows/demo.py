@@ -211,7 +211,7 @@ def _page(found: _OwnData, result: PairResult, folder: Path, misfits: Sequence[s
     """What there is to show: before, after, and what the network saw."""
     surfaces = {"Initial DSM": found.initial, "Refined DSM": result.predictions[0]}
     if found.truth is not None:
-        surfaces["Truth"] = found.truth
+        surfaces["Reference DSM"] = found.truth
     paths = read_image_list(found.images)[0] or ()
     (first, *_), _ = read_pair_list(found.pairs, paths, n_views=2)  # `test` refined with it: it is there
     facts = {
@@ -229,7 +229,7 @@ def _page(found: _OwnData, result: PairResult, folder: Path, misfits: Sequence[s
         lead=headline(result.evaluation),
         grid=read_header(found.initial).grid,
         surfaces={name: reading(path, "average") for name, path in surfaces.items()},
-        reference="Initial DSM" if found.truth is None else "Truth",
+        reference="Initial DSM" if found.truth is None else "Reference DSM",
         images={
             f"Ortho-image {paths[view].name}": reading(paths[view], "average", "stored") for view in first
         },
@@ -254,7 +254,7 @@ def _result(result: PairResult) -> EvaluationResult:
 def headline(evaluation: Evaluation | None) -> str:
     """The result in a sentence."""
     if evaluation is None or evaluation.initial is None:
-        return "Refined. Without a truth there is nothing to compare with."
+        return "Refined. Without a reference DSM there is nothing to compare with."
     before, after = evaluation.initial[OVERALL].mae, evaluation.refined[OVERALL].mae
     change = 100 * (after / before - 1)
     return f"The mean absolute error goes from {before:.2f} m to {after:.2f} m ({change:+.0f} %)."

@@ -58,7 +58,7 @@ class _QuietFileHandler(logging.FileHandler):
     """Where the disk is full, the message on the terminal must not drown in logging's own complaints."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - of logging
-        """Go on."""
+        """Continue."""
 
 
 @contextmanager

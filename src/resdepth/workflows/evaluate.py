@@ -127,7 +127,7 @@ def _warn_of_numbers(case: Case, outcome: EvaluationResult, asked: Collection[st
     """Warn of numbers that may be undeclared nodata values, but for surfaces already `asked` about."""
     if isinstance(case.truth, OnGrid) and case.truth.has_absurd and TRUTH not in asked:
         logger.warning(
-            "the truth: numbers beyond %g m count as void; does the file not declare its nodata value?",
+            "the reference DSM: numbers beyond %g m count as void; does the file declare its nodata value?",
             ABSURD_M,
         )
     for surface in case.surfaces:
@@ -463,7 +463,9 @@ def _write_figures(folder: Path, content: "PageContent", outcome: EvaluationResu
     folder.mkdir(exist_ok=True)
     assert content.grid is not None, "surfaces were evaluated"
     shown = content.grid.coarser(PLOT_PX)
-    heights = {name: read(shown) for name, read in content.surfaces.items()}
+    heights = {
+        TRUTH if name == content.reference else name: read(shown) for name, read in content.surfaces.items()
+    }
     write_plots(folder, outcome, heights, shown, TRUTH)
 
 

@@ -111,7 +111,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         model: a model, the path of one (a .safetensors file or a run folder), or the name of a bundled one
             ("fusion", "town-stereo"); by default "fusion".
         output: write a Cloud-Optimised GeoTIFF, block by block, and beside it where each height comes from
-            (OUTPUT_provenance.tif); needs paths. A job that was stopped or killed goes on when the function
+            (OUTPUT_provenance.tif); needs paths. A job that was stopped or killed resumes when the function
             is called again.
         nodata: a number that marks voids of the DSM, for arrays; files declare it.
         pairs: sets of images to show the model, by their index in `images`, or the path of a pair list.

@@ -64,8 +64,8 @@ def scene_content(folder: Path, record: Mapping[str, Any]) -> PageContent:
         title=f"Simulated scene {folder.resolve().name}",
         lead="A reference surface, photographed from space, and what stereo matching makes of the images.",
         grid=read_header(truth).grid,
-        surfaces={"Initial DSM": reading(initial, "average"), "Truth": reading(truth, "average")},
-        reference="Truth",
+        surfaces={"Initial DSM": reading(initial, "average"), "Reference DSM": reading(truth, "average")},
+        reference="Reference DSM",
         images=images,
         masks=masks,
         tables=[Table("Errors of the initial DSM", error_table(record["errors_of_the_initial_dsm"]))],
@@ -75,7 +75,7 @@ def scene_content(folder: Path, record: Mapping[str, Any]) -> PageContent:
 
 def error_table(figures: Mapping[str, Mapping[str, float]]) -> Sequence[Sequence[str]]:
     """Error metrics in rows of text, head first; metres."""
-    rows = [["Initial DSM minus truth", *(f"{column} [m]" for column in COLUMNS), "pixels"]]
+    rows = [["Initial DSM minus reference DSM", *(f"{column} [m]" for column in COLUMNS), "pixels"]]
     for name, row in figures.items():
         if row["n"]:
             rows.append([name, *(f"{row[column]:.2f}" for column in COLUMNS), f"{int(row['n']):,}"])
@@ -142,7 +142,7 @@ def _facts(record: _Record) -> dict[str, str]:
     """What a page states of how a scene was made."""
     grid, source = record.grid, record.source
     facts = {
-        "Truth": (source.name or source.kind) + (f", {source.style}" if source.style else ""),
+        "Reference DSM": (source.name or source.kind) + (f", {source.style}" if source.style else ""),
         "Seed": str(record.seed),
         "Grid": f"{grid.height} x {grid.width} pixels of {grid.gsd_m:g} m, {grid.crs}",
         "resdepth": record.resdepth,

@@ -70,8 +70,8 @@ def train(config: str | Path) -> Path:
 
     Raises:
         InputProblems: everything that is wrong with the configuration or its data; nothing is written then.
-        Interrupted: on Ctrl-C or SIGTERM; the message says how to go on.
-        ResDepthError: if training cannot go on (loss not finite, disk full).
+        Interrupted: on Ctrl-C or SIGTERM; the message states how to resume.
+        ResDepthError: if training cannot continue (loss not finite, disk full).
     """
     plan = plan_training(Path(config))
     warn(plan.warnings)
@@ -112,7 +112,7 @@ def train(config: str | Path) -> Path:
 
 
 def resume(run_folder: str | Path) -> Path:
-    """Go on with a run that was interrupted or killed, in its own folder.
+    """Resume a run that was interrupted or killed, in its own folder.
 
     On the CPU the result is bitwise equal to that of a run that was never stopped.
 
@@ -155,7 +155,7 @@ def _resume(folder: Path) -> Path:
     if normalization is None:
         raise ResDepthError(f"{folder}: the normalisation files (*.p) are missing")
     truncate_log(folder / TRAINING_LOG, standing.epoch)
-    logger.info("going on after epoch %d of %d", standing.epoch, standing.end)
+    logger.info("resuming after epoch %d of %d", standing.epoch, standing.end)
     return _run(plan, gather(plan), learner, normalization, standing, run)
 
 
@@ -304,7 +304,7 @@ def _run(
         try:
             fit(learner, samples, validation, standing, schedule, recorder)
         except Interrupted as stopped:
-            message = f"{stopped}. Go on with: resdepth train --resume {shlex.quote(str(run.path))}"
+            message = f"{stopped}. Resume with: resdepth train --resume {shlex.quote(str(run.path))}"
             note(message)
             raise Interrupted(message) from stopped
         except ResDepthError as error:

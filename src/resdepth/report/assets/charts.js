@@ -28,7 +28,7 @@ function plain(text) {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
 
-// The colour and the dashes of a surface are the same in all charts; the truth has the colour of ink.
+// The colour and the dashes of a surface are the same in all charts; the reference DSM has the colour of ink.
 function styleOf(name) {
   const reference = content.difference === "error" ? content.layers[content.reference]?.name : undefined;
   if (name === reference) return { color: colour("ink"), dash: "solid", width: 1.75 };

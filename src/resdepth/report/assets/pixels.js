@@ -93,7 +93,7 @@ function nameOf(name) {
 }
 
 function withinASentence(name) {
-  return /^(Truth|Initial|Refined)\b/.test(name) ? name[0].toLowerCase() + name.slice(1) : name;
+  return /^(Reference|Initial|Refined)\b/.test(name) ? name[0].toLowerCase() + name.slice(1) : name;
 }
 
 function surfaces() {
