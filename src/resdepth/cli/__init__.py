@@ -40,7 +40,7 @@ class _Group(click.RichGroup):
 def main() -> None:
     """Refine digital surface models (DSMs) with a network trained where a better DSM is known.
 
-    What to do is said in a configuration file (JSON); nearly every key has a default.
+    What to do stands in a configuration file (JSON); nearly every key has a default.
 
     \b
     Examples:

@@ -15,7 +15,7 @@ from resdepth.options import AnyStyle, Style
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @guarded
 def info(paths: tuple[Path, ...], *, as_json: bool) -> None:
-    """Tell what a model expects, or what a raster is.
+    """Show what a model expects, or what a raster is.
 
     A model is a .safetensors file or a run folder; `fusion` and `town-stereo` are bundled.
 

@@ -26,7 +26,7 @@ OVERWRITE = click.option(
 
 
 def fail(message: str, code: int = EXIT_INPUT) -> None:
-    """Say what is wrong, and exit."""
+    """State what is wrong, and exit."""
     click.echo(message, err=True)
     sys.exit(code)
 

@@ -20,7 +20,7 @@ from resdepth.options import Kind
 )
 @guarded
 def train(config: Path | None, run_folder: Path | None) -> None:
-    """Train a network as CONFIG (a JSON file) says.
+    """Train a network by CONFIG (a JSON file).
 
     The run folder receives checkpoints after each epoch, the normalisation, the logs, and the best model as
     one file (model.safetensors). Ctrl-C saves the state; --resume continues from there.
@@ -43,7 +43,7 @@ def train(config: Path | None, run_folder: Path | None) -> None:
 @CONFIG
 @guarded
 def test(config: Path) -> None:
-    """Refine DSMs as CONFIG (a JSON file) says, and compare them with the reference DSM where one is given.
+    """Refine DSMs by CONFIG (a JSON file), and compare them with the reference DSM where one is given.
 
     Each image pair of the list gives one refined DSM (GeoTIFF); with a reference DSM, also residuals, and
     statistics as text and JSON.
@@ -103,7 +103,7 @@ def check(config: Path, kind: Kind | None) -> None:
 def schema(kind: Kind | Literal["simulate"]) -> None:
     """Print the JSON schema of a configuration, for editors that complete and check keys.
 
-    Every key with its type, its range, its default and what it does; docs/configuration.md tells the same.
+    Every key with its type, its range, its default and what it does; docs/configuration.md states the same.
 
     \b
     Example:

@@ -35,7 +35,7 @@ LARGEST_BYTES = 15_000_000
 PIXEL_SHARE, MOST_SHRINKS = 0.96, 8
 ASSETS = "assets"
 SCRIPTS = ("pixels", "maps", "charts", "profile", "relief", "start")
-# The figures to choose from: the field of Statistics, its name, what it stands for, what it tells.
+# The figures to choose from: the field of Statistics, its name, what it stands for, what it shows.
 FIGURES = (
     ("mae", "MAE", "mean absolute error", "how far heights are off on average"),
     ("rmse", "RMSE", "root mean square error", "as the MAE, but large errors count more"),

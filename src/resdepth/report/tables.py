@@ -200,7 +200,7 @@ def _percent(share: float | None) -> str:
 def markdown_report(outcome: EvaluationResult) -> str:
     """All tables, and how they came about."""
     parts = [
-        "# Surfaces against the truth",
+        "# Surfaces against the reference DSM",
         markdown(summary_rows(outcome)),
         "## Without the median difference",
         markdown(centred_rows(outcome)),

@@ -112,7 +112,7 @@ function changed() {
   return Promise.all(watchers.map((watcher) => watcher()));
 }
 
-// Runs the newest of several overlapping drawings to its end; `draw` gets a function that tells it to stop.
+// Runs the newest of several overlapping drawings to its end; `draw` gets a function that states whether to stop.
 // While anything is being drawn, the page says that it is busy.
 let drawings = 0;
 
