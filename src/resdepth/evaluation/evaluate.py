@@ -105,15 +105,33 @@ def evaluate_case(
     )
     for band in in_order(bands, workers):
         for block, counted in band.blocks:
-            for name, one in counted.items():
-                totals[name].add(block, one)
-                if case.together and name != case.initial:
-                    totals[case.together].add(block, one)
+            _add(case, totals, block, counted)
         if sink:
             for name, errors in band.errors.items():
                 sink(name, band.window, errors)
         if progress:
             progress(band.window.area)
+    return _outcome(case, totals, titles, facts or {}, side)
+
+
+def _add(
+    case: Case, totals: Mapping[str, SurfaceTotal], block: Block, counted: Mapping[str, Counted]
+) -> None:
+    """Add what was counted within a block to its surfaces, and to all of them together."""
+    for name, one in counted.items():
+        totals[name].add(block, one)
+        if case.together and name != case.initial:
+            totals[case.together].add(block, one)
+
+
+def _outcome(
+    case: Case,
+    totals: Mapping[str, SurfaceTotal],
+    titles: Mapping[str, str],
+    facts: Mapping[str, str],
+    side: int,
+) -> EvaluationResult:
+    """The result, when all blocks are added; `side` is theirs."""
     reach = histogram_reach(totals)
     everywhere = [total.classes[OVERALL] for total in totals.values()]
     return EvaluationResult(
@@ -123,7 +141,7 @@ def evaluate_case(
         },
         initial=case.initial,
         titles=titles,
-        facts=dict(facts or {}),
+        facts=dict(facts),
         pixel_area_m2=case.truth.grid.pixel_area_m2,
         block_m=side * case.truth.grid.gsd_m,
         blocks=max(len(one.blocks) for one in everywhere),

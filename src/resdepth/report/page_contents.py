@@ -155,16 +155,6 @@ def refined_content(initial: Path, refined: Path, provenance: Path, images: Sequ
     tags = read_tags(refined)
     moved = Moved.from_tags(tags)
     shares = [[name, f"{share:.2f} %"] for name, share in moved.shares.items()] if moved else []
-    stated = {
-        "Initial DSM": str(initial),
-        "Refined DSM": str(refined),
-        "Images": tags.get("RESDEPTH_IMAGES", ""),
-        "Model": f"{tags.get('RESDEPTH_MODEL')} (SHA-256 {tags.get('RESDEPTH_MODEL_SHA256', '')[:16]}...)",
-        "Mode": f"{tags.get('RESDEPTH_MODE')}, {tags.get('RESDEPTH_PRECISION')}",
-        "Fused": tags.get("RESDEPTH_FUSED", ""),
-        "Job": tags.get("RESDEPTH_JOB", ""),
-        "Software": tags.get("TIFFTAG_SOFTWARE", ""),
-    }
     return PageContent(
         title=f"Refined: {initial.name}",
         lead="Before and after refinement, and what has changed. Without a reference DSM nobody can say "
@@ -180,9 +170,24 @@ def refined_content(initial: Path, refined: Path, provenance: Path, images: Sequ
             Table("How far they are moved", [["Moved by more than", "share"], *shares]),
         ],
         warnings=[text for name, text in sorted(tags.items()) if name.startswith(WARNING)],
-        facts={name: value for name, value in stated.items() if value},
+        facts=_refined_facts(initial, refined, tags),
         difference="change",
     )
+
+
+def _refined_facts(initial: Path, refined: Path, tags: Mapping[str, str]) -> dict[str, str]:
+    """How the refined DSM was made, as its tags state it."""
+    stated = {
+        "Initial DSM": str(initial),
+        "Refined DSM": str(refined),
+        "Images": tags.get("RESDEPTH_IMAGES", ""),
+        "Model": f"{tags.get('RESDEPTH_MODEL')} (SHA-256 {tags.get('RESDEPTH_MODEL_SHA256', '')[:16]}...)",
+        "Mode": f"{tags.get('RESDEPTH_MODE')}, {tags.get('RESDEPTH_PRECISION')}",
+        "Fused": tags.get("RESDEPTH_FUSED", ""),
+        "Job": tags.get("RESDEPTH_JOB", ""),
+        "Software": tags.get("TIFFTAG_SOFTWARE", ""),
+    }
+    return {name: value for name, value in stated.items() if value}
 
 
 def _counts(provenance: Path) -> dict[Provenance, int]:
