@@ -60,8 +60,7 @@ def hillshade(height: Array, sides: Sides) -> Colours:
 
 
 def error_colours(errors: Array, limit_m: float) -> Colours:
-    """Errors in colours: blue below the reference DSM, red above it, white none, grey void; (H, W, 3)
-    uint8."""
+    """Errors in colours, (H, W, 3) uint8: blue below the reference DSM, red above, white none, grey void."""
     scaled = np.clip(np.nan_to_num(errors) / (2 * limit_m) + 0.5, 0, 1)
     places = np.linspace(0, 1, len(ERROR_COLOURS))
     channels = np.array([tuple(bytes.fromhex(colour[1:])) for colour in ERROR_COLOURS]).T
