@@ -282,8 +282,8 @@ def median_table(found: Mapping[str, Any]) -> str:
 PAGE = """# Accuracy
 
 What a training reaches on scenes that it has not seen: the protocol by which trainings and networks are
-compared. All scenes are simulated ([simulation](simulation.md)): the truth is exact, and the initial DSM
-comes from stereo matching.
+compared. All scenes are simulated ([simulation](simulation.md)): the reference DSM is exact, and the
+initial DSM comes from stereo matching.
 
 {table}
 

@@ -176,8 +176,8 @@ def modes_table(data: Path, work: Path, run: Path) -> str:
 PAGE = """# Training on real satellite data
 
 A Pleiades stereo pair over Reunion (0.5 m grid, 739 x 721 pixels, EPSG:32740). The initial DSM comes from
-a simple plane-sweep matcher, its voids (27 %) filled with the nearest height. The truth is the DSM that s2p,
-a better matcher, makes of the same pair: a pseudo-truth, in which what both matchers miss is not seen.
+a simple plane-sweep matcher, its voids (27 %) filled with the nearest height. The reference DSM is that
+of s2p, a better matcher, of the same pair: a pseudo-reference, in which what both matchers miss is not seen.
 
 ResDepth-stereo learns on three of five vertical stripes; the figures are those of the held-out test stripe.
 

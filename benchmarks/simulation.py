@@ -205,7 +205,7 @@ def error_rows(cases: list[Case]) -> list[list[str]]:
 
 def shape_rows(cases: list[Case]) -> list[list[str]]:
     """What can be said without a truth, head first."""
-    rows = [["surface", "images", "void", "roughness", "95 % of slopes below", "the truth's"]]
+    rows = [["surface", "images", "void", "roughness", "95 % of slopes below", "the reference DSM's"]]
     for case in cases:
         void = "not known" if case.void is None else f"{100 * case.void.mean():.1f} %"
         true_slope = "" if case.truth is None else f"{steepness(case.truth):.2f}"
@@ -266,8 +266,8 @@ All surfaces lie on grids of {gsd} m. Heights are in metres.
 {errors}
 
 "Correlated over" is the distance at which the errors have lost all but 1/e of their correlation: the size of
-blobs. The truth of the Reunion surfaces is the DSM of a better matcher, s2p, of the same images: what both
-miss is not seen. The truth of the simulated scenes is exact, and knows every wall.
+blobs. The reference DSM of the Reunion surfaces is that of a better matcher, s2p, of the same images: what
+both miss is not seen. The reference DSM of the simulated scenes is exact, and knows every wall.
 
 ## Shapes
 
@@ -277,8 +277,8 @@ Roughness is the median distance of a height from the mean of the 5 x 5 pixels a
 
 ## Pictures
 
-Real, from above: {real_names}. From the left: an ortho-image, the stereo DSM, the truth, and the errors (blue
-below the truth, red above, full colour at {limit} m); what there is not is white.
+Real, from above: {real_names}. From the left: an ortho-image, the stereo DSM, the reference DSM, and the
+errors (blue below it, red above, full colour at {limit} m); what there is not is white.
 
 ![Real stereo DSMs](images/simulation-real.png)
 

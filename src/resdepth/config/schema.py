@@ -100,7 +100,7 @@ class TrainDataset(Section):
     raster_in: FilePath
     """Path of the initial DSM (GeoTIFF, metres, no voids)."""
     raster_gt: FilePath
-    """Path of the true DSM (GeoTIFF, metres; nodata where the truth is unknown)."""
+    """Path of the reference DSM (GeoTIFF, metres; nodata where it is unknown)."""
     path_image_list: ListPath | None = None
     """Path of the image list (.txt), a path of an ortho-image per line. Not needed for `geom`."""
     path_pairlist_training: ListPath | None = None
@@ -286,7 +286,7 @@ class TestDataset(Section):
     path_pairlist: ListPath | None = None
     """Path of the list (.txt) of image pairs; the DSM is refined once with each."""
     mask_ground_truth: FilePath | None = None
-    """Path of a mask: 1 = the truth is valid here."""
+    """Path of a mask: 1 = the reference DSM is valid here."""
     mask_building: FilePath | None = None
     """Path of a mask: 1 = building. Dilated by two pixels before errors are computed."""
     mask_water: FilePath | None = None
@@ -347,9 +347,9 @@ class TestOutput(Section):
     directory: OutputFolder
     """A folder per data set appears in here."""
     report: bool = True
-    """(new) Where there is a truth: a page to look at (evaluation.html) for each data set."""
+    """(new) With a reference DSM: a page to look at (evaluation.html) for each data set."""
     baselines: bool = True
-    """(new) Where there is a truth: also evaluate median filters of the initial DSM, 5 to 31 pixels wide.
+    """(new) With a reference DSM: also evaluate median filters of the initial DSM, 5 to 31 pixels wide.
     Takes about 20 s of one processor core per million pixels."""
 
 
