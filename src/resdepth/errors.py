@@ -58,6 +58,14 @@ def resting_on(causes: Iterable[str], problems: Iterable[Problem]) -> list[Probl
     return [replace(problem, rests_on=(*problem.rests_on, *causes)) for problem in problems]
 
 
+def in_file(path: Path, problems: Iterable[Problem]) -> list[Problem]:
+    """Problems that are at keys, and rest on keys, of this file."""
+    return [
+        replace(one, where=f"{path}: {one.where}", rests_on=tuple(f"{path}: {key}" for key in one.rests_on))
+        for one in problems
+    ]
+
+
 def without_consequences(problems: Iterable[Problem], wrong: Collection[Problem]) -> list[Problem]:
     """The problems that stay once the keys that are `wrong` by themselves are mended."""
     places = {other.where for other in wrong}

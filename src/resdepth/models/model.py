@@ -17,13 +17,12 @@ from resdepth.data.inputs import Inputs, inputs_of_network
 from resdepth.data.normalization import Normalization
 from resdepth.errors import InputProblems, Problem, ResDepthError, unusable
 from resdepth.models.fusion_unet import HALO_PX as FUSION_HALO_PX
-from resdepth.models.networks import new_network, typed_settings
+from resdepth.models.networks import Settings, new_network, typed_settings
 from resdepth.models.schema import (
     DescribedModel,
     DescribedNetwork,
     FusionSettings,
     KnownProvenance,
-    UNetSettings,
 )
 from resdepth.models.unet import halo_px
 from resdepth.runtime.atomic import atomic_path
@@ -56,7 +55,7 @@ class Architecture:
     settings: Mapping[str, Any]
 
     @property
-    def network(self) -> UNetSettings | FusionSettings:
+    def network(self) -> Settings:
         """The settings, and the network's own where one is left out.
 
         Raises:

@@ -11,10 +11,11 @@ from resdepth.models.schema import FusionSettings, UNetSettings
 from resdepth.models.unet import UNet
 from resdepth.runtime.jsonfiles import expected
 
-NETWORKS: dict[str, Callable[[Any], nn.Module]] = {"UNet": UNet, "FusionUNet": FusionUNet}
-SETTINGS: dict[str, type[UNetSettings | FusionSettings]] = {
-    "UNet": UNetSettings,
-    "FusionUNet": FusionSettings,
+Settings = UNetSettings | FusionSettings
+
+NETWORKS: dict[str, tuple[Callable[[Any], nn.Module], type[Settings]]] = {
+    "UNet": (UNet, UNetSettings),
+    "FusionUNet": (FusionUNet, FusionSettings),
 }
 
 
@@ -25,10 +26,10 @@ def new_network(name: str, settings: Mapping[str, object]) -> nn.Module:
         ValueError: see `typed_settings`.
     """
     typed = typed_settings(name, settings)
-    return NETWORKS[name](typed)
+    return NETWORKS[name][0](typed)
 
 
-def typed_settings(name: str, settings: Mapping[str, object]) -> UNetSettings | FusionSettings:
+def typed_settings(name: str, settings: Mapping[str, object]) -> Settings:
     """The settings of a network; what is left out has its default.
 
     Raises:
@@ -36,11 +37,12 @@ def typed_settings(name: str, settings: Mapping[str, object]) -> UNetSettings | 
     """
     if name not in NETWORKS:
         raise ValueError(f"there is no network {name!r}; known: {', '.join(NETWORKS)}")
-    known = SETTINGS[name].model_fields
+    kind = NETWORKS[name][1]
+    known = kind.model_fields
     if unknown := sorted(set(settings) - set(known)):
         raise ValueError(f"{name} has no setting {', '.join(unknown)}; known: {', '.join(known)}")
     try:
-        return SETTINGS[name].model_validate(dict(settings))
+        return kind.model_validate(dict(settings))
     except ValidationError as error:
         wrong = [f"{one['loc'][0]} {one['input']!r:.40} ({expected(one)})" for one in error.errors()]
         raise ValueError(f"{name} has no {', '.join(wrong)}") from error

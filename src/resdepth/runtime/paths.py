@@ -64,6 +64,21 @@ def why_no_file(path: Path) -> str | None:
     return why_special(path) or NO_SUCH_FILE
 
 
+def why_no_folder(folder: Path) -> str | None:
+    """Why a folder is not there, nor can be made; None if it is or can be. Nothing is made."""
+    nearest = folder
+    while not os.path.lexists(nearest) and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not os.path.isdir(nearest):  # noqa: PTH112 - as above
+        return f"{nearest} is no folder; choose another"
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        return f"no permission to write in {nearest}; choose another"
+    longest = os.pathconf(nearest, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    if any(len(os.fsencode(part)) > longest for part in folder.relative_to(nearest).parts):
+        return f"a name is longer than {longest} bytes; choose another"
+    return None
+
+
 def why_special(path: Path) -> str | None:
     """Why a path is not opened: reading a pipe, a socket or a device may never end. None if it may be."""
     try:

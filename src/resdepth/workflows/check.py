@@ -4,8 +4,7 @@ Headers are read; what no header tells is looked for in the pixels: voids of the
 of windows, undeclared voids and how the initial DSM lies to the reference DSM. Nothing is written.
 """
 
-import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,11 +37,12 @@ from resdepth.errors import (
     ResDepthError,
     doubtful,
     has_errors,
+    in_file,
     location,
     resting_on,
     without_consequences,
 )
-from resdepth.evaluation.coregistration import Alignment, align
+from resdepth.evaluation.coregistration import align
 from resdepth.geo.raster import Band, FileBand, count_voids
 from resdepth.geo.windows import Regions, Strategy, Window, bounding, corner_count, split_regions
 from resdepth.models.model import Architecture, Model, check_weights, load_safetensors
@@ -50,8 +50,11 @@ from resdepth.models.published import PublishedFiles, load_published, read_train
 from resdepth.options import Kind
 from resdepth.refinement.engine import choose_device
 from resdepth.runtime.jsonfiles import read_json
-from resdepth.runtime.paths import is_there
+from resdepth.runtime.paths import is_there, why_no_folder
 from resdepth.training.optim import ignored_options, setting_problems, state_misfits
+
+Doubts = Callable[[Iterable[str]], bool]
+"""Whether any of these keys is wrong by itself, so that a stand-in has its place."""
 
 
 @dataclass(frozen=True)
@@ -164,98 +167,98 @@ def architecture_of(config: TrainConfig) -> Architecture:
 
 def _check_training(path: Path, *, resumed: bool = False) -> tuple[TrainPlan | None, list[Problem]]:
     config, wrong = load_train_config(path)
-    original = path.read_bytes()
-    found = train_rules(config, str(path))
-    for name, message in setting_problems(config.scheduler):
-        key = f"{path}: scheduler.settings" + (f".{name}" if name else "")
-        found.append(Problem(key, message, rests_on=(f"{path}: scheduler",)))
+    original, doubts = path.read_bytes(), _doubts(path, wrong)
     architecture = architecture_of(config)
-    inputs_unknown = doubtful([f"{path}: model.input_channels", f"{path}: multiview.config"], wrong)
+    inputs_unknown = doubts(["model.input_channels", "multiview.config"])
     n_views = None if inputs_unknown else architecture.inputs.n_views
+    found = list(train_rules(config))
+    for name, message in setting_problems(config.scheduler):
+        key = "scheduler.settings" + (f".{name}" if name else "")
+        found.append(Problem(key, message, rests_on=("scheduler",)))
     areas = []
     for index in range(len(config.datasets)):
-        area, problems = _train_area(config, index, n_views, path, wrong)
+        area, problems = _train_area(config, index, n_views, doubts)
         found += problems
         areas += [area] if area else []
     if config.model.pretrained_path is not None and not resumed:
-        found += _checkpoint_problems(config.model.pretrained_path, config, architecture, path)
-    found += _machine_problems(config, path)
-    problems = [*wrong, *without_consequences(found, wrong)]
+        found += _checkpoint_problems(config.model.pretrained_path, config, architecture)
+    found += _machine_problems(config)
+    problems = [*wrong, *without_consequences(in_file(path, found), wrong)]
     if has_errors(problems):
         return None, problems
     return TrainPlan(config, path, original, architecture, tuple(areas), tuple(problems)), problems
 
 
+def _check_test(path: Path) -> tuple[TestPlan | None, list[Problem]]:
+    config, wrong = load_test_config(path)
+    original, doubts = path.read_bytes(), _doubts(path, wrong)
+    model, problems = _read_model(config.model)
+    found = [*test_rules(config), *problems]
+    if model is not None:
+        tile, depth = config.general.tile_size, model.architecture.depth
+        found += tile_size_problems(tile, depth, "general.tile_size")
+    areas = []
+    for index in range(len(config.datasets)):
+        area, problems = _test_area(config, index, model, doubts)
+        found += problems
+        areas += [area] if area else []
+    found += _machine_problems(config)
+    problems = [*wrong, *without_consequences(in_file(path, found), wrong)]
+    if model is None or has_errors(problems):
+        return None, problems
+    return TestPlan(config, path, original, model, tuple(areas), tuple(problems)), problems
+
+
+def _doubts(path: Path, wrong: Collection[Problem]) -> Doubts:
+    return lambda keys: doubtful([f"{path}: {key}" for key in keys], wrong)
+
+
 def _train_area(
-    config: TrainConfig, index: int, n_views: int | None, path: Path, wrong: Collection[Problem]
+    config: TrainConfig, index: int, n_views: int | None, doubts: Doubts
 ) -> tuple[TrainArea | None, list[Problem]]:
-    dataset, key = config.datasets[index], f"{path}: datasets[{index}]"
+    dataset, key = config.datasets[index], f"datasets[{index}]"
     images, (train_sets, val_sets), problems = _read_lists(dataset, n_views, key)
-    name = dataset.name or f"dataset_{index}"
+    name = dataset_name(dataset, index)
     scene, found = _open(name, dataset, key, images, [*train_sets, *val_sets])
     problems += found
     if scene is None:
         return None, problems
     strategy = dataset.allocation_strategy or config.general.allocation_strategy
     stripe = config.general.test_stripe if dataset.test_stripe is None else dataset.test_stripe
-    regions, roles = _split(scene, dataset, strategy, stripe), dataset.area_type.split("+")
-    if doubtful(split_keys(key, str(path)), wrong):
-        roles = []
+    regions = _split(scene, dataset, strategy, stripe)
+    roles = [] if doubts(split_keys(key, "general")) else dataset.area_type.split("+")
     train, val = (regions.train if "train" in roles else ()), (regions.val if "val" in roles else ())
-    n_samples = dataset.n_training_samples or config.training_settings.n_training_samples
     tile, tile_key = config.training_settings.tile_size, "training_settings.tile_size"
+    n_samples = dataset.n_training_samples or config.training_settings.n_training_samples
     found = _tile_problems((*train, *val), tile, f"{key}.raster_in", tile_key)
     possible = corner_count(train, tile)
     if train and not found and possible < n_samples:
         text = f"{n_samples} patches of {tile} x {tile} pixels wanted, only {possible} places are possible"
-        causes = (f"{path}: training_settings.n_training_samples",)
+        causes = (tile_key, "training_settings.n_training_samples")
         found.append(Problem(f"{key}.n_training_samples", text, rests_on=causes))
-    problems += resting_on([f"{path}: {tile_key}"], found)
-    problems += _pixel_problems(scene, (*train, *val), f"{key}.raster_in")
+    problems += [*found, *_pixel_problems(scene, (*train, *val), f"{key}.raster_in")]
     return TrainArea(scene, train, val, train_sets, val_sets, n_samples), problems
 
 
-def _check_test(path: Path) -> tuple[TestPlan | None, list[Problem]]:
-    config, wrong = load_test_config(path)
-    original = path.read_bytes()
-    found = test_rules(config, str(path))
-    model, problems = _read_model(config.model, path)
-    found += problems
-    if model is not None:
-        found += tile_size_problems(config.general.tile_size, model.architecture.depth, f"{path}: general")
-    areas = []
-    for index in range(len(config.datasets)):
-        area, problems = _test_area(config, index, model, path, wrong)
-        found += problems
-        areas += [area] if area else []
-    found += _machine_problems(config, path)
-    problems = [*wrong, *without_consequences(found, wrong)]
-    if model is None or has_errors(problems):
-        return None, problems
-    return TestPlan(config, path, original, model, tuple(areas), tuple(problems)), problems
-
-
 def _test_area(
-    config: TestConfig, index: int, model: Model | None, path: Path, wrong: Collection[Problem]
+    config: TestConfig, index: int, model: Model | None, doubts: Doubts
 ) -> tuple[TestArea | None, list[Problem]]:
-    dataset, key = config.datasets[index], f"{path}: datasets[{index}]"
-    n_views = None if model is None else model.architecture.inputs.n_views
-    problems = [] if n_views is None else list_problems(dataset, uses_images=n_views > 0, key=key)
-    images, (view_sets,), found = _read_lists(dataset, n_views, key)
-    problems += found
+    dataset, key = config.datasets[index], f"datasets[{index}]"
     name, results = dataset_name(dataset, index), Path(config.output.directory)
+    n_views = None if model is None else model.architecture.inputs.n_views
+    images, (view_sets,), problems = _read_lists(dataset, n_views, key)
+    if n_views is not None:
+        problems += list_problems(dataset, uses_images=n_views > 0, key=key)
     scene, found = _open(name, dataset, key, images, view_sets)
     problems += found
-    if not _folder_problems(results, ""):
-        problems += _folder_problems(results / name, f"{key}.name")
+    if not why_no_folder(results) and (reason := why_no_folder(results / name)):
+        problems.append(Problem(f"{key}.name", f"{results / name}: {reason}"))
     if scene is None:
         return None, problems
     split = _split(scene, dataset, dataset.allocation_strategy, dataset.test_stripe or 0)
-    regions: tuple[Window, ...] = getattr(split, dataset.area_type or "test")
-    if doubtful(split_keys(key), wrong):
-        regions = ()
-    found = _tile_problems(regions, config.general.tile_size, f"{key}.raster_in", "general.tile_size")
-    problems += resting_on([f"{path}: general.tile_size"], found)
+    regions = () if doubts(split_keys(key)) else getattr(split, dataset.area_type or "test")
+    tile = config.general.tile_size
+    problems += _tile_problems(regions, tile, f"{key}.raster_in", "general.tile_size")
     problems += _pixel_problems(scene, regions, f"{key}.raster_in")
     return TestArea(name, scene, regions, view_sets or ((),)), problems
 
@@ -339,10 +342,8 @@ def _split(scene: Scene, dataset: TrainDataset | TestDataset, strategy: Strategy
 def _tile_problems(regions: tuple[Window, ...], tile: int, key: str, tile_key: str) -> list[Problem]:
     """Regions that no tile fits into."""
     small = dict.fromkeys(f"{area.height} x {area.width}" for area in regions if min(area.shape) < tile)
-    return [
-        Problem(key, f"a region of {size} pixels is smaller than a tile; {tile_key} is {tile}")
-        for size in small
-    ]
+    stated = f"pixels is smaller than a tile; {tile_key} is {tile}"
+    return [Problem(key, f"a region of {size} {stated}", rests_on=(tile_key,)) for size in small]
 
 
 def _undeclared_problems(bands: Mapping[str, Band | None]) -> list[Problem]:
@@ -400,36 +401,12 @@ def _alignment_problems(scene: Scene, regions: tuple[Window, ...], key: str) -> 
         scene.grid.crop(around),
         name=name,
     )
-    texts = [_bias_text(found)] if found.is_biased else []
-    texts += [_shift_text(found)] if found.is_shifted else []
-    return [Problem(key, f"{name}: {text}", "warning") for text in texts]
+    return [Problem(key, f"{name}: {doubt}", "warning") for doubt in found.doubts]
 
 
-def _bias_text(found: Alignment) -> str:
-    side = "above" if found.bias_m > 0 else "below"
-    return (
-        f"lies {abs(found.bias_m):.2f} m {side} the reference DSM (median difference; NMAD "
-        f"{found.spread_m:.2f} m). A network learns a constant bias: the error falls by as much, which looks "
-        "like success, and no shape is better. Before training, bring both to one vertical datum, or move "
-        f"the initial DSM by {-found.bias_m:+.2f} m; resdepth evaluate shows figures without the median"
-    )
-
-
-def _shift_text(found: Alignment) -> str:
-    shift = found.shift
-    return (
-        f"lies {found.shift_px:.1f} pixels beside the reference DSM; what moves it there is "
-        f"{shift.dx_m:+.2f} m to the east and {shift.dy_m:+.2f} m to the north (Nuth and Kääb). Each wall is "
-        "an error then, and a network learns to move walls. Before training, co-register both: resdepth "
-        "evaluate --align --write-aligned, or xDEM"
-    )
-
-
-def _checkpoint_problems(
-    pretrained: str, config: TrainConfig, architecture: Architecture, path: Path
-) -> list[Problem]:
+def _checkpoint_problems(pretrained: str, config: TrainConfig, architecture: Architecture) -> list[Problem]:
     """Whether training can resume from a checkpoint with this configuration."""
-    where = f"{path}: model.pretrained_path"
+    where = "model.pretrained_path"
     try:
         checkpoint = read_training_state(Path(pretrained))
     except InputProblems as error:
@@ -437,56 +414,36 @@ def _checkpoint_problems(
     try:
         check_weights(architecture, checkpoint["model_state_dict"])
     except ResDepthError as error:
-        return [Problem(where, f"{pretrained}: {error}", rests_on=(f"{path}: model", f"{path}: multiview"))]
+        return [Problem(where, f"{pretrained}: {error}", rests_on=("model", "multiview"))]
     if misfits := state_misfits(config.optimizer, config.scheduler, checkpoint):
-        return [
-            Problem(f"{path}: {key}", f"{message} ({pretrained})", rests_on=(where,))
-            for key, message in misfits
-        ]
-    return [
-        Problem(f"{path}: {key}", f"{message} ({pretrained})", "warning", (where,))
-        for key, message in ignored_options(config.optimizer, config.scheduler, checkpoint)
-    ]
+        return [Problem(key, f"{message} ({pretrained})", rests_on=(where,)) for key, message in misfits]
+    ignored = ignored_options(config.optimizer, config.scheduler, checkpoint)
+    return [Problem(key, f"{message} ({pretrained})", "warning", (where,)) for key, message in ignored]
 
 
-def _folder_problems(folder: Path, key: str) -> list[Problem]:
-    """Whether a folder can be made, without making it."""
-    nearest = folder
-    while not os.path.lexists(nearest) and nearest != nearest.parent:
-        nearest = nearest.parent
-    if not os.path.isdir(nearest):  # noqa: PTH112 - Path.is_dir raises for names that are too long
-        return [Problem(key, f"{folder}: {nearest} is no folder; choose another")]
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        return [Problem(key, f"{folder}: no permission to write in {nearest}; choose another")]
-    longest = os.pathconf(nearest, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
-    if any(len(os.fsencode(part)) > longest for part in folder.relative_to(nearest).parts):
-        return [Problem(key, f"{folder}: a name is longer than {longest} bytes; choose another")]
-    return []
-
-
-def _machine_problems(config: TrainConfig | TestConfig, path: Path) -> list[Problem]:
+def _machine_problems(config: TrainConfig | TestConfig) -> list[Problem]:
     """Folders that cannot be made, and a device that is not here."""
-    problems = []
-    for loc, rule, folder in paths_in(config):
-        if rule.is_written:
-            problems += _folder_problems(folder, f"{path}: {location(loc)}")
+    problems = [
+        Problem(location(loc), f"{folder}: {reason}")
+        for loc, rule, folder in paths_in(config)
+        if rule.is_written and (reason := why_no_folder(folder))
+    ]
     try:
         choose_device(config.general.device)
     except ResDepthError as error:
-        problems.append(Problem(f"{path}: general.device", str(error).removeprefix("general.device: ")))
+        problems.append(Problem("general.device", str(error).removeprefix("general.device: ")))
     return problems
 
 
-def _read_model(config: TestModel, path: Path) -> tuple[Model | None, list[Problem]]:
+def _read_model(config: TestModel) -> tuple[Model | None, list[Problem]]:
     """The model of a test configuration, None if it is unusable."""
-    key = f"{path}: model"
     if config.path is not None:
         try:
             return load_safetensors(Path(config.path)), []
         except InputProblems as error:
-            return None, _stated_at(f"{key}.path", error.problems)
+            return None, _stated_at("model.path", error.problems)
     files = PublishedFiles(**{str(loc[-1]): named for loc, _, named in paths_in(config)})
     try:
-        return load_published(files, f"{key}."), []
+        return load_published(files, "model."), []
     except InputProblems as error:
-        return None, resting_on([f"{key}.path"], error.problems)
+        return None, resting_on(["model.path"], error.problems)

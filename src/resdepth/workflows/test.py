@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from resdepth.config.schema import TestGeneral
+from resdepth.config.schema import TestGeneral, paths_in
 from resdepth.data.scene import MASKS, Scene, ViewSet, used_views
 from resdepth.errors import ResDepthError
 from resdepth.evaluation.request import REFINED, Request
@@ -45,13 +45,6 @@ from resdepth.workflows.evaluate import (
 logger = logging.getLogger(__name__)
 
 SHOWN_IMAGES = 2
-INPUT_KEYS = (
-    "raster_in",
-    "raster_gt",
-    *(f"mask_{name}" for name in MASKS),
-    "path_image_list",
-    "path_pairlist",
-)
 ALL_PAIRS = "all pairs"
 OVER_ALL_PAIRS = "_prediction_performance_statistics_mean_over_all_stereopairs.txt"
 
@@ -119,14 +112,11 @@ def _refuse_taken(plan: TestPlan, index: int, refiner: Refiner) -> None:
     )
 
 
-def _inputs(plan: TestPlan, index: int) -> list[Path | None]:
+def _inputs(plan: TestPlan, index: int) -> list[Path]:
     """The files that a data set is refined and evaluated from."""
-    model = plan.config.model
-    named = [getattr(plan.config.datasets[index], key) for key in INPUT_KEYS]
-    named += [model.path, model.weights, model.architecture, model.normalization_geom]
-    named += [model.normalization_image]
-    images = plan.areas[index].scene.image_paths
-    return [Path(plan.source), *images, *(None if path is None else Path(path) for path in named)]
+    sections = (plan.config.model, plan.config.datasets[index])
+    named = [path for section in sections for _, _, path in paths_in(section)]
+    return [plan.source, *plan.areas[index].scene.image_paths, *named]
 
 
 def _results(plan: TestPlan, index: int, refiner: Refiner) -> list[Path]:
