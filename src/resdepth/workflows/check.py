@@ -6,6 +6,7 @@ of windows, undeclared voids and how the initial DSM lies to the reference DSM. 
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from resdepth.config.parse import kind_of, load_test_config, load_train_config
@@ -124,9 +125,10 @@ def check(path: str | Path, kind: Kind | None = None) -> list[Problem]:
     path = Path(path)
     try:
         kind = kind or kind_of(read_json(path))
-        return (_check_training if kind == "train" else _check_test)(path)[1]
+        plan = plan_training(path) if kind == "train" else plan_test(path)
     except InputProblems as error:
         return list(error.problems)
+    return list(plan.warnings)
 
 
 def plan_training(path: Path, *, resumed: bool = False) -> TrainPlan:
@@ -139,10 +141,22 @@ def plan_training(path: Path, *, resumed: bool = False) -> TrainPlan:
     Raises:
         InputProblems: everything that is wrong.
     """
-    plan, problems = _check_training(path, resumed=resumed)
-    if plan is None:
-        raise InputProblems(problems)
-    return plan
+    config, wrong = load_train_config(path)
+    original, doubts = path.read_bytes(), _doubts(path, wrong)
+    architecture = architecture_of(config)
+    inputs_unknown = doubts(["model.input_channels", "multiview.config"])
+    n_views = None if inputs_unknown else architecture.inputs.n_views
+    found = list(train_rules(config))
+    for name, message in setting_problems(config.scheduler):
+        key = "scheduler.settings" + (f".{name}" if name else "")
+        found.append(Problem(key, message, rests_on=("scheduler",)))
+    areas = [_train_area(config, index, n_views, doubts) for index in range(len(config.datasets))]
+    found += chain.from_iterable(problems for _, problems in areas)
+    if config.model.pretrained_path is not None and not resumed:
+        found += _checkpoint_problems(config.model.pretrained_path, config, architecture)
+    found += _machine_problems(config)
+    warnings = _refuse_errors(path, found, wrong)
+    return TrainPlan(config, path, original, architecture, tuple(area for area, _ in areas if area), warnings)
 
 
 def plan_test(path: Path) -> TestPlan:
@@ -151,10 +165,19 @@ def plan_test(path: Path) -> TestPlan:
     Raises:
         InputProblems: everything that is wrong.
     """
-    plan, problems = _check_test(path)
-    if plan is None:
-        raise InputProblems(problems)
-    return plan
+    config, wrong = load_test_config(path)
+    original, doubts = path.read_bytes(), _doubts(path, wrong)
+    model, problems = _read_model(config.model)
+    found = [*test_rules(config), *problems]
+    if model is not None:
+        tile, depth = config.general.tile_size, model.architecture.depth
+        found += tile_size_problems(tile, depth, "general.tile_size")
+    areas = [_test_area(config, index, model, doubts) for index in range(len(config.datasets))]
+    found += chain.from_iterable(problems for _, problems in areas)
+    found += _machine_problems(config)
+    warnings = _refuse_errors(path, found, wrong)
+    assert model is not None, "what is wrong with it is an error"
+    return TestPlan(config, path, original, model, tuple(area for area, _ in areas if area), warnings)
 
 
 def architecture_of(config: TrainConfig) -> Architecture:
@@ -165,48 +188,21 @@ def architecture_of(config: TrainConfig) -> Architecture:
     return Architecture(model.name, model.input_channels, {"n_input_channels": inputs.n_channels, **chosen})
 
 
-def _check_training(path: Path, *, resumed: bool = False) -> tuple[TrainPlan | None, list[Problem]]:
-    config, wrong = load_train_config(path)
-    original, doubts = path.read_bytes(), _doubts(path, wrong)
-    architecture = architecture_of(config)
-    inputs_unknown = doubts(["model.input_channels", "multiview.config"])
-    n_views = None if inputs_unknown else architecture.inputs.n_views
-    found = list(train_rules(config))
-    for name, message in setting_problems(config.scheduler):
-        key = "scheduler.settings" + (f".{name}" if name else "")
-        found.append(Problem(key, message, rests_on=("scheduler",)))
-    areas = []
-    for index in range(len(config.datasets)):
-        area, problems = _train_area(config, index, n_views, doubts)
-        found += problems
-        areas += [area] if area else []
-    if config.model.pretrained_path is not None and not resumed:
-        found += _checkpoint_problems(config.model.pretrained_path, config, architecture)
-    found += _machine_problems(config)
+def _refuse_errors(path: Path, found: list[Problem], wrong: list[Problem]) -> tuple[Problem, ...]:
+    """The warnings, where nothing but warnings was found.
+
+    Args:
+        path: the configuration file.
+        found: problems at its keys.
+        wrong: what is wrong with single keys.
+
+    Raises:
+        InputProblems: all problems, without what only follows from others.
+    """
     problems = [*wrong, *without_consequences(in_file(path, found), wrong)]
     if has_errors(problems):
-        return None, problems
-    return TrainPlan(config, path, original, architecture, tuple(areas), tuple(problems)), problems
-
-
-def _check_test(path: Path) -> tuple[TestPlan | None, list[Problem]]:
-    config, wrong = load_test_config(path)
-    original, doubts = path.read_bytes(), _doubts(path, wrong)
-    model, problems = _read_model(config.model)
-    found = [*test_rules(config), *problems]
-    if model is not None:
-        tile, depth = config.general.tile_size, model.architecture.depth
-        found += tile_size_problems(tile, depth, "general.tile_size")
-    areas = []
-    for index in range(len(config.datasets)):
-        area, problems = _test_area(config, index, model, doubts)
-        found += problems
-        areas += [area] if area else []
-    found += _machine_problems(config)
-    problems = [*wrong, *without_consequences(in_file(path, found), wrong)]
-    if model is None or has_errors(problems):
-        return None, problems
-    return TestPlan(config, path, original, model, tuple(areas), tuple(problems)), problems
+        raise InputProblems(problems)
+    return tuple(problems)
 
 
 def _doubts(path: Path, wrong: Collection[Problem]) -> Doubts:
