@@ -1,7 +1,9 @@
-"""Odd surroundings: no stderr, legacy encodings, names that are not UTF-8, virtual paths and URLs."""
+"""Odd surroundings: no stderr, legacy encodings, odd names, virtual paths. A host program keeps its own."""
 
 import io
+import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ from resdepth.errors import ResDepthError
 from resdepth.models.model import save_model
 from resdepth.runtime.paths import why_foreign
 from resdepth.runtime.progress import progress_bar
+from resdepth.runtime.surroundings import logged_from, stoppable
 from resdepth.workflows.check import check
 
 
@@ -140,3 +143,167 @@ def test_urls_in_configurations_are_refused_in_words(scene: MadeScene) -> None:
     config["datasets"][0]["raster_in"] = "https://example.org/dsm.tif"
     (problem,) = check(scene.write(config))
     assert "is a URL; download the file" in problem.message
+
+
+# --- what belongs to the program around
+
+HOST = """
+import ctypes, logging, os, random, signal, sys, threading, warnings
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import torch
+from rasterio.env import get_gdal_config, set_gdal_config
+
+import cv2  # it changes the environment
+import resdepth
+
+folder = Path(sys.argv[1])
+libc = ctypes.CDLL(None)
+
+# As no program has it by chance.
+os.umask(0o027)
+set_gdal_config("GDAL_CACHEMAX", 77 * 2**20)
+warnings.filterwarnings("once", "of the program")
+signal.signal(signal.SIGTERM, lambda number, frame: None)
+logging.getLogger().setLevel(logging.ERROR)
+torch.set_float32_matmul_precision("high")
+torch.backends.cudnn.benchmark = True
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+
+def memory_goes_back():
+    before = resident()
+    block = np.ones(2**23)
+    del block
+    return resident() - before < 32
+
+def loggers():
+    names = ["", *(name for name in logging.root.manager.loggerDict if name.startswith("resdepth"))]
+    stated = {one.name: (one.level, one.handlers[:], one.filters[:]) for one in map(logging.getLogger, names)}
+    return {name: found for name, found in stated.items() if any(found)}
+
+def surroundings():
+    cudnn = torch.backends.cudnn
+    return {
+        "gdal": [get_gdal_config(name) for name in
+                 ("GDAL_CACHEMAX", "GDAL_DISABLE_READDIR_ON_OPEN", "COG_TMP_COMPRESSION")],
+        "environment": {name: value for name, value in os.environ.items() if not name.startswith("TORCHIND")},
+        "umask": [line for line in Path("/proc/self/status").read_text().split("\\n") if "Umask" in line],
+        "warnings": (list(warnings.filters), warnings.showwarning),
+        "torch": (torch.get_float32_matmul_precision(), cudnn.enabled, cudnn.benchmark, cudnn.deterministic,
+                  torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype(),
+                  torch.are_deterministic_algorithms_enabled(),
+                  [one for one in torch.serialization.get_safe_globals() if "resdepth" in str(one)]),
+        "random numbers": [hash(str(one)) for one in
+                           (torch.get_rng_state().tolist(), random.getstate(), *np.random.get_state())],
+        "signals": {number: signal.getsignal(number) for number in signal.Signals},
+        "logging": loggers(),
+        "streams": (sys.stdout, sys.stderr, os.getcwd()),
+        "memory goes back to the system": memory_goes_back(),
+    }
+
+def unchanged(before, what, but=()):
+    after = surroundings()
+    changed = {name for name in before | after if before.get(name) != after.get(name)}.difference(but)
+    assert not changed, (what, [(name, before.get(name), after.get(name)) for name in changed])
+
+def refine(name):
+    images = [folder / f"ortho{number}.tif" for number in (1, 2)]
+    resdepth.refine(folder / "initial.tif", images, folder / "model.safetensors", output=folder / name)
+
+def evaluate():
+    resdepth.evaluate(folder / "initial.tif", folder / "truth.tif")
+
+def train(name):
+    resdepth.train(folder / name)
+
+def side_by_side(*works):
+    failed = []
+    def run(work):
+        try:
+            work()
+        except BaseException as error:
+            failed.append(error)
+    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed, failed
+"""
+
+ONE_AFTER_THE_OTHER = """
+before, of_libraries = surroundings(), {"warnings"}  # which are imported meanwhile
+refine("a.tif")
+unchanged(before, "refine", of_libraries)
+evaluate()
+unchanged(before, "evaluate", of_libraries)
+train("a.json")
+unchanged(before, "train", of_libraries)
+assert oct((folder / "a.tif").stat().st_mode & 0o777) == "0o640"
+"""
+
+SIDE_BY_SIDE = """
+refine("first.tif"), evaluate(), train("a.json")  # all libraries are imported
+before = surroundings()
+side_by_side(lambda: refine("a.tif"), lambda: train("a.json"), evaluate, lambda: refine("b.tif"),
+             lambda: train("b.json"))
+unchanged(before, "side by side")
+assert (folder / "a.tif").read_bytes() == (folder / "b.tif").read_bytes()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("script", [ONE_AFTER_THE_OTHER, SIDE_BY_SIDE], ids=["in turn", "side by side"])
+def test_the_program_around_stays_as_it_was(script: str, scene: MadeScene) -> None:
+    save_model(make_model(), scene.folder / "model.safetensors")
+    for name in ("a", "b"):
+        directory = {"output_directory": str(scene.folder / name), "tboard_log_dir": str(scene.folder / name)}
+        scene.write(scene.train_config(output=directory), f"{name}.json")
+    done = subprocess.run(
+        [sys.executable, "-c", HOST + script, str(scene.folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_what_the_command_does_for_itself_a_program_can_ask_for(scene: MadeScene) -> None:
+    script = (
+        HOST
+        + """
+resdepth.tune_process()
+assert not memory_goes_back()
+assert get_gdal_config("GDAL_CACHEMAX") == 2**27
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(scene.folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_levels_of_loggers_are_as_before_whoever_ends_first() -> None:
+    package = logging.getLogger("resdepth.of_this_test")
+    first, second = (logged_from(logging.INFO, [package.name]) for _ in range(2))
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert package.level == logging.INFO, "the second one still needs it"
+    second.__exit__(None, None, None)
+    assert package.level == logging.NOTSET
+
+
+def test_a_signal_that_python_does_not_handle_stays_with_who_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(
+        signal, "getsignal", lambda number: None if number == signal.SIGTERM else before
+    )  # as in programs that embed Python
+    taken: list[int] = []
+    replace = signal.signal
+    monkeypatch.setattr(signal, "signal", lambda number, to: taken.append(number) or replace(number, to))
+    with stoppable():
+        pass
+    assert set(taken) == {signal.SIGINT}

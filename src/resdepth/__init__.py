@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from resdepth.data.scene import Scene
     from resdepth.errors import InputProblems, ResDepthError
     from resdepth.evaluation.result import Evaluation
+    from resdepth.geo.gdal import tune_process
     from resdepth.models.model import Model, save_model
     from resdepth.models.published import load_model
     from resdepth.workflows.check import check
@@ -34,6 +35,7 @@ _HOMES = {
     "save_model": "models.model",
     "test": "workflows.test",
     "train": "workflows.train",
+    "tune_process": "geo.gdal",
 }
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "save_model",
     "test",
     "train",
+    "tune_process",
 ]
 
 

@@ -3,8 +3,6 @@
 import os
 import re
 import stat
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -638,50 +636,6 @@ def test_reference_systems_are_found_and_measured() -> None:
     assert metres_per_unit(find_crs("EPSG:4326")[0]) is None
     with pytest.raises(ResDepthError, match=r"'nowhere' is no coordinate system"):
         find_crs("nowhere")
-
-
-# --- what GDAL keeps
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-@pytest.mark.parametrize(("stated", "kept_mb"), [({}, (-30, 30)), ({"GDAL_CACHEMAX": "100"}, (60, 110))])
-def test_gdal_keeps_what_it_is_allowed_to_unless_the_user_says_how_much(
-    tmp_path: Path, stated: dict[str, str], kept_mb: tuple[int, int]
-) -> None:
-    with rasterio.open(
-        tmp_path / "sparse.tif", "w", driver="GTiff", height=4096, width=4096, count=1, dtype="float32",
-        tiled=True, SPARSE_OK=True, transform=rasterio.Affine(*GRID.transform),
-    ):  # fmt: skip
-        pass
-    script = f"""
-import re
-from pathlib import Path
-from resdepth.geo.raster import FileBand, decoded_at_most
-from resdepth.geo.windows import Window
-
-def resident():
-    return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text()).group(1)) / 1024
-
-def read_all():
-    for row in range(0, 4096, 256):
-        band.read(Window(row, 0, 256, 4096))
-
-band = FileBand(Path({str(tmp_path / "sparse.tif")!r}))
-band.read(Window(0, 0, 256, 4096))
-before = resident()
-with decoded_at_most(2**20):
-    read_all()
-    print(resident() - before)
-read_all()
-print(resident() - before)
-"""
-    clean = {name: value for name, value in os.environ.items() if name != "GDAL_CACHEMAX"}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=clean | stated, capture_output=True, text=True, check=True
-    )
-    little, much = map(float, done.stdout.split())
-    assert kept_mb[0] <= little <= kept_mb[1]
-    assert much > 45, "64 MB are read, and afterwards they may be kept"
 
 
 def test_what_is_read_while_a_raster_is_written_is_not_blamed_on_it(tmp_path: Path) -> None:

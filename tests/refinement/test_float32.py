@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from resdepth.refinement import engine
 from resdepth.refinement.engine import unrounded_float32
 
 BACKENDS: Any = torch.backends
@@ -86,3 +87,20 @@ def test_what_follows_another_setting_follows_it_afterwards() -> None:
         pass
     BACKENDS.fp32_precision = "ieee"
     assert {place(names).fp32_precision for names in SETTINGS} == {"ieee"}
+
+
+@pytest.mark.parametrize("fails", ["_not_following", "_older_setting"])
+def test_settings_are_as_before_where_torch_refuses_to_show_them(
+    fails: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    BACKENDS.fp32_precision = "ieee"
+    before = standing()
+
+    def refused(*_: object) -> None:
+        engine._put({engine._COMMON: "tf32"})  # as both do to see what follows
+        raise RuntimeError
+
+    monkeypatch.setattr(engine, fails, refused)
+    with pytest.raises(RuntimeError), unrounded_float32():
+        pass
+    assert standing() == before

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import rich_click as click
 
-from resdepth.cli.frame import OVERWRITE, guarded, needs
+from resdepth.cli.frame import OVERWRITE, guarded, needs, use_one_opencv_thread
 from resdepth.options import AnyStyle, Style
 
 
@@ -124,6 +124,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - options of a command
     settings = requested(config, {key: value for key, value in given.items() if value is not None})
     for module in ("cv2", "jinja2", "plotly"):
         needs(module, "simulate")
+    use_one_opencv_thread()
     from resdepth.simulate.simulation import errors_as_text
     from resdepth.workflows.simulate import simulate_scene
 
@@ -258,6 +259,8 @@ def demo(
         needs(module, "simulate")
     from resdepth.report.tables import summary_table
     from resdepth.workflows.demo import headline, run_demo
+
+    use_one_opencv_thread()
 
     done = run_demo(to, seed=seed, style=style, data=data, overwrite=overwrite, force=force)
     evaluated = {result.views: result.evaluation for result in done.results if result.evaluation is not None}

@@ -78,7 +78,9 @@ def guarded(command: Callable[Params, None]) -> Callable[Params, None]:
     @wraps(command)
     def run(*args: Params.args, **kwargs: Params.kwargs) -> None:
         from resdepth.errors import InputProblems, Interrupted, ResDepthError
+        from resdepth.geo.gdal import tune_process
 
+        tune_process()
         logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_ToStderr()])
         logging.getLogger("resdepth").setLevel(logging.INFO)
         try:
@@ -111,3 +113,10 @@ def needs(module: str, extra: str) -> None:
 
     if find_spec(module) is None:
         raise ResDepthError(f"this needs {module}, which is not installed: pip install 'resdepth[{extra}]'")
+
+
+def use_one_opencv_thread() -> None:
+    """Leave the processors to our own threads, in whose way those of OpenCV would only get."""
+    import cv2
+
+    cv2.setNumThreads(1)

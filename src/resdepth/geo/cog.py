@@ -3,6 +3,7 @@
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +17,9 @@ from rasterio.errors import RasterioError
 
 from resdepth.errors import ResDepthError
 from resdepth.geo.crs import storable
+from resdepth.geo.gdal import open_raster
 from resdepth.geo.geotiff import NODATA, NOT_KEPT, demand_complete
 from resdepth.geo.grid import Grid
-from resdepth.geo.raster import unreferenced_allowed
 from resdepth.geo.windows import Window, row_bands
 from resdepth.options import Compression
 from resdepth.runtime.atomic import atomic_path, seal, write_text
@@ -60,8 +61,8 @@ def write_block(
     np.copyto(stored, layer.nodata, where=np.isnan(stored))
     moments = [_moments_of(values, layer.nodata) for values in stored]
     try:
-        with atomic_path(path, sweep=False) as temporary, unreferenced_allowed():
-            with rasterio.open(
+        with atomic_path(path, sweep=False) as temporary:
+            with open_raster(
                 temporary, "w", driver="GTiff", height=grid.height, width=grid.width, count=len(bands),
                 dtype=layer.dtype, nodata=layer.nodata, tiled=True, sparse_ok=True,
                 blockxsize=_tile_side(grid.width), blockysize=_tile_side(grid.height),
@@ -79,7 +80,7 @@ def write_block(
 
 
 def _demand_kept(path: Path, stored: NDArray[Any]) -> None:
-    with rasterio.open(path) as written:
+    with open_raster(path) as written:
         if not np.array_equal(written.read(), stored):
             raise OSError(NOT_KEPT)
 
@@ -126,18 +127,24 @@ def write_cog(
     if compression in _LEVELS:
         options["level"] = _LEVELS[compression]
     try:
-        with atomic_path(path) as temporary, unreferenced_allowed():
+        with atomic_path(path) as temporary:
             in_order = dict(sorted(parts.items()))
             statistics = _statistics(layer, in_order, grid.height * grid.width)
             rows = _write_rows(grid, layer, in_order)
             source = _virtual(grid, layer, rows, tags, statistics)
-            # Overviews wait in a file of their own until their turn; to pack that, too, doubles the time.
-            with rasterio.Env(COG_TMP_COMPRESSION="NONE"):
-                rasterio.shutil.copy(source, temporary, driver="COG", **options)
+            # What a thread sets for GDAL holds for itself alone, if it is not the main one.
+            with ThreadPoolExecutor(1, thread_name_prefix="cog") as thread:
+                thread.submit(_copy, source, temporary, options).result()
             demand_complete(temporary)
     # A copy that breaks off raises GDAL's own errors, which rasterio names nowhere else.
     except (RasterioError, CPLE_BaseError, OSError) as error:
         raise ResDepthError(f"{path}: cannot be written ({error}); is there space left?") from error
+
+
+def _copy(source: str, path: Path, options: Mapping[str, str]) -> None:
+    # Overviews wait in a file of their own until their turn; to pack that, too, doubles the time.
+    with rasterio.Env(COG_TMP_COMPRESSION="NONE"):
+        rasterio.shutil.copy(source, path, driver="COG", **options)
 
 
 @dataclass(frozen=True)
@@ -191,7 +198,7 @@ def _statistics(layer: Layer, parts: Mapping[Window, Path], pixels: int) -> list
     """GDAL's statistics of each band, from those of the blocks: nobody has to read the whole for them."""
     totals = [_Moments() for _ in layer.names]
     for path in parts.values():
-        with rasterio.open(path) as dataset:
+        with open_raster(path) as dataset:
             totals = [
                 total + _Moments.from_tags(dataset.tags(number)) for number, total in enumerate(totals, 1)
             ]

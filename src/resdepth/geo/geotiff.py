@@ -16,6 +16,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from resdepth.errors import ResDepthError
 from resdepth.geo.crs import METRE, Unit, storable
+from resdepth.geo.gdal import open_raster
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import files_behind
 from resdepth.runtime.atomic import atomic_path
@@ -83,7 +84,7 @@ class CheckedBand:
             OSError: if it does not hold what was written.
             RasterioError: if it cannot be read.
         """
-        with rasterio.open(path) as dataset:
+        with open_raster(path) as dataset:
             for window, found in self._checksums:
                 if _checksum(dataset.read(1, window=window)) != found:
                     raise OSError(NOT_KEPT)
@@ -137,7 +138,7 @@ def new_geotiff(
     layout = {"tiled": True, "blockxsize": tile, "blockysize": tile} if tile else {}
     layout |= {"zstd_level": 1} if compression == "zstd" else {}
     with writing(path), atomic_path(path) as temporary:
-        with rasterio.open(
+        with open_raster(
             temporary,
             "w",
             driver="GTiff",
@@ -173,10 +174,10 @@ def demand_complete(path: Path) -> None:
         RasterioError: if it cannot be read.
     """
     size = path.stat().st_size
-    with rasterio.open(path) as dataset:
+    with open_raster(path) as dataset:
         levels = max((len(dataset.overviews(band)) for band in dataset.indexes), default=0)
     for level in (None, *range(levels)):
-        with rasterio.open(path, **({} if level is None else {"overview_level": level})) as dataset:
+        with open_raster(path, **({} if level is None else {"overview_level": level})) as dataset:
             for band in dataset.indexes:
                 for (row, col), _ in dataset.block_windows(band):
                     start, length = (
@@ -222,7 +223,7 @@ def _add_overviews(path: Path, grid: Grid) -> None:
         2**power for power in range(1, 16) if max(grid.height, grid.width) >> power >= SMALLEST_OVERVIEW_PX
     ]
     if factors:
-        with rasterio.open(path, "r+") as dataset:
+        with open_raster(path, "r+") as dataset:
             dataset.build_overviews(factors, Resampling.average)
 
 

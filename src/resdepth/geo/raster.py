@@ -3,7 +3,6 @@
 import math
 import os
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,12 +10,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.env import get_gdal_config, set_gdal_config
-from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window as RasterioWindow
 
 from resdepth.errors import ResDepthError
@@ -30,6 +26,7 @@ from resdepth.geo.crs import (
     short_name,
     vertical_part,
 )
+from resdepth.geo.gdal import open_raster
 from resdepth.geo.grid import Grid
 from resdepth.geo.windows import Window
 from resdepth.runtime.paths import why_foreign, why_special
@@ -48,16 +45,6 @@ UNSCALED: Scaling = (1.0, 0.0)
 _TOLERANCE = 2 * float(np.finfo(np.float32).eps)
 
 FARTHEST = 1e12  # in the units of any map
-_WARNINGS = threading.Lock()
-
-# By default GDAL keeps up to 5 % of the machine's memory in decoded blocks, whatever we promise of ours.
-_KEPT_IS_OURS = "GDAL_CACHEMAX" not in os.environ
-if _KEPT_IS_OURS:
-    set_gdal_config("GDAL_CACHEMAX", 128 * 2**20)
-# And it lists the whole folder of each file that it opens, which takes long beside 100,000 blocks; TRUE makes
-# it ask for the few names that matter (masks, overviews, statistics) instead.
-if "GDAL_DISABLE_READDIR_ON_OPEN" not in os.environ:
-    set_gdal_config("GDAL_DISABLE_READDIR_ON_OPEN", "TRUE")
 
 
 @dataclass(frozen=True)
@@ -122,29 +109,6 @@ class Header:
         return self.nodata is not None or self.has_mask or np.dtype(self.dtype).kind == "f"
 
 
-@contextmanager
-def decoded_at_most(size: int) -> Iterator[None]:
-    """Let GDAL keep no more bytes of decoded blocks for a while, unless the user set how many."""
-    if not _KEPT_IS_OURS:
-        yield
-        return
-    before = get_gdal_config("GDAL_CACHEMAX")
-    set_gdal_config("GDAL_CACHEMAX", size)
-    try:
-        yield
-    finally:
-        set_gdal_config("GDAL_CACHEMAX", before)
-
-
-@contextmanager
-def unreferenced_allowed() -> Iterator[None]:
-    """A raster without georeference is no reason to warn: an unknown CRS is reported, where it matters."""
-    # What Python does with warnings is one setting for all threads.
-    with _WARNINGS, warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield
-
-
 def open_dataset(path: Path) -> Any:
     """A raster open for reading.
 
@@ -156,8 +120,7 @@ def open_dataset(path: Path) -> Any:
     if reason := why_foreign(path):
         raise ResDepthError(f"{path}: {reason}")
     try:
-        with unreferenced_allowed():
-            return rasterio.open(path)
+        return open_raster(path)
     except READ_FAILURES as error:
         raise ResDepthError(f"{path}: this file cannot be read as a raster ({error})") from error
 

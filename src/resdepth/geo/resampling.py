@@ -15,6 +15,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from resdepth.errors import ResDepthError
 from resdepth.geo.crs import METRE, height_unit, vertical_part
+from resdepth.geo.gdal import unreferenced_allowed
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import (
     Array,
@@ -25,7 +26,6 @@ from resdepth.geo.raster import (
     read_valid,
     scaled,
     scaling_for,
-    unreferenced_allowed,
     void_to_nan,
 )
 from resdepth.geo.windows import Window

@@ -19,8 +19,9 @@ from rasterio.warp import transform, transform_bounds
 from resdepth.errors import ResDepthError
 from resdepth.geo.cityjson import read_city_model
 from resdepth.geo.crs import find_crs
+from resdepth.geo.gdal import unreferenced_allowed
 from resdepth.geo.grid import Bounds, Grid
-from resdepth.geo.raster import Array, unreferenced_allowed
+from resdepth.geo.raster import Array
 from resdepth.geo.windows import Window
 from resdepth.runtime.paths import why_special
 

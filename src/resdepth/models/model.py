@@ -122,7 +122,9 @@ class Model:
             ResDepthError: if the weights do not fit the architecture; the message names the first misfits.
         """
         check_weights(self.architecture, self.weights)
-        return load_weights(build_network(self.architecture), self.weights).eval()
+        with torch.device("meta"):  # no fresh weights: they would take numbers from the program's generator
+            network = build_network(self.architecture)
+        return load_weights(network.to_empty(device="cpu"), self.weights).eval()
 
 
 def fingerprint(model: Model) -> str:

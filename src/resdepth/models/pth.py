@@ -5,7 +5,6 @@ import pickle
 import pickletools
 import re
 import struct
-import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from resdepth.errors import unusable
+from resdepth.runtime.surroundings import without_warnings
 
 # A file that was packed anew may unpack to more than it has; weights hardly shrink.
 LARGEST_RATIO = 8
@@ -34,8 +34,8 @@ def load_pth(path: Path) -> Any:
     """
     _refuse_oversized(path)
     try:
-        with torch.serialization.safe_globals(NUMBERS_OF_NUMPY), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch, about pickles that it refuses anyway
+        # Torch warns of what it refuses anyway. Its list of what is safe is one for all threads, too.
+        with without_warnings(Warning), torch.serialization.safe_globals(NUMBERS_OF_NUMPY):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         tried = re.search(r"GLOBAL (\S+)", str(error))

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resdepth.data.scene import Scene, ViewSet
-from resdepth.geo.raster import Array, ArrayBand, decoded_at_most
+from resdepth.geo.gdal import decoded_at_most
+from resdepth.geo.raster import Array, ArrayBand
 from resdepth.geo.windows import TileGrid, Window, aligned, block_counts, even_blocks, tile_grid
 from resdepth.options import Fuse, Mode
 from resdepth.refinement.engine import Refiner

@@ -21,6 +21,7 @@ from resdepth.refinement.engine import choose_device, choose_precision
 from resdepth.refinement.job import Job
 from resdepth.refinement.run_job import Compute
 from resdepth.refinement.worker import kept_warnings, refine_here, show_once
+from resdepth.runtime.surroundings import logged_from
 from resdepth.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -153,27 +154,14 @@ def _client(scheduler: str) -> Iterator[Any]:
     from distributed import Client
 
     with ExitStack() as stack:
-        stack.enter_context(_quiet())
+        # It logs every process that comes and goes, and a traceback where a connection is lost.
+        stack.enter_context(logged_from(logging.CRITICAL, ["distributed", "distributed.client"]))
         try:
             client = stack.enter_context(Client(scheduler, timeout=SECONDS_TO_CONNECT, set_as_default=False))
         except (OSError, ValueError, TypeError, RuntimeError) as error:  # all but the first: of an address
             tls = "; are the certificates those of distributed.comm.tls?" if "tls" in scheduler else ""
             raise ResDepthError(f"{scheduler}: no Dask scheduler answers there ({error}){tls}") from error
         yield client
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Dask tells of every process that comes and goes, and logs a traceback where a connection is lost."""
-    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
-    before = [one.level for one in loggers]
-    for one in loggers:
-        one.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for one, level in zip(loggers, before, strict=True):
-            one.setLevel(level)
 
 
 class _Cluster:

@@ -18,7 +18,7 @@ from resdepth.models.fusion_unet import DeployedFusion
 from resdepth.models.inference.unet import DeployedUNet, deployed
 from resdepth.models.model import Model, check_weights
 from resdepth.options import Device, Precision
-from resdepth.runtime.malloc import Footprint, return_unused_memory, tune_allocator
+from resdepth.runtime.malloc import Footprint, return_unused_memory
 
 Array = NDArray[np.float32]
 Margin = tuple[tuple[int, int], tuple[int, int]]
@@ -101,7 +101,6 @@ class Refiner:
             ResDepthError: if the model's weights do not fit its architecture.
         """
         check_weights(model.architecture, model.weights)
-        tune_allocator()  # before there are threads that read
         self.model, self.device, self.inputs = model, device, model.architecture.inputs
         self.precision = precision
         self._asked_batch_size, self._footprint = batch_size, Footprint()
@@ -246,8 +245,9 @@ def unrounded_float32() -> Iterator[None]:
             yield
         return
     newer = _own_settings()
-    older = _older_setting()
+    older = "highest"
     try:
+        older = _older_setting()
         torch.set_float32_matmul_precision("highest")
         _put(dict.fromkeys(newer, _EXACT))
         yield
@@ -263,9 +263,13 @@ def _own_settings() -> dict[Setting, str]:
     convolutions of CUDA are rounded then), and there is no way back.
     """
     own = {_COMMON: _read(_COMMON)}
-    own |= _not_following(_LIBRARIES)
-    _put(dict.fromkeys(own, _FOLLOWS))
-    return {**dict.fromkeys(_PRODUCTS, _FOLLOWS), **own, **_not_following(_OPERATIONS)}
+    try:
+        own |= _not_following(_LIBRARIES)
+        _put(dict.fromkeys(own, _FOLLOWS))
+        return {**dict.fromkeys(_PRODUCTS, _FOLLOWS), **own, **_not_following(_OPERATIONS)}
+    except BaseException:
+        _put(own)
+        raise
 
 
 def _not_following(settings: Iterable[Setting]) -> dict[Setting, str]:

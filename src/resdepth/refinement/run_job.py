@@ -38,7 +38,7 @@ from resdepth.runtime.malloc import return_unused_memory
 from resdepth.runtime.paths import read_text
 from resdepth.runtime.placing import held
 from resdepth.runtime.progress import progress_bar
-from resdepth.runtime.signals import stoppable
+from resdepth.runtime.surroundings import stoppable
 
 logger = logging.getLogger(__name__)
 

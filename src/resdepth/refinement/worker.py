@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from typing import Any, TextIO
 
 from resdepth.errors import InputProblems, ResDepthError
+from resdepth.geo.gdal import tune_process
 from resdepth.geo.windows import Window
 from resdepth.refinement.blocks import refined_blocks
 from resdepth.refinement.job import Job, load_job, write_finished
@@ -39,7 +40,8 @@ def refine_here(folder: str, number: str, block: Window) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _job_of(folder: str, number: str) -> Job:
-    """The job, once in each worker."""
+    """The job, once in each worker: a process for jobs, which uses memory as the command does."""
+    tune_process()
     job = load_job(Path(folder))
     if job.number != number:
         raise ResDepthError(f"{folder}: holds another job by now")

@@ -19,7 +19,8 @@ def tune_allocator() -> None:
     Networks and renderers free and ask for the same large blocks again and again; by default glibc gives
     them back to the kernel, and each pass of a network touches a million fresh pages. Threads would have
     places of their own, which give back whatever is larger than 64 MB, and between them keep more than they
-    need. It holds for the whole process. Nothing happens on other C libraries.
+    need. It holds for the whole process, so it is for processes that are resdepth's own. Nothing happens on
+    other C libraries.
     """
     if not sys.platform.startswith("linux") or "MALLOC_MMAP_THRESHOLD_" in os.environ:
         return

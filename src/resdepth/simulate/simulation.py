@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,7 +21,6 @@ from resdepth.geo.windows import Window, blocks
 from resdepth.options import Style
 from resdepth.runtime.atomic import is_unfinished, write_json, writing
 from resdepth.runtime.jsonfiles import read_json
-from resdepth.runtime.malloc import tune_allocator
 from resdepth.runtime.placing import held
 from resdepth.runtime.progress import Progress, progress_bar
 from resdepth.simulate.dataset import (
@@ -104,9 +102,6 @@ def simulate(
     config = config or SimulateConfig()
     if problems := simulate_rules(config):
         raise InputProblems(problems)
-    # OpenCV's own threads would only get into the way of ours.
-    cv2.setNumThreads(1)
-    tune_allocator()
     if config.texture:
         read_header(Path(config.texture))
     scene = SceneFolder(folder)

@@ -22,9 +22,10 @@ from rasterio.windows import Window as RasterioWindow
 
 from resdepth.errors import ResDepthError
 from resdepth.geo.crs import READ_FAILURES
+from resdepth.geo.gdal import open_raster, unreferenced_allowed
 from resdepth.geo.geotiff import CheckedBand, writing
 from resdepth.geo.grid import Grid
-from resdepth.geo.raster import Array, open_dataset, unreferenced_allowed
+from resdepth.geo.raster import Array, open_dataset
 from resdepth.geo.rpc import N_TERMS, Rpc
 from resdepth.geo.windows import Window
 from resdepth.runtime.atomic import atomic_path
@@ -34,6 +35,9 @@ Values = NDArray[np.float64]
 
 # Satellite images store 0 where they see nothing.
 IMAGE_NODATA = 0
+
+IN_MEMORY = Path("/vsimem/ortho")
+"""The name of a raster in memory: of no file, as what has its name is removed."""
 
 
 def to_geographic(crs: str, x: Values, y: Values) -> tuple[Values, Values]:
@@ -97,15 +101,12 @@ def new_image(path: Path, height: int, width: int, rpc: Rpc) -> Iterator[ImageWr
         "tiled": True, "blockxsize": 128, "blockysize": 128, "BIGTIFF": "IF_SAFER",
     }  # fmt: skip
     with writing(path), atomic_path(path) as temporary:
-        with unreferenced_allowed():
-            dataset = rasterio.open(temporary, "w", **profile)
-        with dataset:
+        with open_raster(temporary, "w", **profile) as dataset:
             dataset.rpcs = _to_tags(rpc)
             band = CheckedBand(dataset)
             with band.in_use():
                 yield ImageWriter(band)
-        with unreferenced_allowed():
-            band.demand_kept(temporary)
+        band.demand_kept(temporary)
 
 
 def read_rpc(path: Path) -> Rpc:
@@ -190,25 +191,28 @@ def orthorectified(image: Path, dsm: Path, grid: Grid, *, threads: int = 1) -> A
     Raises:
         ResDepthError: if one of the files cannot be read.
     """
-    result = np.full((grid.height, grid.width), np.nan, dtype=np.float32)
-    dataset = open_dataset(image)
-    # rasterio changes the warning filters within; two warps at a time would undo each other's.
-    with dataset, unreferenced_allowed(), _stated_as(image, dsm):
+    place = {"crs": CRS.from_user_input(grid.crs), "transform": Affine(*grid.transform)}
+    layout = {"driver": "MEM", "height": grid.height, "width": grid.width, "count": 1, "dtype": "float32"}
+    # Not into an array: for those rasterio changes the filters of warnings, and all others had to wait.
+    with (
+        open_dataset(image) as dataset,
+        open_raster(IN_MEMORY, "w+", **layout, **place, nodata=np.nan) as result,
+        _stated_as(image, dsm),
+    ):
         reproject(
             rasterio.band(dataset, 1),
-            result,
+            rasterio.band(result, 1),
             rpcs=dataset.rpcs,
             src_crs=CRS.from_epsg(4326),
             src_nodata=IMAGE_NODATA,
-            dst_transform=Affine(*grid.transform),
-            dst_crs=CRS.from_user_input(grid.crs),
             dst_nodata=np.nan,
             resampling=Resampling.cubic,
             RPC_DEM=str(dsm),
             num_threads=threads,
             warp_mem_limit=64,
         )
-    return result
+        ortho: Array = result.read(1)
+    return ortho
 
 
 @contextmanager

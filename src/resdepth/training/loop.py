@@ -2,7 +2,6 @@
 
 import logging
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
@@ -16,7 +15,7 @@ from resdepth.data.patches import Batch, InitialSamples, TrainingSamples, Valida
 from resdepth.errors import Interrupted, ResDepthError
 from resdepth.models.model import clone_weights, load_weights
 from resdepth.runtime.progress import Progress, progress_bar
-from resdepth.runtime.signals import Stop, stoppable
+from resdepth.runtime.surroundings import Stop, stoppable, without_warnings
 from resdepth.training.losses import Loss
 from resdepth.training.optim import restore_optimizer, restore_scheduler
 from resdepth.training.preview import Patch, Showcase
@@ -279,9 +278,8 @@ def _step_scheduler(learner: Learner, loss_val: float | None) -> None:
         if loss_val is not None:
             learner.scheduler.step(loss_val)
     elif learner.scheduler is not None:
-        with warnings.catch_warnings():
-            # A run that was stopped in its validation resumes here, before any step of the optimizer.
-            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step\\(\\)` before")
+        # A run that was stopped in its validation resumes here, before any step of the optimizer.
+        with without_warnings(UserWarning, r"Detected call of `lr_scheduler.step\(\)` before"):
             learner.scheduler.step()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from resdepth.config.schema import Section
 from resdepth.errors import Problem
 from resdepth.geo.windows import Window
+from resdepth.runtime.surroundings import logged_from
 from resdepth.workflows.check import TrainArea
 
 logger = logging.getLogger(__name__)
@@ -75,13 +76,10 @@ def log_file(path: Path) -> Iterator[Callable[[str], None]]:
     def note(text: str) -> None:
         handler.handle(package.makeRecord(package.name, logging.ERROR, __file__, 0, text, (), None))
 
-    before = package.level
     package.addHandler(handler)
-    if not package.isEnabledFor(logging.INFO):
-        package.setLevel(logging.INFO)
     try:
-        yield note
+        with logged_from(min(package.getEffectiveLevel(), logging.INFO), [package.name]):
+            yield note
     finally:
         package.removeHandler(handler)
-        package.setLevel(before)
         handler.close()

@@ -2,15 +2,15 @@
 
 import logging
 import math
-import random
 import shlex
+import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import resdepth
@@ -37,7 +37,6 @@ from resdepth.models.published import (
 )
 from resdepth.refinement.engine import choose_device
 from resdepth.runtime.jsonfiles import read_json
-from resdepth.runtime.malloc import tune_allocator
 from resdepth.runtime.placing import held
 from resdepth.training.loop import Learner, Schedule, Standing, checkpoint_of, fit, restore
 from resdepth.training.losses import LOSSES
@@ -163,9 +162,8 @@ def _new_learner(plan: TrainPlan) -> Learner:
     """A learner with seeded weights."""
     config = plan.config
     device = choose_device(config.general.device)
-    tune_allocator()
-    seed_everything(config.general.random_seed)
-    network = build_network(plan.architecture)
+    with _seeded(config.general.random_seed):
+        network = build_network(plan.architecture)
     network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload] # as in engine.py
     optimizer = new_optimizer(config.optimizer, network.parameters(), device)
     return Learner(
@@ -190,11 +188,18 @@ def _restore_pretrained(plan: TrainPlan, learner: Learner) -> dict[str, Any] | N
     return checkpoint
 
 
-def seed_everything(seed: int) -> None:
-    """Seed the generators of the libraries; our own draw from generators that are passed on."""
-    torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - for code of others
-    random.seed(seed)
+_SEEDING = threading.Lock()
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Let torch's own generator, which is one for all threads, start from a seed for a moment.
+
+    Fresh weights come from it; everything else draws from generators that are passed on.
+    """
+    with _SEEDING, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 @dataclass(frozen=True)

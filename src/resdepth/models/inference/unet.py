@@ -343,7 +343,8 @@ class LinearEnd(nn.Module):
 
 def _spread(kernel: Tensor, cell: int, bias: Tensor | None) -> nn.Conv2d:
     """A 3x3 kernel (width, 3, 3) as a convolution that gives, for each cell, its pixels (row by row)."""
-    spread = nn.Conv2d(len(kernel), cell**2, cell + 2, stride=cell, bias=bias is not None)
+    # On "meta": fresh weights would take random numbers from the program's generator.
+    spread = nn.Conv2d(len(kernel), cell**2, cell + 2, stride=cell, bias=bias is not None, device="meta")
     weight = torch.zeros(cell**2, len(kernel), cell + 2, cell + 2, dtype=torch.float64)
     for pixel in range(cell**2):
         p, q = divmod(pixel, cell)
@@ -366,7 +367,7 @@ def _composed(rise: Tensor, kernel: Tensor, cell: int) -> nn.Conv2d:
         cell: side of a cell in pixels.
     """
     size = cell // 2 + 2
-    composed = nn.Conv2d(len(rise), cell**2, size, stride=cell // 2, bias=False)
+    composed = nn.Conv2d(len(rise), cell**2, size, stride=cell // 2, bias=False, device="meta")
     weight = torch.zeros(cell**2, len(rise), size, size, dtype=torch.float64)
     for pixel in range(cell**2):
         p, q = divmod(pixel, cell)
