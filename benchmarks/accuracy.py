@@ -30,6 +30,7 @@ from resdepth.evaluation.baselines import WIDTHS_PX
 from resdepth.evaluation.classes import object_classes
 from resdepth.evaluation.metrics import statistics
 from resdepth.evaluation.result import OVERALL
+from resdepth.geo.gdal import tune_process
 from resdepth.geo.raster import FileBand
 from resdepth.options import Style
 from resdepth.runtime.atomic import write_json
@@ -340,6 +341,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/accuracy"), help="keep scenes and runs here")
     parser.add_argument("--page", type=Path, default=Path("docs/accuracy.md"))
     given = parser.parse_args()
+    tune_process()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     size = SIZES[given.size]
     if given.seeds:

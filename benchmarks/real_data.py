@@ -27,6 +27,7 @@ import resdepth
 from matching import draw
 from resdepth.errors import ResDepthError
 from resdepth.evaluation.metrics import Statistics, statistics
+from resdepth.geo.gdal import tune_process
 from resdepth.geo.raster import FileBand
 from resdepth.stereo.fusion import filled
 from resdepth.stereo.ortho import orthorectified
@@ -305,6 +306,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="the folder of the real data")
     parser.add_argument("--docs", type=Path, default=Path("docs"))
     arguments = parser.parse_args()
+    tune_process()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if missing := [name for name in NEEDED if not (arguments.data / name).exists()]:
         sys.exit(

@@ -24,6 +24,7 @@ from scipy import ndimage
 import resdepth
 from resdepth.errors import ResDepthError
 from resdepth.evaluation.result import OVERALL, Evaluation
+from resdepth.geo.gdal import tune_process
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import FileBand
 from resdepth.geo.windows import Strategy, Window, split_regions
@@ -222,6 +223,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="keep run and results here")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    tune_process()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not (arguments.data / "aligned" / "reunion" / "initial.tif").is_file():
         sys.exit(f"{arguments.data}: aligned/reunion is not in this folder; give the folder of the real data")

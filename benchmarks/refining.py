@@ -22,6 +22,7 @@ import published_way
 from resdepth.data.inputs import Inputs
 from resdepth.data.normalization import Normalization
 from resdepth.data.scene import Scene
+from resdepth.geo.gdal import tune_process
 from resdepth.geo.raster import Array
 from resdepth.geo.windows import Window
 from resdepth.models.model import Architecture, Model, save_model
@@ -77,7 +78,8 @@ def made_model(start_kernel: int, depth: int, tile: int = 256) -> Model:
 
 
 def made_refiner(start_kernel: int, depth: int, precision: str = "fp32") -> Refiner:
-    """The same model, ready to run."""
+    """The same model, ready to run in a process that uses memory as the command does."""
+    tune_process()
     return Refiner(made_model(start_kernel, depth), device=CPU, precision=PRECISIONS[precision])
 
 

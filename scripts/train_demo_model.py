@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from resdepth.geo.gdal import tune_process
 from resdepth.simulate.dataset import Role, as_dataset
 from resdepth.simulate.settings import SensorSettings, SimulateConfig, TownSettings
 from resdepth.simulate.simulation import simulate
@@ -84,6 +85,7 @@ def main() -> None:
         "--bf16", action="store_true", help="train in bfloat16, where the processor is fast at it"
     )
     given = parser.parse_args()
+    tune_process()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     work = given.work.resolve()
     validation = towns(work / "towns", 0, VALIDATION_TOWNS)
