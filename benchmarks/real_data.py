@@ -12,7 +12,6 @@ import logging
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -151,26 +150,37 @@ def means_and_medians(heights: Array) -> Array:
     return np.asarray(cv2.resize(smooth, heights.shape[::-1], interpolation=cv2.INTER_LINEAR))
 
 
-def surfaces_of(scene: Scene) -> dict[str, Array]:
-    """The initial DSM, the filtered ones and the refined ones."""
+def surfaces_of(scene: Scene) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The initial DSM, the filtered and the refined ones; and the errors that the model expects."""
     initial = read(scene.initial)
     plain = np.where(np.isnan(initial), np.nanmedian(initial), initial)
     medians = {width: median_filter(plain, width) for width in WIDTHS}
     best = min(medians, key=lambda width: float(np.nanmean(np.abs(medians[width] - scene.reference))))
     run = partial(refine, scene.initial, force=True, fill=True)
-    ways: Mapping[str, Callable[[], Array]] = {
-        "fusion, raw images": lambda: run(scene.raw),
-        "fusion, DSM alone": lambda: run(()),
-        **({"fusion, ortho-images": lambda: run(scene.ortho)} if scene.ortho else {}),
-        **({"town-stereo, ortho-images": lambda: run(scene.ortho, "town-stereo")} if scene.ortho else {}),
+    shown = {
+        "raw images": scene.raw,
+        "DSM alone": (),
+        **({"ortho-images": scene.ortho} if scene.ortho else {}),
     }
-    return {
+    fused = {f"fusion, {name}": run(images, uncertainty=True) for name, images in shown.items()}
+    found = {
         "initial": initial,
         f"best median ({best} px)": medians[best],
         "means and medians": means_and_medians(plain),
         "bilateral filter": cv2.bilateralFilter(plain.astype(np.float32), 9, 1.0, 3.0),
-        **{name: way() for name, way in ways.items()},
+        **{name: heights for name, (heights, _) in fused.items()},
     }
+    if scene.ortho:
+        found["town-stereo, ortho-images"] = run(scene.ortho, "town-stereo")
+    return found, {name: errors for name, (_, errors) in fused.items()}
+
+
+def coverage(scene: Scene, name: str, heights: Array, expected: Array) -> str:
+    """A line of the table of expected errors."""
+    ratios = np.abs(heights - scene.reference) / expected
+    ratios = ratios[np.isfinite(ratios)]
+    shares = " | ".join(f"{100 * float((ratios < times).mean()):.0f}" for times in (1, 2))
+    return f"| {scene.name} | {name} | {float(np.nanmedian(expected)):.2f} | {shares} |"
 
 
 def row(scene: Scene, name: str, heights: Array, initial: Array) -> str:
@@ -194,6 +204,11 @@ HEAD = (
     "|---|---|---:|---:|---:|---:|---:|---:|---:|"
 )
 
+COVERAGE_HEAD = (
+    "| scene | surface | expected error, median [m] | smaller errors [%] | smaller than twice as much [%] |\n"
+    "|---|---|---:|---:|---:|"
+)
+
 PAGE = """# Real satellite data
 
 What the bundled models do to real DSMs that no training has seen, beside the initial DSM, the median filter
@@ -211,6 +226,13 @@ simulated images; its initial DSM is the simulator's. "better" and "worse" count
 grew by more than {moved:g} m.
 
 ![Hillshades of the initial, the refined and the reference DSM of Réunion](images/real-data.png)
+
+## How well it knows its errors
+
+Of each height the model `fusion` expects an error, the last band of the output: 68 % of errors should be
+smaller, 90 % smaller than twice as much. Errors against the reference, whose own are among them:
+
+{coverage}
 
 ## Without a reference
 
@@ -275,10 +297,11 @@ def kahramanmaras(data: Path, work: Path, picture: Path) -> None:
 
 def measure(data: Path, work: Path, docs: Path) -> None:
     """Refine all, and write the page."""
-    rows, pictures = [], docs / "images"
+    rows, covered, pictures = [], [], docs / "images"
     pictures.mkdir(parents=True, exist_ok=True)
     for scene in scenes(data, work):
-        found = surfaces_of(scene)
+        found, expected = surfaces_of(scene)
+        covered += [coverage(scene, name, found[name], errors) for name, errors in expected.items()]
         for name, heights in found.items():
             rows.append(row(scene, name, heights, found["initial"]))
             print(rows[-1], flush=True)
@@ -294,7 +317,8 @@ def measure(data: Path, work: Path, docs: Path) -> None:
     before, after = gizeh(data, work, pictures / "real-data-gizeh.png")
     kahramanmaras(data, work, pictures / "real-data-city.png")
     page = PAGE.format(
-        table="\n".join([HEAD, *rows]), moved=MOVED_M, before=before, after=after,
+        table="\n".join([HEAD, *rows]), coverage="\n".join([COVERAGE_HEAD, *covered]), moved=MOVED_M,
+        before=before, after=after,
         version=resdepth.__version__, python=platform.python_version(),
     )  # fmt: skip
     (docs / "real-data.md").write_text(page, encoding="utf-8")

@@ -77,10 +77,10 @@ def test_the_halo_is_no_wider_than_needed() -> None:
         (0.2, 0.4, True, 0.0),  # below 0.6 of its error
         (0.2, 0.1, True, 1.0),  # above 1.1
         (0.2, 0.2 / 0.85, True, 0.5),  # half-way between
-        (0.8, 0.8, True, 0.0),  # large: below 1.5 of its error
-        (0.8, 0.3, True, 1.0),  # ... above 2.5
-        (0.8, 0.4, True, 0.5),  # ... half-way between
-        (0.5, 0.5 / 1.425, True, 0.5),  # half-way to large: between 1.05 and 1.8
+        (1.6, 1.6, True, 0.0),  # large: below 1.5 of its error
+        (1.6, 0.6, True, 1.0),  # ... above 2.5
+        (1.6, 0.8, True, 0.5),  # ... half-way between
+        (1.0, 1.0 / 1.425, True, 0.5),  # half-way to large: between 1.05 and 1.8
         (0.8, 0.8 / 0.85, False, 0.5),  # where nothing is seen, small
         (3.2, 1.6, False, 0.5),  # ... large
     ],

@@ -21,7 +21,7 @@ SCALE_LIMITS = (-4.0, 4.0)
 KEPT_BELOW, MADE_ABOVE = (0.6, 1.5), (1.1, 2.5)
 """Corrections smaller than the first multiple of the expected error are not made, those larger than the
 second are made as a whole: of small corrections, and of large ones, which make or remove what people see."""
-LARGE, LARGE_UNSEEN = (0.25, 0.75), (1.0, 3.0)
+LARGE, LARGE_UNSEEN = (0.5, 1.5), (1.0, 3.0)
 """Between these sizes corrections become large: pixels of disparity, and what stands for metres where no
 image shows anything."""
 GATE_PX = 7
