@@ -28,7 +28,7 @@ from resdepth.errors import ResDepthError
 from resdepth.evaluation.metrics import Statistics, statistics
 from resdepth.geo.gdal import tune_process
 from resdepth.geo.raster import FileBand
-from resdepth.stereo.fusion import filled
+from resdepth.stereo.matching import filled
 from resdepth.stereo.ortho import orthorectified
 from resdepth.workflows.match import match_images
 from resdepth.workflows.refine import refine
@@ -253,8 +253,9 @@ The DSM is that of `resdepth match`, so the images have little to add.
 - From a DSM alone nothing can be measured: those rows show what a filter that has learned can do.
 - In ortho-images it measures where their ghosts show from where they were seen ([refine](refine.md)).
 - A height that both the DSM and the matches miss stays wrong: narrow streets, still water, moving cars.
-- Beside voids it lowers some rims of roofs: in Kahramanmaras one in fifty of the heights next to a void by more
-  than 1 m, of those farther away one in five hundred. Without a reference it is not known whether that is right.
+- Beside voids it lowers some rims of roofs: in Kahramanmaras one in fifty of the heights next to a void by
+  more than 1 m, of those farther away one in five hundred. Without a reference it is not known whether that
+  is right.
 - It keeps the datum of the initial DSM, and so its bias.
 
 [What a model reaches that is trained on such data](real-training.md).

@@ -29,9 +29,8 @@ from resdepth.options import Style
 from resdepth.report.pictures import error_colours, grey, hillshade
 from resdepth.simulate.settings import SimulateConfig, SurfaceSettings, TownSettings
 from resdepth.simulate.simulation import metrics_of
-from resdepth.stereo.fusion import filled, rasterized
-from resdepth.stereo.images import RawImage
-from resdepth.stereo.matching import MatcherSettings, matched
+from resdepth.stereo.matching import MatcherSettings, filled, matched, rasterized
+from resdepth.stereo.ortho import RawImage
 from resdepth.workflows.simulate import simulate_scene
 
 Array = NDArray[np.float32]

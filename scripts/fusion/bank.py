@@ -14,11 +14,9 @@ from scipy.ndimage import distance_transform_edt, median_filter
 
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import FileBand
-from resdepth.stereo.consistency import Placement, projected
-from resdepth.stereo.fusion import filled, rasterized
-from resdepth.stereo.images import RawImage
-from resdepth.stereo.matching import MatcherSettings, matched
-from resdepth.stereo.ortho import to_geographic
+from resdepth.stereo.matching import MatcherSettings, filled, matched, rasterized
+from resdepth.stereo.ortho import RawImage, to_geographic
+from resdepth.stereo.remeasure import Placement, projected
 
 Array = NDArray[np.float32]
 
@@ -150,7 +148,7 @@ def box(values: Array, side: int) -> Array:
 
 
 def correlated(first: Array, second: Array, side: int) -> Array:
-    """As stereo/consistency.py does it, of standardised images without gaps."""
+    """As stereo/remeasure.py does it, of standardised images without gaps."""
     a, b = box(first, side), box(second, side)
     var_a = np.maximum(box(first * first, side) - a * a, 0) + np.float32(0.03**2)
     var_b = np.maximum(box(second * second, side) - b * b, 0) + np.float32(0.03**2)

@@ -12,7 +12,7 @@ import numpy as np
 from bank import displacement
 
 from resdepth.geo.raster import FileBand
-from resdepth.stereo.images import RawImage
+from resdepth.stereo.ortho import RawImage
 from resdepth.stereo.self_calibration import NotFound, found_direction
 
 

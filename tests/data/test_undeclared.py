@@ -9,7 +9,7 @@ import rasterio
 
 from conftest import MadeScene, write_raster
 from resdepth import evaluate
-from resdepth.data.undeclared import look_for_undeclared
+from resdepth.data.arrays import look_for_undeclared
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import ArrayBand, FileBand
 from resdepth.simulate.sources.raw_surface import ElevationSource, SourceOptions

@@ -7,7 +7,7 @@ import pytest
 import rasterio
 
 from resdepth.errors import ResDepthError
-from resdepth.geo.cog import Layer, write_block, write_cog
+from resdepth.geo.geotiff import Layer, write_block, write_cog
 from resdepth.geo.grid import Grid
 from resdepth.geo.windows import Window, blocks
 

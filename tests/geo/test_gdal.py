@@ -13,8 +13,8 @@ import rasterio
 from rasterio.env import get_gdal_config
 
 from conftest import write_raster
-from resdepth.geo.cog import Layer, write_block, write_cog
 from resdepth.geo.gdal import open_raster
+from resdepth.geo.geotiff import Layer, write_block, write_cog
 from resdepth.geo.grid import Grid
 from resdepth.geo.windows import Window
 

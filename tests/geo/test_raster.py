@@ -18,8 +18,7 @@ from resdepth.errors import ResDepthError
 from resdepth.geo.crs import find_crs, metres_per_unit
 from resdepth.geo.geotiff import new_geotiff
 from resdepth.geo.grid import Grid
-from resdepth.geo.raster import ArrayBand, FileBand, count_voids, hold, read_header
-from resdepth.geo.resampling import Method, read_resampled
+from resdepth.geo.raster import ArrayBand, FileBand, Method, count_voids, hold, read_header, read_resampled
 from resdepth.geo.windows import Window
 from resdepth.runtime.atomic import atomic_path
 
@@ -285,7 +284,7 @@ def test_a_raster_too_large_for_memory_is_resampled_in_parts(
     path = write_raster(tmp_path / "x.tif", values)
     grid = Grid(31, 47, (1.5, 0, 464995.3, 0, -1.5, 5248003.3), UTM32)
     at_once = read_resampled(path, grid, method)
-    monkeypatch.setattr("resdepth.geo.resampling.PART_PX", 50)
+    monkeypatch.setattr("resdepth.geo.raster.PART_PX", 50)
     np.testing.assert_allclose(read_resampled(path, grid, method), at_once, rtol=1e-6)
 
 

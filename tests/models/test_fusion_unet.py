@@ -15,7 +15,7 @@ from resdepth.models.fusion_unet import (
     DeployedFusion,
     FusionUNet,
 )
-from resdepth.models.inference.unet import deployed
+from resdepth.models.inference import deployed
 from resdepth.models.model import Architecture, Model, load_safetensors, save_model
 from resdepth.models.networks import new_network
 from resdepth.models.schema import FusionSettings

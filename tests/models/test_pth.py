@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from resdepth.errors import InputProblems
-from resdepth.models.pth import LARGEST_PICKLE, load_pth
+from resdepth.models.published import LARGEST_PICKLE, load_pth
 
 WEIGHTS = {"a": torch.arange(4.0)}
 

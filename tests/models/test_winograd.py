@@ -5,8 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from resdepth.models.inference.unet import deployed
-from resdepth.models.inference.winograd import WinogradConvolution, pays
+from resdepth.models.inference import WinogradConvolution, deployed, pays
 from resdepth.models.networks import new_network
 from resdepth.models.unet import halo_px
 
@@ -27,7 +26,7 @@ def test_the_result_is_that_of_a_convolution(
         parameters = (one if one is None else one.double() for one in (convolution.weight, convolution.bias))
         expected = functional.conv2d(x.double(), *parameters, padding=padding).float()
         torch.testing.assert_close(fast(x, padding), expected, atol=1e-5, rtol=1e-5)
-        monkeypatch.setattr("resdepth.models.inference.winograd._CHUNK_BYTES", 1)
+        monkeypatch.setattr("resdepth.models.inference._CHUNK_BYTES", 1)
         torch.testing.assert_close(fast(x, padding), expected, atol=1e-5, rtol=1e-5)
 
 

@@ -32,8 +32,7 @@ from resdepth.simulate.settings import (
 from resdepth.simulate.simulation import simulate
 from resdepth.simulate.surface import CELL_PX, HEADROOM_M, HeldSurface, Surface, SurfaceClass, relief_of
 from resdepth.stereo.epipolar import rectified
-from resdepth.stereo.fusion import filled, fused, rasterized
-from resdepth.stereo.matching import MatcherSettings, matched
+from resdepth.stereo.matching import MatcherSettings, filled, fused, matched, rasterized
 from resdepth.stereo.ortho import to_geographic
 from resdepth.workflows.check import check
 

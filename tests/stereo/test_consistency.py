@@ -6,9 +6,8 @@ import pytest
 from conftest import raw_images_of
 from resdepth.geo.raster import FileBand
 from resdepth.geo.windows import Window
-from resdepth.stereo.consistency import Contrast, Placement, local_correlation, projected
-from resdepth.stereo.images import RawImage
-from resdepth.stereo.ortho import to_geographic
+from resdepth.stereo.ortho import RawImage, to_geographic
+from resdepth.stereo.remeasure import Contrast, Placement, local_correlation, projected
 
 STANDARD = (Contrast(0.0, 1.0), Contrast(0.0, 1.0))
 

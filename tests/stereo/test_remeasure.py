@@ -10,11 +10,11 @@ from conftest import raw_images_of
 from resdepth.errors import ResDepthError
 from resdepth.geo.raster import ArrayBand, FileBand
 from resdepth.runtime.progress import Progress, progress_bar
-from resdepth.stereo.consistency import Placement
-from resdepth.stereo.images import RawImage
+from resdepth.stereo.ortho import RawImage
 from resdepth.stereo.remeasure import (
     LAYERS,
     Around,
+    Placement,
     chosen_pairs,
     height_offset,
     write_agreement,

@@ -14,7 +14,7 @@ from resdepth.errors import ResDepthError
 from resdepth.geo.raster import FileBand, read_header
 from resdepth.geo.windows import Window
 from resdepth.stereo import surface
-from resdepth.stereo.images import RawImage, reduced
+from resdepth.stereo.ortho import RawImage, reduced
 from resdepth.workflows.match import match_images
 
 

@@ -10,8 +10,7 @@ import numpy as np
 
 from resdepth.errors import ResDepthError
 from resdepth.geo.grid import Grid
-from resdepth.geo.raster import Array, Band, FileBand, Numbers
-from resdepth.geo.resampling import Method, read_resampled
+from resdepth.geo.raster import Array, Band, FileBand, Method, Numbers, read_resampled
 from resdepth.geo.windows import Window
 
 Resampling = Literal["none", "average", "bilinear", "nearest"]

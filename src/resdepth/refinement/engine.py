@@ -15,7 +15,7 @@ from resdepth.data.normalization import normalize, normalize_patch
 from resdepth.errors import ResDepthError
 from resdepth.geo.windows import Window, row_bands
 from resdepth.models.fusion_unet import DeployedFusion
-from resdepth.models.inference.unet import DeployedUNet, deployed
+from resdepth.models.inference import DeployedUNet, deployed
 from resdepth.models.model import Model, check_weights
 from resdepth.options import Device, Precision
 from resdepth.runtime.malloc import Footprint, return_unused_memory

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from resdepth.data.scene import Scene
 from resdepth.errors import ResDepthError
-from resdepth.geo.cog import Layer, write_block
+from resdepth.geo.geotiff import Layer, write_block
 from resdepth.geo.raster import files_behind, read_header
 from resdepth.geo.windows import Window
 from resdepth.models.model import fingerprint, load_safetensors

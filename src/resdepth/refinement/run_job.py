@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from resdepth.errors import Interrupted, ResDepthError
-from resdepth.geo.cog import write_cog
 from resdepth.geo.geotiff import (
     ownerless_sidecars,
     refuse_existing,
     refuse_inputs_as_outputs,
     remove_sidecars,
+    write_cog,
 )
 from resdepth.geo.raster import read_tags
 from resdepth.geo.windows import Window

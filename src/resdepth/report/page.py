@@ -15,8 +15,7 @@ import jinja2
 from resdepth.evaluation.inputs import Read
 from resdepth.evaluation.result import ClassResult, EvaluationResult
 from resdepth.geo.grid import Grid
-from resdepth.geo.raster import Numbers
-from resdepth.geo.resampling import Method, read_resampled
+from resdepth.geo.raster import Method, Numbers, read_resampled
 from resdepth.geo.windows import Window
 from resdepth.report.page_pixels import (
     HEIGHT_STEP_M,

@@ -15,8 +15,7 @@ from resdepth.evaluation.request import REFERENCE
 from resdepth.evaluation.result import EvaluationResult
 from resdepth.geo.geotiff import new_geotiff
 from resdepth.geo.grid import Grid
-from resdepth.geo.raster import Array, FileBand, read_header, read_tags
-from resdepth.geo.resampling import Method, read_resampled
+from resdepth.geo.raster import Array, FileBand, Method, read_header, read_resampled, read_tags
 from resdepth.geo.vectors import is_vector, open_vector_mask
 from resdepth.geo.windows import blocks, bounding
 from resdepth.refinement.provenance import PROVENANCE_TITLES, Moved, Provenance

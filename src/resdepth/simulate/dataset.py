@@ -42,10 +42,8 @@ from resdepth.simulate.surface import (
     is_any,
     window_on,
 )
-from resdepth.stereo.fusion import filled, fused, rasterized, refined_to
-from resdepth.stereo.images import RawImage
-from resdepth.stereo.matching import MatcherSettings, matched
-from resdepth.stereo.ortho import new_image, orthorectified
+from resdepth.stereo.matching import MatcherSettings, filled, fused, matched, rasterized, refined_to
+from resdepth.stereo.ortho import RawImage, new_image, orthorectified
 
 Role = Literal["train", "val", "train+val", "test"]
 

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from resdepth.errors import InputProblems, Interrupted, ResDepthError
 from resdepth.evaluation.metrics import Tally
 from resdepth.geo.grid import Grid
-from resdepth.geo.raster import Band, FileBand, read_header
-from resdepth.geo.resampling import read_resampled
+from resdepth.geo.raster import Band, FileBand, read_header, read_resampled
 from resdepth.geo.windows import Window, blocks
 from resdepth.options import Style
 from resdepth.runtime.atomic import is_unfinished, write_json, writing

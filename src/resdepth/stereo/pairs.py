@@ -13,9 +13,8 @@ from resdepth.geo.grid import Grid
 from resdepth.geo.raster import Band
 from resdepth.geo.windows import Window, blocks
 from resdepth.stereo.epipolar import rectified, triangulated
-from resdepth.stereo.fusion import rasterized
-from resdepth.stereo.images import Image
-from resdepth.stereo.matching import MatcherSettings, match, resampled, row_offset
+from resdepth.stereo.matching import MatcherSettings, match, rasterized, resampled, row_offset
+from resdepth.stereo.ortho import Image
 
 Array = NDArray[np.float32]
 Heights = tuple[float, float]

@@ -23,9 +23,8 @@ from resdepth.geo.rpc import Rpc
 from resdepth.geo.windows import blocks
 from resdepth.runtime.prefetch import in_order
 from resdepth.runtime.progress import Progress
-from resdepth.stereo.fusion import fused
-from resdepth.stereo.images import reduced
-from resdepth.stereo.ortho import from_geographic
+from resdepth.stereo.matching import fused
+from resdepth.stereo.ortho import from_geographic, reduced
 from resdepth.stereo.pairs import (
     BLOCK_PX,
     Heights,

@@ -28,9 +28,7 @@ from resdepth.runtime.atomic import temporary_folder, write_json
 from resdepth.runtime.jsonfiles import demand, read_json
 from resdepth.runtime.prefetch import in_order
 from resdepth.runtime.progress import progress_bar
-from resdepth.stereo.consistency import Contrast, Placement, local_correlation
-from resdepth.stereo.images import RawImage, reduced
-from resdepth.stereo.ortho import has_rpc
+from resdepth.stereo.ortho import RawImage, has_rpc, reduced
 from resdepth.stereo.pairs import NoUsefulPair, StereoPair
 from resdepth.stereo.remeasure import (
     LAYERS,
@@ -38,9 +36,12 @@ from resdepth.stereo.remeasure import (
     TILE_PX,
     WINDOWS_PX,
     Around,
+    Contrast,
     Pair,
+    Placement,
     chosen_pairs,
     height_offset,
+    local_correlation,
     write_agreement,
     write_matched,
 )

@@ -28,10 +28,10 @@ from resdepth.config.schema import (
     TrainDataset,
     paths_in,
 )
+from resdepth.data.arrays import look_for_undeclared
 from resdepth.data.image_lists import read_image_list, read_pair_list
 from resdepth.data.inputs import inputs_for_training
 from resdepth.data.scene import MASKS, Scene, SceneFiles, ViewSet, open_scene, used_views
-from resdepth.data.undeclared import look_for_undeclared
 from resdepth.errors import (
     InputProblems,
     Problem,

@@ -9,9 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resdepth.data.arrays import bands_of
+from resdepth.data.arrays import bands_of, look_for_undeclared
 from resdepth.data.scene import MASKS, Surface, refuse_nodata_of_files
-from resdepth.data.undeclared import look_for_undeclared
 from resdepth.errors import ResDepthError
 from resdepth.evaluation.baselines import median_baselines
 from resdepth.evaluation.classes import check_mask_values, empty_classes

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from resdepth.data.undeclared import look_for_undeclared
+from resdepth.data.arrays import look_for_undeclared
 from resdepth.errors import ResDepthError
 from resdepth.geo.raster import FileBand, Header, read_header, read_tags
 from resdepth.models.model import Model

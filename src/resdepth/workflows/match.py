@@ -15,7 +15,7 @@ from resdepth.geo.raster import FileBand, count_voids, read_header
 from resdepth.geo.windows import blocks
 from resdepth.runtime.atomic import temporary_folder
 from resdepth.runtime.progress import progress_bar
-from resdepth.stereo.images import RawImage
+from resdepth.stereo.ortho import RawImage
 from resdepth.stereo.pairs import Stereo, StereoPair
 from resdepth.stereo.surface import demand_overlap, ground_grid, heights_of, write_surface
 

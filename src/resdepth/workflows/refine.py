@@ -14,9 +14,9 @@ import torch
 
 from resdepth.config.rules import smallest_tile
 from resdepth.config.schema import DEFAULT_TILE_SIZE
+from resdepth.data.arrays import look_for_undeclared
 from resdepth.data.image_lists import read_pair_list
 from resdepth.data.scene import Scene, Surface, ViewSet, scene_of
-from resdepth.data.undeclared import look_for_undeclared
 from resdepth.errors import InputProblems, ResDepthError, has_errors
 from resdepth.geo.geotiff import refuse_inputs_as_outputs
 from resdepth.geo.grid import Bounds

@@ -16,8 +16,7 @@ from scipy import ndimage
 
 from resdepth.errors import InputProblems, Problem
 from resdepth.geo.grid import Grid
-from resdepth.geo.raster import FileBand, read_header
-from resdepth.geo.resampling import read_resampled
+from resdepth.geo.raster import FileBand, read_header, read_resampled
 from resdepth.geo.windows import Window
 from resdepth.simulate.sources.raw_surface import PLANTS, ROOF, UNKNOWN, Source
 from resdepth.simulate.surface import BUILDING_CLASSES, Codes, Heights, Mask, Objects, SurfaceClass, is_any

@@ -13,12 +13,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from resdepth.data.undeclared import look_for_undeclared
+from resdepth.data.arrays import look_for_undeclared
 from resdepth.errors import ResDepthError
 from resdepth.geo.crs import METRE, Unit, find_crs, height_unit, metres_per_unit, parsed, vertical_part
 from resdepth.geo.grid import Grid
-from resdepth.geo.raster import FileBand, Header
-from resdepth.geo.resampling import Method, read_resampled
+from resdepth.geo.raster import FileBand, Header, Method, read_resampled
 from resdepth.geo.windows import Window
 from resdepth.runtime.atomic import writing
 from resdepth.simulate.surface import Codes, Heights, Mask, Objects

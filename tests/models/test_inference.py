@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from resdepth.models.inference.unet import deployed, fold_batch_norm, rounded_kernels
+from resdepth.models.inference import deployed, fold_batch_norm, rounded_kernels
 from resdepth.models.networks import new_network
 from resdepth.models.unet import halo_px
 
@@ -95,7 +95,7 @@ def test_bands_do_not_show(up_mode: str, depth: int, height: int, monkeypatch: p
     x = torch.randn(2, 3, around + height * 2**depth, around + 2**depth)
     with torch.inference_mode():
         expected = network(x), network.inside(x)
-        monkeypatch.setattr("resdepth.models.inference.unet._BAND_BYTES", {"cpu": 1})
+        monkeypatch.setattr("resdepth.models.inference._BAND_BYTES", {"cpu": 1})
         torch.testing.assert_close((network(x), network.inside(x)), expected, atol=1e-5, rtol=0)
 
 
@@ -107,7 +107,7 @@ def test_it_does_not_matter_whether_this_torch_can_fuse(
     x = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
         fused = deployed(network, dtype)(x)
-        monkeypatch.setattr("resdepth.models.inference.unet._FUSED", None)
+        monkeypatch.setattr("resdepth.models.inference._FUSED", None)
         torch.testing.assert_close(deployed(network, dtype)(x), fused, atol=1e-5, rtol=0)
 
 

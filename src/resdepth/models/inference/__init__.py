@@ -1,1 +1,0 @@
-"""Networks rewritten so that they run faster."""
