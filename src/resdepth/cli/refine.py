@@ -86,15 +86,16 @@ def refine(  # noqa: PLR0913 - options of a command
 ) -> None:
     """Refine DSM, a raster of any size, with the raw satellite IMAGEs that it was made from.
 
-    The images have RPCs (in the tags, .RPB, _RPC.TXT, RPC_*.XML). Pairs of them are matched again around the
-    DSM, and the bundled model `fusion` decides what to keep of both. Without images, or with ortho-images, it
-    only smooths what is rough. The last band is the expected error of each height: 68 % of errors are
-    smaller, 90 % smaller than twice as much. Models of other kinds (`train`, `town-stereo`) want ortho-images
-    on the grid of the DSM. The work goes block by block in constant memory; if it is stopped or killed,
-    the same command resumes. Voids of the DSM stay voids, unless --fill is given; OUTPUT_provenance.tif shows
-    where each height comes from (0 void, 1 refined, 2 filled, 3 refined where an image shows nothing).
-    Outputs are Cloud-Optimised GeoTIFFs. One whose heights are moved further than can be right is called
-    OUTPUT_not_trusted.tif, unless --force is given.
+    The images have RPCs (in the tags, .RPB, _RPC.TXT, RPC_*.XML). Pairs of them are matched again around
+    the DSM, and the bundled model `fusion` decides what to keep of both. Ortho-images that were made with
+    the DSM serve as well, without RPCs; without images it only smooths what is rough. The last band is
+    the expected error of each height: 68 % of errors are smaller, 90 % smaller than twice as much. Models
+    of other kinds (`train`, `town-stereo`) want ortho-images on the grid of the DSM. The work goes block
+    by block in constant memory; if it is stopped or killed, the same command resumes. Voids of the DSM
+    stay voids, unless --fill is given; OUTPUT_provenance.tif shows where each height comes from (0 void,
+    1 refined, 2 filled, 3 refined where an image shows nothing). Outputs are Cloud-Optimised GeoTIFFs.
+    One whose heights are moved further than can be right is called OUTPUT_not_trusted.tif, unless --force
+    is given.
 
     \b
     Examples:
