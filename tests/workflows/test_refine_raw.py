@@ -248,6 +248,15 @@ def test_errors_are_left_out_or_given_with_arrays(raw_scene: Path, dsm: Path, tm
     assert np.isnan(errors[np.isnan(heights)]).all()
 
 
+def test_a_refined_dsm_serves_as_dsm(dsm: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its other bands are about its heights."""
+    assert command(dsm, []).exit_code == 0
+    refined = dsm.with_name("dsm_refined.tif")
+    assert command(refined, []).exit_code == 0
+    assert "bands" not in caplog.text
+    assert CliRunner().invoke(main, ["info", f"{refined}"]).stdout.count("unit of heights") == 1
+
+
 @pytest.mark.parametrize("options", [{"uncertainty": True}, {"fuse": "uncertainty"}])
 def test_errors_that_nobody_knows_are_refused(options: dict[str, Any], dsm: Path) -> None:
     with pytest.raises(ResDepthError, match="does not know the error"):

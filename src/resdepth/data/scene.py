@@ -212,7 +212,7 @@ def _open_band(key: str, path: Path, problems: list[Problem], numbers: Numbers =
         return None
     if numbers == "scaled" and band.header.doubt_about_unit:
         problems.append(Problem(key, band.header.doubt_about_unit, "warning"))
-    if band.header.bands > 1:
+    if not band.header.is_of_heights_first:
         problems.append(Problem(key, _bands_left_out(band.header), "warning"))
     return band
 

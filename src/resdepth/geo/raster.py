@@ -48,6 +48,8 @@ UNSCALED: Scaling = (1.0, 0.0)
 _TOLERANCE = 2 * float(np.finfo(np.float32).eps)
 
 FARTHEST = 1e12  # in the units of any map
+HEIGHT = "height"
+"""The name of the first band of a refined DSM."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Header:
         has_alpha: whether there is an alpha band; 0 in it is a void of the first band.
         scaling: of the first band.
         band_unit: the unit that the first band names; "" if it names none.
+        first_band: what the first band is called; "" if it has no name.
     """
 
     path: Path
@@ -74,6 +77,12 @@ class Header:
     has_alpha: bool = False
     scaling: Scaling = UNSCALED
     band_unit: str = ""
+    first_band: str = ""
+
+    @property
+    def is_of_heights_first(self) -> bool:
+        """Whether it may be a DSM: of one band, or as `refine` writes it, with others about the first."""
+        return self.bands == 1 or self.first_band == HEIGHT
 
     @property
     def unit(self) -> Unit | None:
@@ -170,6 +179,7 @@ def read_header(path: Path) -> Header:
             has_alpha=has_alpha,
             scaling=(dataset.scales[0], dataset.offsets[0]),
             band_unit=dataset.units[0] or "",
+            first_band=dataset.descriptions[0] or "",
         )
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from resdepth.data.scene import Scene
 from resdepth.errors import ResDepthError
 from resdepth.geo.geotiff import Layer, write_block
-from resdepth.geo.raster import files_behind, read_header
+from resdepth.geo.raster import HEIGHT, files_behind, read_header
 from resdepth.geo.windows import Window
 from resdepth.models.model import fingerprint, load_safetensors
 from resdepth.options import Compression, Fuse, Mode
@@ -27,8 +27,8 @@ from resdepth.version import __version__
 
 logger = logging.getLogger(__name__)
 
-HEIGHT, SPREAD, ERROR = "height", "spread", "error"
-"""The bands of an output, the second and third if there are any."""
+SPREAD, ERROR = "spread", "error"
+"""The bands of an output after its heights, if there are any."""
 PROVENANCE = Layer(("provenance",), dtype="uint8", nodata=0, overviews="nearest")
 JOB_TAG, WARNING_TAG = "RESDEPTH_JOB", "RESDEPTH_WARNING"
 NOT_TRUSTED = "_not_trusted"

@@ -90,7 +90,7 @@ def about_raster(path: Path) -> Facts:
     }
     if grid.stretched:
         facts["map"] = grid.stretched
-    is_grey = header.bands > 1 or np.dtype(header.dtype).kind == "u"
+    is_grey = not header.is_of_heights_first or np.dtype(header.dtype).kind == "u"
     if not is_grey:
         facts |= _about_heights(header)
     ours = {name: value for name, value in read_tags(path).items() if name.startswith(OUR_TAG)}

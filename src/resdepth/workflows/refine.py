@@ -433,9 +433,10 @@ def _with_error(
         return to_file if uncertainty is None else uncertainty
     asked = "fuse: uncertainty" if fuse == "uncertainty" else "uncertainty" if uncertainty else None
     if asked is not None:
+        name = Path(model.source).name or model.architecture.name
         raise ResDepthError(
-            f"{asked}: the model {model.source or model.architecture.name} in mode {mode} does not know the "
-            "error of its heights; the bundled model fusion does, in mode seamless"
+            f"{asked}: the model {name} in mode {mode} does not know the error of its heights; the bundled "
+            "model fusion does, in mode seamless"
         )
     return False
 

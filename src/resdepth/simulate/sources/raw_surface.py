@@ -271,7 +271,7 @@ class ElevationSource:
     def __init__(self, path: Path, options: SourceOptions) -> None:
         self._path, self._band = path, FileBand(path)
         header = self._band.header
-        if header.bands != 1:
+        if not header.is_of_heights_first:
             raise ResDepthError(f"{path}: has {header.bands} bands; a raster of heights has one")
         if question := look_for_undeclared(self._band).question:
             logger.warning("%s: %s", path, question)
