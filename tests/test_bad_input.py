@@ -326,7 +326,7 @@ KEYS = {
     "null for the data sets": value("train", "datasets", None, "found null", "should be a list"),
     "an object for the data sets": value("test", "datasets", {}, "found {}", "should be a list"),
     "a number for a data set": value("train", "datasets.0", 3, "found 3", "should be an object"),
-    "a missing raster": value("train", "datasets.0.raster_gt", ABSENT, "missing", "true DSM"),
+    "a missing raster": value("train", "datasets.0.raster_gt", ABSENT, "missing", "reference DSM"),
     "a missing area type": value("train", "datasets.0.area_type", ABSENT, "missing"),
     "a missing output": value("train", "output.tboard_log_dir", ABSENT, "missing"),
     "a missing model": value("test", "model", ABSENT, "missing"),
