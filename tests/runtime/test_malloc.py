@@ -46,3 +46,18 @@ def test_larger_passes_may_need_more() -> None:
     assert again[1] > 200
     assert grown[0] > 400
     assert grown[1] < 200
+
+
+def test_the_level_does_not_creep_up() -> None:
+    """After memory went back, passes that hold a little more are no new level."""
+    *_, crept = passes((100, 1), (100, 1), (200, 1), (109, 1), (109, 1), (119, 1))
+    assert crept[0] > 119
+    assert crept[1] < 100
+
+
+def test_what_is_needed_again_at_once_becomes_the_level() -> None:
+    """Else memory would go back after every pass."""
+    *_, first, second, third = passes((100, 1), (100, 1), (200, 1), (200, 1), (200, 1))
+    assert first[1] < 100
+    assert second[1] < 100
+    assert third[1] > 200

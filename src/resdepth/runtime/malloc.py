@@ -54,7 +54,7 @@ class Footprint:
     """
 
     def __init__(self) -> None:
-        self._largest, self._passes, self._level = 0, 0, 0
+        self._largest, self._passes, self._returned, self._level = 0, 0, 0, 0
 
     def settle(self, size: int) -> None:
         """To be called when a pass is over and little is in use. Nothing happens off Linux.
@@ -63,14 +63,16 @@ class Footprint:
             size: of the pass, in any unit; larger ones than before may need more.
         """
         if size > self._largest:
-            self._largest, self._passes = size, 0
+            self._largest, self._passes, self._returned = size, 0, 0
         resident = _resident_pages()
         self._passes += 1
         if self._passes <= _FIRST_PASSES:
             self._level = resident
         elif resident > _GROWTH * self._level:
             return_unused_memory()
-            self._passes = 0
+            if self._passes - self._returned <= _FIRST_PASSES:
+                self._level = resident  # so much is in use, or the next pass would return memory again
+            self._returned = self._passes
 
 
 def _resident_pages() -> int:
