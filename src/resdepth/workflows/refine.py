@@ -157,11 +157,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         trained, scene, view_sets = shown.model, shown.scene, shown.view_sets
         window = _window(scene, region)
         tile = _checked_tile(trained, tile_size, window, mode)
-        if scheduler is None:
-            there = choose_device(device)
-            dtype = choose_precision(precision, there)
-        else:
-            there, dtype = chosen_by_workers(scheduler, device, precision, wait_for_workers)
+        there, dtype = _computed_in(device, precision, scheduler, wait_for_workers)
         refiner = _refiner(trained, precision, there, dtype)
         _warn(refiner, scene, mode)
         findings = examine(trained, scene, view_sets, window, gsd or stated_gsd(scene))
@@ -179,9 +175,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
             Job(work, refiner, path, compression, findings.misfits, shown.made_from)
             for work, path in zip(works, outputs, strict=True)
         ]
-        compute = on_processes(workers) if workers > 1 else compute_here
-        if scheduler is not None:
-            compute = on_cluster(scheduler, wait_for_workers)
+        compute = _compute_by(workers, scheduler, wait_for_workers)
         return _to_files(jobs, compute, existing=existing, report=report, force=force)
 
 
@@ -268,6 +262,16 @@ def _to_files(
     return written
 
 
+def _computed_in(
+    device: Device, precision: Precision, scheduler: str | None, wait_for_workers: float
+) -> tuple[torch.device, torch.dtype]:
+    """Device and precision of those who compute: this machine, or the workers of a cluster."""
+    if scheduler is not None:
+        return chosen_by_workers(scheduler, device, precision, wait_for_workers)
+    there = choose_device(device)
+    return there, choose_precision(precision, there)
+
+
 def _refiner(model: Model, precision: Precision, there: torch.device, dtype: torch.dtype) -> Refiner:
     """The model, for the device of those who compute."""
     if precision == "auto" and dtype == torch.bfloat16:
@@ -276,6 +280,13 @@ def _refiner(model: Model, precision: Precision, there: torch.device, dtype: tor
             "processors; --precision fp32 makes the same choices everywhere"
         )
     return Refiner(model, device=there, precision=dtype)
+
+
+def _compute_by(workers: int, scheduler: str | None, wait_for_workers: float) -> Compute:
+    """Who refines the blocks: this process, several of this machine, or a cluster."""
+    if scheduler is not None:
+        return on_cluster(scheduler, wait_for_workers)
+    return on_processes(workers) if workers > 1 else compute_here
 
 
 def _report_moved(found: Mapping[str, Moved | None], *, force: bool) -> None:
