@@ -35,7 +35,7 @@ from resdepth.geo.raster import FileBand
 from resdepth.options import Style
 from resdepth.runtime.atomic import write_json
 from resdepth.simulate.dataset import Role, as_dataset
-from resdepth.simulate.settings import SimulateConfig, SurfaceSettings, TownSettings
+from resdepth.simulate.plan import SimulateConfig, SurfaceSettings, TownSettings
 from resdepth.simulate.simulation import simulate
 from resdepth.workflows.evaluate import evaluate
 from resdepth.workflows.test import test

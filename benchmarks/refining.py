@@ -19,14 +19,12 @@ from distributed import LocalCluster
 from torch import nn
 
 import published_way
-from resdepth.data.inputs import Inputs
-from resdepth.data.normalization import Normalization
+from resdepth.data.normalization import Inputs, Normalization
 from resdepth.data.scene import Scene
 from resdepth.geo.gdal import tune_process
 from resdepth.geo.raster import Array
 from resdepth.geo.windows import Window
-from resdepth.models.model import Architecture, Model, save_model
-from resdepth.models.networks import new_network
+from resdepth.models.model import Architecture, Model, new_network, save_model
 from resdepth.options import Mode
 from resdepth.refinement.blocks import Work, refined_strips
 from resdepth.refinement.dask import on_cluster

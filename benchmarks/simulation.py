@@ -27,7 +27,7 @@ from resdepth.geo.grid import Grid, Sides
 from resdepth.geo.raster import FileBand
 from resdepth.options import Style
 from resdepth.report.pictures import error_colours, grey, hillshade
-from resdepth.simulate.settings import SimulateConfig, SurfaceSettings, TownSettings
+from resdepth.simulate.plan import SimulateConfig, SurfaceSettings, TownSettings
 from resdepth.simulate.simulation import metrics_of
 from resdepth.stereo.matching import MatcherSettings, filled, matched, rasterized
 from resdepth.stereo.ortho import RawImage

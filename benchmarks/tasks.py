@@ -29,7 +29,7 @@ from resdepth.data.patches import TrainingSamples, Variation, batches, draw_patc
 from resdepth.data.scene import Scene, hold_in_memory
 from resdepth.geo.geotiff import new_geotiff
 from resdepth.refinement.tiles import refine_region
-from resdepth.runtime.malloc import tune_allocator
+from resdepth.runtime.surroundings import tune_allocator
 from resdepth.training.loop import Learner
 from resdepth.training.losses import LOSSES
 from resdepth.training.optim import new_optimizer

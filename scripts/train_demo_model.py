@@ -17,7 +17,7 @@ import torch
 
 from resdepth.geo.gdal import tune_process
 from resdepth.simulate.dataset import Role, as_dataset
-from resdepth.simulate.settings import SensorSettings, SimulateConfig, TownSettings
+from resdepth.simulate.plan import SensorSettings, SimulateConfig, TownSettings
 from resdepth.simulate.simulation import simulate
 from resdepth.simulate.town.layout import STYLES
 from resdepth.workflows.train import train

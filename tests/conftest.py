@@ -18,10 +18,9 @@ from hypothesis import HealthCheck, settings
 
 from resdepth import refine
 from resdepth.data.normalization import Normalization
-from resdepth.models.model import Architecture, Model, save_model
-from resdepth.models.networks import new_network
+from resdepth.models.model import Architecture, Model, new_network, save_model
 from resdepth.models.published import write_architecture, write_checkpoint, write_moments
-from resdepth.simulate.settings import (
+from resdepth.simulate.plan import (
     DateSettings,
     MatchingSettings,
     SensorSettings,

@@ -32,10 +32,10 @@ from typing import Any, Literal
 
 import rasterio.io
 
-import resdepth.download.download
+import resdepth.download
 import resdepth.refinement.blocks
 import resdepth.report.page
-import resdepth.report.plots
+import resdepth.report.pictures
 import resdepth.workflows.compare
 import resdepth.workflows.evaluate
 import resdepth.workflows.refine
@@ -399,7 +399,7 @@ def archive_served() -> Iterator[None]:
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    defaults = resdepth.download.download.download.__kwdefaults__
+    defaults = resdepth.download.download.__kwdefaults__
     defaults["base_url"] = f"http://127.0.0.1:{server.server_port}/"
     yield
     server.shutdown()

@@ -24,7 +24,7 @@ import resdepth
 from conftest import MadeScene, make_model, make_scene, merged, read_raster, write_published_run, write_raster
 from resdepth.cli import main
 from resdepth.config.parse import load_test_config, load_train_config
-from resdepth.simulate.settings import (
+from resdepth.simulate.plan import (
     MatchingSettings,
     SimulateConfig,
     SurfaceSettings,
@@ -44,7 +44,7 @@ VARIANTS = ("ResDepth-0", "ResDepth-mono", "ResDepth-stereo", "ResDepth-stereo_g
 # Commands that are shown but not run here, and why.
 NOT_RUN = {
     "python -m pip install": "set-up; needs a package index",
-    "resdepth download": "needs the network; tests/download/test_download.py has a server of its own",
+    "resdepth download": "needs the network; tests/test_download.py has a server of its own",
     "tensorboard": "serves until it is stopped",
     "gdalwarp": "of GDAL, which need not be there",
     "gdal_translate": "of GDAL, which need not be there",

@@ -15,7 +15,7 @@ from resdepth.config.parse import load_train_config
 from resdepth.data.normalization import image_statistics
 from resdepth.data.scene import used_views
 from resdepth.geo.windows import Window, split_regions, tile_grid
-from resdepth.models.networks import new_network
+from resdepth.models.model import new_network
 from resdepth.models.published import load_run_folder, read_architecture, read_checkpoint, read_moments
 from resdepth.refinement.tiles import axis_weights
 from resdepth.workflows.check import architecture_of, plan_training

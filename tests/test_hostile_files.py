@@ -19,7 +19,7 @@ from test_vectors import some_polygons, write
 from conftest import make_model, make_scene, write_raster
 from mutations import damaged_bytes, damaged_values, survive
 from resdepth.config.parse import load_train_config
-from resdepth.data.image_lists import read_image_list, read_pair_list
+from resdepth.data.scene import read_image_list, read_pair_list
 from resdepth.errors import InputProblems, ResDepthError
 from resdepth.evaluation.request import Request
 from resdepth.evaluation.result import read_result
@@ -29,7 +29,7 @@ from resdepth.geo.vectors import open_vector_mask
 from resdepth.geo.windows import Window
 from resdepth.models.model import load_safetensors, save_model
 from resdepth.models.published import read_architecture, read_checkpoint, read_moments
-from resdepth.report.page_contents import tables_of
+from resdepth.report.page import tables_of
 from resdepth.report.tables import summary_rows
 from resdepth.runtime.progress import Silent
 from resdepth.simulate.sources.citymodel import CitySource

@@ -7,7 +7,7 @@ import rasterio
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from resdepth.simulate.settings import SensorSettings, SimulateConfig, SurfaceSettings, TownSettings
+from resdepth.simulate.plan import SensorSettings, SimulateConfig, SurfaceSettings, TownSettings
 from resdepth.simulate.simulation import simulate
 from resdepth.simulate.town.layout import STYLES
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from resdepth.data.image_lists import read_image_list, read_pair_list
+from resdepth.data.scene import read_image_list, read_pair_list
 
 IMAGES = tuple(Path("/data") / name for name in ("ortho1.tif", "ortho10.tif", "ortho 2.tif", "b.tif"))
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from resdepth.data.inputs import (
+from resdepth.data.normalization import (
     InputChannels,
     Inputs,
     MultiviewConfig,

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from resdepth.data.inputs import Inputs
 from resdepth.data.normalization import (
+    Inputs,
     Normalization,
     height_sigma,
     image_statistics,

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resdepth.data.inputs import Inputs
-from resdepth.data.normalization import Normalization
+from resdepth.data.normalization import Inputs, Normalization
 from resdepth.data.patches import (
     InitialSamples,
     Sample,

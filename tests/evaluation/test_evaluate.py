@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from conftest import ORIGIN, write_raster
 from resdepth.errors import ResDepthError
 from resdepth.evaluation import evaluate
-from resdepth.evaluation.bootstrap import BlockErrors, intervals
 from resdepth.evaluation.classes import dilation_px, edge_px, object_classes
 from resdepth.evaluation.evaluate import Case, block_side, evaluate_case
 from resdepth.evaluation.inputs import Candidate, OnGrid
-from resdepth.evaluation.metrics import Portion, Tally, bins_of, statistics
+from resdepth.evaluation.metrics import BlockErrors, Portion, Tally, bins_of, intervals, statistics
 from resdepth.evaluation.request import Request
 from resdepth.evaluation.result import EvaluationResult, read_result
 from resdepth.geo.grid import Grid, Sides

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from resdepth.data.inputs import inputs_of_network
-from resdepth.data.normalization import Normalization, normalize
+from resdepth.data.normalization import Normalization, inputs_of_network, normalize
 from resdepth.models.fusion_unet import (
     ERROR_FACTORS,
     HALO_PX,
@@ -16,8 +15,7 @@ from resdepth.models.fusion_unet import (
     FusionUNet,
 )
 from resdepth.models.inference import deployed
-from resdepth.models.model import Architecture, Model, load_safetensors, save_model
-from resdepth.models.networks import new_network
+from resdepth.models.model import Architecture, Model, load_safetensors, new_network, save_model
 from resdepth.models.schema import FusionSettings
 
 SETTINGS = {"n_input_channels": 7, "start_kernel": 8, "depth": 4}

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from resdepth.models.inference import deployed, fold_batch_norm, rounded_kernels
-from resdepth.models.networks import new_network
+from resdepth.models.model import new_network
 from resdepth.models.unet import halo_px
 
 SWITCHES = ("do_BN", "outer_skip_BN", "outer_skip", "bias_conv_layer")

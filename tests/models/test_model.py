@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 
 from conftest import make_model
-from resdepth.data.inputs import Inputs
+from resdepth.data.normalization import Inputs
 from resdepth.errors import InputProblems, ResDepthError
 from resdepth.models.model import (
     METADATA_KEY,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from resdepth.models.networks import NETWORKS, new_network
+from resdepth.models.model import NETWORKS, new_network
 
 # The defaults of the training configuration; those of the class differ.
 STEREO = {

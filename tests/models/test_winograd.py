@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from resdepth.models.inference import WinogradConvolution, deployed, pays
-from resdepth.models.networks import new_network
+from resdepth.models.model import new_network
 from resdepth.models.unet import halo_px
 
 WIDE = {"n_input_channels": 3, "start_kernel": 64, "depth": 3}

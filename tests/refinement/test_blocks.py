@@ -11,7 +11,7 @@ from resdepth.data.scene import Scene, ViewSet
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import ArrayBand
 from resdepth.geo.windows import Window, aligned, even_blocks
-from resdepth.models.networks import new_network
+from resdepth.models.model import new_network
 from resdepth.models.published import load_model
 from resdepth.refinement.blocks import (
     FILL_REACH_PX,

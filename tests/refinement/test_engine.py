@@ -7,8 +7,7 @@ import torch
 from conftest import make_model
 from resdepth.data.normalization import Normalization
 from resdepth.errors import ResDepthError
-from resdepth.models.model import Architecture, Model
-from resdepth.models.networks import new_network
+from resdepth.models.model import Architecture, Model, new_network
 from resdepth.refinement.engine import Refiner, choose_device, choose_precision
 
 CPU = torch.device("cpu")

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nothing happens
 PASSES = """
 import os, sys
 from pathlib import Path
-from resdepth.runtime.malloc import Footprint, tune_allocator
+from resdepth.runtime.surroundings import Footprint, tune_allocator
 
 def resident_mib():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 2**20

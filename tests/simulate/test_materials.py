@@ -5,8 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resdepth.geo.windows import Window
-from resdepth.simulate.materials import CAR_HEIGHT_M, draw_cars, hashed, pixel_noise, smooth_noise
-from resdepth.simulate.surface import SurfaceClass
+from resdepth.simulate.surface import CAR_HEIGHT_M, SurfaceClass, draw_cars, hashed, pixel_noise, smooth_noise
 
 WINDOWS = st.builds(
     Window, st.integers(-500, 500), st.integers(-500, 500), st.integers(1, 60), st.integers(1, 60)

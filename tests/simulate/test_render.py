@@ -11,7 +11,6 @@ from hypothesis.extra.numpy import arrays
 from resdepth.geo.grid import Grid
 from resdepth.geo.rpc import Direction
 from resdepth.geo.windows import Window
-from resdepth.simulate.materials import Look
 from resdepth.simulate.plan import Day, Shot, Sun, aim
 from resdepth.simulate.render import (
     Sensor,
@@ -26,7 +25,7 @@ from resdepth.simulate.render import (
     shifted,
     warped,
 )
-from resdepth.simulate.surface import HeldSurface, Surface, SurfaceClass, mirrored
+from resdepth.simulate.surface import HeldSurface, Look, Surface, SurfaceClass, mirrored
 
 GSD = 0.5
 DAY = Day(0, Sun(180.0, 50.0), cars=0.0)

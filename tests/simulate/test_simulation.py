@@ -17,22 +17,23 @@ from resdepth.geo.grid import Grid
 from resdepth.geo.rpc import Direction
 from resdepth.geo.windows import Window
 from resdepth.simulate import simulation as module
-from resdepth.simulate.materials import Look
-from resdepth.simulate.plan import Day, Shot, Sun, aim
-from resdepth.simulate.render import Sensor, expose
-from resdepth.simulate.settings import (
+from resdepth.simulate.plan import (
     DateSettings,
+    Day,
     MatchingSettings,
     SensorSettings,
+    Shot,
     SimulateConfig,
+    Sun,
     SurfaceSettings,
     TownSettings,
     ViewSettings,
+    aim,
 )
+from resdepth.simulate.render import Sensor, expose
 from resdepth.simulate.simulation import simulate
-from resdepth.simulate.surface import CELL_PX, HEADROOM_M, HeldSurface, Surface, SurfaceClass, relief_of
-from resdepth.stereo.epipolar import rectified
-from resdepth.stereo.matching import MatcherSettings, filled, fused, matched, rasterized
+from resdepth.simulate.surface import CELL_PX, HEADROOM_M, HeldSurface, Look, Surface, SurfaceClass, relief_of
+from resdepth.stereo.matching import MatcherSettings, filled, fused, matched, rasterized, rectified
 from resdepth.stereo.ortho import to_geographic
 from resdepth.workflows.check import check
 

@@ -14,9 +14,9 @@ from resdepth.data.patches import ValidationSamples, validation_patches
 from resdepth.data.scene import Scene
 from resdepth.geo.grid import Sides
 from resdepth.geo.windows import Window
-from resdepth.models.networks import new_network
+from resdepth.models.model import new_network
 from resdepth.report.pictures import patch_picture
-from resdepth.training.preview import SHOWN, Showcase
+from resdepth.training.loop import SHOWN, Showcase
 
 
 def samples_of(scene: MadeScene, region: Window) -> ValidationSamples:

@@ -325,7 +325,7 @@ def test_an_undeclared_nodata_value_is_stated(scene: MadeScene, caplog: pytest.L
 def test_large_rasters_are_shown_from_coarse_copies(
     scene: MadeScene, monkeypatch: pytest.MonkeyPatch, refined: Path
 ) -> None:
-    monkeypatch.setattr("resdepth.report.page_contents.COPY_PX", 79)  # rasters of 160 pixels are large
+    monkeypatch.setattr("resdepth.report.page.COPY_PX", 79)  # rasters of 160 pixels are large
     monkeypatch.setattr("resdepth.workflows.evaluate.PLOT_PX", 40)
     mask = f"building={scene.path('mask_building.tif')}"
     done = evaluated(scene, "--initial", scene.path("initial.tif"), "--mask", mask, dsm="refined.tif")

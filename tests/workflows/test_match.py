@@ -13,7 +13,7 @@ from resdepth.cli import main
 from resdepth.errors import ResDepthError
 from resdepth.geo.raster import FileBand, read_header
 from resdepth.geo.windows import Window
-from resdepth.stereo import surface
+from resdepth.stereo import pairs
 from resdepth.stereo.ortho import RawImage, reduced
 from resdepth.workflows.match import match_images
 
@@ -30,7 +30,7 @@ def error(dsm: Path, reference: Path) -> float:
 @pytest.fixture(scope="module")
 def made(
     raw_scene: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, tuple[surface.StereoPair, ...]]:
+) -> tuple[Path, tuple[pairs.StereoPair, ...]]:
     path = tmp_path_factory.mktemp("matched") / "dsm.tif"
     return path, match_images(raw_images_of(raw_scene), path, like=raw_scene / "dsm" / "truth.tif").pairs
 
@@ -45,14 +45,14 @@ def test_images_alone_give_heights_as_good_as_where_the_relief_is_known(
     assert error(path, reference) < 1.1 * error(raw_scene / "dsm" / "initial.tif", reference)
 
 
-def test_pairs_of_one_date_are_preferred(made: tuple[Path, tuple[surface.StereoPair, ...]]) -> None:
+def test_pairs_of_one_date_are_preferred(made: tuple[Path, tuple[pairs.StereoPair, ...]]) -> None:
     _, pairs = made
     assert [(pair.first, pair.second) for pair in pairs] == [(0, 1)]
 
 
 def test_blocks_and_threads_do_not_show(
     raw_scene: Path,
-    made: tuple[Path, tuple[surface.StereoPair, ...]],
+    made: tuple[Path, tuple[pairs.StereoPair, ...]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -60,7 +60,7 @@ def test_blocks_and_threads_do_not_show(
     match_images(raw_images_of(raw_scene), tmp_path / "alone.tif", like=like, threads=0)
     whole = heights_of_file(made[0])
     np.testing.assert_array_equal(heights_of_file(tmp_path / "alone.tif"), whole)
-    monkeypatch.setattr(surface, "BLOCK_PX", 96)
+    monkeypatch.setattr(pairs, "BLOCK_PX", 96)
     match_images(raw_images_of(raw_scene), tmp_path / "blocks.tif", like=like)
     apart = np.abs(heights_of_file(tmp_path / "blocks.tif") - whole)
     pixel_m = 0.5 / made[1][0].base_to_height  # what a pixel of disparity stands for

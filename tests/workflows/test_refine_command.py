@@ -24,7 +24,7 @@ from conftest import GSD, ORIGIN, MadeScene, make_model, read_raster, write_rast
 from resdepth import evaluate, refine, save_model
 from resdepth.cli import main
 from resdepth.errors import Interrupted, ResDepthError
-from resdepth.models.networks import new_network
+from resdepth.models.model import new_network
 from resdepth.refinement import provenance as moved_heights
 from resdepth.refinement import run_job
 from resdepth.refinement.engine import choose_precision

@@ -118,7 +118,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - options of a command
       resdepth simulate lidar_dsm.tif -o scene --config simulate.json
       resdepth simulate city.json -o scene --gsd 0.5
     """
-    from resdepth.simulate.settings import requested
+    from resdepth.simulate.plan import requested
 
     given = {"seed": seed, "town.style": style, "town.size_px": size, "truth.gsd_m": gsd}
     settings = requested(config, {key: value for key, value in given.items() if value is not None})
@@ -207,7 +207,7 @@ def download(name: str, to: Path | None) -> None:
       resdepth download demo
       resdepth download models --to models
     """
-    from resdepth.download.download import download as fetch
+    from resdepth.download import download as fetch
 
     click.echo(f"{fetch(name, to)}")
 

@@ -111,7 +111,7 @@ def schema(kind: Kind | Literal["simulate"]) -> None:
       (then add "$schema": "train.schema.json" to a configuration)
     """
     from resdepth.config.schema import Section, TestConfig, TrainConfig
-    from resdepth.simulate.settings import SimulateConfig
+    from resdepth.simulate.plan import SimulateConfig
 
     schemas: dict[str, type[Section]] = {"train": TrainConfig, "test": TestConfig, "simulate": SimulateConfig}
     click.echo(json.dumps(schemas[kind].model_json_schema(by_alias=True), indent=2))

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchema
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
-from resdepth.data.inputs import InputChannels, MultiviewConfig
+from resdepth.data.normalization import InputChannels, MultiviewConfig
 from resdepth.geo.windows import Strategy
 from resdepth.options import Device, Mode, Precision
 from resdepth.runtime.paths import resolve_path

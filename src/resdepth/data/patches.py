@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resdepth.data.inputs import Inputs
-from resdepth.data.normalization import Array, Normalization, normalize_patch, patch_centre
+from resdepth.data.normalization import Array, Inputs, Normalization, normalize_patch, patch_centre
 from resdepth.data.scene import Scene, ViewSet
 from resdepth.geo.grid import Sides
 from resdepth.geo.windows import Window, random_corners, tile_grid

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.evaluation.bootstrap import BlockErrors, intervals
 from resdepth.evaluation.classes import (
     Mask,
     MaskPixels,
@@ -20,7 +19,7 @@ from resdepth.evaluation.classes import (
     object_classes,
     slope_classes,
 )
-from resdepth.evaluation.metrics import Portion, Statistics, Tally, bins_of
+from resdepth.evaluation.metrics import BlockErrors, Portion, Statistics, Tally, bins_of, intervals
 from resdepth.evaluation.result import OVERALL, ClassResult, Histogram, OutlineErrors, ShapeErrors
 from resdepth.evaluation.shape import (
     SHAPE_MARGIN_PX,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from resdepth.errors import ResDepthError
-from resdepth.evaluation.metrics import Statistics
+from resdepth.evaluation.metrics import Interval, Statistics
 from resdepth.runtime.jsonfiles import Count, Number, demand, read_json
 
 OVERALL, TRUTH = "overall", "truth"
@@ -18,7 +18,6 @@ FORMAT = "resdepth-evaluation 1"
 EARLIER_FORMAT = "resdepth-judgement 1"
 """The same under the name that it had before."""
 LARGEST_BYTES = 256 * 2**20
-Interval = tuple[Number, Number]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 

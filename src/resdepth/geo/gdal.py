@@ -11,8 +11,7 @@ import rasterio
 from rasterio.env import get_gdal_config, set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning
 
-from resdepth.runtime.malloc import tune_allocator
-from resdepth.runtime.surroundings import without_warnings
+from resdepth.runtime.surroundings import tune_allocator, without_warnings
 
 # GDAL lists the folder of each file that it opens, which takes long beside 100,000 blocks; TRUE makes it ask
 # for the few names that matter (masks, overviews, statistics) instead.

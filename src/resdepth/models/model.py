@@ -1,33 +1,74 @@
-"""A trained model is one value: weights, architecture, normalisation, provenance. Saved as safetensors."""
+"""A trained model is one value: weights, architecture, normalisation, provenance. Saved as safetensors.
+
+Its network is one of a table; a network knows nothing of metres or files.
+"""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from resdepth.config.parse import draft
-from resdepth.data.inputs import Inputs, inputs_of_network
-from resdepth.data.normalization import Normalization
+from resdepth.data.normalization import Inputs, Normalization, inputs_of_network
 from resdepth.errors import InputProblems, Problem, ResDepthError, unusable
 from resdepth.models.fusion_unet import HALO_PX as FUSION_HALO_PX
-from resdepth.models.networks import Settings, new_network, typed_settings
+from resdepth.models.fusion_unet import FusionUNet
 from resdepth.models.schema import (
     DescribedModel,
     DescribedNetwork,
     FusionSettings,
     KnownProvenance,
+    UNetSettings,
 )
-from resdepth.models.unet import halo_px
+from resdepth.models.unet import UNet, halo_px
 from resdepth.runtime.atomic import atomic_path
-from resdepth.runtime.jsonfiles import demand, parse_json
+from resdepth.runtime.jsonfiles import demand, expected, parse_json
 from resdepth.runtime.paths import why_no_file
+
+Settings = UNetSettings | FusionSettings
+
+NETWORKS: dict[str, tuple[Callable[[Any], nn.Module], type[Settings]]] = {
+    "UNet": (UNet, UNetSettings),
+    "FusionUNet": (FusionUNet, FusionSettings),
+}
+
+
+def new_network(name: str, settings: Mapping[str, object]) -> nn.Module:
+    """A network with fresh weights.
+
+    Raises:
+        ValueError: see `typed_settings`.
+    """
+    typed = typed_settings(name, settings)
+    return NETWORKS[name][0](typed)
+
+
+def typed_settings(name: str, settings: Mapping[str, object]) -> Settings:
+    """The settings of a network; what is left out has its default.
+
+    Raises:
+        ValueError: for an unknown name, setting or value; the message names those that exist.
+    """
+    if name not in NETWORKS:
+        raise ValueError(f"there is no network {name!r}; known: {', '.join(NETWORKS)}")
+    kind = NETWORKS[name][1]
+    known = kind.model_fields
+    if unknown := sorted(set(settings) - set(known)):
+        raise ValueError(f"{name} has no setting {', '.join(unknown)}; known: {', '.join(known)}")
+    try:
+        return kind.model_validate(dict(settings))
+    except ValidationError as error:
+        wrong = [f"{one['loc'][0]} {one['input']!r:.40} ({expected(one)})" for one in error.errors()]
+        raise ValueError(f"{name} has no {', '.join(wrong)}") from error
+
 
 METADATA_KEY = "resdepth"
 FORMAT_VERSION = 1

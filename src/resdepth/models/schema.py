@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from resdepth.config.schema import LARGEST_COUNT, NetworkSettings, Positive, Section
-from resdepth.data.inputs import ModelInputs
+from resdepth.data.normalization import ModelInputs
 
 LARGEST_TILE_PX = 2**16
 

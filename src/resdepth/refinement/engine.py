@@ -18,7 +18,7 @@ from resdepth.models.fusion_unet import DeployedFusion
 from resdepth.models.inference import DeployedUNet, deployed
 from resdepth.models.model import Model, check_weights
 from resdepth.options import Device, Precision
-from resdepth.runtime.malloc import Footprint, return_unused_memory
+from resdepth.runtime.surroundings import Footprint, return_unused_memory
 
 Array = NDArray[np.float32]
 Margin = tuple[tuple[int, int], tuple[int, int]]

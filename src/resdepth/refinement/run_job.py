@@ -34,11 +34,10 @@ from resdepth.refinement.job import (
 from resdepth.refinement.provenance import Moved
 from resdepth.runtime.atomic import NO_LINKS, write_json, writing
 from resdepth.runtime.jsonfiles import demand, read_json
-from resdepth.runtime.malloc import return_unused_memory
 from resdepth.runtime.paths import read_text
 from resdepth.runtime.placing import held
 from resdepth.runtime.progress import progress_bar
-from resdepth.runtime.surroundings import stoppable
+from resdepth.runtime.surroundings import return_unused_memory, stoppable
 
 logger = logging.getLogger(__name__)
 

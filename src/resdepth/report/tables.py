@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from resdepth.evaluation.bootstrap import FIGURES
-from resdepth.evaluation.metrics import Statistics
+from resdepth.evaluation.metrics import FIGURES, Statistics
 from resdepth.evaluation.result import (
     OVERALL,
     Baselines,

@@ -31,11 +31,11 @@ from resdepth.runtime.atomic import (
 )
 from resdepth.runtime.prefetch import in_order
 from resdepth.runtime.progress import Progress
-from resdepth.simulate.materials import Look
 from resdepth.simulate.plan import Day, Pair, Shot
 from resdepth.simulate.render import Sensor, expose, in_shadow, shadow_reach_m
 from resdepth.simulate.surface import (
     BUILDING_CLASSES,
+    Look,
     ReferenceSurface,
     Relief,
     SurfaceClass,

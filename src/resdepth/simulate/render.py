@@ -15,18 +15,23 @@ from numpy.typing import ArrayLike, NDArray
 from resdepth.geo.grid import Grid
 from resdepth.geo.rpc import AffineView
 from resdepth.geo.windows import Window
-from resdepth.simulate import materials
-from resdepth.simulate.materials import Look, smooth_noise, wall_albedo
 from resdepth.simulate.plan import MARGIN_M, Day, Shot, Sun
 from resdepth.simulate.surface import (
     BUILDING_CLASSES,
     Codes,
+    Look,
     Objects,
     ReferenceSurface,
     SurfaceClass,
+    albedo,
+    car_halo_px,
+    draw_cars,
+    gloss,
     is_any,
     mirrored,
     normal,
+    smooth_noise,
+    wall_albedo,
 )
 
 Array = NDArray[np.float32]
@@ -279,28 +284,26 @@ def lit_surface(reference: ReferenceSurface, window: Window, day: Day, look: Loo
         relief_m: highest minus lowest around: what throws the longest shadow.
     """
     gsd = reference.grid.gsd
-    halo = int(np.ceil(shadow_reach_m(day.sun, relief_m) / gsd)) + materials.car_halo_px(gsd)
+    halo = int(np.ceil(shadow_reach_m(day.sun, relief_m) / gsd)) + car_halo_px(gsd)
     outer = Window(window.row - halo, window.col - halo, window.height + 2 * halo, window.width + 2 * halo)
     inner = window.relative_to(outer)
     surface = mirrored(reference, outer)
-    rise, paint = materials.draw_cars(
-        surface.classes, outer, gsd, seed=look.seed, date=day.number, density=day.cars
-    )
+    rise, paint = draw_cars(surface.classes, outer, gsd, seed=look.seed, date=day.number, density=day.cars)
     height, grid = surface.height + rise, reference.grid.crop(outer)
     shadow, sky = _shadow(height, grid, day.sun, inner), _sky_seen(height, grid, inner)
     surface, height, rise, paint = (
         surface.crop(inner), height[inner.slices], rise[inner.slices], paint[inner.slices]
     )  # fmt: skip
-    bright = materials.albedo(surface, window, gsd, seed=look.seed, date=day.number, winter=day.winter)
+    bright = albedo(surface, window, gsd, seed=look.seed, date=day.number, winter=day.winter)
     if look.texture is not None:
         real = look.texture(window)
         bright = np.where(np.isnan(real), bright, real)
     bright = np.where(rise > 0, paint, bright)
     sunlit = np.clip((height - shadow) / PENUMBRA_M + 0.75, 0, 1)
     radiance = bright * (facing(height, gsd, day.sun) * sunlit + np.float32(day.sky) * sky)
-    gloss = materials.gloss(surface.classes) * sunlit
+    shine = gloss(surface.classes) * sunlit
     return Lit(
-        window, height, radiance.astype(np.float32), shadow, sky, gloss, surface.objects, surface.classes
+        window, height, radiance.astype(np.float32), shadow, sky, shine, surface.objects, surface.classes
     )
 
 

@@ -34,13 +34,11 @@ from resdepth.simulate.dataset import (
     write_reference,
     write_shadows,
 )
-from resdepth.simulate.materials import Look
-from resdepth.simulate.plan import Pair, Shot, days, ranked_pairs, shots
+from resdepth.simulate.plan import Pair, Shot, SimulateConfig, days, ranked_pairs, shots, simulate_rules
 from resdepth.simulate.render import Sensor
-from resdepth.simulate.settings import SimulateConfig, simulate_rules
 from resdepth.simulate.sources.prepared import StoredSurface, new_layers, open_source
 from resdepth.simulate.sources.raw_surface import SourceOptions
-from resdepth.simulate.surface import relief_of
+from resdepth.simulate.surface import Look, relief_of
 from resdepth.simulate.town.layout import STYLES
 from resdepth.simulate.town.town import Town, town_grid
 from resdepth.stereo.matching import MatcherSettings

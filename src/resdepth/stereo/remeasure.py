@@ -26,8 +26,7 @@ from resdepth.geo.rpc import LATTICE_PX, between
 from resdepth.geo.windows import Window, blocks
 from resdepth.runtime.prefetch import in_order
 from resdepth.runtime.progress import Progress
-from resdepth.stereo.epipolar import rectified
-from resdepth.stereo.matching import filled
+from resdepth.stereo.matching import filled, rectified
 from resdepth.stereo.ortho import Image, reduced, to_geographic
 from resdepth.stereo.pairs import (
     BLOCK_PX,
@@ -38,13 +37,13 @@ from resdepth.stereo.pairs import (
     Stereo,
     StereoPair,
     best_pairs,
+    coarser,
     limits_of,
     possible_pairs,
     row_shift_of,
     sound_pairs,
     surface_of_pair,
 )
-from resdepth.stereo.surface import coarser
 
 Array = NDArray[np.float32]
 

@@ -14,8 +14,7 @@ from resdepth.data.normalization import Normalization
 from resdepth.models.model import Architecture, Model
 from resdepth.models.published import write_checkpoint
 from resdepth.report.pictures import patch_picture
-from resdepth.training.loop import Standing
-from resdepth.training.preview import Patch
+from resdepth.training.loop import Patch, Standing
 from resdepth.training.run_folder import TRAINING_LOG, RunFolder, log_epoch, write_best
 
 logger = logging.getLogger(__name__)

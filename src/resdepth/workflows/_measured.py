@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from resdepth.data.inputs import N_MATCHED_LAYERS
+from resdepth.data.normalization import N_MATCHED_LAYERS
 from resdepth.data.scene import Scene, Surface, ViewSet, scene_of
 from resdepth.errors import InputProblems, Problem, ResDepthError
 from resdepth.evaluation.coregistration import estimate_shift, sample_windows
@@ -29,7 +29,7 @@ from resdepth.runtime.jsonfiles import demand, read_json
 from resdepth.runtime.prefetch import in_order
 from resdepth.runtime.progress import progress_bar
 from resdepth.stereo.ortho import RawImage, has_rpc, reduced
-from resdepth.stereo.pairs import NoUsefulPair, StereoPair
+from resdepth.stereo.pairs import NoUsefulPair, StereoPair, demand_overlap, pixel_size_m
 from resdepth.stereo.remeasure import (
     LAYERS,
     MARGIN_PX,
@@ -53,7 +53,6 @@ from resdepth.stereo.self_calibration import (
     found_direction,
     found_shift,
 )
-from resdepth.stereo.surface import demand_overlap, pixel_size_m
 from resdepth.version import __version__
 
 logger = logging.getLogger(__name__)

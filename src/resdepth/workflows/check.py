@@ -29,9 +29,17 @@ from resdepth.config.schema import (
     paths_in,
 )
 from resdepth.data.arrays import look_for_undeclared
-from resdepth.data.image_lists import read_image_list, read_pair_list
-from resdepth.data.inputs import inputs_for_training
-from resdepth.data.scene import MASKS, Scene, SceneFiles, ViewSet, open_scene, used_views
+from resdepth.data.normalization import inputs_for_training
+from resdepth.data.scene import (
+    MASKS,
+    Scene,
+    SceneFiles,
+    ViewSet,
+    open_scene,
+    read_image_list,
+    read_pair_list,
+    used_views,
+)
 from resdepth.errors import (
     InputProblems,
     Problem,

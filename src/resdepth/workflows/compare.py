@@ -9,8 +9,7 @@ from resdepth.errors import ResDepthError
 from resdepth.evaluation.request import INITIAL
 from resdepth.evaluation.result import EvaluationResult, SurfaceResult, read_result
 from resdepth.geo.geotiff import refuse_existing, refuse_inputs_as_outputs
-from resdepth.report.page import PageContent, write_page
-from resdepth.report.page_contents import tables_of
+from resdepth.report.page import PageContent, tables_of, write_page
 from resdepth.report.tables import summary_rows
 from resdepth.workflows.evaluate import JSON
 

@@ -14,8 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from resdepth.data.image_lists import read_image_list, read_pair_list
-from resdepth.data.scene import Scene, used_views
+from resdepth.data.scene import Scene, read_image_list, read_pair_list, used_views
 from resdepth.errors import InputProblems, Problem, ResDepthError
 from resdepth.evaluation.request import REFINED
 from resdepth.evaluation.result import OVERALL, Evaluation, EvaluationResult, read_result
@@ -25,12 +24,11 @@ from resdepth.models.pretrained import TOWN_STEREO
 from resdepth.models.published import CONFIG_FILE, load_model
 from resdepth.options import AnyStyle
 from resdepth.refinement.compatibility import examine, stated_gsd
-from resdepth.report.page import PageContent, reading, write_page
-from resdepth.report.page_contents import tables_of
+from resdepth.report.page import PageContent, reading, tables_of, write_page
 from resdepth.runtime.atomic import is_unfinished, write_json, writing
 from resdepth.runtime.jsonfiles import demand, read_json
 from resdepth.simulate.dataset import MODEL, SCENE_MASKS, SceneFolder, largest_tile
-from resdepth.simulate.settings import SimulateConfig, TownSettings
+from resdepth.simulate.plan import SimulateConfig, TownSettings
 from resdepth.simulate.simulation import simulate
 from resdepth.training.run_folder import ORIGINAL_CONFIG_FILE
 from resdepth.workflows.evaluate import JSON

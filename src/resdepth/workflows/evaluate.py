@@ -300,7 +300,7 @@ def evaluate_into(
         ResDepthError: see `evaluate_files`; or the folder holds an evaluation already, or files with
             the names of one, or cannot be written.
     """
-    from resdepth.report.plots import file_name
+    from resdepth.report.pictures import file_name
 
     names = [*([] if request.initial is None else [INITIAL]), *request.surfaces]
     _demand_file_names(names)
@@ -338,9 +338,8 @@ def _evaluated_into(
         rasters: of errors: their names in the folder by those of the surfaces.
         aligned: likewise of aligned surfaces; those that are not moved have none.
     """
-    from resdepth.report.page import write_page
-    from resdepth.report.page_contents import quick_looks
-    from resdepth.report.plots import error_limit, file_name
+    from resdepth.report.page import quick_looks, write_page
+    from resdepth.report.pictures import error_limit, file_name
 
     case, outcome = evaluate_files(request, {surface: folder / name for surface, name in rasters.items()})
     moved = write_aligned(case, {surface: folder / name for surface, name in aligned.items()})
@@ -361,7 +360,7 @@ def _evaluated_into(
 
 
 def _demand_file_names(names: Sequence[str]) -> None:
-    from resdepth.report.plots import file_name
+    from resdepth.report.pictures import file_name
 
     by_file: dict[str, str] = {}
     for name in names:
@@ -375,7 +374,7 @@ def _demand_file_names(names: Sequence[str]) -> None:
 
 def _own_files(files: Iterable[str]) -> list[str]:
     """All that an evaluation writes into its folder, given the files of its surfaces."""
-    from resdepth.report.plots import CLASSES, DISTRIBUTION, plot_names
+    from resdepth.report.pictures import CLASSES, DISTRIBUTION, plot_names
 
     plots = [f"{FIGURES}/{name}" for name in (DISTRIBUTION, CLASSES, plot_names(TRUTH)[0])]
     return [JSON, CSV, MARKDOWN, PAGE, *files, *plots]
@@ -395,14 +394,14 @@ def _earlier(folder: Path) -> list[str]:
 
 def _raster_files(surfaces: Iterable[str], kind: str) -> list[str]:
     """The rasters of one kind, and their styles; within the folder of the evaluation."""
-    from resdepth.report.plots import file_name
+    from resdepth.report.pictures import file_name
 
     return [f"{kind}{file_name(name)}{suffix}" for name in surfaces for suffix in (".tif", ".qml")]
 
 
 def _text_and_plot_files(refined: Iterable[str], surfaces: Iterable[str]) -> list[str]:
     """The statistics of refined surfaces, and the plots of all; within the folder of the evaluation."""
-    from resdepth.report.plots import file_name, plot_names
+    from resdepth.report.pictures import file_name, plot_names
 
     plots = [f"{FIGURES}/{plot}" for name in surfaces for plot in plot_names(name)]
     return [*(f"statistics_{file_name(name)}.txt" for name in refined), *plots]
@@ -426,8 +425,7 @@ def write_evaluation_page(
     images: Mapping[str, Path],
 ) -> None:
     """Write a page about evaluated surfaces."""
-    from resdepth.report.page import write_page
-    from resdepth.report.page_contents import quick_looks
+    from resdepth.report.page import quick_looks, write_page
 
     with quick_looks(_content(request, case, outcome, title, images)) as content:
         write_page(path, content)
@@ -436,7 +434,7 @@ def write_evaluation_page(
 def _content(
     request: Request, case: Case, outcome: EvaluationResult, title: str, images: Mapping[str, Path]
 ) -> "PageContent":
-    from resdepth.report.page_contents import evaluation_content
+    from resdepth.report.page import evaluation_content
 
     return evaluation_content(
         case, outcome, title=title, truth=request.truth, masks=request.masks, images=images
@@ -457,7 +455,7 @@ def _title(request: Request) -> str:
 
 
 def _write_figures(folder: Path, content: "PageContent", outcome: EvaluationResult) -> None:
-    from resdepth.report.plots import write_plots
+    from resdepth.report.pictures import write_plots
 
     folder.mkdir(exist_ok=True)
     assert content.grid is not None, "surfaces were evaluated"

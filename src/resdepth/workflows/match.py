@@ -16,8 +16,7 @@ from resdepth.geo.windows import blocks
 from resdepth.runtime.atomic import temporary_folder
 from resdepth.runtime.progress import progress_bar
 from resdepth.stereo.ortho import RawImage
-from resdepth.stereo.pairs import Stereo, StereoPair
-from resdepth.stereo.surface import demand_overlap, ground_grid, heights_of, write_surface
+from resdepth.stereo.pairs import Stereo, StereoPair, demand_overlap, ground_grid, heights_of, write_surface
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,7 @@ import torch
 from resdepth.config.rules import smallest_tile
 from resdepth.config.schema import DEFAULT_TILE_SIZE
 from resdepth.data.arrays import look_for_undeclared
-from resdepth.data.image_lists import read_pair_list
-from resdepth.data.scene import Scene, Surface, ViewSet, scene_of
+from resdepth.data.scene import Scene, Surface, ViewSet, read_pair_list, scene_of
 from resdepth.errors import InputProblems, ResDepthError, has_errors
 from resdepth.geo.geotiff import refuse_inputs_as_outputs
 from resdepth.geo.grid import Bounds
@@ -77,30 +76,15 @@ def refine(
 
 
 def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
-    dsm: Surface,
-    images: Sequence[Surface] = (),
-    model: Model | str | Path | None = None,
-    *,
-    output: str | Path | None = None,
-    nodata: float | None = None,
-    pairs: Pairs | None = None,
-    region: Region | None = None,
-    mode: Mode = "seamless",
-    precision: Precision = "fp32",
-    device: Device = "auto",
-    fill: bool = False,
-    fuse: Fuse | None = "median",
-    uncertainty: bool | None = None,
-    tile_size: int | None = None,
-    compression: Compression = "zstd",
-    existing: Existing = "refuse",
-    workers: int = 1,
-    scheduler: str | None = None,
-    wait_for_workers: float = SECONDS_TO_WAIT,
-    report: bool = False,
-    gsd: float | None = None,
+    dsm: Surface, images: Sequence[Surface] = (), model: Model | str | Path | None = None, *,
+    output: str | Path | None = None, nodata: float | None = None, pairs: Pairs | None = None,
+    region: Region | None = None, mode: Mode = "seamless", precision: Precision = "fp32",
+    device: Device = "auto", fill: bool = False, fuse: Fuse | None = "median",
+    uncertainty: bool | None = None, tile_size: int | None = None, compression: Compression = "zstd",
+    existing: Existing = "refuse", workers: int = 1, scheduler: str | None = None,
+    wait_for_workers: float = SECONDS_TO_WAIT, report: bool = False, gsd: float | None = None,
     force: bool = False,
-) -> Array | tuple[Array, Array] | list[Path]:
+) -> Array | tuple[Array, Array] | list[Path]:  # fmt: skip
     """Refine a DSM with a trained model: in memory, or from file to file at any size.
 
     Args:
@@ -308,8 +292,7 @@ def _report_moved(found: Mapping[str, Moved | None], *, force: bool) -> None:
 
 
 def _write_report(job: Job, results: Results) -> None:
-    from resdepth.report.page import write_page
-    from resdepth.report.page_contents import quick_looks, refined_content
+    from resdepth.report.page import quick_looks, refined_content, write_page
 
     scene, shown = job.work.scene, job.work.view_sets[0]
     assert scene.dsm_path is not None, "a job refines files"

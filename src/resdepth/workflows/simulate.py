@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from resdepth.geo.raster import read_header
 from resdepth.report.page import PageContent, Table, reading, write_page
 from resdepth.runtime.jsonfiles import demand, read_json
-from resdepth.simulate.settings import SimulateConfig, requested
+from resdepth.simulate.plan import SimulateConfig, requested
 from resdepth.simulate.simulation import SimulatedScene, simulate
 
 PAGE = "scene.html"

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from resdepth.download.download import ARCHIVES, _check_answer, download
+from resdepth.download import ARCHIVES, _check_answer, download
 from resdepth.errors import ResDepthError
 
 CONTENTS = {"data/dsm.tif": b"heights" * 30_000, "models/a/model.json": b"{}", "configs/c.json": b"{}"}
@@ -159,7 +159,7 @@ def assert_untouched(target: Path) -> None:
 def test_an_archive_is_unpacked_and_nothing_else_is_left(
     site: Site, target: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, logger="resdepth.download.download"):
+    with caplog.at_level(logging.INFO, logger="resdepth.download"):
         assert fetch(site, target) == target
     assert_whole(target)
     assert hashlib.sha256(DEMO).hexdigest() in caplog.text
@@ -462,7 +462,7 @@ def test_a_disk_that_fills_while_unpacking_is_a_clear_error(
 def test_a_file_that_is_far_too_large_is_not_kept(
     length: str | None, site: Site, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resdepth.download.download.MAX_BYTES", 100_000)
+    monkeypatch.setattr("resdepth.download.MAX_BYTES", 100_000)
     site.length = length
     with pytest.raises(ResDepthError, match="more than the 100000 bytes"):
         fetch(site, target)
@@ -572,7 +572,7 @@ UNSAFE: dict[str, tuple[str, bytes]] = {
 def test_an_unsafe_archive_is_refused_whole(
     kind: str, site: Site, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resdepth.download.download.MAX_MEMBERS", 10)
+    monkeypatch.setattr("resdepth.download.MAX_MEMBERS", 10)
     why, site.body = UNSAFE[kind]
     with pytest.raises(ResDepthError, match=rf"the archive is refused: .*{why}"):
         fetch(site, target)

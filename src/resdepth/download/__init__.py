@@ -1,1 +1,0 @@
-"""The authors' archives."""
