@@ -111,6 +111,22 @@ def test_a_kill_after_the_first_pair_costs_no_pair(
     assert (folder / "matched_0_1.tif").stat().st_mtime_ns == matched
 
 
+def test_ctrl_c_while_images_are_measured_states_how_to_resume(
+    raw_scene: Path, dsm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    images = raw_images_of(raw_scene)[:2]
+    with monkeypatch.context() as patch:
+        patch.setattr(_measured, "write_agreement", stopped)
+        done = command(dsm, images)
+    assert done.exit_code == 130
+    assert "give the same command again to resume" in done.stderr
+    assert command(dsm, images).exit_code == 0
+    assert not list(dsm.parent.glob("*.measured"))
+
+
 def test_beyond_a_region_nothing_is_measured(
     raw_scene: Path, dsm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,7 +50,7 @@ def choose_device(name: Device) -> torch.device:
         return torch.device(next(device for device, there in available.items() if there))
     if not available[name]:
         there = ", ".join(device for device, is_there in available.items() if is_there)
-        raise ResDepthError(f"general.device: {name!r} is not available here; available: {there}")
+        raise ResDepthError(f"device: {name!r} is not available here; available: {there}")
     return torch.device(name)
 
 

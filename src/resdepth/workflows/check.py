@@ -435,7 +435,7 @@ def _machine_problems(config: TrainConfig | TestConfig) -> list[Problem]:
     try:
         choose_device(config.general.device)
     except ResDepthError as error:
-        problems.append(Problem("general.device", str(error).removeprefix("general.device: ")))
+        problems.append(Problem("general.device", str(error).removeprefix("device: ")))
     return problems
 
 

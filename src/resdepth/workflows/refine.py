@@ -16,7 +16,7 @@ from resdepth.config.rules import smallest_tile
 from resdepth.config.schema import DEFAULT_TILE_SIZE
 from resdepth.data.arrays import look_for_undeclared
 from resdepth.data.scene import Scene, Surface, ViewSet, read_pair_list, scene_of
-from resdepth.errors import InputProblems, ResDepthError, has_errors
+from resdepth.errors import InputProblems, Interrupted, ResDepthError, has_errors
 from resdepth.geo.geotiff import refuse_inputs_as_outputs
 from resdepth.geo.grid import Bounds
 from resdepth.geo.raster import Array, read_tags
@@ -172,7 +172,9 @@ def _refuse_contradictions(
     if scheduler is not None and workers > 1:
         raise ResDepthError("scheduler, workers: give one of them; workers of a cluster are started there")
     if scheduler is None and wait_for_workers != SECONDS_TO_WAIT:
-        raise ResDepthError("wait_for_workers: is for those of a cluster; name its scheduler")
+        raise ResDepthError(
+            "wait_for_workers (--wait-for-workers): is for a cluster; name its scheduler"
+        )
     if output is None and (scheduler is not None or workers > 1):
         raise ResDepthError("scheduler, workers: need an output, which other processes can help to make")
 
@@ -219,11 +221,14 @@ def _shown(  # noqa: PLR0913 - what refine() was given
     part = None
     if region is not None and isinstance(dsm, str | Path):
         part = _window(Scene.open(dsm), region)
-    with shown_to_fusion(
-        dsm, images, pairs=numbers, gsd=gsd, nodata=nodata, region=part, folder=folder
-    ) as found:
-        scaled = replace(model.normalization, height_sigma=found.unit_m)
-        yield _Shown(replace(model, normalization=scaled), found.scene, found.view_sets, made_from)
+    try:
+        seen = shown_to_fusion(dsm, images, pairs=numbers, gsd=gsd, nodata=nodata, region=part, folder=folder)
+        with seen as found:
+            scaled = replace(model.normalization, height_sigma=found.unit_m)
+            yield _Shown(replace(model, normalization=scaled), found.scene, found.view_sets, made_from)
+    except KeyboardInterrupt as stopped:
+        resumes = "" if folder is None else "; give the same command again to resume"
+        raise Interrupted(f"stopped by Ctrl-C{resumes}") from stopped
     if folder is not None:
         remove_measured(folder)
 
