@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from resdepth.models.model import Model, save_model
     from resdepth.models.published import load_model
     from resdepth.workflows.check import check
+    from resdepth.workflows.doctor import doctor
     from resdepth.workflows.evaluate import evaluate
     from resdepth.workflows.refine import refine
     from resdepth.workflows.test import test
@@ -29,6 +30,7 @@ _HOMES = {
     "ResDepthError": "errors",
     "Scene": "data.scene",
     "check": "workflows.check",
+    "doctor": "workflows.doctor",
     "evaluate": "workflows.evaluate",
     "load_model": "models.published",
     "refine": "workflows.refine",
@@ -45,6 +47,7 @@ __all__ = [
     "ResDepthError",
     "Scene",
     "check",
+    "doctor",
     "evaluate",
     "load_model",
     "refine",

@@ -7,6 +7,7 @@ import rich_click as click
 
 from resdepth import __version__
 from resdepth.cli.data import convert_model, demo, download, info, match, simulate
+from resdepth.cli.doctor import doctor
 from resdepth.cli.evaluate import compare, evaluate
 from resdepth.cli.frame import make_streams_sound
 from resdepth.cli.refine import refine
@@ -16,7 +17,7 @@ click.rich_click.SHOW_ARGUMENTS = True
 click.rich_click.TEXT_PARAGRAPH_LINEBREAKS = "\n\n"
 click.rich_click.COMMAND_GROUPS = {
     "resdepth": [
-        {"name": "Refine", "commands": ["refine", "train", "test", "check"]},
+        {"name": "Refine", "commands": ["refine", "train", "test", "check", "doctor"]},
         {"name": "Evaluate", "commands": ["evaluate", "compare"]},
         {
             "name": "Models and data",
@@ -57,6 +58,7 @@ for command in (
     train,
     test,
     check,
+    doctor,
     evaluate,
     compare,
     info,

@@ -165,8 +165,12 @@ class SceneFiles:
     masks: Mapping[str, tuple[str, Path]]
 
 
-def open_scene(files: SceneFiles) -> tuple[Scene | None, list[Problem]]:
+def open_scene(files: SceneFiles, *, any_grid: bool = False) -> tuple[Scene | None, list[Problem]]:
     """Read all headers and compare them with the initial DSM's.
+
+    Args:
+        files: paths, and the keys that name them.
+        any_grid: whether it is no problem if they lie on other grids.
 
     Returns:
         The scene without its unusable rasters (None if the initial DSM is unusable), and all problems found.
@@ -182,14 +186,13 @@ def open_scene(files: SceneFiles) -> tuple[Scene | None, list[Problem]]:
     if dsm is None:
         return None, problems
     problems += _map_problems(files.dsm[0], dsm)
-    if files.truth:
-        problems += _misalignments(files.truth[0], truth, dsm)
-        if truth is not None and (other := truth.header.other_zero(dsm.header)):
-            problems.append(Problem(files.truth[0], other, "warning"))
-    for name, band in masks.items():
-        problems += _misalignments(files.masks[name][0], band, dsm)
-    for band in views.values():
-        problems += _misalignments(files.image_list_key, band, dsm)
+    others = [(files.truth[0], truth)] if files.truth else []
+    others += [(files.masks[name][0], band) for name, band in masks.items()]
+    others += [(files.image_list_key, band) for band in views.values()]
+    if not any_grid:
+        problems += [one for key, band in others for one in _misalignments(key, band, dsm)]
+    if files.truth and truth is not None and (other := truth.header.other_zero(dsm.header)):
+        problems.append(Problem(files.truth[0], other, "warning"))
     scene = Scene(
         name=files.name,
         grid=dsm.grid,

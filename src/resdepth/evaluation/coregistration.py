@@ -31,7 +31,7 @@ CELLS = 8
 SIDE = 192
 # Pixels around each window that are read of the surface, too, so that moving it costs no pixel at its edges.
 MARGIN = 16
-MAX_ROUNDS = 20
+MAX_ROUNDS = 60
 STEP_PX = 0.01  # smaller steps end the search
 MIN_PIXELS = 100
 # Errors grow with slope, so pixels are sorted into classes of slope (metres per metre), each with a spread.
@@ -120,6 +120,77 @@ def align(surface: Read, reference: Read, grid: Grid, *, name: str) -> Alignment
     sides = grid.sides_m
     # Rows and columns of a grid may be turned; a pixel's mean side is as good for a threshold.
     return Alignment(found.median, found.nmad, shift, math.hypot(shift.dx_m, shift.dy_m) / sides.mean)
+
+
+@dataclass(frozen=True)
+class Tilt:
+    """The plane through the differences of a surface and the reference DSM.
+
+    Attributes:
+        east, north: how the surface rises against the reference DSM, metres per metre along the map's axes.
+        rise_m: across the area, in the direction of the slope.
+        noise_m: the standard error of `rise_m`.
+        medians: (R, C) float64, metres, the median differences of the windows that it was found from, NaN
+            where too few pixels are known.
+    """
+
+    east: float
+    north: float
+    rise_m: float
+    noise_m: float
+    medians: Floats
+
+    @property
+    def matters(self) -> bool:
+        """Whether it is more than the noise explains."""
+        return self.rise_m > max(LEAST_RISE_M, LEAST_RISE_ERRORS * self.noise_m)
+
+
+LEAST_RISE_M, LEAST_RISE_ERRORS = 0.25, 6.0
+FEWEST_WINDOWS = 12
+
+
+def estimate_tilt(surface: Read, reference: Read, grid: Grid) -> Tilt | None:
+    """How a surface is tilted against the reference DSM, from the medians of up to 64 windows.
+
+    Windows that lie far from the plane (changes, blunders) count for nothing.
+
+    Args:
+        surface: reads windows of it on the grid: (h, w) float32, metres, NaN = void.
+        reference: likewise.
+        grid: of both.
+
+    Returns:
+        None if fewer than 12 windows have 100 common pixels, or if all of these lie in a line.
+    """
+    windows = list(sample_windows(grid))
+    medians = np.array([_median_of(surface(window) - reference(window)) for window in windows])
+    middles = [grid.map_position(one.row + one.height / 2, one.col + one.width / 2) for one in windows]
+    places = np.array([grid.metres_of(x, y) for x, y in np.array(middles) - middles[0]])
+    known = np.isfinite(medians)
+    plane = np.column_stack([places, np.ones(len(places))])
+    if known.sum() < FEWEST_WINDOWS or np.linalg.matrix_rank(plane[known]) < plane.shape[1]:
+        return None
+    kept = known
+    for _ in range(MAX_ROUNDS):
+        found = np.linalg.lstsq(plane[kept], medians[kept], rcond=None)[0]
+        off = np.abs(medians - plane @ found)
+        spread = NMAD_FACTOR * float(np.median(off[kept]))
+        again = known & (off <= TRIM * max(spread, LEAST_SPREAD_M))
+        if (again == kept).all() or again.sum() < FEWEST_WINDOWS:
+            break
+        kept = again
+    slope = float(np.hypot(found[0], found[1]))
+    along = places[kept] @ (found[:2] / slope) if slope else places[kept, 0]
+    error = max(spread, LEAST_SPREAD_M) / max(float(along.std()) * math.sqrt(len(along)), 1e-9)
+    reach = float(np.ptp(along))
+    shape = len({one.row for one in windows}), len({one.col for one in windows})
+    return Tilt(float(found[0]), float(found[1]), slope * reach, error * reach, medians.reshape(shape))
+
+
+def _median_of(differences: Array) -> float:
+    known = differences[np.isfinite(differences)]
+    return float(np.median(known)) if len(known) >= MIN_PIXELS else UNKNOWN
 
 
 @dataclass(frozen=True)

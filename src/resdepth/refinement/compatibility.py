@@ -3,10 +3,11 @@
 Whether two images show the same things is seen by phase correlation of blocks.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from statistics import median
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,7 +166,7 @@ def _relief(model: Model, scene: Scene, area: Window) -> Findings:
     tile = model.provenance.get("tile_size")
     side = tile if isinstance(tile, int) and tile > 1 else BLOCK_PX
     try:
-        sigma = height_sigma(scene.dsm.read(place) for place in _places(area, side, PLACES_A_SIDE[0]))
+        sigma = height_sigma(scene.dsm.read(place) for place in sample_places(area, side, PLACES_A_SIDE[0]))
     except ValueError as error:
         return Findings(left_out=(f"relief: {error}",))
     trained = model.normalization.height_sigma
@@ -179,8 +180,13 @@ def _relief(model: Model, scene: Scene, area: Window) -> Findings:
     ))  # fmt: skip
 
 
+Move = tuple[float, float]
+"""Pixels down and to the right."""
+Figure = TypeVar("Figure", float, Move)
+
+
 @dataclass
-class _Seen:
+class Seen:
     """What the samples of one image hold."""
 
     count: int = 0
@@ -189,6 +195,7 @@ class _Seen:
     informative: int = 0
 
     def add(self, block: Array) -> None:
+        """Count a block in."""
         values = block[np.isfinite(block)].astype(np.float64)
         self.count += values.size
         self.total += float(values.sum())
@@ -197,32 +204,46 @@ class _Seen:
 
     @property
     def mean(self) -> float:
+        """Of the grey values."""
         return self.total / self.count
 
     @property
     def std(self) -> float:
+        """Their standard deviation."""
         return float(np.sqrt(max(self.squares / self.count - self.mean**2, 0.0)))
 
 
 @dataclass
-class _Compared:
-    """What the samples of two images hold: contrasts, shift (NaN: noise) and correlation of each block."""
+class Compared:
+    """What samples of two images hold: contrasts, displacement (NaN: noise), correlation of each block."""
 
     contrasts: list[tuple[float, float]] = field(default_factory=list)
-    shifts: list[float] = field(default_factory=list)
+    moves: list[Move] = field(default_factory=list)
     correlations: list[float] = field(default_factory=list)
 
     def add(self, first: Array, second: Array) -> None:
+        """Compare a block of both, unless half of it is void."""
         if min(np.isfinite(first).mean(), np.isfinite(second).mean()) <= 1 / 2:
             return
         contrasts = float(np.nanstd(first)), float(np.nanstd(second))
         if min(contrasts) > 0:
             shows = min(smoothness(first), smoothness(second)) >= SMOOTHEST_NOISE
             self.contrasts.append(contrasts)
-            self.shifts.append(shift_between(first, second) if shows else np.nan)
+            self.moves.append(displacement(first, second) if shows else (np.nan, np.nan))
             self.correlations.append(correlation(first, second))
 
-    def textured(self, figures: list[float]) -> list[float]:
+    @property
+    def known_moves(self) -> list[Move]:
+        """The displacements of the blocks in which both images show enough that is no noise."""
+        return [move for move in self.textured(self.moves) if np.isfinite(move[0])]
+
+    @property
+    def are_the_same(self) -> bool:
+        """Whether both are one image."""
+        correlations = self.textured(self.correlations)
+        return bool(correlations) and median(correlations) >= SAME_CORRELATION
+
+    def textured(self, figures: list[Figure]) -> list[Figure]:
         """The figures of the blocks in which both images show enough."""
         if not figures:
             return []
@@ -231,37 +252,87 @@ class _Compared:
         return [one for one, kept in zip(figures, enough, strict=True) if kept]
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What samples of images hold where the DSM has heights.
+
+    Attributes:
+        seen: of each image.
+        compared: of each pair of images.
+        has_heights: whether there are such places.
+    """
+
+    seen: Mapping[int, Seen]
+    compared: Mapping[tuple[int, int], Compared]
+    has_heights: bool
+
+    @property
+    def suffices(self) -> bool:
+        """Whether all images show something, and all pairs share enough."""
+        return all(one.informative for one in self.seen.values()) and all(
+            len(both.moves) >= FEW_BLOCKS for both in self.compared.values()
+        )
+
+
+def look_at_images(
+    scene: Scene,
+    views: Sequence[int],
+    pairs: Sequence[tuple[int, int]],
+    area: Window,
+    block_px: int = BLOCK_PX,
+) -> Shown:
+    """Look at samples of images all over an area, and compare pairs of them block by block.
+
+    Args:
+        scene: DSM and views.
+        views: the images.
+        pairs: of them.
+        area: of the scene.
+        block_px: the side of a block.
+
+    Raises:
+        ResDepthError: if pixels cannot be read.
+    """
+    shown = Shown({}, {}, has_heights=False)
+    for places_a_side in PLACES_A_SIDE:
+        shown = _sampled(scene, views, pairs, sample_places(area, block_px, places_a_side))
+        if shown.suffices:
+            break
+    return shown
+
+
+def _sampled(
+    scene: Scene, views: Sequence[int], pairs: Sequence[tuple[int, int]], places: Iterable[Window]
+) -> Shown:
+    has_heights = False
+    seen: dict[int, Seen] = {view: Seen() for view in views}
+    compared: dict[tuple[int, int], Compared] = {pair: Compared() for pair in pairs}
+    for place in places:
+        if np.isnan(scene.dsm.read(place)).all():
+            continue
+        has_heights = True
+        blocks = {view: scene.views[view].read(place) for view in views}
+        for view, one in seen.items():
+            one.add(blocks[view])
+        for (first, second), both in compared.items():
+            both.add(blocks[first], blocks[second])
+    return Shown(seen, compared, has_heights)
+
+
 def _images(model: Model, scene: Scene, view_sets: Sequence[ViewSet], area: Window) -> Findings:
     views = used_views(view_sets)
     pairs = sorted({pair for view_set in view_sets for pair in combinations(sorted(view_set), 2)})
     if not views:
         return Findings()
-    has_heights = False
-    seen: dict[int, _Seen] = {}
-    compared: dict[tuple[int, int], _Compared] = {}
-    for places_a_side in PLACES_A_SIDE:
-        seen, compared = {view: _Seen() for view in views}, {pair: _Compared() for pair in pairs}
-        for place in _places(area, BLOCK_PX, places_a_side):
-            if np.isnan(scene.dsm.read(place)).all():
-                continue
-            has_heights = True
-            blocks = {view: scene.views[view].read(place) for view in views}
-            for view, one in seen.items():
-                one.add(blocks[view])
-            for (first, second), both in compared.items():
-                both.add(blocks[first], blocks[second])
-        if all(one.informative for one in seen.values()) and all(
-            len(both.shifts) >= FEW_BLOCKS for both in compared.values()
-        ):
-            break
-    if not has_heights:
+    shown = look_at_images(scene, views, pairs, area)
+    if not shown.has_heights:
         return Findings(left_out=("images: nowhere does the DSM have heights",))
     name = _namer(scene)
-    found = [_empty_or_grey(model, name(view), one) for view, one in seen.items()]
+    found = [_empty_or_grey(model, name(view), one) for view, one in shown.seen.items()]
     found += [
-        _agreement(f"{name(first)} and {name(second)}", both, min(BLOCK_PX, *area.shape))
-        for (first, second), both in compared.items()
-        if seen[first].informative and seen[second].informative
+        agreement(f"{name(first)} and {name(second)}", both, min(BLOCK_PX, *area.shape))
+        for (first, second), both in shown.compared.items()
+        if shown.seen[first].informative and shown.seen[second].informative
     ]
     return Findings(
         tuple(text for one in found for text in one.misfits),
@@ -273,12 +344,17 @@ def _namer(scene: Scene) -> Callable[[int], str]:
     return lambda view: scene.image_paths[view].name if view < len(scene.image_paths) else f"image {view}"
 
 
-def _empty_or_grey(model: Model, name: str, seen: _Seen) -> Findings:
+def _empty_or_grey(model: Model, name: str, seen: Seen) -> Findings:
     if not seen.informative:
         return Findings((
             f"images: {name} shows nothing where the DSM has heights (looked at {PLACES_A_SIDE[-1]} x "
             f"{PLACES_A_SIDE[-1]} places); give an image of this area, or a region that it covers",
         ))  # fmt: skip
+    return grey_values(model, name, seen)
+
+
+def grey_values(model: Model, name: str, seen: Seen) -> Findings:
+    """Whether the grey values of an image are like those of a model's training."""
     constants = model.normalization
     if constants.image_mean is None or not constants.image_std:
         return Findings()
@@ -293,11 +369,17 @@ def _empty_or_grey(model: Model, name: str, seen: _Seen) -> Findings:
     ))  # fmt: skip
 
 
-def _agreement(names: str, compared: _Compared, side: int) -> Findings:
-    correlations = compared.textured(compared.correlations)
-    if correlations and median(correlations) >= SAME_CORRELATION:
+def agreement(names: str, compared: Compared, side: int) -> Findings:
+    """Whether two images match.
+
+    Args:
+        names: of both.
+        compared: blocks of them.
+        side: of the blocks, pixels.
+    """
+    if compared.are_the_same:
         return Findings((f"images: {names} are the same image; give two views of the place",))
-    shifts = [shift for shift in compared.textured(compared.shifts) if np.isfinite(shift)]
+    shifts = [float(np.hypot(*move)) for move in compared.known_moves]
     if not shifts:
         return Findings(left_out=(f"match of {names}: no place where both show enough",))
     if side < LEAST_BLOCK_PX:
@@ -312,7 +394,7 @@ def _agreement(names: str, compared: _Compared, side: int) -> Findings:
     ))  # fmt: skip
 
 
-def _places(area: Window, side: int, places_a_side: int) -> Iterator[Window]:
+def sample_places(area: Window, side: int, places_a_side: int) -> Iterator[Window]:
     """Windows all over an area, their corners on a regular grid."""
     height, width = min(side, area.height), min(side, area.width)
 
@@ -329,7 +411,12 @@ SMOOTHING = 0.12
 
 
 def shift_between(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """By how many pixels one block must move so that it correlates best with the other.
+    """By how many pixels a block must move so that it correlates best with another; see `displacement`."""
+    return float(np.hypot(*displacement(first, second)))
+
+
+def displacement(first: NDArray[np.float32], second: NDArray[np.float32]) -> Move:
+    """How the second block must move so that it correlates best with the first, to a fraction of a pixel.
 
     Only phases count, so contrast and brightness may differ (Kuglin and Hines 1975). Blocks that show
     different things correlate best anywhere.
@@ -338,17 +425,37 @@ def shift_between(first: NDArray[np.float32], second: NDArray[np.float32]) -> fl
         first: (H, W) float32 grey values, NaN = void, which counts as mean grey.
         second: the same of the other image.
     """
+    return peak_of(phase_correlation(first, second))
+
+
+def phase_correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(H, W) how well two blocks correlate when the second is moved by so many pixels, cyclically."""
     taper = np.outer(np.hanning(first.shape[0]), np.hanning(first.shape[1]))
     one, other = (np.fft.rfft2(np.nan_to_num(block - np.nanmean(block)) * taper) for block in (first, second))
     cross = one * np.conj(other)
     cross /= np.abs(cross) + np.finfo(np.float64).tiny
     rows, cols = np.fft.fftfreq(first.shape[0])[:, None], np.fft.rfftfreq(first.shape[1])[None]
     cross *= np.exp(-(rows**2 + cols**2) / (2 * SMOOTHING**2))
-    surface = np.fft.irfft2(cross, s=first.shape)
-    peak = np.unravel_index(np.argmax(surface), surface.shape)
-    return float(
-        np.hypot(*(min(int(at), side - int(at)) for at, side in zip(peak, first.shape, strict=True)))
+    return np.asarray(np.fft.irfft2(cross, s=first.shape))
+
+
+def peak_of(surface: NDArray[np.float64]) -> Move:
+    """Where a cyclic surface of correlations is highest, by a parabola through its neighbours."""
+    row, col = (int(place) for place in np.unravel_index(np.argmax(surface), surface.shape))
+    ends = ((row, surface[:, col]), (col, surface[row]))
+    down, right = (
+        (at + _peak_between(np.roll(along, 1 - at)[:3]) + len(along) / 2) % len(along) - len(along) / 2
+        for at, along in ends
     )
+    return float(down), float(right)
+
+
+def _peak_between(values: NDArray[np.float64]) -> float:
+    """Where the parabola through three equidistant values is highest, counted from the middle one."""
+    if len(values) < 3:
+        return 0.0
+    bend = values[0] - 2 * values[1] + values[2]
+    return float((values[0] - values[2]) / (2 * bend)) if bend < 0 else 0.0
 
 
 def correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:

@@ -175,7 +175,7 @@ def plan_test(path: Path) -> TestPlan:
     """
     config, wrong = load_test_config(path)
     original, doubts = path.read_bytes(), _doubts(path, wrong)
-    model, problems = _read_model(config.model)
+    model, problems = read_model(config.model)
     found = [*test_rules(config), *problems]
     if model is not None:
         tile, depth = config.general.tile_size, model.architecture.depth
@@ -439,7 +439,7 @@ def _machine_problems(config: TrainConfig | TestConfig) -> list[Problem]:
     return problems
 
 
-def _read_model(config: TestModel) -> tuple[Model | None, list[Problem]]:
+def read_model(config: TestModel) -> tuple[Model | None, list[Problem]]:
     """The model of a test configuration, None if it is unusable."""
     if config.path is not None:
         try:

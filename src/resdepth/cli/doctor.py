@@ -1,0 +1,68 @@
+"""The command that says what will hurt in data."""
+
+from pathlib import Path
+
+import rich_click as click
+
+from resdepth.cli.frame import EXIT_INPUT, OVERWRITE, guarded, needs
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("subject", metavar="FOLDER|CONFIG|DSM", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, metavar="[IMAGE]...", type=click.Path(path_type=Path))
+@click.option("--truth", type=FILE, help="The reference DSM, with an initial DSM.")
+@click.option(
+    "-m", "--model", type=click.Path(path_type=Path),
+    help="What the data are for: a .safetensors file, a run folder, fusion or town-stereo.",
+)  # fmt: skip
+@click.option("--html", "page", type=FILE, help="Also write a page with pictures (.html).")
+@click.option("--json", "as_json", type=FILE, help="Also write the findings for programs (.json).")
+@OVERWRITE
+@guarded
+def doctor(
+    subject: Path,
+    images: tuple[Path, ...],
+    truth: Path | None,
+    model: Path | None,
+    page: Path | None,
+    as_json: Path | None,
+    *,
+    overwrite: bool,
+) -> None:
+    """Say what will hurt in data, in plain words, before they are trained on, refined or evaluated.
+
+    Looked for are shifts, tilts, wrong datums and units, voids, images that are flat, saturated, duplicated
+    or do not match, other grids, small areas, and more. FOLDER is one that `simulate` wrote, one with
+    initial.tif, truth.tif and ortho*.tif, or that of a finished run of a stereo pipeline. Samples of the
+    pixels are read, so it takes seconds for rasters of any size. Each finding comes with what mends it. The
+    exit code is 2 if there is a fault, as of `check`; else 0.
+
+    \b
+    Examples:
+      resdepth doctor my_scene
+      resdepth doctor my_train.json --html doctor.html
+      resdepth doctor initial.tif ortho1.tif ortho2.tif --truth truth.tif
+    """
+    import sys
+
+    from resdepth.geo.geotiff import refuse_existing, refuse_inputs_as_outputs
+    from resdepth.runtime.atomic import write_json
+    from resdepth.workflows.doctor import doctor as examine
+
+    if page is not None:
+        needs("jinja2", "report")
+    outputs = [path for path in (page, as_json) if path is not None]
+    refuse_inputs_as_outputs([path for path in (subject, *images, truth) if path is not None], outputs)
+    refuse_existing(outputs, overwrite=overwrite)
+    diagnosis = examine(subject, images, truth=truth, model=model)
+    click.echo(diagnosis.as_text())
+    if page is not None:
+        from resdepth.diagnosis.findings import write_findings_page
+
+        write_findings_page(page, diagnosis)
+    if as_json is not None:
+        write_json(as_json, diagnosis.as_json())
+    if diagnosis.worst == "fault":
+        sys.exit(EXIT_INPUT)

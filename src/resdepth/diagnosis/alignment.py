@@ -1,0 +1,267 @@
+"""How the initial DSM lies to the reference DSM: above, beside, tilted, in another unit, of another date."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from scipy import ndimage
+
+from resdepth.data.scene import Scene
+from resdepth.diagnosis.findings import Finding, Severity, error_picture, medians_picture, shown_around
+from resdepth.diagnosis.subject import Opened
+from resdepth.evaluation.coregistration import (
+    MIN_PIXELS,
+    Alignment,
+    align,
+    estimate_tilt,
+    sample_windows,
+)
+from resdepth.geo.crs import FOOT, geoid_height
+from resdepth.geo.raster import Array
+from resdepth.geo.windows import Window
+
+# A bias or a shift from this makes training and evaluation useless; smaller ones make them worse.
+RUINOUS_BIAS_M, RUINOUS_SHIFT_PX = 5.0, 3.0
+HALF_PX = 0.1
+"""How near half a pixel both parts of a shift are if a mix-up of centres and corners made it."""
+# A bias that vertical datums may make: no geoid lies further from the ellipsoid, and maps of EGM96 are within
+# a metre or two of national geoids.
+LEAST_DATUM_M, LARGEST_UNDULATION_M, NEAR_UNDULATION_M = 2.0, 110.0, 1.5
+DATUM_SPREADS = 3.0
+# Heights of one as a multiple of the other's: what units make of them, and how near.
+UNITS = {"foot": ("feet", FOOT), "centimetre": ("centimetres", 0.01)}
+RATIO_TOLERANCE, LEAST_CORRELATION = 0.04, 0.9
+# Changes: differences so large, over so much ground, of one sign and nearly one size.
+LEAST_CHANGE_M, CHANGE_SPREADS, LEAST_CHANGE_M2, EVENNESS = 3.0, 5.0, 60.0, 0.2
+SMOOTHED_PX = 5
+MANY_CHANGES = 0.02
+
+
+def alignment_findings(opened: Opened) -> list[Finding]:
+    """What the initial DSM is to the reference DSM; none without a reference DSM.
+
+    Up to 64 windows of both are read, so neither time nor memory grow with the area.
+
+    Raises:
+        ResDepthError: if pixels cannot be read.
+    """
+    scene = opened.scene
+    if scene.truth is None or scene.grid.is_in_degrees:
+        return []
+    common = [window for window in sample_windows(scene.grid) if _is_known(_difference(scene, window))]
+    if not common:
+        name = opened.subject.truth.name if opened.subject.truth else "the reference DSM"
+        text = f"Nowhere do both {opened.subject.dsm.name} and {name} have heights."
+        return [Finding("no_common_heights", "fault", name, text, "Is it of another place, or all void?")]
+    if all(not np.nan_to_num(_difference(scene, window)).any() for window in common):
+        about, remedy = _about(opened), "Name the reference DSM that was meant."
+        text = f"{about} have the same heights: nothing is to be learned or evaluated with them."
+        return [Finding("same_surface", "fault", about, text, remedy)]
+    if found := _units(opened):
+        return found  # all else follows from it
+    aligned = align(scene.dsm.read, scene.counted_truth, scene.grid, name=str(opened.subject.dsm))
+    return [*_bias(opened, aligned), *_shift(opened, aligned), *_tilt(opened), *_changes(opened, aligned)]
+
+
+def _difference(scene: Scene, window: Window) -> Array:
+    return scene.dsm.read(window) - scene.counted_truth(window)
+
+
+def _is_known(values: Array) -> bool:
+    return int(np.isfinite(values).sum()) >= MIN_PIXELS
+
+
+def _about(opened: Opened) -> str:
+    assert opened.subject.truth is not None, "it was compared"
+    return f"{opened.subject.dsm.name} and {opened.subject.truth.name}"
+
+
+def coregistration(opened: Opened) -> str:
+    """The command that moves the initial DSM onto the reference DSM."""
+    dsm, truth = opened.subject.dsm, opened.subject.truth
+    return f"resdepth evaluate {dsm} --truth {truth} --align --write-aligned -o aligned"
+
+
+def _bias(opened: Opened, found: Alignment) -> list[Finding]:
+    if not found.is_biased:
+        return []
+    grid, bias = opened.scene.grid, found.bias_m
+    x, y = grid.map_position(grid.height / 2, grid.width / 2)
+    geoid = geoid_height(grid.crs, x, y) if grid.crs else None
+    side = "above" if bias > 0 else "below"
+    text = (
+        f"The initial DSM lies {abs(bias):.2f} m {side} the reference DSM (median of the differences; they "
+        f"scatter by {found.spread_m:.2f} m, NMAD)."
+    )
+    figures = {"bias_m": bias, "spread_m": found.spread_m}
+    severity: Severity = "fault" if abs(bias) > RUINOUS_BIAS_M else "warning"
+    stated = _as_datum(bias, found.spread_m, geoid)
+    if stated:
+        remedy = (
+            "Look up what each counts its heights from, and transform one (gdalwarp with compound CRSs); or "
+            "remove the constant."
+        )
+        figures |= {"geoid_m": geoid} if geoid is not None else {}
+        about, command = _about(opened), coregistration(opened)
+        text = f"{text} {stated}"
+        return [Finding("vertical_datum", "fault", about, text, remedy, command, figures)]
+    remedy = "Remove it before training: a network learns a constant, which looks like success."
+    about, command = _about(opened), coregistration(opened)
+    return [Finding("vertical_offset", severity, about, text, remedy, command, figures)]
+
+
+def _as_datum(bias: float, spread: float, geoid: float | None) -> str:
+    """In words, why two vertical datums may have made a bias; "" if they have not."""
+    size = abs(bias)
+    if size < max(LEAST_DATUM_M, DATUM_SPREADS * spread) or size > LARGEST_UNDULATION_M:
+        return ""
+    if geoid is None:
+        return (
+            "It is a constant of the kind that two vertical datums make: one counts from the ellipsoid, the "
+            "other from a geoid, which are up to 107 m apart (PROJ has no grid of EGM96 here to compare "
+            "with)."
+            if size > RUINOUS_BIAS_M
+            else ""
+        )
+    if abs(size - abs(geoid)) > NEAR_UNDULATION_M:
+        return ""
+    first, second = ("ellipsoid", "a geoid") if bias * geoid > 0 else ("a geoid", "the ellipsoid")
+    return (
+        f"The geoid (EGM96) lies {geoid:+.1f} m from the ellipsoid here: the initial DSM seems to count from "
+        f"{'the ' + first if first == 'ellipsoid' else first}, the reference DSM from {second}."
+    )
+
+
+def _shift(opened: Opened, found: Alignment) -> list[Finding]:
+    if not found.is_shifted:
+        return []
+    shift, side = found.shift, opened.scene.grid.sides_m.mean
+    east, north = -shift.dx_m, -shift.dy_m
+    text = (
+        f"The initial DSM lies {np.hypot(east, north):.2f} m ({found.shift_px:.1f} pixels) to the "
+        f"{compass(east, north)} of the reference DSM: {east:+.2f} m east, {north:+.2f} m north (Nuth and "
+        "Kääb)."
+    )
+    figures = {"east_m": east, "north_m": north, "pixels": found.shift_px}
+    remedy = "Each wall is an error then, and a network learns to move walls. Co-register both."
+    kind = "shift"
+    if all(abs(abs(one) / side - 0.5) < HALF_PX for one in (east, north)):
+        kind = "half_pixel_shift"
+        text += " It is half a pixel both ways: one of them seems to take pixel centres for pixel corners."
+        remedy = "Correct the origin of the one that is wrong by half a pixel, or co-register both."
+    severity: Severity = "fault" if found.shift_px > RUINOUS_SHIFT_PX else "warning"
+    picture, caption = _roughest_window(opened)
+    return [Finding(kind, severity, _about(opened), text, remedy, coregistration(opened), figures, picture,
+                    caption)]  # fmt: skip
+
+
+def compass(east: float, north: float) -> str:
+    """The direction of a vector, one of eight."""
+    names = ("east", "north-east", "north", "north-west", "west", "south-west", "south", "south-east")
+    return names[round(np.degrees(np.arctan2(north, east)) / 45) % 8]
+
+
+def _tilt(opened: Opened) -> list[Finding]:
+    scene = opened.scene
+    found = estimate_tilt(scene.dsm.read, scene.counted_truth, scene.grid)
+    if found is None or not found.matters:
+        return []
+    per_km = 1000 * float(np.hypot(found.east, found.north))
+    text = (
+        f"The initial DSM is tilted against the reference DSM: it rises by {per_km:.2f} m per kilometre "
+        f"towards the {compass(found.east, found.north)}, {found.rise_m:.2f} m across the area "
+        f"(±{found.noise_m:.2f} m)."
+    )
+    remedy = (
+        "Subtract the plane; a constant shift does not mend it. Corrected RPCs or ground control prevent it."
+    )
+    figures = {
+        "east_m_per_km": 1000 * found.east,
+        "north_m_per_km": 1000 * found.north,
+        "rise_m": found.rise_m,
+    }
+    picture = medians_picture(found.medians - np.nanmedian(found.medians))
+    return [Finding("tilt", "warning", _about(opened), text, remedy, "", figures, picture,
+                    "medians of the differences over the area, blue below, red above")]  # fmt: skip
+
+
+def _units(opened: Opened) -> list[Finding]:
+    """Whether the heights of one are a multiple of the other's that a wrong unit makes."""
+    scene = opened.scene
+    assert scene.truth is not None, "it was looked for"
+    pairs = [(scene.dsm.read(window), scene.counted_truth(window)) for window in sample_windows(scene.grid)]
+    dsm, truth = (np.concatenate([pair[end].ravel() for pair in pairs]).astype(np.float64) for end in (0, 1))
+    known = np.isfinite(dsm) & np.isfinite(truth)
+    dsm, truth = dsm[known], truth[known]
+    if dsm.std() == 0 or truth.std() == 0 or np.corrcoef(dsm, truth)[0, 1] < LEAST_CORRELATION:
+        return []
+    ratio = float(np.median(np.abs(truth - np.median(truth))) / np.median(np.abs(dsm - np.median(dsm))))
+    for unit, (plural, size) in UNITS.items():
+        for wrong, expected in ((opened.subject.dsm, size), (opened.subject.truth, 1 / size)):
+            if abs(ratio / expected - 1) < RATIO_TOLERANCE and wrong is not None:
+                text = (
+                    f"Heights of the reference DSM vary by {ratio:.4g} times as much as those of the initial "
+                    f"DSM: those of {wrong.name} seem to be in {plural}, which the file does not state."
+                )
+                command = f"gdal_edit.py -units {unit} {wrong}"
+                remedy = "State the unit in the file; heights are then read in metres."
+                return [Finding("units", "fault", _about(opened), text, remedy, command, {"ratio": ratio})]
+    return []
+
+
+def _changes(opened: Opened, aligned: Alignment) -> list[Finding]:
+    """Whether parts of the area seem to have been built on or cleared between both."""
+    if not np.isfinite(aligned.bias_m):
+        return []
+    scene = opened.scene
+    changed_px = known_px = count = 0
+    worst: tuple[int, Window] | None = None
+    for window in sample_windows(scene.grid):
+        difference = _difference(scene, window) - aligned.bias_m
+        known_px += int(np.isfinite(difference).sum())
+        sizes = list(_changed(difference, aligned, scene.grid.pixel_area_m2))
+        changed_px, count = changed_px + sum(sizes), count + len(sizes)
+        if sizes and (worst is None or sum(sizes) > worst[0]):
+            worst = sum(sizes), window
+    share = changed_px / max(known_px, 1)
+    if worst is None or share < MANY_CHANGES:
+        return []
+    text = (
+        f"{count} places, {100 * share:.1f} % of what was looked at, differ evenly by more than "
+        f"{_change_limit(aligned):.1f} m over {LEAST_CHANGE_M2:.0f} m² or more, as construction, demolition "
+        "or felling make it; or as blunders of the matching do."
+    )
+    remedy = "If they are changes, leave them out with mask_ground_truth: they are no errors to learn."
+    figures = {"share_percent": 100 * share, "places": float(count)}
+    shown = _difference(scene, shown_around(worst[1], scene.grid.whole)) - aligned.bias_m
+    return [Finding("changes", "note", _about(opened), text, remedy, "", figures,
+                    error_picture(shown, 2 * _change_limit(aligned)),
+                    "initial minus reference DSM where most has changed, blue below, red above")]  # fmt: skip
+
+
+def _change_limit(aligned: Alignment) -> float:
+    return max(LEAST_CHANGE_M, CHANGE_SPREADS * aligned.spread_m)
+
+
+def _changed(difference: Array, aligned: Alignment, pixel_m2: float) -> Iterator[int]:
+    """The sizes in pixels of even, large differences of one sign."""
+    smooth = ndimage.median_filter(np.nan_to_num(difference), SMOOTHED_PX)
+    for sign in (1, -1):
+        labels, count = ndimage.label(sign * smooth > _change_limit(aligned))
+        for place in range(1, count + 1):
+            values = smooth[labels == place]
+            if values.size * pixel_m2 >= LEAST_CHANGE_M2 and values.std() < EVENNESS * abs(values.mean()):
+                yield int(values.size)
+
+
+def _roughest_window(opened: Opened) -> tuple[bytes, str]:
+    """A picture of the differences, without their median, where they vary most; and what it shows."""
+    scene = opened.scene
+    around = [shown_around(window, scene.grid.whole) for window in sample_windows(scene.grid)]
+    differences = [one for window in dict.fromkeys(around) if _is_known(one := _difference(scene, window))]
+    roughest = max(differences, key=lambda one: float(np.isfinite(one).mean()) * float(np.nanstd(one)))
+    values = roughest - np.nanmedian(roughest)
+    limit = float(max(1.0, np.nanpercentile(np.abs(values), 90)))
+    caption = (
+        f"initial minus reference DSM in a window, without its median; {limit:.1f} m below blue, above red"
+    )
+    return error_picture(values, limit), caption

@@ -1,0 +1,416 @@
+"""What is wrong with images: each by itself, beside each other, beside the surfaces."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resdepth.data.scene import Scene
+from resdepth.diagnosis.alignment import RUINOUS_SHIFT_PX, compass
+from resdepth.diagnosis.findings import Finding, Severity, image_picture, shown_around
+from resdepth.diagnosis.subject import Opened
+from resdepth.errors import ResDepthError
+from resdepth.evaluation.coregistration import sample_windows
+from resdepth.geo.raster import Array, Band, read_header
+from resdepth.geo.windows import Window
+from resdepth.refinement.compatibility import (
+    BLOCK_PX,
+    FEW_BLOCKS,
+    LEAST_BLOCK_PX,
+    Compared,
+    Shown,
+    agreement,
+    correlation,
+    grey_values,
+    look_at_images,
+    peak_of,
+    phase_correlation,
+    sample_places,
+)
+from resdepth.stereo.ortho import read_rpc, to_geographic
+
+WIDE_BLOCKS = 4
+"""So many blocks lie side by side in an area before they are as large as a network's tiles."""
+# More pairs of images than this are not compared: those that follow each other are.
+MOST_PAIRS = 28
+SEVERAL = 2
+SATURATED, BLACK, MANY = 0.01, 0.01, 5.0
+"""Shares of pixels of the highest value, and of 0; and how many times as many as have the next value."""
+FEWEST_LEVELS, LEAST_CONTRAST = 32, 0.01
+LEAST_SHIFT_PX, LEAST_ERRORS = 0.5, 4.0
+"""A displacement between images counts from this, and from so many of its standard errors."""
+# Values that go with the heights of the initial DSM, vary about as much, and are about as large.
+SURFACE_CORRELATION, SURFACE_RATIO, SURFACE_APART_M = 0.9, 0.4, 150.0
+# Edges of heights and of an image: how far the peak of all blocks must stand out, and what counts as a shift.
+# An initial DSM has its edges up to some pixels beside where they are.
+LEAST_PEAK, LEAST_BESIDE_REFERENCE_PX, LEAST_BESIDE_DSM_PX = 10.0, 4.0, 10.0
+EDGE_PERCENT, EDGE_BLOCK_PX, EDGE_BLOCKS_A_SIDE, MOSTLY = 95, 128, 6, 0.8
+
+
+def image_findings(opened: Opened) -> tuple[list[Finding], list[str]]:
+    """What is wrong with the images of a data set, and what could not be compared.
+
+    Samples of all images are read, so neither time nor memory grow with the area.
+
+    Raises:
+        ResDepthError: if pixels cannot be read.
+    """
+    found = _raw(opened)
+    views = sorted(opened.scene.views)
+    if not views:
+        return found, []
+    levels = {view: _levels(opened.scene, opened.scene.views[view]) for view in views}
+    for view in views:
+        found += _by_itself(opened, view, levels[view])
+    sound = [view for view in views if levels[view].known and not _is_surface(opened, view)]
+    found += _surfaces(opened, [view for view in views if levels[view].known and view not in sound])
+    whole = opened.scene.grid.whole
+    side = BLOCK_PX if min(whole.shape) >= WIDE_BLOCKS * BLOCK_PX else BLOCK_PX // 2
+    shown = look_at_images(opened.scene, sound, _pairs(sound), whole, side)
+    more, left_out = _beside_each_other(opened, shown, min(side, *whole.shape))
+    found += more
+    if opened.subject.model is not None:
+        for view, seen in shown.seen.items():
+            if seen.count and seen.informative:
+                texts = grey_values(opened.subject.model, opened.image_name(view), seen).misfits
+                found += [
+                    Finding("grey_values", "warning", opened.image_name(view), f"{text}.") for text in texts
+                ]
+    return [*found, *_beside_surface(opened, sound)], left_out
+
+
+def _pairs(views: list[int]) -> list[tuple[int, int]]:
+    every = list(combinations(views, 2))
+    return every if len(every) <= MOST_PAIRS else list(pairwise(views))
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """The grey values of a sample: how many are known, which occur, how often."""
+
+    known: int
+    values: NDArray[np.float32]
+    counts: NDArray[np.int64]
+    brightest: Window
+
+    def share(self, place: int) -> float:
+        """How many pixels have the value at a place of the order."""
+        return float(self.counts[place] / self.known)
+
+    def percentile(self, percent: float) -> float:
+        """The value below which so many pixels are."""
+        reached = np.searchsorted(np.cumsum(self.counts), percent / 100 * self.known)
+        return float(self.values[min(int(reached), len(self.values) - 1)])
+
+
+def _levels(scene: Scene, band: Band) -> _Levels:
+    windows = {window: band.read(window) for window in sample_windows(scene.grid)}
+    values = np.concatenate([one[np.isfinite(one)] for one in windows.values()])
+    levels, counts = np.unique(values, return_counts=True)
+    top = levels[-1] if levels.size else np.nan
+    brightest = max(windows, key=lambda window: int((windows[window] == top).sum()))
+    return _Levels(values.size, levels, counts, brightest)
+
+
+def _by_itself(opened: Opened, view: int, levels: _Levels) -> list[Finding]:
+    name, path = opened.image_name(view), opened.subject.images[view]
+    if not levels.known:
+        text = f"{name} shows nothing in the area of the initial DSM."
+        return [Finding("empty_image", "fault", name, text, "Give an image of this area, or leave it out.")]
+    low, high = levels.percentile(1), levels.percentile(99)
+    if high - low <= LEAST_CONTRAST * max(abs(high), 1e-6):
+        text = (
+            f"{name} has one grey value nearly everywhere: 98 % of its pixels are from {low:g} to {high:g}."
+        )
+        remedy = "Leave it out, or write it again from the raw image."
+        return [Finding("flat_image", "fault", name, text, remedy, figures={"low": low, "high": high})]
+    found: list[Finding] = []
+    top, count, share = float(levels.values[-1]), len(levels.values), levels.share(-1)
+    if count > 2 and share > max(SATURATED, MANY * levels.share(-2)):
+        stated = f"{100 * share:.1f} % of the pixels of {name} have its highest value, {top:g}"
+        remedy = "Write it again without cutting bright values off: 16 bits, or a range that holds them."
+        shown = shown_around(levels.brightest, opened.scene.grid.whole)
+        picture = image_picture(opened.scene.views[view].read(shown))
+        figures = {"share_percent": 100 * share, "value": top}
+        found.append(Finding("saturated_image", "warning", name, f"{stated}: they are saturated.", remedy, "",
+                             figures, picture, "where most is saturated"))  # fmt: skip
+    if levels.values[0] == 0 and levels.share(0) > max(BLACK, MANY * levels.share(1)) and count > 2:
+        zeros = 100 * levels.share(0)
+        text = f"{zeros:.1f} % of the pixels of {name} are 0, which no nodata value declares void."
+        found.append(Finding("black_image", "warning", name, text, "If they show nothing, declare it.",
+                             f"gdal_edit.py -a_nodata 0 {path}", {"share_percent": zeros}))  # fmt: skip
+    if count < FEWEST_LEVELS:
+        text = f"{name} has only {count} grey values: what it shows is cut into steps."
+        remedy = "Write it again from the raw image, with the sensor's own values."
+        found.append(
+            Finding("few_grey_levels", "warning", name, text, remedy, figures={"levels": float(count)})
+        )
+    return found
+
+
+def _is_surface(opened: Opened, view: int) -> bool:
+    """Whether an image is a surface of heights: it goes with the initial DSM all over."""
+    scene = opened.scene
+    windows = list(sample_windows(scene.grid))
+    dsm, image = (
+        np.concatenate([band.read(window).ravel() for window in windows])
+        for band in (scene.dsm, scene.views[view])
+    )
+    known = np.isfinite(dsm) & np.isfinite(image)
+    if not known.any() or correlation(dsm, image) <= SURFACE_CORRELATION:
+        return False
+    ratio, apart = float(np.std(image[known]) / np.std(dsm[known])), float(np.median((dsm - image)[known]))
+    return abs(np.log(ratio)) < SURFACE_RATIO and abs(apart) < SURFACE_APART_M
+
+
+def _surfaces(opened: Opened, views: list[int]) -> list[Finding]:
+    return [
+        Finding(
+            "surface_as_image", "fault", opened.image_name(view),
+            f"{opened.image_name(view)} is no image: its values are nearly the heights of the initial DSM.",
+            "If it is the reference DSM, say so.",
+            f"resdepth doctor {opened.subject.dsm} --truth {opened.subject.images[view]}",
+        )
+        for view in views
+    ]  # fmt: skip
+
+
+def _beside_each_other(opened: Opened, shown: Shown, side: int) -> tuple[list[Finding], list[str]]:
+    found: list[Finding] = []
+    left_out: list[str] = []
+    moves: dict[tuple[int, int], _Typical] = {}
+    misfits: dict[tuple[int, int], str] = {}
+    for pair, compared in shown.compared.items():
+        if compared.are_the_same:
+            found.append(_the_same(opened, *pair))
+            continue
+        agreed = agreement(" and ".join(map(opened.image_name, pair)), compared, side)
+        left_out += agreed.left_out
+        if agreed.misfits:
+            misfits[pair] = agreed.misfits[0].partition(": ")[2]
+        elif side >= LEAST_BLOCK_PX and len(compared.known_moves) >= FEW_BLOCKS:
+            moves[pair] = _typical(compared)
+    return [*found, *_mismatches(opened, shown, misfits), *_shifts(opened, moves)], left_out
+
+
+def _mismatches(opened: Opened, shown: Shown, misfits: Mapping[tuple[int, int], str]) -> list[Finding]:
+    """Images that do not match: one that goes with none of several others stands for all its pairs."""
+    found = []
+    left = dict(misfits)
+    for view in shown.seen:
+        pairs = [pair for pair in shown.compared if view in pair]
+        if len(pairs) >= SEVERAL and all(pair in left for pair in pairs):
+            name, pair = opened.image_name(view), pairs[0]
+            stated = f"{name} does not match any of the other {len(pairs)} images"
+            text = f"{stated}: in {_other(opened, pair, view)}, {misfits[pair].partition(': ')[2]}"
+            found.append(_mismatch(opened, shown, pair, name, text))
+            left = {one: text for one, text in left.items() if view not in one}
+    for pair, text in left.items():
+        found.append(_mismatch(opened, shown, pair, " and ".join(map(opened.image_name, pair)), text))
+    return found
+
+
+def _other(opened: Opened, pair: tuple[int, int], view: int) -> str:
+    return opened.image_name(pair[0] if pair[1] == view else pair[1])
+
+
+def _mismatch(opened: Opened, shown: Shown, pair: tuple[int, int], names: str, text: str) -> Finding:
+    what, _, remedy = text.partition(". ")
+    shifts = [float(np.hypot(*move)) for move in shown.compared[pair].known_moves]
+    figures, sketch = {"median_px": median(shifts)}, _blocks_of(opened, *pair)
+    return Finding("images_do_not_match", "fault", names, f"{what}.", f"{remedy}.", "", figures, *sketch)
+
+
+def _the_same(opened: Opened, first: int, second: int) -> Finding:
+    one, other = opened.subject.images[first], opened.subject.images[second]
+    is_one_file = one.resolve() == other.resolve()
+    names = f"{one.name} and {other.name}" if one.name != other.name else str(other)
+    text = (
+        f"{names} are one file." if is_one_file else f"{names} show the same image (correlation above 0.999)."
+    )
+    remedy = (
+        "A pair of them shows nothing of heights. Take one out of the list, or give the image that was meant."
+    )
+    return Finding("duplicated_image", "fault", names, text, remedy)
+
+
+def _blocks_of(opened: Opened, first: int, second: int) -> tuple[bytes, str]:
+    """A picture of one place in two images."""
+    grid, views = opened.scene.grid, opened.scene.views
+    middle = Window(grid.height // 4, grid.width // 4, -(-grid.height // 2), -(-grid.width // 2))
+    place = next(sample_places(middle, BLOCK_PX, 1))
+    return image_picture(views[first].read(place), views[second].read(place)), "the same place in both"
+
+
+@dataclass(frozen=True)
+class _Typical:
+    """The median displacement of the second image from the first, and its standard error; pixels."""
+
+    down: float
+    right: float
+    error: float
+
+
+def _typical(compared: Compared) -> _Typical:
+    moves = np.array(compared.known_moves)
+    middle = np.median(moves, axis=0)
+    spread = 1.4826 * float(np.hypot(*np.median(np.abs(moves - middle), axis=0)))
+    # `displacement` states how the second must move; it lies the other way.
+    return _Typical(-float(middle[0]), -float(middle[1]), spread / np.sqrt(len(moves)))
+
+
+def _shifts(opened: Opened, moves: Mapping[tuple[int, int], _Typical]) -> list[Finding]:
+    """Images that lie beside the others: of two, the second; of more, those far from the middle of all."""
+    views = sorted({view for pair in moves for view in pair})
+    if not views:
+        return []
+    places = _places_of(views, moves)
+    error = max(one.error for one in moves.values())
+    if len(views) == 2:
+        places = {views[1]: places[views[1]] - places[views[0]]}
+        of = opened.image_name(views[0])
+    else:
+        middle = np.median(list(places.values()), axis=0)
+        places = {view: place - middle for view, place in places.items()}
+        of = "the other images"
+    found = []
+    for view, (down, right) in places.items():
+        size = float(np.hypot(down, right))
+        if size <= max(LEAST_SHIFT_PX, LEAST_ERRORS * error):
+            continue
+        east, north = _on_the_map(opened.scene, down, right)
+        name = opened.image_name(view)
+        about = f"{of} and {name}" if len(views) == 2 else name
+        text = (
+            f"{name} lies {size:.1f} pixels beside {of}: {east:+.2f} m east, {north:+.2f} m north (phase "
+            "correlation of blocks, median)."
+        )
+        remedy = (
+            "An offset of its RPC, or of the height that it was rectified with. Remove the offset (bundle "
+            "adjustment), and rectify it again with this DSM."
+        )
+        figures = {"east_m": east, "north_m": north, "pixels": size}
+        other = next(one for pair in moves if view in pair for one in pair if one != view)
+        severity: Severity = "fault" if size > RUINOUS_SHIFT_PX else "warning"
+        found.append(Finding("image_shift", severity, about, text, remedy, "", figures,
+                             *_blocks_of(opened, other, view)))  # fmt: skip
+    return found
+
+
+def _places_of(views: list[int], moves: Mapping[tuple[int, int], _Typical]) -> dict[int, NDArray[np.float64]]:
+    """Where each image lies, so that the displacements of all pairs follow as well as they can."""
+    rows = np.zeros((len(moves), len(views)))
+    for row, (first, second) in enumerate(moves):
+        rows[row, views.index(first)], rows[row, views.index(second)] = -1, 1
+    shifts = np.array([(one.down, one.right) for one in moves.values()])
+    found = np.linalg.lstsq(rows, shifts, rcond=None)[0]
+    return dict(zip(views, found, strict=True))
+
+
+def _on_the_map(scene: Scene, down: float, right: float) -> tuple[float, float]:
+    a, b, _, d, e, _ = scene.grid.transform
+    return scene.grid.metres_of(a * right + b * down, d * right + e * down)
+
+
+def _beside_surface(opened: Opened, views: list[int]) -> list[Finding]:
+    """Images whose edges lie beside those of the reference DSM, or of the initial DSM without one."""
+    scene = opened.scene
+    surface, limit, name = scene.truth, LEAST_BESIDE_REFERENCE_PX, "reference DSM"
+    if surface is None:
+        surface, limit, name = scene.dsm, LEAST_BESIDE_DSM_PX, "initial DSM"
+    found = []
+    for view in views:
+        beside = _edges_beside(scene, surface, scene.views[view])
+        if beside is None or np.hypot(*beside) <= limit:
+            continue
+        east, north = _on_the_map(scene, *beside)
+        image = opened.image_name(view)
+        text = (
+            f"Edges in {image} lie {np.hypot(*beside):.1f} pixels to the {compass(east, north)} of those of "
+            f"the {name}: {east:+.1f} m east, {north:+.1f} m north."
+        )
+        remedy = (
+            "Was it rectified with another DSM, at height 0, or before the DSM was moved? Rectify it again."
+        )
+        figures = {"east_m": east, "north_m": north, "pixels": float(np.hypot(*beside))}
+        found.append(Finding("image_beside_surface", "warning", image, text, remedy, "", figures))
+    return found
+
+
+def _edges_beside(scene: Scene, surface: Band, image: Band) -> tuple[float, float] | None:
+    """How far the edges of an image lie down and to the right of a surface's; None if nothing stands out."""
+    side = min(EDGE_BLOCK_PX, *scene.grid.whole.shape)
+    total: NDArray[np.float64] | None = None
+    for place in sample_places(scene.grid.whole, side, EDGE_BLOCKS_A_SIDE):
+        heights, grey = surface.read(place), image.read(place)
+        if min(np.isfinite(heights).mean(), np.isfinite(grey).mean()) >= MOSTLY:
+            found = phase_correlation(_edges(heights), _edges(grey))
+            total = found if total is None else total + found
+    if total is None or (total.max() - total.mean()) < LEAST_PEAK * total.std():
+        return None
+    down, right = peak_of(total)
+    return -down, -right
+
+
+def _edges(values: Array) -> Array:
+    """How steep values are, without the steepest few percent; the mean where it is not known."""
+    rows, cols = np.gradient(values)
+    steep = np.hypot(rows, cols)
+    known = np.isfinite(steep)
+    if not known.any():
+        return np.zeros_like(steep)
+    steep = np.where(known, steep, steep[known].mean())
+    return np.asarray(np.minimum(steep, np.percentile(steep, EDGE_PERCENT)), np.float32)
+
+
+LATTICE = np.linspace(0, 1, 9)
+
+
+def _raw(opened: Opened) -> list[Finding]:
+    """Raw images that show another place, or a part of the area."""
+    found: list[Finding] = []
+    for path in opened.subject.raw:
+        try:
+            share = _share_seen(opened.scene, path)
+        except ResDepthError as error:
+            found.append(Finding("raw_image", "fault", path.name, f"{error}."))
+            continue
+        figures = {"seen_percent": 100 * share}
+        if not share:
+            text = f"By its RPC, {path.name} shows nothing of the area of {opened.subject.dsm.name}."
+            remedy = "Is it of another scene, is the RPC that of another image, or the CRS of the DSM wrong?"
+            found.append(Finding("raw_elsewhere", "fault", path.name, text, remedy, "", figures))
+        elif share < 0.99:
+            text = (
+                f"By its RPC, {path.name} shows {100 * share:.0f} % of the area of {opened.subject.dsm.name}."
+            )
+            found.append(Finding("raw_image", "note", path.name, text, figures=figures))
+    return found
+
+
+def _share_seen(scene: Scene, path: Path) -> float:
+    """The share of the area that a raw image shows."""
+    rpc, grid = read_rpc(path), scene.grid
+    rows, cols = (
+        one.ravel() for one in np.meshgrid(LATTICE * grid.height, LATTICE * grid.width, indexing="ij")
+    )
+    a, b, c, d, e, f = grid.transform
+    lon, lat = to_geographic(grid.crs, a * cols + b * rows + c, d * cols + e * rows + f)
+    row, col = rpc.project(lon, lat, np.full(lon.shape, _middle_height(scene)))
+    height, width = _shape_of(path)
+    return float(np.mean((row >= 0) & (row < height) & (col >= 0) & (col < width)))
+
+
+def _middle_height(scene: Scene) -> float:
+    heights = np.concatenate([scene.dsm.read(window).ravel() for window in sample_windows(scene.grid)])
+    known = heights[np.isfinite(heights)]
+    return float(np.median(known)) if known.size else 0.0
+
+
+def _shape_of(path: Path) -> tuple[int, int]:
+    grid = read_header(path).grid
+    return grid.height, grid.width
