@@ -83,9 +83,7 @@ def test_auto_takes_cuda_before_mps_before_the_cpu(
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(
-        ResDepthError, match=r"^device: 'cuda' is not available here; available: .*cpu"
-    ):
+    with pytest.raises(ResDepthError, match=r"^device: 'cuda' is not available here; available: .*cpu"):
         choose_device("cuda")
 
 

@@ -1,6 +1,7 @@
 """`resdepth doctor`: each fault is found where it was planted, and none where there is none."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -106,6 +107,14 @@ def plant_shift(data: Data) -> None:
     data.write("initial", moved(data.initial, 2, 2))
 
 
+def plant_far_shift(data: Data) -> None:
+    data.write("initial", np.roll(data.initial, (25, -20), (0, 1)))
+
+
+def plant_upside_down(data: Data) -> None:
+    data.write("initial", 300 - data.initial)
+
+
 def plant_half_pixel_shift(data: Data) -> None:
     noise = np.random.default_rng(0).normal(0, 0.3, data.truth.shape).astype(np.float32)
     data.write("initial", moved(data.truth, 0.5, -0.5) + noise)
@@ -203,6 +212,30 @@ def plant_flat(data: Data) -> None:
     data.write("ortho2", np.full_like(data.images[1], 300))
 
 
+def plant_noise(data: Data) -> None:
+    data.write("ortho2", np.random.default_rng(1).integers(1, 2000, (SIDE, SIDE)).astype(np.uint16))
+
+
+def plant_little(data: Data) -> None:
+    part = data.images[1].copy()
+    part[:, 90:] = 0
+    data.write("ortho2", part, nodata=0)
+
+
+def plant_no_crs(data: Data) -> None:
+    data.write("initial", data.initial, crs=None)
+
+
+def plant_nothing_but_voids(data: Data) -> None:
+    data.write("initial", np.full_like(data.initial, np.nan))
+
+
+def plant_largest_float(data: Data) -> None:
+    holes = data.initial.copy()
+    holes[20:60, 20:60] = np.finfo(np.float32).max
+    data.write("initial", holes)
+
+
 def plant_saturated(data: Data) -> None:
     data.write("ortho2", np.minimum(data.images[1], np.percentile(data.images[1], 90).astype(np.uint16)))
 
@@ -252,6 +285,8 @@ def plant_damage(data: Data) -> None:
 
 PLANTED: dict[str, tuple[Callable[[Data], None], str, str]] = {
     "shift": (plant_shift, "warning", "south-east"),
+    "shift by far": (plant_far_shift, "fault", "to the south-west of the reference DSM"),
+    "unlike_surfaces": (plant_upside_down, "fault", "do not show the same surface"),
     "half_pixel_shift": (plant_half_pixel_shift, "warning", "half a pixel both ways"),
     "vertical_offset": (plant_offset, "warning", "below the reference DSM"),
     "vertical_datum": (plant_datum, "fault", "above the reference DSM"),
@@ -272,6 +307,11 @@ PLANTED: dict[str, tuple[Callable[[Data], None], str, str]] = {
     "reference_system": (plant_other_zone, "fault", "CRS EPSG:32633 instead of EPSG:32632"),
     "empty_image": (plant_empty, "fault", "ortho2.tif shows nothing"),
     "flat_image": (plant_flat, "fault", "from 300 to 300"),
+    "noise_image": (plant_noise, "fault", "Neighbouring pixels of ortho2.tif"),
+    "part_of_area": (plant_little, "warning", "ortho2.tif shows 35 % of the area"),
+    "no_reference_system": (plant_no_crs, "note", "initial.tif states no CRS"),
+    "voids alone": (plant_nothing_but_voids, "fault", "100 % of the initial DSM are void"),
+    "undeclared_voids of another number": (plant_largest_float, "fault", "3.4028"),
     "saturated_image": (plant_saturated, "warning", "have its highest value"),
     "black_image": (plant_black, "warning", "are 0, which no nodata value declares void"),
     "few_grey_levels": (plant_steps, "warning", "grey values: what it shows is cut into steps"),
@@ -289,10 +329,16 @@ PLANTED: dict[str, tuple[Callable[[Data], None], str, str]] = {
 }
 
 
+OF_IMAGES = re.compile("image|grey|dates|raster|part|size")
+
+
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_fault_is_found(data: Data, name: str) -> None:
     plant, severity, words = PLANTED[name]
     plant(data)
+    if not OF_IMAGES.search(name):  # without them it is quicker
+        for path in data.folder.glob("ortho*.tif"):
+            path.unlink()
     diagnosis = data.found()
     found = diagnosis.of(name.partition(" ")[0])
     assert found, diagnosis.as_text()
@@ -397,6 +443,11 @@ def test_a_run_of_a_pipeline_is_looked_at(data: Data) -> None:
     (out / "tiles.txt").write_text("")
     found = doctor(out)
     assert any(note.startswith("s2p: dsm.tif states no nodata value") for note in found.left_out)
+
+
+def test_every_kind_of_finding_is_described() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text(encoding="utf-8")
+    assert [kind for kind in TITLES if f"`{kind}`" not in page] == []
 
 
 # What is written

@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from resdepth.data.scene import Scene
+from resdepth.diagnosis.edges import compass, edges_beside, on_the_map
 from resdepth.diagnosis.findings import Finding, Severity, error_picture, medians_picture, shown_around
 from resdepth.diagnosis.subject import Opened
 from resdepth.evaluation.coregistration import (
@@ -15,12 +17,14 @@ from resdepth.evaluation.coregistration import (
     estimate_tilt,
     sample_windows,
 )
+from resdepth.evaluation.metrics import NMAD_FACTOR
 from resdepth.geo.crs import FOOT, geoid_height
 from resdepth.geo.raster import Array
 from resdepth.geo.windows import Window
 
 # A bias or a shift from this makes training and evaluation useless; smaller ones make them worse.
 RUINOUS_BIAS_M, RUINOUS_SHIFT_PX = 5.0, 3.0
+LEAST_FAR_PX = 8.0
 HALF_PX = 0.1
 """How near half a pixel both parts of a shift are if a mix-up of centres and corners made it."""
 # A bias that vertical datums may make: no geoid lies further from the ellipsoid, and maps of EGM96 are within
@@ -30,6 +34,8 @@ DATUM_SPREADS = 3.0
 # Heights of one as a multiple of the other's: what units make of them, and how near.
 UNITS = {"foot": ("feet", FOOT), "centimetre": ("centimetres", 0.01)}
 RATIO_TOLERANCE, LEAST_CORRELATION = 0.04, 0.9
+# By this share of the relief, if there is some, differences of surfaces vary that have nothing in common.
+UNLIKE, LEAST_RELIEF_M = 0.9, 2.0
 # Changes: differences so large, over so much ground, of one sign and nearly one size.
 LEAST_CHANGE_M, CHANGE_SPREADS, LEAST_CHANGE_M2, EVENNESS = 3.0, 5.0, 60.0, 0.2
 SMOOTHED_PX = 5
@@ -47,16 +53,17 @@ def alignment_findings(opened: Opened) -> list[Finding]:
     scene = opened.scene
     if scene.truth is None or scene.grid.is_in_degrees:
         return []
-    common = [window for window in sample_windows(scene.grid) if _is_known(_difference(scene, window))]
-    if not common:
+    windows = list(sample_windows(scene.grid))
+    common = sum(int(np.isfinite(_difference(scene, window)).sum()) for window in windows)
+    if common < MIN_PIXELS:
         name = opened.subject.truth.name if opened.subject.truth else "the reference DSM"
         text = f"Nowhere do both {opened.subject.dsm.name} and {name} have heights."
         return [Finding("no_common_heights", "fault", name, text, "Is it of another place, or all void?")]
-    if all(not np.nan_to_num(_difference(scene, window)).any() for window in common):
+    if all(not np.nan_to_num(_difference(scene, window)).any() for window in windows):
         about, remedy = _about(opened), "Name the reference DSM that was meant."
         text = f"{about} have the same heights: nothing is to be learned or evaluated with them."
         return [Finding("same_surface", "fault", about, text, remedy)]
-    if found := _units(opened):
+    if found := _units(opened) or _far_shift(opened) or _unlike(opened):
         return found  # all else follows from it
     aligned = align(scene.dsm.read, scene.counted_truth, scene.grid, name=str(opened.subject.dsm))
     return [*_bias(opened, aligned), *_shift(opened, aligned), *_tilt(opened), *_changes(opened, aligned)]
@@ -154,10 +161,24 @@ def _shift(opened: Opened, found: Alignment) -> list[Finding]:
                     caption)]  # fmt: skip
 
 
-def compass(east: float, north: float) -> str:
-    """The direction of a vector, one of eight."""
-    names = ("east", "north-east", "north", "north-west", "west", "south-west", "south", "south-east")
-    return names[round(np.degrees(np.arctan2(north, east)) / 45) % 8]
+def _far_shift(opened: Opened) -> list[Finding]:
+    """A shift that is too far for least squares, by the edges of both."""
+    scene = opened.scene
+    assert scene.truth is not None, "it was looked for"
+    found = edges_beside(scene, scene.truth, scene.dsm)
+    if found is None or np.hypot(*found) <= LEAST_FAR_PX:
+        return []
+    (east, north), pixels = on_the_map(scene, *found), float(np.hypot(*found))
+    text = (
+        f"The initial DSM lies {np.hypot(east, north):.1f} m ({pixels:.0f} pixels) to the "
+        f"{compass(east, north)} of the reference DSM: {east:+.1f} m east, {north:+.1f} m north (by the "
+        "edges of both)."
+    )
+    remedy = (
+        "Nothing else can be compared before. Is the georeference of one of them wrong? Move it by as much."
+    )
+    figures = {"east_m": east, "north_m": north, "pixels": pixels}
+    return [Finding("shift", "fault", _about(opened), text, remedy, "", figures)]
 
 
 def _tilt(opened: Opened) -> list[Finding]:
@@ -186,12 +207,7 @@ def _tilt(opened: Opened) -> list[Finding]:
 
 def _units(opened: Opened) -> list[Finding]:
     """Whether the heights of one are a multiple of the other's that a wrong unit makes."""
-    scene = opened.scene
-    assert scene.truth is not None, "it was looked for"
-    pairs = [(scene.dsm.read(window), scene.counted_truth(window)) for window in sample_windows(scene.grid)]
-    dsm, truth = (np.concatenate([pair[end].ravel() for pair in pairs]).astype(np.float64) for end in (0, 1))
-    known = np.isfinite(dsm) & np.isfinite(truth)
-    dsm, truth = dsm[known], truth[known]
+    dsm, truth = _both(opened)
     if dsm.std() == 0 or truth.std() == 0 or np.corrcoef(dsm, truth)[0, 1] < LEAST_CORRELATION:
         return []
     ratio = float(np.median(np.abs(truth - np.median(truth))) / np.median(np.abs(dsm - np.median(dsm))))
@@ -206,6 +222,32 @@ def _units(opened: Opened) -> list[Finding]:
                 remedy = "State the unit in the file; heights are then read in metres."
                 return [Finding("units", "fault", _about(opened), text, remedy, command, {"ratio": ratio})]
     return []
+
+
+def _both(opened: Opened) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(N,) heights of the sample that both know."""
+    scene = opened.scene
+    pairs = [(scene.dsm.read(window), scene.counted_truth(window)) for window in sample_windows(scene.grid)]
+    dsm, truth = (np.concatenate([pair[end].ravel() for pair in pairs]).astype(np.float64) for end in (0, 1))
+    known = np.isfinite(dsm) & np.isfinite(truth)
+    return dsm[known], truth[known]
+
+
+def _unlike(opened: Opened) -> list[Finding]:
+    """Whether both show something else: the differences vary as much as the heights themselves."""
+    dsm, truth = _both(opened)
+    relief, apart = (float(np.median(np.abs(one - np.median(one)))) for one in (truth, dsm - truth))
+    if relief < LEAST_RELIEF_M or apart < UNLIKE * relief:
+        return []
+    about = _about(opened)
+    text = (
+        f"{about} do not show the same surface: their differences vary by {NMAD_FACTOR * apart:.1f} m, the "
+        f"heights of the reference DSM by {NMAD_FACTOR * relief:.1f} m (NMAD)."
+    )
+    remedy = (
+        "Is one of another place, upside down, or no DSM? What follows from such differences means nothing."
+    )
+    return [Finding("unlike_surfaces", "fault", about, text, remedy)]
 
 
 def _changes(opened: Opened, aligned: Alignment) -> list[Finding]:

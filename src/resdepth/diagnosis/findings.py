@@ -38,7 +38,9 @@ TITLES: Mapping[str, str] = {
     "voids": "Voids",
     "undeclared_voids": "Undeclared voids",
     "units": "Units of heights",
+    "no_reference_system": "No reference system",
     "no_common_heights": "No common heights",
+    "unlike_surfaces": "Surfaces unlike each other",
     "same_surface": "One surface twice",
     "vertical_datum": "Vertical datum",
     "vertical_offset": "Vertical offset",
@@ -48,7 +50,9 @@ TITLES: Mapping[str, str] = {
     "changes": "Changes",
     "dates": "Dates",
     "empty_image": "Image shows nothing",
+    "part_of_area": "Image of a part of the area",
     "flat_image": "Flat image",
+    "noise_image": "Noise instead of an image",
     "saturated_image": "Saturated image",
     "black_image": "Undeclared voids of an image",
     "few_grey_levels": "Few grey levels",
@@ -174,6 +178,11 @@ def _described(finding: Finding) -> str:
 def _indented(text: str) -> str:
     return fill(text, LINE, initial_indent="  ", subsequent_indent="  ", break_long_words=False,
                 break_on_hyphens=False)  # fmt: skip
+
+
+def percent(share: float) -> str:
+    """A share as people write it: "0.02 %", "12 %"."""
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
 
 
 def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -10,26 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resdepth.data.scene import Scene
-from resdepth.diagnosis.alignment import RUINOUS_SHIFT_PX, compass
+from resdepth.diagnosis.alignment import RUINOUS_SHIFT_PX
+from resdepth.diagnosis.edges import BLOCK_PX as EDGE_BLOCK_PX
+from resdepth.diagnosis.edges import BLOCKS_A_SIDE, MOSTLY, compass, edges_beside, on_the_map
 from resdepth.diagnosis.findings import Finding, Severity, image_picture, shown_around
 from resdepth.diagnosis.subject import Opened
 from resdepth.errors import ResDepthError
 from resdepth.evaluation.coregistration import sample_windows
-from resdepth.geo.raster import Array, Band, read_header
+from resdepth.geo.raster import Band, read_header
 from resdepth.geo.windows import Window
 from resdepth.refinement.compatibility import (
     BLOCK_PX,
     FEW_BLOCKS,
     LEAST_BLOCK_PX,
+    SMOOTHEST_NOISE,
     Compared,
     Shown,
     agreement,
     correlation,
     grey_values,
     look_at_images,
-    peak_of,
-    phase_correlation,
     sample_places,
+    smoothness,
 )
 from resdepth.stereo.ortho import read_rpc, to_geographic
 
@@ -37,7 +39,7 @@ WIDE_BLOCKS = 4
 """So many blocks lie side by side in an area before they are as large as a network's tiles."""
 # More pairs of images than this are not compared: those that follow each other are.
 MOST_PAIRS = 28
-SEVERAL = 2
+SEVERAL, MOST_SEEN = 2, 0.5
 SATURATED, BLACK, MANY = 0.01, 0.01, 5.0
 """Shares of pixels of the highest value, and of 0; and how many times as many as have the next value."""
 FEWEST_LEVELS, LEAST_CONTRAST = 32, 0.01
@@ -45,10 +47,9 @@ LEAST_SHIFT_PX, LEAST_ERRORS = 0.5, 4.0
 """A displacement between images counts from this, and from so many of its standard errors."""
 # Values that go with the heights of the initial DSM, vary about as much, and are about as large.
 SURFACE_CORRELATION, SURFACE_RATIO, SURFACE_APART_M = 0.9, 0.4, 150.0
-# Edges of heights and of an image: how far the peak of all blocks must stand out, and what counts as a shift.
+# Edges of an image count as shifted from here.
 # An initial DSM has its edges up to some pixels beside where they are.
-LEAST_PEAK, LEAST_BESIDE_REFERENCE_PX, LEAST_BESIDE_DSM_PX = 10.0, 4.0, 10.0
-EDGE_PERCENT, EDGE_BLOCK_PX, EDGE_BLOCKS_A_SIDE, MOSTLY = 95, 128, 6, 0.8
+LEAST_BESIDE_REFERENCE_PX, LEAST_BESIDE_DSM_PX = 4.0, 10.0
 
 
 def image_findings(opened: Opened) -> tuple[list[Finding], list[str]]:
@@ -65,7 +66,7 @@ def image_findings(opened: Opened) -> tuple[list[Finding], list[str]]:
         return found, []
     levels = {view: _levels(opened.scene, opened.scene.views[view]) for view in views}
     for view in views:
-        found += _by_itself(opened, view, levels[view])
+        found += [*_by_itself(opened, view, levels[view]), *_noise(opened, view)]
     sound = [view for view in views if levels[view].known and not _is_surface(opened, view)]
     found += _surfaces(opened, [view for view in views if levels[view].known and view not in sound])
     whole = opened.scene.grid.whole
@@ -90,8 +91,9 @@ def _pairs(views: list[int]) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class _Levels:
-    """The grey values of a sample: how many are known, which occur, how often."""
+    """The grey values of a sample: of how many pixels, how many are known, which occur, how often."""
 
+    pixels: int
     known: int
     values: NDArray[np.float32]
     counts: NDArray[np.int64]
@@ -113,7 +115,8 @@ def _levels(scene: Scene, band: Band) -> _Levels:
     levels, counts = np.unique(values, return_counts=True)
     top = levels[-1] if levels.size else np.nan
     brightest = max(windows, key=lambda window: int((windows[window] == top).sum()))
-    return _Levels(values.size, levels, counts, brightest)
+    pixels = sum(one.size for one in windows.values())
+    return _Levels(pixels, values.size, levels, counts, brightest)
 
 
 def _by_itself(opened: Opened, view: int, levels: _Levels) -> list[Finding]:
@@ -128,7 +131,7 @@ def _by_itself(opened: Opened, view: int, levels: _Levels) -> list[Finding]:
         )
         remedy = "Leave it out, or write it again from the raw image."
         return [Finding("flat_image", "fault", name, text, remedy, figures={"low": low, "high": high})]
-    found: list[Finding] = []
+    found = _part(name, levels)
     top, count, share = float(levels.values[-1]), len(levels.values), levels.share(-1)
     if count > 2 and share > max(SATURATED, MANY * levels.share(-2)):
         stated = f"{100 * share:.1f} % of the pixels of {name} have its highest value, {top:g}"
@@ -150,6 +153,31 @@ def _by_itself(opened: Opened, view: int, levels: _Levels) -> list[Finding]:
             Finding("few_grey_levels", "warning", name, text, remedy, figures={"levels": float(count)})
         )
     return found
+
+
+def _part(name: str, levels: _Levels) -> list[Finding]:
+    share = levels.known / levels.pixels
+    if share >= MOST_SEEN:
+        return []
+    text = f"{name} shows {100 * share:.0f} % of the area of the initial DSM; the rest is void."
+    remedy = "What it does not show is refined as grey: give images that show the area, or a smaller region."
+    return [Finding("part_of_area", "warning", name, text, remedy, figures={"seen_percent": 100 * share})]
+
+
+def _noise(opened: Opened, view: int) -> list[Finding]:
+    """Whether pixels have nothing to do with their neighbours."""
+    band, whole = opened.scene.views[view], opened.scene.grid.whole
+    blocks = [band.read(place) for place in sample_places(whole, EDGE_BLOCK_PX, BLOCKS_A_SIDE)]
+    known = [smoothness(block) for block in blocks if np.isfinite(block).mean() >= MOSTLY]
+    if min(whole.shape) < LEAST_BLOCK_PX or not known or median(known) >= SMOOTHEST_NOISE:
+        return []
+    name = opened.image_name(view)
+    text = (
+        f"Neighbouring pixels of {name} have nothing to do with each other (correlation "
+        f"{median(known):.2f}): it is noise."
+    )
+    remedy = "Is it the right file and band? Nothing can be matched in it."
+    return [Finding("noise_image", "fault", name, text, remedy, figures={"correlation": median(known)})]
 
 
 def _is_surface(opened: Opened, view: int) -> bool:
@@ -282,7 +310,7 @@ def _shifts(opened: Opened, moves: Mapping[tuple[int, int], _Typical]) -> list[F
         size = float(np.hypot(down, right))
         if size <= max(LEAST_SHIFT_PX, LEAST_ERRORS * error):
             continue
-        east, north = _on_the_map(opened.scene, down, right)
+        east, north = on_the_map(opened.scene, down, right)
         name = opened.image_name(view)
         about = f"{of} and {name}" if len(views) == 2 else name
         text = (
@@ -311,11 +339,6 @@ def _places_of(views: list[int], moves: Mapping[tuple[int, int], _Typical]) -> d
     return dict(zip(views, found, strict=True))
 
 
-def _on_the_map(scene: Scene, down: float, right: float) -> tuple[float, float]:
-    a, b, _, d, e, _ = scene.grid.transform
-    return scene.grid.metres_of(a * right + b * down, d * right + e * down)
-
-
 def _beside_surface(opened: Opened, views: list[int]) -> list[Finding]:
     """Images whose edges lie beside those of the reference DSM, or of the initial DSM without one."""
     scene = opened.scene
@@ -324,47 +347,21 @@ def _beside_surface(opened: Opened, views: list[int]) -> list[Finding]:
         surface, limit, name = scene.dsm, LEAST_BESIDE_DSM_PX, "initial DSM"
     found = []
     for view in views:
-        beside = _edges_beside(scene, surface, scene.views[view])
-        if beside is None or np.hypot(*beside) <= limit:
+        apart = edges_beside(scene, surface, scene.views[view])
+        if apart is None or np.hypot(*apart) <= limit:
             continue
-        east, north = _on_the_map(scene, *beside)
+        east, north = on_the_map(scene, *apart)
         image = opened.image_name(view)
         text = (
-            f"Edges in {image} lie {np.hypot(*beside):.1f} pixels to the {compass(east, north)} of those of "
+            f"Edges in {image} lie {np.hypot(*apart):.1f} pixels to the {compass(east, north)} of those of "
             f"the {name}: {east:+.1f} m east, {north:+.1f} m north."
         )
         remedy = (
             "Was it rectified with another DSM, at height 0, or before the DSM was moved? Rectify it again."
         )
-        figures = {"east_m": east, "north_m": north, "pixels": float(np.hypot(*beside))}
+        figures = {"east_m": east, "north_m": north, "pixels": float(np.hypot(*apart))}
         found.append(Finding("image_beside_surface", "warning", image, text, remedy, "", figures))
     return found
-
-
-def _edges_beside(scene: Scene, surface: Band, image: Band) -> tuple[float, float] | None:
-    """How far the edges of an image lie down and to the right of a surface's; None if nothing stands out."""
-    side = min(EDGE_BLOCK_PX, *scene.grid.whole.shape)
-    total: NDArray[np.float64] | None = None
-    for place in sample_places(scene.grid.whole, side, EDGE_BLOCKS_A_SIDE):
-        heights, grey = surface.read(place), image.read(place)
-        if min(np.isfinite(heights).mean(), np.isfinite(grey).mean()) >= MOSTLY:
-            found = phase_correlation(_edges(heights), _edges(grey))
-            total = found if total is None else total + found
-    if total is None or (total.max() - total.mean()) < LEAST_PEAK * total.std():
-        return None
-    down, right = peak_of(total)
-    return -down, -right
-
-
-def _edges(values: Array) -> Array:
-    """How steep values are, without the steepest few percent; the mean where it is not known."""
-    rows, cols = np.gradient(values)
-    steep = np.hypot(rows, cols)
-    known = np.isfinite(steep)
-    if not known.any():
-        return np.zeros_like(steep)
-    steep = np.where(known, steep, steep[known].mean())
-    return np.asarray(np.minimum(steep, np.percentile(steep, EDGE_PERCENT)), np.float32)
 
 
 LATTICE = np.linspace(0, 1, 9)

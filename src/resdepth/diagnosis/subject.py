@@ -17,6 +17,7 @@ from resdepth.stereo.ortho import to_geographic
 
 INITIAL, REFERENCE, IMAGE = "initial DSM", "reference DSM", "image"
 HALF_PX_TOLERANCE = 0.05
+SAME_NUMBER = 1e-6
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,20 @@ class OnGrid:
     def read(self, window: Window) -> Array:
         """(height, width) float32, NaN = void, or outside of the file."""
         return read_resampled(self.header.path, self.grid.crop(window), "bilinear", self._numbers)
+
+
+class Declared:
+    """A band in which some numbers stand for voids that its file does not declare."""
+
+    def __init__(self, band: Band, numbers: tuple[float, ...]) -> None:
+        self.grid, self._band, self._numbers = band.grid, band, np.array(numbers, np.float32)
+
+    def read(self, window: Window) -> Array:
+        """(height, width) float32, NaN = void."""
+        values = self._band.read(window)
+        for number in self._numbers:
+            values[np.abs(values - number) <= SAME_NUMBER * np.abs(number)] = np.nan
+        return values
 
 
 def open_subject(subject: Subject) -> tuple[Opened | None, list[Finding]]:

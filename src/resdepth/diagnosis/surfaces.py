@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import numpy as np
 
 from resdepth.data.arrays import look_for_undeclared
 from resdepth.data.scene import Scene
-from resdepth.diagnosis.findings import Finding, Severity, relief_picture
-from resdepth.diagnosis.subject import INITIAL, REFERENCE, Opened
+from resdepth.diagnosis.findings import Finding, Severity, percent, relief_picture
+from resdepth.diagnosis.subject import INITIAL, REFERENCE, Declared, Opened
 from resdepth.errors import ResDepthError
 from resdepth.evaluation.coregistration import sample_windows
 from resdepth.geo.raster import Array, Band, FileBand, read_tags
@@ -23,7 +24,7 @@ from resdepth.refinement.compatibility import examine, stated_gsd
 WHOLE_PX = 2**22
 """Rasters up to this size are looked at as a whole, of larger ones a sample."""
 BLOCK_PX = 512
-MANY_VOIDS, FEW_KNOWN = 0.2, 0.5
+MANY_VOIDS, FEW_KNOWN, NEARLY_ALL = 0.2, 0.5, 0.99
 SMALL_PX = 256
 """What a network sees at once, as published."""
 DAYS_OLDER = 365
@@ -36,16 +37,20 @@ def surface_findings(opened: Opened) -> list[Finding]:
         ResDepthError: if pixels cannot be read.
     """
     scene, subject = opened.scene, opened.subject
-    found = [*_degrees(opened), *_size(opened)]
+    found = [*_placed(opened), *_size(opened)]
     for name, band, path in ((INITIAL, scene.dsm, subject.dsm), (REFERENCE, scene.truth, subject.truth)):
         if band is not None and path is not None:
-            found += _undeclared(name, band, path)
             found += _voids(opened, name, band, path)
     return [*found, *_of_model(opened), *_dates(opened)]
 
 
-def _degrees(opened: Opened) -> list[Finding]:
+def _placed(opened: Opened) -> list[Finding]:
+    """Whether it is known how large pixels are."""
     grid, dsm = opened.scene.grid, opened.subject.dsm
+    if not grid.crs:
+        text = f"{dsm.name} states no CRS: its coordinates are taken as metres."
+        remedy, command = "State it, if it is known.", f"gdal_edit.py -a_srs EPSG:CODE {dsm}"
+        return [Finding("no_reference_system", "note", dsm.name, text, remedy, command)]
     if not grid.is_in_degrees:
         return []
     text = (
@@ -84,20 +89,41 @@ def _size(opened: Opened) -> list[Finding]:
     return [Finding("size", "note", subject.dsm.name, text, remedy, figures={"side_px": min(height, width)})]
 
 
-def _undeclared(name: str, band: Band, path: Path) -> list[Finding]:
-    if not isinstance(band, FileBand):
-        return []
-    look = look_for_undeclared(band)
+def without_undeclared(opened: Opened) -> tuple[Opened, list[Finding]]:
+    """The data set with the voids that nobody declared as voids, or nothing else would be seen; and which.
+
+    Raises:
+        ResDepthError: if pixels cannot be read.
+    """
+    scene, subject = opened.scene, opened.subject
+    found: list[Finding] = []
+    dsm, more = _declared(INITIAL, scene.dsm, subject.dsm)
+    found += more
+    truth = scene.truth
+    if truth is not None and subject.truth is not None:
+        truth, more = _declared(REFERENCE, truth, subject.truth)
+        found += more
+    return replace(opened, scene=replace(scene, dsm=dsm, truth=truth)), found
+
+
+def _declared(name: str, band: Band, path: Path) -> tuple[Band, list[Finding]]:
+    in_file = FileBand(path)
+    look = look_for_undeclared(in_file)
     if not look.suspects:
-        return []
+        return band, []
     worst = look.suspects[0]
+    shares = ", ".join(f"{percent(one.share)} are {one.stored:.9g}" for one in look.suspects)
     text = (
-        f"{100 * worst.share:.2g} % of the heights of the {name} are {worst.stored:.9g}, all others from "
-        f"{look.lowest:.6g} to {look.highest:.6g} m: voids whose number the file does not declare."
+        f"Of the heights of the {name}, {shares}, all others from {look.lowest:.6g} to {look.highest:.6g} m: "
+        "voids whose number the file does not declare."
     )
     figures = {"number": worst.stored, "share_percent": 100 * worst.share}
-    return [Finding("undeclared_voids", "fault", path.name, text, "Declare it.",
-                    f"gdal_edit.py -a_nodata {worst.stored:.9g} {path}", figures)]  # fmt: skip
+    command = f"gdal_edit.py -a_nodata {worst.stored:.9g} {path}"
+    scale, offset = in_file.scaling
+    numbers = tuple(one.stored * scale + offset for one in look.suspects)
+    return Declared(band, numbers), [
+        Finding("undeclared_voids", "fault", path.name, text, "Declare it.", command, figures)
+    ]
 
 
 def _looked_at(whole: Window, scene: Scene) -> Iterator[Window]:
@@ -120,7 +146,7 @@ def _voids(opened: Opened, name: str, band: Band, path: Path) -> list[Finding]:
         return []
     share = void / pixels
     found = "" if pixels == band.grid.whole.area else " (of a sample)"
-    text = f"{100 * share:.2g} % of the {name}{found} are void."
+    text = f"{percent(share)} of the {name}{found} are void."
     figures = {"share_percent": 100 * share}
     picture = relief_picture(worst[1], band.grid.sides_m)
     caption = "a part with voids, in red"
@@ -131,6 +157,8 @@ def _voids(opened: Opened, name: str, band: Band, path: Path) -> list[Finding]:
         return [Finding("voids", "warning", path.name, text, remedy, "", figures, picture, caption)]
     remedy = "resdepth refine fills them for the network, and leaves them void in the result."
     severity: Severity = "warning" if share > MANY_VOIDS else "note"
+    if share > NEARLY_ALL:
+        return [Finding("voids", "fault", path.name, text, "Is it the right file?", "", figures)]
     if opened.subject.is_trained_on:
         severity, remedy = "fault", "Training and testing take no voids: fill them first."
     elif share > MANY_VOIDS:

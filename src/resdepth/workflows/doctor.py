@@ -13,7 +13,7 @@ from resdepth.diagnosis.alignment import alignment_findings
 from resdepth.diagnosis.findings import Diagnosis, Finding, of_problems, ordered
 from resdepth.diagnosis.ortho_images import image_findings
 from resdepth.diagnosis.subject import Opened, Subject, open_subject
-from resdepth.diagnosis.surfaces import surface_findings
+from resdepth.diagnosis.surfaces import surface_findings, without_undeclared
 from resdepth.errors import InputProblems, Problem, ResDepthError, unusable
 from resdepth.models.model import Model
 from resdepth.models.published import load_model
@@ -80,7 +80,8 @@ def doctor(
 
 def _looked_at(opened: Opened) -> tuple[list[Finding], list[str]]:
     """What all looks at a data set find, and what they could not compare."""
-    found = [*surface_findings(opened), *alignment_findings(opened)]
+    opened, found = without_undeclared(opened)
+    found += [*surface_findings(opened), *alignment_findings(opened)]
     of_images, left_out = image_findings(opened)
     subject = opened.subject
     if subject.truth is None:
@@ -89,7 +90,7 @@ def _looked_at(opened: Opened) -> tuple[list[Finding], list[str]]:
         left_out.insert(0, f"{subject.dsm.name} beside {subject.truth.name}, which is not usable as it is")
     if not subject.images and not subject.raw:
         left_out.append(f"images of {subject.dsm.name}: there are none")
-    return [*found, *of_images], left_out
+    return found + of_images, left_out
 
 
 def _described(opened: Opened) -> str:

@@ -172,9 +172,7 @@ def _refuse_contradictions(
     if scheduler is not None and workers > 1:
         raise ResDepthError("scheduler, workers: give one of them; workers of a cluster are started there")
     if scheduler is None and wait_for_workers != SECONDS_TO_WAIT:
-        raise ResDepthError(
-            "wait_for_workers (--wait-for-workers): is for a cluster; name its scheduler"
-        )
+        raise ResDepthError("wait_for_workers (--wait-for-workers): is for a cluster; name its scheduler")
     if output is None and (scheduler is not None or workers > 1):
         raise ResDepthError("scheduler, workers: need an output, which other processes can help to make")
 
