@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resdepth.evaluation.coregistration import Read, estimate_shift
+from resdepth.evaluation.coregistration import Read, estimate_shift, estimate_tilt
 from resdepth.evaluation.result import Shift
 from resdepth.geo.grid import Grid
 from resdepth.geo.windows import Window
@@ -168,3 +168,28 @@ def test_pixels_that_are_not_square_shift_by_their_own_sides() -> None:
     grid = Grid(*TOWN.shape, (2.0, 0, 0, 0, -0.5, 0))
     shift = found(town(-1.2, 0.7, buildings=False), TOWN, grid)
     assert (shift.dx_m, shift.dy_m) == pytest.approx((-0.7 * 2.0, -1.2 * 0.5), abs=0.02)
+
+
+def test_a_tilt_is_found_beside_noise_and_new_buildings() -> None:
+    row, col = np.mgrid[:240, :256]
+    noise = np.random.default_rng(0).normal(0, 0.4, TOWN.shape)
+    tilted = (town() + 0.004 * GSD * col - 0.002 * GSD * -row + noise).astype(np.float32)
+    tilted[40:90, 100:160] += 20
+    found = estimate_tilt(reader(tilted), reader(town()), GRID)
+    assert found is not None
+    assert found.matters
+    assert (found.east, found.north) == pytest.approx((0.004, -0.002), abs=2e-4)
+    assert found.medians.shape == (8, 8)
+
+
+def test_no_tilt_matters_where_there_is_none() -> None:
+    noisy = (TOWN + 3 + np.random.default_rng(1).normal(0, 1, TOWN.shape)).astype(np.float32)
+    found = estimate_tilt(reader(noisy), reader(TOWN), GRID)
+    assert found is not None
+    assert not found.matters
+
+
+def test_a_tilt_needs_more_than_a_line_of_windows() -> None:
+    hidden = np.full_like(TOWN, np.nan)
+    hidden[:30] = TOWN[:30]
+    assert estimate_tilt(reader(hidden), reader(TOWN), GRID) is None

@@ -19,7 +19,7 @@ from resdepth.errors import ResDepthError
 from resdepth.geo.raster import read_tags
 from resdepth.geo.windows import Window
 from resdepth.models.model import Model
-from resdepth.refinement.compatibility import Unsuitable, examine, shift_between
+from resdepth.refinement.compatibility import Unsuitable, displacement, examine, shift_between
 
 SIDE = 256
 
@@ -147,6 +147,12 @@ def test_an_image_of_a_corner_is_found(model: Model, heights: np.ndarray) -> Non
 def test_shifts_are_found(rows: int) -> None:
     image = texture(1)
     assert shift_between(image, seen_again(np.roll(image, rows, 0), 2)) == pytest.approx(rows, abs=1)
+
+
+def test_a_displacement_has_a_direction_and_parts_of_pixels() -> None:
+    image = texture(1)
+    moved = ndimage.shift(image, (3.5, -6.25), order=3, mode="wrap").astype(np.float32)
+    assert displacement(moved, image) == pytest.approx((3.5, -6.25), abs=0.1)
 
 
 def write_misfits(folder: Path, heights: np.ndarray) -> list[str]:

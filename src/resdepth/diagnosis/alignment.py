@@ -1,6 +1,6 @@
 """How the initial DSM lies to the reference DSM: above, beside, tilted, in another unit, of another date."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +66,12 @@ def alignment_findings(opened: Opened) -> list[Finding]:
     if found := _units(opened) or _far_shift(opened) or _unlike(opened):
         return found  # all else follows from it
     aligned = align(scene.dsm.read, scene.counted_truth, scene.grid, name=str(opened.subject.dsm))
-    return [*_bias(opened, aligned), *_shift(opened, aligned), *_tilt(opened), *_changes(opened, aligned)]
+    return [
+        *_bias(opened, aligned),
+        *_shift(opened, aligned),
+        *_tilt(opened, aligned),
+        *_changes(opened, aligned),
+    ]
 
 
 def _difference(scene: Scene, window: Window) -> Array:
@@ -181,9 +186,26 @@ def _far_shift(opened: Opened) -> list[Finding]:
     return [Finding("shift", "fault", _about(opened), text, remedy, "", figures)]
 
 
-def _tilt(opened: Opened) -> list[Finding]:
+def _moved_back(scene: Scene, found: Alignment) -> Callable[[Window], Array]:
+    """Reads the initial DSM without its horizontal shift, to whole pixels: shifted slopes are no tilt."""
+    if not found.is_shifted:
+        return scene.dsm.read
+    a, b, _, d, e, _ = scene.grid.transform
+    x, y = scene.grid.map_units_of(-found.shift.dx_m, -found.shift.dy_m)
+    right, down = np.rint(np.linalg.solve([[a, b], [d, e]], [x, y])).astype(int).tolist()
+
+    def read(window: Window) -> Array:
+        there = window.moved(down, right)
+        if scene.grid.whole.contains(there):
+            return scene.dsm.read(there)
+        return np.full(window.shape, np.nan, np.float32)
+
+    return read
+
+
+def _tilt(opened: Opened, aligned: Alignment) -> list[Finding]:
     scene = opened.scene
-    found = estimate_tilt(scene.dsm.read, scene.counted_truth, scene.grid)
+    found = estimate_tilt(_moved_back(scene, aligned), scene.counted_truth, scene.grid)
     if found is None or not found.matters:
         return []
     per_km = 1000 * float(np.hypot(found.east, found.north))

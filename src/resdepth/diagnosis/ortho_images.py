@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from resdepth.data.scene import Scene
 from resdepth.diagnosis.alignment import RUINOUS_SHIFT_PX
 from resdepth.diagnosis.edges import BLOCK_PX as EDGE_BLOCK_PX
-from resdepth.diagnosis.edges import BLOCKS_A_SIDE, MOSTLY, compass, edges_beside, on_the_map
+from resdepth.diagnosis.edges import BLOCKS_A_SIDE, MOSTLY, compass, edges_beside, on_the_map, shading_beside
 from resdepth.diagnosis.findings import Finding, Severity, image_picture, shown_around
 from resdepth.diagnosis.subject import Opened
 from resdepth.errors import ResDepthError
@@ -347,13 +347,16 @@ def _beside_surface(opened: Opened, views: list[int]) -> list[Finding]:
         surface, limit, name = scene.dsm, LEAST_BESIDE_DSM_PX, "initial DSM"
     found = []
     for view in views:
-        apart = edges_beside(scene, surface, scene.views[view])
+        image_band, seen = scene.views[view], "Edges in"
+        apart = edges_beside(scene, surface, image_band)
+        if apart is None:
+            apart, seen = shading_beside(scene, surface, image_band), "Lit slopes in"
         if apart is None or np.hypot(*apart) <= limit:
             continue
         east, north = on_the_map(scene, *apart)
         image = opened.image_name(view)
         text = (
-            f"Edges in {image} lie {np.hypot(*apart):.1f} pixels to the {compass(east, north)} of those of "
+            f"{seen} {image} lie {np.hypot(*apart):.1f} pixels to the {compass(east, north)} of those of "
             f"the {name}: {east:+.1f} m east, {north:+.1f} m north."
         )
         remedy = (
