@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import resdepth
+from resdepth.data.dataset_folder import Role, as_dataset
 from resdepth.errors import ResDepthError
 from resdepth.evaluation.baselines import WIDTHS_PX
 from resdepth.evaluation.classes import object_classes
@@ -34,7 +35,6 @@ from resdepth.geo.gdal import tune_process
 from resdepth.geo.raster import FileBand
 from resdepth.options import Style
 from resdepth.runtime.atomic import write_json
-from resdepth.simulate.dataset import Role, as_dataset
 from resdepth.simulate.plan import SimulateConfig, SurfaceSettings, TownSettings
 from resdepth.simulate.simulation import simulate
 from resdepth.workflows.evaluate import evaluate

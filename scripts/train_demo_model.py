@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
+from resdepth.data.dataset_folder import Role, as_dataset
 from resdepth.geo.gdal import tune_process
-from resdepth.simulate.dataset import Role, as_dataset
 from resdepth.simulate.plan import SensorSettings, SimulateConfig, TownSettings
 from resdepth.simulate.simulation import simulate
 from resdepth.simulate.town.layout import STYLES

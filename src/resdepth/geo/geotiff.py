@@ -121,7 +121,7 @@ class GeoTiffWriter:
 
 
 @contextmanager
-def new_geotiff(
+def new_geotiff(  # noqa: PLR0913 - options of a file
     path: Path,
     grid: Grid,
     *,
@@ -130,17 +130,21 @@ def new_geotiff(
     overviews: bool = False,
     compression: Literal["lzw", "zstd"] = "lzw",
     unit: Unit | None = None,
+    nodata: int | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> Iterator[GeoTiffWriter]:
     """Write a one-band GeoTIFF (nodata -9999); it appears under its name only once it is complete.
 
     Args:
         path: the file; its folder exists.
         grid: size and georeference.
-        dtype: float32 or float64; or an integer type, which has no nodata value.
+        dtype: float32 or float64; or an integer type, which has `nodata` alone.
         tile: side of the file's tiles in pixels, a multiple of 16; None: it is stored row by row.
         overviews: add averaged ones, so that large rasters open at once.
         compression: lzw as the published code has it; zstd is several times as fast.
         unit: the file has its values, which come in metres, in this unit and states it; None: it states none.
+        nodata: the number that stands for a void in a file of integers; None: no number does.
+        tags: text to keep in the file.
 
     Raises:
         ResDepthError: if it cannot be written (disk full, no permission).
@@ -159,7 +163,7 @@ def new_geotiff(
             dtype=dtype,
             crs=storable(grid.crs) or None,
             transform=rasterio.Affine(*grid.transform),
-            nodata=NODATA if floats else None,
+            nodata=NODATA if floats else nodata,
             compress=compression.upper(),
             predictor=3 if floats else 2,
             BIGTIFF="IF_SAFER",
@@ -167,6 +171,8 @@ def new_geotiff(
         ) as dataset:
             if unit is not None and unit.name:
                 dataset.units = (unit.name,)
+            if tags:
+                dataset.update_tags(**tags)
             band = CheckedBand(dataset)
             with band.in_use():
                 yield GeoTiffWriter(band, dtype, unit or METRE)

@@ -31,6 +31,7 @@ from resdepth.geo.crs import (
 )
 from resdepth.geo.gdal import open_raster, unreferenced_allowed
 from resdepth.geo.grid import Grid
+from resdepth.geo.view_geometry import ViewGeometry, from_tags
 from resdepth.geo.windows import Window
 from resdepth.runtime.paths import why_foreign, why_special
 
@@ -279,6 +280,11 @@ class FileBand:
         self.scaling = scaling_for(path, numbers, self.header.scaling, self.unit)
         self._handles = threading.local()
 
+    @property
+    def geometry(self) -> ViewGeometry | None:
+        """Of an ortho-image: how heights displace what it shows, if its tags state so."""
+        return from_tags(read_tags(self.header.path))
+
     def read(self, window: Window) -> Array:
         """(height, width) float32, NaN = void."""
         values, valid = self.read_raw(window)
@@ -332,8 +338,9 @@ class ArrayBand:
         nodata: float | None = None,
         valid: NDArray[np.bool_] | None = None,
         scaling: Scaling = UNSCALED,
+        geometry: ViewGeometry | None = None,
     ) -> None:
-        self.grid, self._scaling = grid, scaling
+        self.grid, self.geometry, self._scaling = grid, geometry, scaling
         self._values, self._nodata, self._valid = values, nodata, valid
 
     def read(self, window: Window) -> Array:
@@ -345,7 +352,9 @@ class ArrayBand:
 def hold(band: FileBand) -> ArrayBand:
     """Read a whole band into memory."""
     values, valid = band.read_raw(band.grid.whole)
-    return ArrayBand(values, band.grid, nodata=band.nodata, valid=valid, scaling=band.scaling)
+    return ArrayBand(
+        values, band.grid, nodata=band.nodata, valid=valid, scaling=band.scaling, geometry=band.geometry
+    )
 
 
 def void_to_nan(

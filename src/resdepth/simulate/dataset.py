@@ -10,25 +10,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from resdepth.data.dataset_folder import DatasetFolder
 from resdepth.geo.crs import METRE
 from resdepth.geo.geotiff import new_geotiff
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import FileBand
-from resdepth.geo.windows import N_STRIPES, Window, blocks
-from resdepth.models.pretrained import SMALLEST_TILE_OF_MODEL, TOWN_STEREO
-from resdepth.runtime.atomic import (
-    copy_file,
-    is_unfinished,
-    remove_leftovers,
-    write_json,
-    write_text,
-    writing,
-)
+from resdepth.geo.view_geometry import ViewGeometry
+from resdepth.geo.windows import Window, blocks
+from resdepth.runtime.atomic import is_unfinished
 from resdepth.runtime.prefetch import in_order
 from resdepth.runtime.progress import Progress
 from resdepth.simulate.plan import Day, Pair, Shot
@@ -42,25 +35,19 @@ from resdepth.simulate.surface import (
     is_any,
     window_on,
 )
-from resdepth.stereo.matching import MatcherSettings, filled, fused, matched, rasterized, refined_to
+from resdepth.stereo.matching import (
+    MatcherSettings,
+    filled,
+    fused,
+    matched,
+    rasterized,
+    refined_to,
+    view_geometry,
+)
 from resdepth.stereo.ortho import RawImage, new_image, orthorectified
 
-Role = Literal["train", "val", "train+val", "test"]
-
-# A training sample for so many pixels of the training stripes, and no fewer than this in all.
-PIXELS_PER_SAMPLE, FEWEST_SAMPLES = 1500, 200
-LARGEST_TILE, SMALLEST_TILE, DEEPEST = 256, 16, 5
-PAIR_LIST_KEYS: dict[Role, tuple[str, ...]] = {
-    "train": ("path_pairlist_training",),
-    "val": ("path_pairlist_validation",),
-    "train+val": ("path_pairlist_training", "path_pairlist_validation"),
-    "test": ("path_pairlist",),
-}
-SCENE_MASKS = ("ground_truth", "building", "water", "forest")
 # What the simulation's own folder holds.
 WORK = ("truth", "cells.tif")
-# Where the bundled model lies in models/.
-MODEL = "ResDepth-stereo/model.safetensors"
 IMAGE_BLOCK, MATCH_BLOCK, FILL_BLOCK, ORTHO_BLOCK, COPY_BLOCK = 640, 512, 1024, 2048, 1024
 # How much of their surroundings blocks see, in cells: matching needs context, and voids their rims.
 MATCH_HALO, FILL_HALO = 64, 192
@@ -69,36 +56,8 @@ MASKS = {"building": BUILDING_CLASSES, "water": (SurfaceClass.WATER,), "forest":
 
 
 @dataclass(frozen=True)
-class SceneFolder:
-    """The layout of the authors' demonstration, with the raw images beside the ortho-images.
-
-    Attributes:
-        path: of the scene.
-    """
-
-    path: Path
-
-    def create(self) -> None:
-        """Make the folders; what killed processes have left unfinished in them goes."""
-        for folder in (
-            "data/dsm",
-            "data/mask",
-            "data/satellite_views/raw",
-            "data/image_selection",
-            "configs",
-            # Relative outputs lead here only if the folders are there (see paths.resolve_path).
-            "results",
-            "logs/tensorboard",
-        ):
-            with writing(self.path / folder):
-                (self.path / folder).mkdir(parents=True, exist_ok=True)
-            remove_leftovers(self.path / folder)
-        remove_leftovers(self.path)
-
-    @property
-    def work(self) -> Path:
-        """What only the simulation needs; gone at the end."""
-        return self.path / "unfinished"
+class SceneFolder(DatasetFolder):
+    """The data set of a simulated scene, and what only the simulation writes."""
 
     def is_untidy(self) -> bool:
         """Whether the simulation's own folder is still there, and holds nothing that is somebody else's."""
@@ -108,37 +67,13 @@ class SceneFolder:
             and all(path.name in WORK or is_unfinished(path) for path in self.work.iterdir())
         )
 
-    @property
-    def initial(self) -> Path:
-        """The initial DSM."""
-        return self.path / "data" / "dsm" / "initial.tif"
-
-    @property
-    def reference(self) -> Path:
-        """The reference DSM."""
-        return self.path / "data" / "dsm" / "truth.tif"
-
-    def mask(self, name: str) -> Path:
-        """A mask: building, water, forest, ground_truth, void."""
-        return self.path / "data" / "mask" / f"{name}.tif"
-
     def raw(self, shot: Shot) -> Path:
         """A raw image, with its RPC."""
-        return self.path / "data" / "satellite_views" / "raw" / f"{shot.name}.tif"
+        return self.raw_image(shot.name)
 
     def ortho(self, shot: Shot) -> Path:
         """An ortho-image on the grid of the scene."""
-        return self.path / "data" / "satellite_views" / f"{shot.name}.tif"
-
-    @property
-    def lists(self) -> Path:
-        """The image and pair lists."""
-        return self.path / "data" / "image_selection"
-
-    @property
-    def configs(self) -> Path:
-        """The configurations."""
-        return self.path / "configs"
+        return self.ortho_image(shot.name)
 
     @property
     def record(self) -> Path:
@@ -149,88 +84,6 @@ class SceneFolder:
     def requests(self) -> Path:
         """What the scene is made from; written first."""
         return self.path / "simulate.json"
-
-
-def write_lists(folder: SceneFolder, shots: Sequence[Shot], pairs: Sequence[Pair]) -> None:
-    """The image list; all pairs, the best first; the best one alone; and the best two."""
-    names = [folder.ortho(shot).name for shot in shots]
-    lines = [f"{names[pair.first]}, {names[pair.second]}\n" for pair in pairs]
-    write_text(folder.lists / "imagelist.txt", "".join(f"../satellite_views/{name}\n" for name in names))
-    write_text(folder.lists / "pairlist.txt", "".join(lines))
-    write_text(folder.lists / "pairlist_simple.txt", lines[0])
-    write_text(folder.lists / "pairlist_generalized.txt", "".join(lines[:2]))
-
-
-def largest_tile(*sides: int) -> int:
-    """The largest tile, a power of two, that fits into an area with such sides."""
-    tile = LARGEST_TILE
-    while tile > min(sides) and tile > SMALLEST_TILE:
-        tile //= 2
-    return tile
-
-
-def as_dataset(data: str, name: str, role: Role, *, pairs: str = "pairlist.txt") -> dict[str, Any]:
-    """A scene as a data set of a configuration; where its area is cut is left to say.
-
-    Args:
-        data: path of its folder data/.
-        name: of the data set.
-        role: what it serves for.
-        pairs: the pair list to be used.
-    """
-    dataset: dict[str, Any] = {
-        "name": name,
-        "raster_in": f"{data}/dsm/initial.tif",
-        "raster_gt": f"{data}/dsm/truth.tif",
-        "path_image_list": f"{data}/image_selection/imagelist.txt",
-    }
-    for key in PAIR_LIST_KEYS[role]:
-        dataset[key] = f"{data}/image_selection/{pairs}"
-    if role == "test":
-        dataset |= {f"mask_{kind}": f"{data}/mask/{kind}.tif" for kind in SCENE_MASKS}
-    return dataset | {"area_type": role}
-
-
-def write_configs(folder: SceneFolder, name: str, seed: int, grid: Grid) -> None:
-    """Configurations: training on stripes of the scene, and refining another with the model at hand."""
-    stripe = round(grid.width / N_STRIPES)
-    tile = largest_tile(stripe, grid.height)
-    samples = max(FEWEST_SAMPLES, int(grid.height * grid.width * 0.6 / PIXELS_PER_SAMPLE))
-    stripes = {"allocation_strategy": "5-crossval_vertical", "test_stripe": 0}
-    train = {
-        "datasets": [as_dataset("../data", name, "train+val") | stripes],
-        "model": {
-            "input_channels": "geom-stereo",
-            "depth": min(DEEPEST, tile.bit_length() - 3),
-            "start_kernel": 16,
-        },
-        "training_settings": {
-            "tile_size": tile,
-            "batch_size": 8,
-            "n_epochs": 30,
-            "n_training_samples": samples,
-        },
-        "stereopair_settings": {"use_all_stereo_pairs": False, "permute_images_within_pair": True},
-        "optimizer": {"learning_rate": 1e-3},
-        "scheduler": {"name": "ExponentialLR", "settings": {"gamma": 0.9}},
-        "general": {"random_seed": seed},
-        "output": {"output_directory": "../logs", "tboard_log_dir": "../logs/tensorboard"},
-    }
-    tested = as_dataset("../data", name, "test", pairs="pairlist_simple.txt") | stripes
-    if tile < SMALLEST_TILE_OF_MODEL:  # the stripes are too narrow for the bundled model
-        tested = {key: value for key, value in tested.items() if key not in {*stripes, "area_type"}}
-        tile = largest_tile(grid.height, grid.width)
-    test = {
-        "datasets": [tested],
-        "model": {"path": f"../models/{MODEL}"},
-        "general": {"tile_size": tile},
-        "output": {"directory": "../results"},
-    }
-    model = folder.path / "models" / MODEL
-    model.parent.mkdir(parents=True, exist_ok=True)
-    copy_file(TOWN_STEREO, model)
-    write_json(folder.configs / "config_train.json", train)
-    write_json(folder.configs / "config_test.json", test)
 
 
 Array = NDArray[np.float32]
@@ -414,13 +267,19 @@ def rectify_images(simulation: Simulation, progress: Progress) -> None:
     parts = list(blocks(grid.whole, ORTHO_BLOCK))
     threads = max(1, simulation.workers)
     for shot in wanted:
-        with new_geotiff(folder.ortho(shot), grid, dtype="uint16", tile=TILE) as file:
+        tags = geometry_of(shot, simulation).as_tags()
+        with new_geotiff(folder.ortho(shot), grid, dtype="uint16", tile=TILE, tags=tags) as file:
             for block in parts:
                 part = grid.crop(block)
                 seen = orthorectified(folder.raw(shot), folder.initial, part, threads=threads)
                 grey = np.clip(np.rint(np.nan_to_num(seen)), 0, np.iinfo(np.uint16).max)
                 file.write(block.row, grey, col=block.col)
                 progress.advance(1 / len(parts))
+
+
+def geometry_of(shot: Shot, simulation: Simulation) -> ViewGeometry:
+    """How heights displace what an image shows, as its RPC has it."""
+    return view_geometry(shot.camera.rpc, simulation.reference.grid, sum(simulation.relief.whole) / 2)
 
 
 def write_reference(simulation: Simulation, progress: Progress) -> None:

@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resdepth.data.dataset_folder import write_configs, write_lists
 from resdepth.errors import InputProblems, Interrupted, ResDepthError
 from resdepth.evaluation.metrics import Tally
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import Band, FileBand, read_header, read_resampled
+from resdepth.geo.view_geometry import ViewGeometry
 from resdepth.geo.windows import Window, blocks
+from resdepth.models.pretrained import SMALLEST_TILE_OF_MODEL, TOWN_STEREO
 from resdepth.options import Style
 from resdepth.runtime.atomic import is_unfinished, write_json, writing
 from resdepth.runtime.jsonfiles import read_json
@@ -26,11 +29,10 @@ from resdepth.simulate.dataset import (
     SceneFolder,
     Simulation,
     fill_initial,
+    geometry_of,
     match_pairs,
     rectify_images,
     take_images,
-    write_configs,
-    write_lists,
     write_reference,
     write_shadows,
 )
@@ -148,8 +150,9 @@ def _made(scene: SceneFolder, source: str | Path, config: SimulateConfig, worker
         _run(simulation)
     except KeyboardInterrupt as stopped:
         raise Interrupted(f"stopped; give the same command again to resume in {scene.path}") from stopped
-    write_lists(scene, taken, pairs)
-    write_configs(scene, scene.path.resolve().name, config.seed, reference.grid)
+    write_lists(scene, [shot.name for shot in taken], [(pair.first, pair.second) for pair in pairs])
+    name, shape = scene.path.resolve().name, reference.grid.whole.shape
+    write_configs(scene, name, config.seed, shape, TOWN_STEREO, SMALLEST_TILE_OF_MODEL)
     return SimulatedScene(scene.path, _record(simulation, pairs, config))
 
 
@@ -336,7 +339,7 @@ def _record(simulation: Simulation, pairs: tuple[Pair, ...], config: SimulateCon
     scene, taken, grid = simulation.folder, simulation.shots, simulation.reference.grid
     masks = {name: FileBand(scene.mask(name), "stored") for name in ("building", "water", "forest", "void")}
     metrics = error_metrics(FileBand(scene.initial), FileBand(scene.reference), masks)
-    views = [_described_shot(shot) for shot in taken]
+    views = [_described_shot(shot, geometry_of(shot, simulation)) for shot in taken]
     ranked = [
         {
             "images": [taken[pair.first].name, taken[pair.second].name],
@@ -360,7 +363,7 @@ def _record(simulation: Simulation, pairs: tuple[Pair, ...], config: SimulateCon
     }
 
 
-def _described_shot(shot: Shot) -> dict[str, Any]:
+def _described_shot(shot: Shot, geometry: ViewGeometry) -> dict[str, Any]:
     camera, direction = shot.camera, shot.camera.direction
     return {
         "name": shot.name,
@@ -372,6 +375,7 @@ def _described_shot(shot: Shot) -> dict[str, Any]:
         "heading_deg": direction.heading_deg,
         "size": [camera.height, camera.width],
         "affine": {"matrix": camera.view.matrix.tolist(), "origin": list(camera.view.origin)},
+        "view_geometry": geometry.as_json(),
     }
 
 

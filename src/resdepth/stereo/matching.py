@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from resdepth.errors import ResDepthError
 from resdepth.geo.grid import Grid
 from resdepth.geo.rpc import LATTICE_PX, Rpc, between
+from resdepth.geo.view_geometry import ViewGeometry, fitted
 from resdepth.geo.windows import Window
 from resdepth.stereo.ortho import Image, fill_voids, to_geographic
 
@@ -27,6 +28,8 @@ SUBPIXEL, RANGE_STEP = 16, 16
 LEAST_BASE_TO_HEIGHT = 0.02
 # The planes of the blocks of a raster lie at multiples of so many pixels of disparity.
 PLANE_STEP_PX = 16
+# Points along each side of an area in which its view geometry is looked at.
+LATTICE = 5
 
 
 @dataclass(frozen=True)
@@ -120,12 +123,46 @@ def rectified(
 
 def _shift(rpc: Rpc, crs: str, x: float, y: float, z: float) -> Values:
     """By how many metres (x, y) on a plane a point one metre above it appears beside its foot."""
+    found: Values = displacements(rpc, crs, np.array([x]), np.array([y]), z)[0]
+    return found
+
+
+def displacements(rpc: Rpc, crs: str, x: Values, y: Values, z: float) -> Values:
+    """By how many metres a metre of height displaces what an image shows on the ground.
+
+    Args:
+        rpc: of the image.
+        crs: of the map, in metres.
+        x: (N,) places.
+        y: (N,)
+        z: height of the ground, metres above the ellipsoid.
+
+    Returns:
+        (N, 2) float64, along the map's x and y: from its foot to where a point one metre above it appears.
+    """
     d = 1.0
-    xs, ys, zs = np.array([x, x + d, x, x]), np.array([y, y, y + d, y]), np.array([z, z, z, z + d])
+    xs, ys = x[:, None] + np.array([0, d, 0, 0]), y[:, None] + np.array([0, 0, d, 0])
     lon, lat = to_geographic(crs, xs, ys)
-    at = np.stack(rpc.project(lon, lat, zs))
-    moved = at[:, 1:] - at[:, :1]  # pixels per metre of x, y, z
-    return np.asarray(np.linalg.solve(moved[:, :2], moved[:, 2]), dtype=np.float64)
+    at = np.stack(rpc.project(lon, lat, np.broadcast_to(z + np.array([0, 0, 0, d]), xs.shape)), axis=1)
+    moved = at[:, :, 1:] - at[:, :, :1]  # pixels per metre of x, y, z
+    return np.asarray(np.linalg.solve(moved[:, :, :2], moved[:, :, 2:])[:, :, 0], dtype=np.float64)
+
+
+def view_geometry(rpc: Rpc, grid: Grid, z: float) -> ViewGeometry:
+    """How heights displace what an image shows, over the area of a grid.
+
+    Args:
+        rpc: of the image.
+        grid: on a map in metres.
+        z: a height in the middle of those of the area, metres above the ellipsoid.
+    """
+    xmin, ymin, xmax, ymax = grid.bounds
+    x, y = (
+        one.ravel()
+        for one in np.meshgrid(*(np.linspace(*ends, LATTICE) for ends in ((xmin, xmax), (ymin, ymax))))
+    )
+    moved = displacements(rpc, grid.crs, x, y, z)
+    return fitted(x, y, moved[:, 0], moved[:, 1])
 
 
 @dataclass(frozen=True)

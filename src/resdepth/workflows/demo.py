@@ -14,6 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from resdepth.data.dataset_folder import MODEL, SCENE_MASKS, largest_tile
 from resdepth.data.scene import Scene, read_image_list, read_pair_list, used_views
 from resdepth.errors import InputProblems, Problem, ResDepthError
 from resdepth.evaluation.request import REFINED
@@ -27,7 +28,7 @@ from resdepth.refinement.compatibility import examine, stated_gsd
 from resdepth.report.page import PageContent, reading, tables_of, write_page
 from resdepth.runtime.atomic import is_unfinished, write_json, writing
 from resdepth.runtime.jsonfiles import demand, read_json
-from resdepth.simulate.dataset import MODEL, SCENE_MASKS, SceneFolder, largest_tile
+from resdepth.simulate.dataset import SceneFolder
 from resdepth.simulate.plan import SimulateConfig, TownSettings
 from resdepth.simulate.simulation import simulate
 from resdepth.training.run_folder import ORIGINAL_CONFIG_FILE
