@@ -23,7 +23,7 @@ from resdepth.models.published import load_model
 REPOSITORY = Path(__file__).resolve().parents[1]
 COMMANDS = (
     "refine", "train", "test", "check", "evaluate", "compare", "schema", "info", "simulate", "convert-model",
-    "download", "demo", "match", "doctor",
+    "download", "demo", "match", "doctor", "prepare",
 )  # fmt: skip
 
 

@@ -46,9 +46,7 @@ NOT_RUN = {
     "python -m pip install": "set-up; needs a package index",
     "resdepth download": "needs the network; tests/test_download.py has a server of its own",
     "tensorboard": "serves until it is stopped",
-    "gdalwarp": "of GDAL, which need not be there",
     "gdal_translate": "of GDAL, which need not be there",
-    "gdal_fillnodata.py": "of GDAL, which need not be there",
 }
 
 RUN = "logs/2026-03-01_09-30"  # the run folder in the documents
@@ -160,7 +158,8 @@ def write_raw_images(scene: MadeScene) -> None:
     images = scene.folder / "raw" / "data" / "satellite_views" / "raw"
     for number, name in enumerate(("date1a", "date1b"), 1):
         (images / f"{name}.tif").rename(scene.folder / f"img_0{number}.tif")
-    (scene.folder / "raw" / "data" / "dsm" / "initial.tif").rename(scene.folder / "my_dsm.tif")
+    for name, called in (("initial", "my_dsm"), ("truth", "lidar")):
+        (scene.folder / "raw" / "data" / "dsm" / f"{name}.tif").rename(scene.folder / f"{called}.tif")
     shutil.rmtree(scene.folder / "raw")
 
 
@@ -261,26 +260,15 @@ def test_the_first_page_gives_a_refined_dsm_where_it_says(
     assert read_raster(folder / named_file[1]).shape == (64, 32)
 
 
-def test_filled_voids_and_warped_rasters_are_ready(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for block in blocks_of(REPOSITORY / "docs" / "prepare.md"):
-        if block.language == "python":
-            exec(compile(block.text, "prepare.md", "exec"), {})
-        for line in block.text.splitlines():
-            if line.startswith("rio warp"):
-                run_command(line, monkeypatch)
-    assert read_raster(folder / "initial_filled.tif").min() > 300
-    resdepth.Scene.open("initial_filled.tif", truth="truth_on_grid.tif")
-
-
-def test_undeclared_nan_is_filled_as_well(folder: Path) -> None:
+def test_undeclared_nan_is_filled_and_another_grid_met(folder: Path) -> None:
     heights = read_raster(folder / "initial_raw.tif")
     holes = np.where(heights == -9999, np.nan, heights).astype(np.float32)
     assert np.isnan(holes).any()
     write_raster(folder / "initial_raw.tif", holes)
-    for block in blocks_of(REPOSITORY / "docs" / "prepare.md"):
-        if "fillnodata" in block.text and block.language == "python":
-            exec(compile(block.text, "prepare.md", "exec"), {})
-    assert np.isfinite(read_raster(folder / "initial_filled.tif")).all()
+    made = resdepth.prepare("from_raw", dsm="initial_raw.tif", reference="truth_raw.tif", coregister="none")
+    assert np.isfinite(read_raster(made.dsm)).all()
+    problems = resdepth.check(made.folder / "configs" / "config_train.json")
+    assert [one for one in problems if one.severity == "error"] == []
 
 
 def test_every_command_that_is_not_run_is_shown_somewhere() -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from resdepth.workflows.check import check
     from resdepth.workflows.doctor import doctor
     from resdepth.workflows.evaluate import evaluate
+    from resdepth.workflows.prepare import prepare
     from resdepth.workflows.refine import refine
     from resdepth.workflows.test import test
     from resdepth.workflows.train import train
@@ -33,6 +34,7 @@ _HOMES = {
     "doctor": "workflows.doctor",
     "evaluate": "workflows.evaluate",
     "load_model": "models.published",
+    "prepare": "workflows.prepare",
     "refine": "workflows.refine",
     "save_model": "models.model",
     "test": "workflows.test",
@@ -50,6 +52,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "load_model",
+    "prepare",
     "refine",
     "save_model",
     "test",

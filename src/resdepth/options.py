@@ -18,3 +18,5 @@ Style = Literal["old-town", "suburb", "high-rise", "industrial"]
 """Of a simulated town."""
 AnyStyle = Literal["any", Style]
 """Of a simulated town; `any` lets the seed choose."""
+Motions = Literal["shift", "tilt", "none"]
+Moves = Literal["dsm", "reference"]

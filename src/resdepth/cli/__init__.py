@@ -10,6 +10,7 @@ from resdepth.cli.data import convert_model, demo, download, info, match, simula
 from resdepth.cli.doctor import doctor
 from resdepth.cli.evaluate import compare, evaluate
 from resdepth.cli.frame import make_streams_sound
+from resdepth.cli.prepare import prepare
 from resdepth.cli.refine import refine
 from resdepth.cli.train import check, schema, test, train
 
@@ -21,7 +22,7 @@ click.rich_click.COMMAND_GROUPS = {
         {"name": "Evaluate", "commands": ["evaluate", "compare"]},
         {
             "name": "Models and data",
-            "commands": ["info", "match", "simulate", "demo", "convert-model", "download"],
+            "commands": ["prepare", "match", "simulate", "demo", "info", "convert-model", "download"],
         },
         {"name": "Configuration", "commands": ["schema"]},
     ]
@@ -62,6 +63,7 @@ for command in (
     evaluate,
     compare,
     info,
+    prepare,
     match,
     simulate,
     demo,

@@ -12,7 +12,12 @@ FILE = click.Path(path_type=Path)
 
 @click.command()
 @click.argument("dsms", nargs=-1, required=True, metavar="DSM...")
-@click.option("--truth", required=True, type=FILE, help="The reference DSM; all metrics are on its grid.")
+@click.option(
+    "--truth",
+    required=True,
+    type=FILE,
+    help="The reference DSM, or a folder of `prepare`; all metrics are on its grid.",
+)
 @click.option("--initial", type=FILE, help="The DSM before refinement, to see what became better.")
 @click.option(
     "--mask", "masks", multiple=True, metavar="NAME=FILE",
@@ -71,13 +76,16 @@ def evaluate(
         raise click.UsageError("--write-aligned: only aligned surfaces are moved; add --align")
     for module in ("matplotlib", "jinja2", "plotly"):
         needs(module, "report")
+    from resdepth.data.dataset_folder import SCENE_MASKS, dataset_in
     from resdepth.evaluation.request import Request
     from resdepth.report.tables import centred_rows, markdown, median_rows, summary_rows
     from resdepth.workflows.evaluate import evaluate_into
 
-    request = Request(
-        surfaces=_named_surfaces(dsms), masks=_named_masks(masks), baselines=baselines, **options
-    )
+    chosen = named_masks(masks)
+    if (folder := dataset_in(Path(options["truth"]))) is not None:
+        options |= {"truth": folder.reference, "initial": options["initial"] or folder.initial}
+        chosen |= {name: path for name in SCENE_MASKS if (path := folder.mask(name)).is_file()} | chosen
+    request = Request(surfaces=_named_surfaces(dsms), masks=chosen, baselines=baselines, **options)
     done = evaluate_into(
         output, request, error_rasters=not no_rasters, aligned_rasters=write_aligned, overwrite=overwrite
     )
@@ -137,7 +145,8 @@ def _pair(text: str) -> tuple[str, str]:
     return (name, path) if equals and name and not Path(text).exists() else ("", text)
 
 
-def _named_masks(given: tuple[str, ...]) -> dict[str, Path]:
+def named_masks(given: tuple[str, ...]) -> dict[str, Path]:
+    """Masks by name, from NAME=FILE."""
     masks: dict[str, Path] = {}
     for text in given:
         name, equals, path = text.partition("=")

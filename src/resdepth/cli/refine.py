@@ -95,18 +95,20 @@ def refine(  # noqa: PLR0913 - options of a command
     stay voids, unless --fill is given; OUTPUT_provenance.tif shows where each height comes from (0 void,
     1 refined, 2 filled, 3 refined where an image shows nothing). Outputs are Cloud-Optimised GeoTIFFs.
     One whose heights are moved further than can be right is called OUTPUT_not_trusted.tif, unless --force
-    is given.
+    is given. DSM may be a folder of `prepare` or `simulate`, whose raw images are taken.
 
     \b
     Examples:
       resdepth refine dsm.tif raw1.tif raw2.tif
       resdepth refine dsm.tif raw*.tif --report -o city.tif
+      resdepth refine prepared --report
       resdepth refine dsm.tif raw1.tif raw2.tif --workers 8 -o country.tif
       resdepth refine dsm.tif raw1.tif raw2.tif --region 465000 5246000 466000 5247000 -o part.tif
       resdepth refine dsm.tif ortho*.tif --pairs pairlist.txt --model zurich.safetensors
     """
     if (skip_existing or resume) and overwrite:
         raise click.UsageError("give --skip-existing or --overwrite, not both")
+    from resdepth.data.dataset_folder import dataset_in
     from resdepth.errors import ResDepthError
     from resdepth.runtime.paths import why_no_file
     from resdepth.workflows.refine import refine as refine_surface
@@ -114,6 +116,9 @@ def refine(  # noqa: PLR0913 - options of a command
     if report:
         for module in ("jinja2", "plotly"):
             needs(module, "report")
+    if (folder := dataset_in(dsm)) is not None:
+        dsm, images = folder.initial, images or tuple(folder.images)
+        output = output or folder.path / "results" / "refined.tif"
     if not dsm.is_file():
         raise ResDepthError(f"{dsm}: {why_no_file(dsm)}")
     output = output or dsm.with_name(f"{dsm.stem}_refined.tif")

@@ -20,7 +20,7 @@ from resdepth.options import Kind
 )
 @guarded
 def train(config: Path | None, run_folder: Path | None) -> None:
-    """Train a network by CONFIG (a JSON file).
+    """Train a network by CONFIG (a JSON file, or a folder of `prepare` or `simulate`).
 
     The run folder receives checkpoints after each epoch, the normalisation, the logs, and the best model as
     one file (model.safetensors). Ctrl-C saves the state; --resume continues from there.
@@ -32,10 +32,15 @@ def train(config: Path | None, run_folder: Path | None) -> None:
     """
     if (config is None) == (run_folder is None):
         raise click.UsageError("give either a configuration file or --resume RUN_FOLDER")
+    from resdepth.data.dataset_folder import config_in
     from resdepth.workflows.train import resume as resume_training
     from resdepth.workflows.train import train as run_training
 
-    run = resume_training(run_folder) if run_folder is not None else run_training(config)  # type: ignore[arg-type] # one is given
+    if run_folder is not None:
+        click.echo(f"{resume_training(run_folder)}")
+        return
+    assert config is not None, "one of both is given"
+    run = run_training(config_in(config, "train"))
     click.echo(f"{run}")
 
 
@@ -45,17 +50,18 @@ def train(config: Path | None, run_folder: Path | None) -> None:
 def test(config: Path) -> None:
     """Refine DSMs by CONFIG (a JSON file), and compare them with the reference DSM where one is given.
 
-    Each image pair of the list gives one refined DSM (GeoTIFF); with a reference DSM, also residuals, and
-    statistics as text and JSON.
+    CONFIG may be a folder of `prepare` or `simulate`. Each image pair of the list gives one refined DSM
+    (GeoTIFF); with a reference DSM, also residuals, and statistics as text and JSON.
 
     \b
     Example:
       resdepth test configs/config_test_ResDepth-stereo.json
     """
+    from resdepth.data.dataset_folder import config_in
     from resdepth.report.tables import baseline_tables, summary_table
     from resdepth.workflows.test import test as run_test
 
-    results = run_test(config)
+    results = run_test(config_in(config, "test"))
     for result in results:
         for prediction in result.predictions:
             click.echo(f"{prediction}")
@@ -98,9 +104,9 @@ def check(config: Path, kind: Kind | None) -> None:
 
 
 @click.command()
-@click.argument("kind", type=click.Choice([*get_args(Kind), "simulate"]))
+@click.argument("kind", type=click.Choice([*get_args(Kind), "simulate", "prepare"]))
 @guarded
-def schema(kind: Kind | Literal["simulate"]) -> None:
+def schema(kind: Kind | Literal["simulate", "prepare"]) -> None:
     """Print the JSON schema of a configuration, for editors that complete and check keys.
 
     Every key with its type, its range, its default and what it does; docs/configuration.md states the same.
@@ -111,7 +117,9 @@ def schema(kind: Kind | Literal["simulate"]) -> None:
       (then add "$schema": "train.schema.json" to a configuration)
     """
     from resdepth.config.schema import Section, TestConfig, TrainConfig
+    from resdepth.preparation.request import PrepareConfig
     from resdepth.simulate.plan import SimulateConfig
 
     schemas: dict[str, type[Section]] = {"train": TrainConfig, "test": TestConfig, "simulate": SimulateConfig}
+    schemas["prepare"] = PrepareConfig
     click.echo(json.dumps(schemas[kind].model_json_schema(by_alias=True), indent=2))

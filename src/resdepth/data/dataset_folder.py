@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from resdepth.errors import ResDepthError
 from resdepth.geo.windows import N_STRIPES
 from resdepth.runtime.atomic import copy_file, remove_leftovers, write_json, write_text, writing
+from resdepth.runtime.paths import read_text
 
 Role = Literal["train", "val", "train+val", "test"]
 
@@ -81,6 +83,18 @@ class DatasetFolder:
         return self.path / "data" / "satellite_views" / f"{name}.tif"
 
     @property
+    def images(self) -> list[Path]:
+        """What the initial DSM is refined with: the raw images, or else the ortho-images, as listed."""
+        try:
+            listed = read_text(self.lists / "imagelist.txt").splitlines()
+        except ResDepthError:
+            return []
+        names = [Path(line).stem for line in listed if line.strip()]
+        raw = [self.raw_image(name) for name in names]
+        there = all(path.is_file() for path in raw)
+        return raw if there else [self.ortho_image(name) for name in names]
+
+    @property
     def lists(self) -> Path:
         """The image and pair lists."""
         return self.path / "data" / "image_selection"
@@ -89,6 +103,27 @@ class DatasetFolder:
     def configs(self) -> Path:
         """The configurations."""
         return self.path / "configs"
+
+
+def dataset_in(path: Path) -> DatasetFolder | None:
+    """The data set that `simulate` or `prepare` has made in a folder; None if the path is no such folder."""
+    folder = DatasetFolder(path)
+    return folder if folder.initial.is_file() and folder.configs.is_dir() else None
+
+
+def config_in(path: Path, kind: Literal["train", "test"]) -> Path:
+    """The configuration in the folder of a data set; any other path as it is.
+
+    Raises:
+        ResDepthError: if the data set has none of this kind.
+    """
+    if dataset_in(path) is None:
+        return path
+    config = path / "configs" / f"config_{kind}.json"
+    if not config.is_file():
+        needs = {"train": "a reference DSM", "test": "two images, and enough pixels for the bundled model"}
+        raise ResDepthError(f"{path}: has no configs/config_{kind}.json; the data set lacks {needs[kind]}")
+    return config
 
 
 def write_lists(folder: DatasetFolder, images: Sequence[str], pairs: Sequence[tuple[int, int]]) -> None:

@@ -3,7 +3,7 @@
 Image coordinates are (row, col) with the centre of the first pixel at (0, 0), as RPCs have them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,6 +169,12 @@ class Rpc:
             if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
                 break
         raise ResDepthError("an RPC does not show where its pixels lie; does it belong to this image?")
+
+
+def shifted_in_image(rpc: Rpc, rows: float, cols: float) -> Rpc:
+    """The RPC that shows everything so many rows and columns further down and to the right."""
+    row, col, lat, lon, height = rpc.offsets
+    return replace(rpc, offsets=(row + rows, col + cols, lat, lon, height))
 
 
 def cubic_terms(x: Values, y: Values, z: Values) -> Values:

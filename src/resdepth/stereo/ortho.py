@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import rasterio
@@ -27,7 +27,7 @@ from resdepth.geo.crs import READ_FAILURES
 from resdepth.geo.gdal import open_raster, unreferenced_allowed
 from resdepth.geo.geotiff import CheckedBand, writing
 from resdepth.geo.grid import Grid
-from resdepth.geo.raster import FileBand, open_dataset
+from resdepth.geo.raster import FileBand, open_dataset, read_valid, void_to_nan
 from resdepth.geo.rpc import N_TERMS, Rpc
 from resdepth.geo.windows import Window
 from resdepth.runtime.atomic import atomic_path
@@ -61,6 +61,53 @@ class RawImage:
     def read(self, window: Window) -> Array:
         """(H, W) float32 grey values, NaN = nothing seen."""
         return self._band.read(window)
+
+
+class PanchromaticImage:
+    """A raw image of any number of bands as one of grey values: the mean of its bands, alpha aside.
+
+    Attributes:
+        bands: how many there are.
+        dtype: in which they are stored.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open it.
+
+        Raises:
+            ResDepthError: if it cannot be read, or has no RPC.
+        """
+        self.path, self._band = path, FileBand(path, "stored")
+        self.rpc, self.grid = read_rpc(path), self._band.grid
+        self.bands, self.dtype = self._band.header.bands, self._band.header.dtype
+
+    def read(self, window: Window) -> Array:
+        """(H, W) float32 grey values, NaN = nothing seen in one of the bands."""
+        if self.bands == 1:
+            return self._band.read(window)
+        where = RasterioWindow(window.col, window.row, window.width, window.height)
+        try:
+            with open_dataset(self.path) as dataset:
+                stored = dataset.read(list(range(1, self.bands + 1)), window=where)
+                valid = read_valid(dataset, where)
+        except READ_FAILURES as error:
+            raise ResDepthError(
+                f"{self.path}: the pixels of {window} cannot be read ({error}); is the file complete?"
+            ) from error
+        grey = [void_to_nan(values, self._band.nodata, valid) for values in stored]
+        mean: Array = np.mean(grey, axis=0, dtype=np.float32)
+        return mean
+
+
+class DescribedImage:
+    """An image with another RPC."""
+
+    def __init__(self, image: Image, rpc: Rpc) -> None:
+        self._image, self.rpc, self.grid = image, rpc, image.grid
+
+    def read(self, window: Window) -> Array:
+        """(H, W) float32 grey values, NaN = nothing seen."""
+        return self._image.read(window)
 
 
 class ReducedImage:
@@ -140,28 +187,32 @@ class ImageWriter:
     def __init__(self, band: CheckedBand) -> None:
         self._band = band
 
-    def write(self, window: Window, values: NDArray[np.uint16]) -> None:
+    def write(self, window: Window, values: NDArray[Any]) -> None:
         """Write the pixels of a window."""
         where = RasterioWindow(window.col, window.row, window.width, window.height)
         self._band.write(where, values)
 
 
 @contextmanager
-def new_image(path: Path, height: int, width: int, rpc: Rpc) -> Iterator[ImageWriter]:
-    """Write a raw satellite image (uint16, tiled, 0 = nothing seen) with its RPC in the tags.
+def new_image(
+    path: Path, height: int, width: int, rpc: Rpc, *, dtype: str = "uint16"
+) -> Iterator[ImageWriter]:
+    """Write a raw satellite image (tiled, 0 = nothing seen) with its RPC in the tags.
 
     Args:
         path: the file; its folder exists. It appears once it is complete.
         height: in pixels.
         width: in pixels.
         rpc: where its pixels lie.
+        dtype: of its grey values: uint8, uint16 or float32.
 
     Raises:
         ResDepthError: if it cannot be written.
     """
     profile = {
-        "driver": "GTiff", "height": height, "width": width, "count": 1, "dtype": "uint16",
-        "nodata": IMAGE_NODATA, "compress": "DEFLATE", "zlevel": 1, "predictor": 2,
+        "driver": "GTiff", "height": height, "width": width, "count": 1, "dtype": dtype,
+        "nodata": IMAGE_NODATA, "compress": "DEFLATE", "zlevel": 1,
+        "predictor": 3 if dtype == "float32" else 2,
         "tiled": True, "blockxsize": 128, "blockysize": 128, "BIGTIFF": "IF_SAFER",
     }  # fmt: skip
     with writing(path), atomic_path(path) as temporary:
@@ -203,6 +254,16 @@ def read_rpc(path: Path) -> Rpc:
         (tags.line_off, tags.samp_off, tags.lat_off, tags.long_off, tags.height_off),
         (tags.line_scale, tags.samp_scale, tags.lat_scale, tags.long_scale, tags.height_scale),
     )
+
+
+def read_acquisition(path: Path) -> str:
+    """When an image was taken, as its metadata state it: "2013-01-18T06:41:00Z"; "" if they do not.
+
+    Raises:
+        ResDepthError: if the file is no raster.
+    """
+    with open_dataset(path) as dataset:
+        return str(dataset.tags(ns="IMAGERY").get("ACQUISITIONDATETIME", "")).strip()
 
 
 def has_rpc(path: Path) -> bool:

@@ -277,12 +277,8 @@ def shared_areas(rpcs: Sequence[Rpc], shapes: Sequence[tuple[int, int]], crs: st
         ResDepthError: if there is none.
     """
     z = float(np.median([rpc.offsets[4] for rpc in rpcs]))
-    outlines = (_outline(rpc, shape, z) for rpc, shape in zip(rpcs, shapes, strict=True))
-    boxes: list[Bounds] = []
-    for outline in outlines:
-        x, y = from_geographic(crs, *outline)
-        boxes.append((float(x.min()), float(y.min()), float(x.max()), float(y.max())))
-    shared = [overlap for pair in combinations(boxes, 2) if (overlap := _overlap(*pair))]
+    boxes = [footprint(rpc, shape, crs, z) for rpc, shape in zip(rpcs, shapes, strict=True)]
+    shared = [common for pair in combinations(boxes, 2) if (common := overlap(*pair))]
     if not shared:
         raise ResDepthError("images: no two of them show the same area")
     return shared
@@ -294,16 +290,27 @@ def demand_overlap(grid: Grid, rpcs: Sequence[Rpc], shapes: Sequence[tuple[int, 
     Raises:
         ResDepthError: if it does.
     """
-    if not any(_overlap(grid.bounds, area) for area in shared_areas(rpcs, shapes, grid.crs)):
+    if not any(overlap(grid.bounds, area) for area in shared_areas(rpcs, shapes, grid.crs)):
         raise ResDepthError(
             "images: no two of them show any of the grid's area; is it a raster of this place?"
         )
 
 
-def _overlap(first: Bounds, second: Bounds) -> Bounds | None:
+def overlap(first: Bounds, second: Bounds) -> Bounds | None:
+    """What two rectangles have in common."""
     x0, y0 = max(first[0], second[0]), max(first[1], second[1])
     x1, y1 = min(first[2], second[2]), min(first[3], second[3])
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
+
+
+def footprint(rpc: Rpc, shape: tuple[int, int], crs: str, z: float) -> Bounds:
+    """The rectangle of a map around what an image shows of ground at one height.
+
+    Raises:
+        ResDepthError: if the RPC does not show where its pixels lie, or they lie outside of the map.
+    """
+    x, y = from_geographic(crs, *_outline(rpc, shape, z))
+    return float(x.min()), float(y.min()), float(x.max()), float(y.max())
 
 
 def _outline(rpc: Rpc, shape: tuple[int, int], z: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -17,7 +17,7 @@ from resdepth.diagnosis.surfaces import surface_findings, without_undeclared
 from resdepth.errors import InputProblems, Problem, ResDepthError, unusable
 from resdepth.models.model import Model
 from resdepth.models.published import load_model
-from resdepth.prepare.adapters import recognise
+from resdepth.preparation.adapters import recognise
 from resdepth.runtime.jsonfiles import read_json
 from resdepth.runtime.paths import NO_SUCH_FILE, is_there, why_no_file
 from resdepth.stereo.ortho import has_rpc

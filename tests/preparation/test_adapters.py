@@ -10,7 +10,7 @@ import rasterio
 
 from conftest import write_raster
 from resdepth.errors import InputProblems
-from resdepth.prepare.adapters import EGM96, LAYERS, PIPELINES, recognise
+from resdepth.preparation.adapters import EGM96, LAYERS, PIPELINES, recognise
 
 HEIGHTS = np.full((8, 8), 30, np.float32)
 GREY = np.full((8, 8), 300, np.uint16)

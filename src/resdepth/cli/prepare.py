@@ -1,0 +1,85 @@
+"""The command that makes a data set of what a stereo pipeline leaves behind."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import rich_click as click
+
+from resdepth.cli.frame import OVERWRITE, guarded, needs, use_one_opencv_thread
+from resdepth.options import Motions, Moves
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("source", required=False, metavar="[RUN_FOLDER|REQUEST.json]", type=FILE)
+@click.option("--dsm", type=FILE, help="The initial DSM: a raster or a point cloud (LAS, LAZ).")
+@click.option(
+    "--image", "images", multiple=True, type=FILE,
+    help="Again for each: raw images with RPCs, or ortho-images on any grid.",
+)  # fmt: skip
+@click.option("--reference", type=FILE, help="The reference DSM: a raster or a point cloud.")
+@click.option(
+    "--mask", "masks", multiple=True, metavar="NAME=FILE",
+    help="Again for each: building, water, forest, or of your own. A raster, where 1 is inside, or polygons.",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path),
+    help="The folder of the data set; new or empty.",
+)  # fmt: skip
+@click.option("--gsd", "gsd_m", type=float, help="Pixel size in metres. [default: that of the DSM]")
+@click.option("--crs", help="Of the data set, in metres: EPSG:32632. [default: that of the DSM, or UTM]")
+@click.option(
+    "--extent", nargs=4, type=float, metavar="XMIN YMIN XMAX YMAX", help="No more than this, in that CRS."
+)
+@click.option("--vertical", help="From which zero heights are to count: ellipsoid, EGM96, EPSG:5773.")
+@click.option("--dsm-vertical", help="From which the heights of the DSM count, if it does not state it.")
+@click.option("--reference-vertical", help="From which those of the reference DSM count.")
+@click.option("--dsm-crs", help="Of a DSM that names none.")
+@click.option("--reference-crs", help="Of a reference DSM that names none.")
+@click.option(
+    "--coregister", type=click.Choice(get_args(Motions)),
+    help="What is sought between both DSMs: shift and vertical bias; a tilt, too; nothing. [default: shift]",
+)  # fmt: skip
+@click.option("--moves", type=click.Choice(get_args(Moves)), help="Which of both moves. [default: dsm]")
+@click.option("--keep-rpcs", is_flag=True, help="Do not take the bias between the RPCs out.")
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(0, 64), help="Threads.")
+@OVERWRITE
+@guarded
+def prepare(
+    source: Path | None,
+    *,
+    output: Path,
+    masks: tuple[str, ...],
+    keep_rpcs: bool,
+    workers: int,
+    overwrite: bool,
+    **options: Any,
+) -> None:
+    """Make a data set that train, test and refine take, of a DSM, images and a reference DSM.
+
+    All come onto one grid in metres, and their heights to one zero; the initial DSM is co-registered with the
+    reference DSM (Nuth and Kaab), and its voids are filled; raw images are ortho-rectified with it through
+    their RPCs, which follow the DSM and agree with each other by tie points. Without a DSM, the images are
+    matched. Inputs stay as they are. A preparation that was stopped resumes when the command is given again;
+    prepare.json states what each step found.
+
+    \b
+    Examples:
+      resdepth prepare --dsm dsm.tif --image img1.tif --image img2.tif -o prepared
+      resdepth prepare --dsm dsm.tif --image img1.tif --image img2.tif --reference lidar.tif -o prepared
+      resdepth prepare --image img1.tif --image img2.tif -o prepared
+      resdepth prepare request.json -o prepared
+      resdepth prepare s2p_output --image img1.tif --image img2.tif -o prepared
+    """
+    needs("cv2", "prepare")
+    use_one_opencv_thread()
+    from resdepth.cli.evaluate import named_masks
+    from resdepth.workflows.prepare import prepare_from, summary
+
+    given = options | {"masks": {name: str(path) for name, path in named_masks(masks).items()}}
+    if keep_rpcs:
+        given["correct_rpcs"] = False
+    made = prepare_from(source, output, given, threads=workers, overwrite=overwrite)
+    for line in summary(made):
+        click.echo(line)

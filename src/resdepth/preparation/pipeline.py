@@ -1,0 +1,569 @@
+"""All steps of `prepare`, one after the other, from open files to a data set."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resdepth.data.dataset_folder import DatasetFolder
+from resdepth.errors import ResDepthError
+from resdepth.geo.crs import METRE
+from resdepth.geo.geotiff import new_geotiff
+from resdepth.geo.grid import Grid
+from resdepth.geo.raster import Band, FileBand
+from resdepth.geo.reprojected import MapBand
+from resdepth.geo.rpc import Rpc
+from resdepth.geo.vectors import is_vector, open_vector_mask
+from resdepth.geo.windows import Window, blocks
+from resdepth.preparation.change import Changes, write_changes
+from resdepth.preparation.coregister import Coregistration, Difference, coregistration, difference
+from resdepth.preparation.datum import (
+    ELLIPSOID,
+    UNKNOWN,
+    HeightChange,
+    compound,
+    constant_change,
+    height_change,
+    named_vertical,
+    vertical_of,
+)
+from resdepth.preparation.grid import GridChoice, chosen_grid, within
+from resdepth.preparation.journal import Journal
+from resdepth.preparation.orthos import (
+    RawCopy,
+    moved_rpc,
+    part_of,
+    write_given_ortho,
+    write_hidden,
+    write_ortho,
+    write_raw,
+    write_saturated,
+)
+from resdepth.preparation.pairs import Agreement, RankedPair, View, ranked, useful
+from resdepth.preparation.request import PrepareConfig
+from resdepth.preparation.surface_file import Motion, SurfaceFile
+from resdepth.preparation.tie_points import Biases, without_bias
+from resdepth.preparation.voids import Filling, write_filled
+from resdepth.runtime.atomic import writing
+from resdepth.runtime.progress import progress_bar
+from resdepth.stereo.matching import view_geometry
+from resdepth.stereo.ortho import DescribedImage, PanchromaticImage
+from resdepth.stereo.pairs import NoUsefulPair, footprint, pixel_size_m
+from resdepth.stereo.remeasure import Around, height_offset
+
+logger = logging.getLogger(__name__)
+
+COPY_PX, TILE_PX = 1024, 256
+FARTHEST_FROM_RPC_M = 600.0
+"""So far beyond the heights for which an RPC was made, it shows nothing that can be used."""
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """A raw image that is prepared.
+
+    Attributes:
+        name: in the data set.
+        image: the file.
+        day: when it was taken, days; None if it is not known.
+    """
+
+    name: str
+    image: PanchromaticImage
+    day: float | None = None
+
+
+@dataclass(frozen=True)
+class OrthoFile:
+    """An ortho-image that is prepared."""
+
+    name: str
+    band: MapBand
+    day: float | None = None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is prepared, opened.
+
+    Attributes:
+        dsm: the initial DSM.
+        reference: the reference DSM; None without one.
+        images: raw images, or ortho-images.
+        masks: files by name.
+        asked: everything else.
+    """
+
+    dsm: MapBand
+    reference: MapBand | None
+    images: tuple[RawFile, ...] | tuple[OrthoFile, ...]
+    masks: Mapping[str, str]
+    asked: PrepareConfig
+
+    @property
+    def raw(self) -> tuple[RawFile, ...]:
+        """The raw images; none if there are ortho-images."""
+        return tuple(one for one in self.images if isinstance(one, RawFile))
+
+
+@dataclass(frozen=True)
+class Datums:
+    """From which zeros heights count, and what changes them.
+
+    Attributes:
+        dsm, reference: as `vertical_of` gives them.
+        target: to which those are brought that are known.
+        dsm_up_m, reference_up_m: mean change of their heights.
+    """
+
+    dsm: str
+    reference: str
+    target: str
+    dsm_up_m: float
+    reference_up_m: float
+
+    @property
+    def counted(self) -> str:
+        """From which zero the initial DSM counts before it is co-registered."""
+        return self.target if self.dsm else UNKNOWN
+
+    def after(self, coregistered: "Coregistered") -> str:
+        """From which zero both count once they are co-registered: that of the one that does not move."""
+        if coregistered.found is not None and coregistered.moved == "dsm":
+            return self.target if self.reference else UNKNOWN
+        return self.counted
+
+
+@dataclass(frozen=True)
+class Lift:
+    """How heights of the data set become those that RPCs count.
+
+    Attributes:
+        known: whether it follows from the datum, or was measured in the images.
+        up_m: mean.
+    """
+
+    known: bool
+    up_m: float
+
+
+@dataclass(frozen=True)
+class Coregistered:
+    """What moved onto what; None where there was nothing to compare with, or nothing was asked for."""
+
+    found: Coregistration | None
+    moved: str
+
+
+@dataclass(frozen=True)
+class PreparedView:
+    """An ortho-image of the data set.
+
+    Attributes:
+        name: of it.
+        seen: share of the area that it shows.
+        geometry: how heights displace what it shows, as JSON; None if it is not known.
+        hidden: share of the area that something higher hides.
+        raw: what was kept of the raw image.
+    """
+
+    name: str
+    seen: float
+    geometry: dict[str, Any] | None = None
+    hidden: float | None = None
+    raw: RawCopy | None = None
+
+
+@dataclass(frozen=True)
+class Description:
+    """The RPCs of the raw images as they are written, and what was done to them."""
+
+    biases: Biases
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was prepared.
+
+    Attributes:
+        grid: of the data set.
+        choice, datums, coregistered, filling, lift, biases, views, pairs, changes: what each step did.
+        masks: names of all masks.
+        difference: initial minus reference DSM in the end.
+    """
+
+    grid: Grid
+    choice: GridChoice
+    datums: Datums
+    coregistered: Coregistered
+    filling: Filling
+    lift: Lift | None
+    biases: Biases | None
+    views: tuple[PreparedView, ...]
+    pairs: tuple[RankedPair, ...]
+    changes: Changes | None
+    masks: tuple[str, ...]
+    difference: Difference | None = field(default=None)
+
+
+class Pipeline:
+    """The steps, each done once.
+
+    Args:
+        inputs: what is prepared.
+        folder: of the data set; it exists.
+        journal: what has been done.
+        threads: that compute.
+    """
+
+    def __init__(self, inputs: Inputs, folder: DatasetFolder, journal: Journal, threads: int) -> None:
+        self.inputs, self.folder, self.journal, self.threads = inputs, folder, journal, threads
+
+    def run(self) -> Result:
+        """Everything.
+
+        Raises:
+            ResDepthError: if inputs do not fit together, or a file cannot be read or written.
+        """
+        choice = self._choose_grid()
+        grid = choice.grid
+        datums, dsm, reference = self._surfaces(grid)
+        coregistered = self._coregister(dsm, reference, grid)
+        motion = coregistered.found.motion if coregistered.found else Motion()
+        if reference is not None and coregistered.moved == "reference":
+            reference, motion = reference.moved(motion.inverse()), Motion()
+        placed = replace(grid, crs=compound(grid.crs, datums.after(coregistered)))
+        filling = self._fill(dsm.moved(motion), placed)
+        if reference is not None:
+            self._write_reference(reference, placed)
+        masks = self._write_masks(grid)
+        self._write_layers(motion, grid)
+        lift, biases, views = None, None, self._given_views(grid)
+        if self.inputs.raw:
+            lift, biases, views = self._raw_views(grid, datums, motion, filling)
+        shown = [self._as_view(view) for view in views]
+        pairs = self.journal.once(
+            "pairs", _Pairs, lambda: _Pairs(tuple(ranked(shown)) if len(shown) > 1 else ())
+        ).ranked
+        changes, apart = self._compare(shown, pairs)
+        names = (*masks, "void", *(["change", "ground_truth"] if changes else []))
+        done = (grid, choice, datums, coregistered, filling, lift, biases, tuple(views), pairs, changes)
+        return Result(*done, names, apart)
+
+    def _choose_grid(self) -> GridChoice:
+        asked = self.inputs.asked
+        wanted = {"crs": asked.crs, "gsd_m": asked.gsd_m, "extent": asked.extent}
+        choice = chosen_grid(self.inputs.dsm, reference=self.inputs.reference, **wanted)  # type: ignore[arg-type]
+        if not self.inputs.raw:
+            return choice
+        areas, z = [], self._typical_height(choice.grid)
+        for one in self.inputs.raw:
+            try:
+                areas.append(footprint(one.image.rpc, one.image.grid.whole.shape, choice.grid.crs, z))
+            except ResDepthError as error:
+                raise ResDepthError(f"{one.image.path}: {error}") from error
+        return within(choice, areas)
+
+    def _surfaces(self, grid: Grid) -> tuple[Datums, SurfaceFile, SurfaceFile | None]:
+        """Initial and reference DSM, their heights from one zero."""
+        asked, given = self.inputs.asked, (self.inputs.dsm, self.inputs.reference)
+        stated = (asked.dsm_vertical, asked.reference_vertical)
+        zeros = [
+            named_vertical(text) if text else UNKNOWN if band is None else vertical_of(band.grid.crs)
+            for text, band in zip(stated, given, strict=True)
+        ]
+        target = named_vertical(asked.vertical) if asked.vertical else zeros[1] or zeros[0]
+        z = self._typical_height(grid)
+        changes = [height_change(zero, target, grid, z) for zero in zeros]
+        ups = [round(change.mean_m, 3) for change in changes]
+        dsm = SurfaceFile(self.inputs.dsm, changes[0])
+        reference = None if self.inputs.reference is None else SurfaceFile(self.inputs.reference, changes[1])
+        return Datums(zeros[0], zeros[1], target, ups[0], ups[1]), dsm, reference
+
+    def _typical_height(self, grid: Grid) -> float:
+        coarse = self.inputs.dsm.on(grid.coarser(64))
+        return 0.0 if np.isnan(coarse).all() else float(np.nanmedian(coarse))
+
+    def _coregister(self, dsm: SurfaceFile, reference: SurfaceFile | None, grid: Grid) -> Coregistered:
+        how, moves = self.inputs.asked.coregister, self.inputs.asked.moves
+        if reference is None or how == "none":
+            return Coregistered(None, moves)
+        return self.journal.once(
+            "coregistration",
+            Coregistered,
+            lambda: Coregistered(coregistration(dsm, reference, grid, tilt=how == "tilt"), moves),
+        )
+
+    def _fill(self, dsm: SurfaceFile, grid: Grid) -> Filling:
+        folder = self.folder
+        targets = (folder.initial, folder.mask("void"), folder.initial.with_name("provenance.tif"))
+
+        def work() -> Filling:
+            with progress_bar("filling voids", 2) as progress:
+                return write_filled(dsm.reader(grid), grid, targets, threads=self.threads, progress=progress)
+
+        return self.journal.once("voids", Filling, work, targets)
+
+    def _write_reference(self, reference: SurfaceFile, grid: Grid) -> None:
+        def work() -> _Done:
+            known = _write_band(self.folder.reference, reference.reader(grid), grid, "reference DSM")
+            if not known:
+                raise ResDepthError(f"{reference.path}: has no height in the area of the initial DSM")
+            return _Done(done=True)
+
+        self.journal.once("reference", _Done, work, [self.folder.reference])
+
+    def _write_masks(self, grid: Grid) -> tuple[str, ...]:
+        for name, path in self.inputs.masks.items():
+            target = self.folder.mask(name)
+
+            def work(path: str = path, target: Path = target) -> _Done:
+                if is_vector(Path(path)):
+                    mask: Band = open_vector_mask(Path(path), grid)
+                else:
+                    mask = _MaskOn(MapBand(Path(path), "mask"), grid)
+                _write_mask(target, mask, grid)
+                return _Done(done=True)
+
+            self.journal.once(f"mask_{name}", _Done, work, [target])
+        return tuple(self.inputs.masks)
+
+    def _write_layers(self, motion: Motion, grid: Grid) -> None:
+        """Quality layers, moved as the DSM is."""
+        aside = Motion(motion.east_m, motion.north_m)
+        for name, path in self.inputs.asked.layers.items():
+            target = self.folder.path / "data" / "quality" / f"{name}.tif"
+
+            def work(path: str = path, target: Path = target) -> _Done:
+                with writing(target.parent):
+                    target.parent.mkdir(exist_ok=True)
+                layer = SurfaceFile(MapBand(Path(path), "stored", crs=self.inputs.asked.dsm_crs), None, aside)
+                _write_band(target, layer.reader(grid), grid, target.stem)
+                return _Done(done=True)
+
+            self.journal.once(f"quality_{name}", _Done, work, [target])
+
+    def _given_views(self, grid: Grid) -> list[PreparedView]:
+        views = []
+        for one in self.inputs.images:
+            if isinstance(one, OrthoFile):
+                target, band = self.folder.ortho_image(one.name), one.band
+
+                def work(one: OrthoFile = one, target: Path = target, band: MapBand = band) -> PreparedView:
+                    with progress_bar(f"ortho-image {one.name}", 1) as progress:
+                        seen = write_given_ortho(band, grid, target, progress)
+                    geometry = band.geometry
+                    return PreparedView(one.name, seen, geometry.as_json() if geometry else None)
+
+                views.append(self.journal.once(f"view_{one.name}", PreparedView, work, [target]))
+        return views
+
+    def _raw_views(
+        self, grid: Grid, datums: Datums, motion: Motion, filling: Filling
+    ) -> tuple[Lift, Biases, list[PreparedView]]:
+        """Ortho-images from raw ones: RPCs follow the DSM, without bias; heights as they count them."""
+        heights = filling.lowest_m, filling.highest_m
+        change = height_change(datums.counted, ELLIPSOID, grid, sum(heights) / 2)
+        heights = heights[0] + change.mean_m, heights[1] + change.mean_m
+        rpcs = [moved_rpc(one.image.rpc, motion, grid, heights) for one in self.inputs.raw]
+        images = [DescribedImage(one.image, rpc) for one, rpc in zip(self.inputs.raw, rpcs, strict=True)]
+        initial = FileBand(self.folder.initial)
+        lift = self.journal.once("lift", Lift, lambda: self._lift(datums, change, initial, images))
+        if not lift.known and lift.up_m:
+            change = constant_change(grid, lift.up_m)
+            heights = heights[0] + lift.up_m, heights[1] + lift.up_m
+        self._demand_range(heights)
+        as_counted = self._as_counted(initial, change, grid)
+        band = FileBand(as_counted)
+        biases = self.journal.once("tie_points", Biases, lambda: self._biases(images, band))
+        views = [
+            self._raw_view(one, rpc, as_counted, grid, heights)
+            for one, rpc in zip(self.inputs.raw, biases.rpcs, strict=True)
+        ]
+        return lift, biases, views
+
+    def _lift(
+        self, datums: Datums, change: HeightChange, initial: FileBand, images: Sequence[DescribedImage]
+    ) -> Lift:
+        """What brings heights to those of RPCs: by the datum, or as the images see it."""
+        if datums.counted != UNKNOWN or len(images) < 2:
+            return Lift(datums.counted != UNKNOWN, round(change.mean_m, 3))
+        sizes = [pixel_size_m(one.rpc, one.grid.whole.shape, initial.grid.flat.crs) for one in images]
+        around = Around(images, initial, max(initial.grid.gsd_m, *sizes), threads=self.threads)
+        try:
+            up = height_offset(around)
+        except NoUsefulPair:
+            up = 0.0
+        if up:
+            logger.warning(
+                "%s: states no zero of heights; its images see it %+.1f m higher, as from the ellipsoid, "
+                "which is reckoned with. Name its zero (--dsm-vertical) for a better figure",
+                self.inputs.dsm.path,
+                up,
+            )
+        return Lift(known=False, up_m=up)
+
+    def _demand_range(self, heights: tuple[float, float]) -> None:
+        for one in self.inputs.raw:
+            offset, scale = one.image.rpc.offsets[4], one.image.rpc.scales[4]
+            low, high = offset - scale - FARTHEST_FROM_RPC_M, offset + scale + FARTHEST_FROM_RPC_M
+            if heights[1] < low or heights[0] > high:
+                raise ResDepthError(
+                    f"{one.image.path}: its RPC is made for heights about {offset:.0f} m, the DSM has "
+                    f"{heights[0]:.0f} to {heights[1]:.0f} m; is it the RPC of this image, and the unit of "
+                    "the DSM right?"
+                )
+
+    def _as_counted(self, initial: FileBand, change: HeightChange, grid: Grid) -> Path:
+        """The initial DSM with heights as RPCs count them; itself where nothing is to be changed."""
+        if change.is_none and initial.grid.flat == initial.grid:
+            return self.folder.initial
+        path = self.folder.work / "as_rpcs_count.tif"
+        if not path.is_file():
+            _write_band(path, _Lifted(initial, change), grid, "heights for RPCs")
+        return path
+
+    def _biases(self, images: Sequence[DescribedImage], dsm: FileBand) -> Biases:
+        if not self.inputs.asked.correct_rpcs or len(images) < 2:
+            return Biases(tuple(one.rpc for one in images), ((0.0, 0.0),) * len(images), (), (), ())
+        logger.info("tie points: %d images", len(images))
+        found = without_bias(images, dsm)
+        for number in found.unconnected:
+            logger.warning(
+                "%s: shares too few tie points with the other images; its RPC stays as it is. Does the image "
+                "show this place, and is its RPC its own?", self.inputs.raw[number].image.path,
+            )  # fmt: skip
+        return found
+
+    def _raw_view(
+        self, one: RawFile, rpc: Rpc, dsm: Path, grid: Grid, heights: tuple[float, float]
+    ) -> PreparedView:
+        folder, name = self.folder, one.name
+        raw, ortho, mask = folder.raw_image(name), folder.ortho_image(name), folder.mask(f"hidden_{name}")
+        geometry = view_geometry(rpc, grid, sum(heights) / 2)
+
+        def copy() -> RawCopy:
+            part = part_of(DescribedImage(one.image, rpc), str(one.image.path), grid, heights)
+            with progress_bar(f"raw image {name}", 1) as progress:
+                return write_raw(one.image, rpc, part, raw, progress)
+
+        def rectify() -> _Share:
+            threads = max(self.threads, 1)
+            with progress_bar(f"ortho-image {name}", 1) as progress:
+                seen = write_ortho(
+                    raw, dsm, grid, ortho, geometry=geometry, threads=threads, progress=progress
+                )
+            if not seen:
+                raise ResDepthError(f"{one.image.path}: shows nothing of the area; is its RPC its own?")
+            return _Share(seen)
+
+        def hide() -> _Share:
+            initial = FileBand(folder.initial)
+            with progress_bar(f"hidden from {name}", 1) as progress:
+                return _Share(write_hidden(initial, geometry, mask, threads=self.threads, progress=progress))
+
+        copied = self.journal.once(f"raw_{name}", RawCopy, copy, [raw])
+        seen = self.journal.once(f"ortho_{name}", _Share, rectify, [ortho])
+        hidden = self.journal.once(f"hidden_{name}", _Share, hide, [mask])
+        if copied.saturated_from is not None:
+            self._mark_saturated(name, copied.saturated_from)
+        return PreparedView(name, seen.share, geometry.as_json(), hidden.share, copied)
+
+    def _mark_saturated(self, name: str, level: float) -> None:
+        target = self.folder.mask(f"saturated_{name}")
+
+        def work() -> _Done:
+            with progress_bar(f"saturated in {name}", 1) as progress:
+                write_saturated(FileBand(self.folder.ortho_image(name), "stored"), level, target, progress)
+            return _Done(done=True)
+
+        self.journal.once(f"saturated_{name}", _Done, work, [target])
+
+    def _as_view(self, view: PreparedView) -> View:
+        band = FileBand(self.folder.ortho_image(view.name), "stored")
+        days = {one.name: one.day for one in self.inputs.images}
+        return View(view.name, band, band.geometry, view.hidden, days[view.name])
+
+    def _compare(
+        self, views: Sequence[View], pairs: Sequence[RankedPair]
+    ) -> tuple[Changes | None, Difference | None]:
+        """Changes between both DSMs, and how far they lie apart in the end."""
+        if self.inputs.reference is None:
+            return None, None
+        folder = self.folder
+        both = SurfaceFile(MapBand(folder.initial)), SurfaceFile(MapBand(folder.reference))
+        initial = FileBand(folder.initial)
+        apart = difference(*both, initial.grid)
+        best = useful(pairs)[0] if pairs and self.inputs.asked.mark_changes else None
+        targets = folder.mask("change"), folder.mask("ground_truth")
+
+        def work() -> Changes:
+            agreement = None if best is None else Agreement(*(views[number] for number in best))
+            with progress_bar("looking for changes", 1) as progress:
+                return write_changes(
+                    initial, FileBand(folder.reference), apart.nmad_m or 0.0, targets,
+                    agreement=agreement, threads=self.threads, progress=progress,
+                )  # fmt: skip
+
+        return self.journal.once("changes", Changes, work, targets), apart
+
+
+@dataclass(frozen=True)
+class _Done:
+    done: bool
+
+
+@dataclass(frozen=True)
+class _Share:
+    share: float
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    ranked: tuple[RankedPair, ...]
+
+
+class _MaskOn:
+    """A mask raster on a grid."""
+
+    def __init__(self, band: MapBand, grid: Grid) -> None:
+        self._band, self.grid = band, grid
+
+    def read(self, window: Window) -> Any:
+        """(H, W) float32, 1 inside."""
+        return self._band.on(self.grid.crop(window))
+
+
+class _Lifted:
+    """A DSM with heights from another zero."""
+
+    def __init__(self, dsm: Band, change: HeightChange) -> None:
+        self._dsm, self._change, self.grid = dsm, change, dsm.grid
+
+    def read(self, window: Window) -> Any:
+        """(H, W) float32, metres."""
+        return self._dsm.read(window) + self._change.over(self.grid.crop(window))
+
+
+def _write_band(path: Path, band: Band, grid: Grid, title: str) -> int:
+    """Write heights block by block; returns how many there are."""
+    parts, count = list(blocks(grid.whole, COPY_PX)), 0
+    with (
+        new_geotiff(path, grid, tile=TILE_PX, unit=METRE) as file,
+        progress_bar(title, len(parts)) as progress,
+    ):
+        for part in parts:
+            heights = band.read(part)
+            count += int((~np.isnan(heights)).sum())
+            file.write(part.row, heights, col=part.col)
+            progress.advance()
+    return count
+
+
+def _write_mask(path: Path, mask: Band, grid: Grid) -> None:
+    with new_geotiff(path, grid.flat, dtype="uint8", tile=TILE_PX) as file:
+        for part in blocks(grid.whole, COPY_PX):
+            file.write(part.row, (mask.read(part) == 1).astype(np.uint8), col=part.col)

@@ -1,0 +1,130 @@
+"""What is asked of `prepare`. Field docstrings become the JSON schema and the manual."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from resdepth.config.parse import draft
+from resdepth.config.schema import FilePath, NamePart, Section
+from resdepth.errors import InputProblems, Problem
+from resdepth.options import Motions, Moves
+from resdepth.runtime.jsonfiles import read_json
+from resdepth.runtime.paths import why_no_file
+
+Side = Annotated[float, Field(ge=0.01, le=1000, allow_inf_nan=False)]
+Coordinate = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class PrepareConfig(Section):
+    """Everything about a data set that `prepare` makes."""
+
+    dsm: FilePath | None = None
+    """The initial DSM: a raster, or a point cloud (LAS, LAZ). Without one, the images are matched."""
+    images: tuple[FilePath, ...] = ()
+    """Raw images with RPCs (in the tags, .RPB, _RPC.TXT, RPC_*.XML, .geom), or ortho-images on any grid."""
+    reference: FilePath | None = None
+    """The reference DSM: a raster, or a point cloud."""
+    masks: dict[NamePart, FilePath] = Field(default_factory=dict)
+    """Masks by name (building, water, forest, or of your own): rasters where 1 is inside, or polygons."""
+    crs: str | None = None
+    """CRS of the data set, projected and in metres ("EPSG:32632"). Default: that of the DSM, or UTM."""
+    gsd_m: Side | None = None
+    """Pixel size in metres. Default: that of the DSM."""
+    extent: tuple[Coordinate, Coordinate, Coordinate, Coordinate] | None = None
+    """xmin, ymin, xmax, ymax in the CRS of the data set: no more than this."""
+    layers: dict[NamePart, FilePath] = Field(default_factory=dict)
+    """Quality layers of the DSM by name (correlation, ambiguity, triangulation_error): they come onto its
+    grid."""
+    dsm_scaling: tuple[Coordinate, Coordinate] = (1.0, 0.0)
+    """Scale and offset that make heights of the numbers of the DSM, if its band does not state them."""
+    dsm_crs: str | None = None
+    """CRS of a DSM that names none."""
+    reference_crs: str | None = None
+    """CRS of a reference DSM that names none."""
+    vertical: str | None = None
+    """From which zero heights are to count: ellipsoid, EGM96, EGM2008, or a code (EPSG:5773). Default: that
+    of the reference DSM, or of the initial DSM."""
+    dsm_vertical: str | None = None
+    """From which zero the heights of the DSM count, if its CRS does not state it."""
+    reference_vertical: str | None = None
+    """From which zero the heights of the reference DSM count, if its CRS does not state it."""
+    coregister: Motions = "shift"
+    """What is sought between initial and reference DSM: shift and vertical bias, a tilt too, or nothing."""
+    moves: Moves = "dsm"
+    """Which of both moves; the images follow the initial DSM."""
+    correct_rpcs: bool = True
+    """Take the bias between the RPCs of the images out, by tie points."""
+    mark_changes: bool = True
+    """Leave places that have changed between both DSMs out of mask ground_truth."""
+    schema_: Annotated[str | None, Field(alias="$schema", exclude=True)] = None
+    """Path of the JSON schema, for editors; not used otherwise."""
+
+
+def requested(given: Path | Mapping[str, Any] | None, options: Mapping[str, Any]) -> PrepareConfig:
+    """The request in a JSON file or a mapping (None: empty), with options put over it.
+
+    Args:
+        given: relative paths in a file lead from where it lies.
+        options: by key; they win. None and empty ones do not count.
+
+    Raises:
+        InputProblems: with everything that is wrong.
+    """
+    path = given if isinstance(given, Path) else None
+    content = read_json(path) if path is not None else dict(given or {})  # type: ignore[arg-type] # no path
+    stated = {key: value for key, value in options.items() if value not in (None, (), {}, [])}
+    content = json.loads(json.dumps({**content, **stated}, default=str))
+    where = f"{path}: " if path else ""
+    config, problems = draft(PrepareConfig, content, where, named_in=path)
+    problems = problems or prepare_rules(config, where)
+    if problems:
+        raise InputProblems(problems)
+    return config
+
+
+def prepare_rules(config: PrepareConfig, where: str = "") -> list[Problem]:
+    """What is wrong between the keys of a request, and with files that it names; `where` names its file."""
+    problems = []
+    if config.dsm is None and len(config.images) < 2:
+        problems.append(
+            Problem(
+                f"{where}dsm",
+                "there is none, and a DSM is matched from two raw images or more; give a DSM (--dsm), or "
+                "more images (--image)",
+            )
+        )
+    files = {"dsm": config.dsm, "reference": config.reference}
+    named = {key: Path(value) for key, value in files.items() if value is not None}
+    named |= {f"images[{number}]": Path(path) for number, path in enumerate(config.images)}
+    named |= {f"layers.{name}": Path(path) for name, path in config.layers.items()}
+    named |= {f"masks.{name}": _file_of(path) for name, path in config.masks.items()}
+    for key, path in named.items():
+        if reason := why_no_file(path):
+            problems.append(Problem(f"{where}{key}", f"{path}: {reason}"))
+    return problems + _repeated(config, where) + _wrong_extent(config, where)
+
+
+def _file_of(path: str) -> Path:
+    """The file of a layer: "town.gpkg|layername=roofs"."""
+    return Path(path.partition("|")[0])
+
+
+def _repeated(config: PrepareConfig, where: str) -> list[Problem]:
+    known = [Path(path).resolve() for path in config.images]
+    return [
+        Problem(f"{where}images[{number}]", f"{path}: is given twice; heights need different views")
+        for number, path in enumerate(config.images)
+        if known.index(known[number]) < number
+    ]
+
+
+def _wrong_extent(config: PrepareConfig, where: str) -> list[Problem]:
+    if config.extent is None:
+        return []
+    xmin, ymin, xmax, ymax = config.extent
+    if xmin < xmax and ymin < ymax:
+        return []
+    return [Problem(f"{where}extent", f"found {list(config.extent)}; give xmin, ymin, xmax, ymax")]

@@ -1,0 +1,206 @@
+"""By how much RPCs of images contradict each other: tie points between ortho-images, an offset for each.
+
+Scale-invariant feature points of two ortho-images of one DSM are matched. Where heights are right, the same
+thing lies at the same place in both; the median of what is missing is the bias of one RPC against the other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from resdepth.geo.grid import Grid
+from resdepth.geo.raster import Band
+from resdepth.geo.rpc import Rpc, shifted_in_image
+from resdepth.geo.windows import Window, blocks
+from resdepth.stereo.matching import filled
+from resdepth.stereo.ortho import DescribedImage, Image, to_geographic
+from resdepth.stereo.remeasure import Placement, projected
+
+Array = NDArray[np.float32]
+Floats = NDArray[np.float64]
+
+SIDE_PX, WINDOWS, GOLDEN = 512, 9, 0.6180339887
+"""Of the windows in which tie points are looked for; and by what they are spread."""
+FEATURES, RATIO, FARTHEST_PX = 4000, 0.8, 64.0
+"""Features of a window; how much better the best match is than the second; how far the two may lie apart."""
+WIDEST_PX = 4.0
+"""Points that spread more have nothing in common."""
+LEAST_TIES, ROUNDS, TRIM, TRIMS, NMAD_FACTOR = 20, 3, 2.5, 6, 1.4826
+SETTLED_M = 0.02
+LEAST_SHOWN = 0.2
+STRETCH_PERCENT = (0.5, 99.5)
+
+
+@dataclass(frozen=True)
+class Tie:
+    """How the ortho-images of a pair lie to each other.
+
+    Attributes:
+        first, second: the images.
+        count: tie points.
+        east_m, north_m: median of second minus first.
+        nmad_m: spread of the tie points, mostly of wrong heights.
+    """
+
+    first: int
+    second: int
+    count: int
+    east_m: float
+    north_m: float
+    nmad_m: float
+
+
+@dataclass(frozen=True)
+class Biases:
+    """What was found of the RPCs.
+
+    Attributes:
+        rpcs: with the biases taken out.
+        offsets_px: rows and columns that were added to each.
+        before, after: ties between the ortho-images without and with it.
+        unconnected: images that share too few tie points with any other.
+    """
+
+    rpcs: tuple[Rpc, ...]
+    offsets_px: tuple[tuple[float, float], ...]
+    before: tuple[Tie, ...]
+    after: tuple[Tie, ...]
+    unconnected: tuple[int, ...]
+
+
+def without_bias(images: Sequence[Image], dsm: Band) -> Biases:
+    """The RPCs of images, with the biases between them taken out.
+
+    What all have in common cannot be told: the mean of the offsets on the ground is zero.
+
+    Args:
+        images: raw, with RPCs.
+        dsm: heights as the RPCs count them, metres, NaN = void.
+    """
+    rpcs = [image.rpc for image in images]
+    windows = _chosen(dsm)
+    before = after = ties_of(images, dsm, windows)
+    connected = {one for tie in before for one in (tie.first, tie.second)}
+    for _ in range(ROUNDS):
+        moves = _solved(len(images), after)
+        rpcs = [_moved_on_ground(rpc, dsm, move) for rpc, move in zip(rpcs, moves, strict=True)]
+        seen = [DescribedImage(image, rpc) for image, rpc in zip(images, rpcs, strict=True)]
+        after = ties_of(seen, dsm, windows)
+        if not moves.any() or np.abs(moves).max() < SETTLED_M:
+            break
+    offsets = [
+        (rpc.offsets[0] - image.rpc.offsets[0], rpc.offsets[1] - image.rpc.offsets[1])
+        for rpc, image in zip(rpcs, images, strict=True)
+    ]
+    unconnected = tuple(one for one in range(len(images)) if one not in connected)
+    return Biases(tuple(rpcs), tuple(offsets), tuple(before), tuple(after), unconnected)
+
+
+def ties_of(images: Sequence[Image], dsm: Band, windows: Sequence[Window]) -> list[Tie]:
+    """The ties of all pairs that share enough points in some windows of a DSM."""
+    found: dict[tuple[int, int], list[Floats]] = {}
+    for window in windows:
+        grid, heights = dsm.grid.flat.crop(window), dsm.read(window)
+        heights = filled(heights, float(np.nanmedian(heights)))
+        features = [_features(projected(image, grid, heights, Placement())) for image in images]
+        for pair in combinations(range(len(images)), 2):
+            found.setdefault(pair, []).append(_matched(features[pair[0]], features[pair[1]]))
+    ties = [_tie(pair, np.concatenate(parts), dsm.grid) for pair, parts in found.items()]
+    return [tie for tie in ties if tie is not None]
+
+
+Features = tuple[Floats, Array]
+
+
+def _chosen(dsm: Band) -> list[Window]:
+    """Windows all over a DSM in which most pixels have heights."""
+    parts = list(blocks(dsm.grid.whole, SIDE_PX))
+    order = sorted(range(len(parts)), key=lambda number: (number * GOLDEN) % 1)
+    found: list[Window] = []
+    for number in order:
+        if len(found) < WINDOWS and np.isfinite(dsm.read(parts[number])).mean() > LEAST_SHOWN:
+            found.append(parts[number])
+    return found
+
+
+def _features(image: Array) -> Features:
+    """Places (N, 2), column and row, and descriptors of an ortho-image's feature points."""
+    nothing = np.empty((0, 2)), np.empty((0, 128), np.float32)
+    seen = ~np.isnan(image)
+    if seen.mean() < LEAST_SHOWN:
+        return nothing
+    low, high = np.percentile(image[seen], STRETCH_PERCENT)
+    grey = np.clip((np.nan_to_num(image, nan=low) - low) * (255 / max(high - low, 1e-6)), 0, 255)
+    inside = cv2.erode(seen.astype(np.uint8), np.ones((9, 9), np.uint8))
+    points, descriptors = cv2.SIFT.create(nfeatures=FEATURES).detectAndCompute(grey.astype(np.uint8), inside)
+    if descriptors is None or not len(points):
+        return nothing
+    return np.array([point.pt for point in points]), np.asarray(descriptors, np.float32)
+
+
+def _matched(first: Features, second: Features) -> Floats:
+    """(N, 2) columns and rows, second minus first, of points that match best both ways."""
+    if min(len(first[0]), len(second[0])) < 2:
+        return np.empty((0, 2))
+    matches = cv2.BFMatcher().knnMatch(first[1], second[1], k=2)
+    back = {one.queryIdx: one.trainIdx for one in cv2.BFMatcher().match(second[1], first[1])}
+    good = [
+        best for best, other in matches
+        if best.distance < RATIO * other.distance and back.get(best.trainIdx) == best.queryIdx
+    ]  # fmt: skip
+    if not good:
+        return np.empty((0, 2))
+    moved = second[0][[one.trainIdx for one in good]] - first[0][[one.queryIdx for one in good]]
+    return np.asarray(moved[np.hypot(*moved.T) < FARTHEST_PX])
+
+
+def _tie(pair: tuple[int, int], moved: Floats, grid: Grid) -> Tie | None:
+    """The median of what belongs together; None of too few points."""
+    kept = moved
+    for _ in range(TRIMS):
+        if len(kept) < LEAST_TIES:
+            return None
+        centre = np.median(kept, axis=0)
+        apart = np.hypot(*(moved - centre).T)
+        spread = NMAD_FACTOR * float(np.median(np.hypot(*(kept - centre).T)))
+        kept = moved[apart <= TRIM * max(spread, 0.1)]
+    side = grid.gsd
+    col, row = np.median(kept, axis=0)
+    apart = np.hypot(*(kept - (col, row)).T)
+    spread = NMAD_FACTOR * float(np.median(apart)) * side
+    if spread > WIDEST_PX * side:
+        return None
+    return Tie(*pair, len(kept), float(col) * side, -float(row) * side, spread)
+
+
+def _solved(count: int, ties: Sequence[Tie]) -> Floats:
+    """(N, 2) metres east and north by which what an image shows lies beside its place; their mean is 0."""
+    if not ties:
+        return np.zeros((count, 2))
+    rows = np.zeros((len(ties), count))
+    for number, tie in enumerate(ties):
+        weight = _weight(tie)
+        rows[number, tie.second], rows[number, tie.first] = weight, -weight
+    apart = np.array([(tie.east_m, tie.north_m) for tie in ties])
+    weights = np.array([[_weight(tie)] for tie in ties])
+    # Of all solutions the smallest: those that are tied have the mean 0, others stay where they are.
+    return np.asarray(np.linalg.pinv(rows) @ (apart * weights))
+
+
+def _weight(tie: Tie) -> float:
+    """The inverse of the standard error of a tie, 1 / metres."""
+    return float(np.sqrt(tie.count) / max(tie.nmad_m, 0.05))
+
+
+def _moved_on_ground(rpc: Rpc, dsm: Band, move: Floats) -> Rpc:
+    """The RPC with the offset in the image that takes a displacement on the ground out."""
+    grid = dsm.grid
+    x, y = grid.map_position(grid.height / 2, grid.width / 2)
+    xs, ys = np.array([x, x + move[0]]), np.array([y, y + move[1]])
+    lon, lat = to_geographic(grid.crs, xs, ys)
+    rows, cols = rpc.project(lon, lat, np.full(2, rpc.offsets[4]))
+    return shifted_in_image(rpc, float(rows[1] - rows[0]), float(cols[1] - cols[0]))

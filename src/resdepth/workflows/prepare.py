@@ -1,0 +1,520 @@
+"""What a stereo pipeline leaves behind, made ready: a folder that train, test, refine and evaluate take."""
+
+import logging
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from math import hypot
+from pathlib import Path
+from typing import Any
+
+from resdepth.data.dataset_folder import (
+    MODEL,
+    SCENE_MASKS,
+    DatasetFolder,
+    as_dataset,
+    largest_tile,
+    testing_config,
+    training_config,
+    write_lists,
+)
+from resdepth.errors import InputProblems, Interrupted, ResDepthError
+from resdepth.evaluation.inputs import sha256_of
+from resdepth.geo.crs import vertical_part
+from resdepth.geo.geotiff import refuse_inputs_as_outputs
+from resdepth.geo.raster import FileBand, read_header
+from resdepth.geo.reprojected import MapBand
+from resdepth.models.pretrained import SMALLEST_TILE_OF_MODEL, TOWN_STEREO
+from resdepth.preparation.adapters import recognise
+from resdepth.preparation.datum import title_of
+from resdepth.preparation.journal import Journal, files_in
+from resdepth.preparation.pairs import View, as_csv, useful
+from resdepth.preparation.pipeline import Inputs, OrthoFile, Pipeline, RawFile, Result
+from resdepth.preparation.request import PrepareConfig, requested
+from resdepth.preparation.voids import LEGEND
+from resdepth.runtime.atomic import copy_file, is_unfinished, write_json, write_text, writing
+from resdepth.runtime.jsonfiles import read_json
+from resdepth.runtime.placing import held
+from resdepth.runtime.progress import progress_bar
+from resdepth.stereo.ortho import PanchromaticImage, has_rpc, read_acquisition
+from resdepth.version import __version__
+
+logger = logging.getLogger(__name__)
+
+PLAN, RECORD, PAIRS, STEPS = "plan.json", "prepare.json", "pairs.csv", "steps"
+POINT_CLOUDS = (".las", ".laz")
+SECONDS_PER_DAY = 86400.0
+CLOUD_GSD_M = 0.5
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set that was prepared.
+
+    Attributes:
+        folder: of it.
+        record: what its prepare.json holds.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def dsm(self) -> Path:
+        """The initial DSM."""
+        return DatasetFolder(self.folder).initial
+
+    @property
+    def raw_images(self) -> tuple[Path, ...]:
+        """The raw images that go with it; none if ortho-images were given."""
+        folder = DatasetFolder(self.folder)
+        views = [view for view in self.record["views"] if view["raw"] is not None]
+        return tuple(folder.raw_image(view["name"]) for view in views)
+
+
+def prepare(
+    output: str | Path,
+    config: PrepareConfig | Mapping[str, Any] | str | Path | None = None,
+    *,
+    threads: int = 2,
+    overwrite: bool = False,
+    **options: Any,
+) -> Prepared:
+    """Make a data set of a DSM, images and a reference DSM: on one grid, co-registered, ortho-rectified.
+
+    An interrupted preparation in the folder resumes. Inputs are never written.
+
+    Args:
+        output: the folder of the data set; new, empty, or that of an earlier preparation.
+        config: what is asked for: the keys of a request, the path of one (JSON), or a PrepareConfig.
+        threads: that compute; the result does not depend on them.
+        overwrite: replace an earlier preparation in the folder.
+        options: keys that win: dsm, images, reference, masks, ...; see PrepareConfig.
+
+    Raises:
+        ResDepthError: if inputs are unusable or do not fit together, the folder holds something else, another
+            process is at work in it, or the disk is full.
+        Interrupted: by Ctrl-C; states how to resume.
+    """
+    if not isinstance(config, PrepareConfig):
+        config = requested(Path(config) if isinstance(config, str) else config, options)
+    folder, inputs = DatasetFolder(Path(output)), _inputs_of(config)
+    with progress_bar("reading inputs", len(inputs)) as progress:
+        checksums = {}
+        for path in inputs:
+            checksums[str(path)] = sha256_of(path)
+            progress.advance()
+    plan = {
+        "resdepth": __version__,
+        "request": config.model_dump(mode="json", exclude={"schema_"}),
+        "inputs": checksums,
+    }
+    _begin(folder, plan, inputs, overwrite=overwrite)
+    with held(folder.path / PLAN, purpose=str(folder.path)):
+        folder.create()
+        try:
+            record = _made(folder, config, checksums, threads)
+        except KeyboardInterrupt as stopped:
+            raise Interrupted(f"stopped; give the same command again to resume in {folder.path}") from stopped
+        except ResDepthError:
+            _withdraw(folder)
+            raise
+        shutil.rmtree(folder.work, ignore_errors=True)
+    return Prepared(folder.path, record)
+
+
+def prepare_from(
+    source: Path | None,
+    output: str | Path,
+    options: Mapping[str, Any],
+    *,
+    threads: int = 2,
+    overwrite: bool = False,
+) -> Prepared:
+    """Make a data set of the folder of a finished pipeline run, or of a request in a file.
+
+    Args:
+        source: a folder that a stereo pipeline has written (see `adapters`), a JSON file, or None.
+        output: as for `prepare`.
+        options: keys that win.
+        threads: as for `prepare`.
+        overwrite: as for `prepare`.
+
+    Raises:
+        ResDepthError: as for `prepare`; if the folder is of no pipeline that is known, or lacks its DSM.
+    """
+    if source is not None and source.is_dir():
+        config = requested(run_request(source, options), options)
+    else:
+        config = requested(source, options)
+    return prepare(output, config, threads=threads, overwrite=overwrite)
+
+
+def run_request(folder: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What the folder of a pipeline run gives: DSM, images, zero of heights, quality layers.
+
+    Raises:
+        ResDepthError: if it is of no pipeline that is known, or lacks its DSM.
+    """
+    run = recognise(folder)
+    logger.info("%s: a run of %s; its DSM is %s", folder, run.software, run.dsm)
+    for note in run.notes:
+        logger.info("%s", note)
+    stated = vertical_part(read_header(run.dsm).grid.crs) is not None
+    request: dict[str, Any] = {
+        "dsm": str(run.dsm), "layers": {name: str(path) for name, path in run.layers.items()},
+        "dsm_scaling": list(run.scaling),
+    }  # fmt: skip
+    if run.heights and not stated:
+        request["dsm_vertical"] = run.heights
+    if not options.get("images"):
+        request["images"] = [str(path) for path in run.images]
+    return request
+
+
+def summary(made: Prepared) -> list[str]:
+    """What was prepared, in lines for people."""
+    record, grid, voids = made.record, made.record["grid"], made.record["voids"]
+    lines = [f"{made.folder}: {grid['height']} x {grid['width']} px of {grid['gsd_m']:.3g} m, {grid['crs']}"]
+    lines += [f"  grid: {change}" for change in grid["changes"]]
+    if record["coregistration"] is not None:
+        lines.append(f"  co-registration: {_moved(record['coregistration'])}")
+    filled = f"{100 * voids['void_share']:.1f} % filled"
+    lines.append(f"  voids: {filled}; {voids['implausible']} implausible heights taken out")
+    lines += [f"  RPCs: {line}" for line in _ties(record)]
+    apart = record["initial_minus_reference"]
+    if apart is not None and apart["median_m"] is not None:
+        figures = f"median {apart['median_m']:+.2f} m, MAE {apart['mae_m']:.2f} m"
+        lines.append(f"  initial minus reference DSM: {figures}")
+    return [*lines, f"to refine: resdepth refine {made.folder}"]
+
+
+def _moved(found: Mapping[str, Any]) -> str:
+    motion, before, after = found["motion"], found["before"], found["after"]
+    return (
+        f"the {found['moved']} moves {motion['east_m']:+.2f} m east, {motion['north_m']:+.2f} m north and "
+        f"{motion['up_m']:+.2f} m up; median difference {before['median_m']:+.2f} m before and "
+        f"{after['median_m']:+.2f} m after, NMAD {before['nmad_m']:.2f} and {after['nmad_m']:.2f} m"
+    )
+
+
+def _ties(record: Mapping[str, Any]) -> list[str]:
+    if record["tie_points"] is None:
+        return []
+    lines = []
+    names = [view["name"] for view in record["views"]]
+    for before, after in zip(record["tie_points"]["before"], record["tie_points"]["after"], strict=False):
+        apart, left = (hypot(one["east_m"], one["north_m"]) for one in (before, after))
+        pair = f"{names[before['first']]} and {names[before['second']]}"
+        lines.append(f"{pair} lie {apart:.2f} m apart, {left:.2f} m after ({after['count']} tie points)")
+    return lines
+
+
+def read_prepared(folder: str | Path) -> Prepared:
+    """A data set that was prepared.
+
+    Raises:
+        ResDepthError: if the folder holds none.
+    """
+    record = Path(folder) / RECORD
+    if not record.is_file():
+        raise ResDepthError(f"{folder}: holds no {RECORD}; is it a folder that `resdepth prepare` has made?")
+    return Prepared(Path(folder), read_json(record))
+
+
+def _inputs_of(config: PrepareConfig) -> list[Path]:
+    named = [config.dsm, config.reference, *config.images, *config.layers.values()]
+    masks = [mask.partition("|")[0] for mask in config.masks.values()]
+    return [Path(path) for path in (*named, *masks) if path is not None]
+
+
+def _begin(
+    folder: DatasetFolder, plan: Mapping[str, Any], inputs: Sequence[Path], *, overwrite: bool
+) -> None:
+    """Take a folder, or resume in it; what was asked for is the first thing that it holds.
+
+    Raises:
+        ResDepthError: if it holds anything else.
+    """
+    path, record, place = folder.path / PLAN, folder.path / RECORD, folder.path
+    if not path.exists():
+        if place.exists() and not (place.is_dir() and all(is_unfinished(one) for one in place.iterdir())):
+            raise ResDepthError(f"{place}: is a file, or not empty; choose another folder")
+        with writing(place):
+            place.mkdir(parents=True, exist_ok=True)
+        write_json(path, plan)
+        return
+    try:
+        begun = read_json(path)
+    except InputProblems:
+        begun = None
+    complete = record.exists()
+    if (complete or begun != plan) and not overwrite:
+        what = "a complete data set" if complete else "an unfinished data set of another request"
+        raise ResDepthError(f"{place}: exists already, {what}; add --overwrite, or choose another folder")
+    if complete or begun != plan:
+        own = _own_files(folder)
+        refuse_inputs_as_outputs(inputs, own)
+        _remove(folder, own)
+        write_json(path, plan)
+    else:
+        logger.info("%s: resuming an unfinished preparation", place)
+
+
+def _own_files(folder: DatasetFolder) -> list[Path]:
+    """What an earlier preparation has written, as its record and those of its steps state."""
+    names = files_in(folder.work / STEPS)
+    record = folder.path / RECORD
+    if record.exists():
+        try:
+            names += list(read_json(record).get("files", {}))
+        except InputProblems:
+            logger.warning("%s: cannot be read; what it names stays", record)
+    inside = [Path(name) for name in names if ".." not in Path(name).parts and not Path(name).is_absolute()]
+    return [*(folder.path / name for name in inside), record]
+
+
+def _remove(folder: DatasetFolder, files: Sequence[Path]) -> None:
+    for path in files:
+        with writing(path):
+            path.unlink(missing_ok=True)
+    shutil.rmtree(folder.work, ignore_errors=True)
+
+
+def _withdraw(folder: DatasetFolder) -> None:
+    """Leave nothing of a preparation that had nothing to begin with."""
+    if files_in(folder.work / STEPS):
+        return
+    shutil.rmtree(folder.work, ignore_errors=True)
+    ours = [path for path in folder.path.rglob("*") if not path.is_dir()]
+    if ours == [folder.path / PLAN]:
+        shutil.rmtree(folder.path, ignore_errors=True)
+
+
+def _made(
+    folder: DatasetFolder, config: PrepareConfig, checksums: Mapping[str, str], threads: int
+) -> dict[str, Any]:
+    """All of it; the record is written last."""
+    with writing(folder.work):
+        folder.work.mkdir(exist_ok=True)
+    journal = Journal(folder.work / STEPS, folder.path)
+    inputs = _opened(folder, config, threads)
+    result = Pipeline(inputs, folder, journal, threads).run()
+    files = [folder.path / name for name in journal.files]
+    files += _write_texts(folder, result, inputs)
+    record = _record(config, inputs, result) | {
+        "inputs": dict(checksums),
+        "files": {path.relative_to(folder.path).as_posix(): sha256_of(path) for path in files},
+    }
+    write_json(folder.path / RECORD, record)
+    return record
+
+
+def _opened(folder: DatasetFolder, config: PrepareConfig, threads: int) -> Inputs:
+    """The inputs; what is no raster becomes one first."""
+    images = _images(config)
+    reference = None
+    if config.reference is not None:
+        path = _as_raster(Path(config.reference), folder.work / "reference", config, config.reference_crs)
+        reference = MapBand(path, crs=config.reference_crs)
+    if config.dsm is not None:
+        path = _as_raster(Path(config.dsm), folder.work / "dsm", config, config.dsm_crs)
+        dsm = MapBand(path, crs=config.dsm_crs, scaling=config.dsm_scaling)
+    else:
+        dsm = MapBand(_matched(folder.work / "matched.tif", images, config, threads))
+        config = config.model_copy(update={"dsm_vertical": "ellipsoid"})
+    for band in filter(None, (dsm, reference)):
+        if not band.header.is_of_heights_first:
+            raise ResDepthError(f"{band.path}: has {band.header.bands} bands; a raster of heights has one")
+        if band.header.doubt_about_unit:
+            logger.warning("%s", band.header.doubt_about_unit)
+    return Inputs(dsm, reference, images, config.masks, config)
+
+
+def _images(config: PrepareConfig) -> tuple[RawFile, ...] | tuple[OrthoFile, ...]:
+    """Raw images, or ortho-images; not both.
+
+    Raises:
+        ResDepthError: if one is neither, or both kinds are given.
+    """
+    paths = [Path(path) for path in config.images]
+    names = _names(paths)
+    raw = [has_rpc(path) for path in paths]
+    if any(raw) and not all(raw):
+        other = paths[raw.index(False)]
+        raise ResDepthError(
+            f"{other}: has no RPC in or beside it, as others have; give raw images with their RPCs (in tags, "
+            ".RPB, _RPC.TXT, RPC_*.XML or .geom), or ortho-images alone"
+        )
+    days = [_day(path) for path in paths]
+    if all(raw):
+        return tuple(
+            RawFile(name, PanchromaticImage(path), day)
+            for name, path, day in zip(names, paths, days, strict=True)
+        )
+    return tuple(
+        OrthoFile(name, _ortho(path), day) for name, path, day in zip(names, paths, days, strict=True)
+    )
+
+
+def _ortho(path: Path) -> MapBand:
+    try:
+        return MapBand(path, "stored")
+    except ResDepthError as error:
+        if "names no CRS" not in str(error):
+            raise
+        raise ResDepthError(
+            f"{path}: is no raw image with an RPC (in tags, .RPB, _RPC.TXT, RPC_*.XML or .geom), and no "
+            "ortho-image, for it names no CRS; find the file with its RPC, and put it beside the image"
+        ) from error
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Names of images in the data set: those of the files, in letters that lists take, each once."""
+    names: list[str] = []
+    for path in paths:
+        stem = re.sub(r"[^\w.-]+", "_", path.stem).strip("._") or "image"
+        name, number = stem, 2
+        while name in names:
+            name, number = f"{stem}_{number}", number + 1
+        names.append(name)
+    return names
+
+
+def _day(path: Path) -> float | None:
+    """When an image was taken, in days."""
+    try:
+        return datetime.fromisoformat(read_acquisition(path)).timestamp() / SECONDS_PER_DAY
+    except ValueError:
+        return None
+
+
+def _as_raster(path: Path, work: Path, config: PrepareConfig, crs: str | None) -> Path:
+    """A point cloud as a raster of its highest points; a raster as it is."""
+    if path.suffix.lower() not in POINT_CLOUDS:
+        return path
+    from resdepth.simulate.sources.pointcloud import PointSource
+    from resdepth.simulate.sources.raw_surface import SourceOptions
+    from resdepth.workflows._rasterized import write_points
+
+    target = work.with_suffix(".tif")
+    if not target.is_file():
+        gsd = config.gsd_m or CLOUD_GSD_M
+        work.mkdir(exist_ok=True)
+        with progress_bar(f"points of {path.name}", 1) as progress:
+            source = PointSource(path, SourceOptions(gsd_m=gsd, crs=crs), work, progress)
+        write_points(source, target)
+        shutil.rmtree(work, ignore_errors=True)
+    return target
+
+
+def _matched(
+    target: Path, images: Sequence[RawFile] | Sequence[OrthoFile], config: PrepareConfig, threads: int
+) -> Path:
+    """The DSM that our own matcher makes of raw images."""
+    if target.is_file():
+        return target
+    paths = [one.image.path for one in images if isinstance(one, RawFile)]
+    if not paths:
+        raise ResDepthError(
+            "dsm: there is none, and ortho-images cannot be matched; give a DSM, or raw images"
+        )
+    from resdepth.workflows.match import match_images
+
+    logger.info("no DSM is given: %d images are matched", len(paths))
+    return match_images(paths, target, gsd=config.gsd_m, threads=threads).path
+
+
+def _write_texts(folder: DatasetFolder, result: Result, inputs: Inputs) -> list[Path]:
+    """Lists, configurations and the table of pairs; returns their paths."""
+    written = []
+    names = [view.name for view in result.views]
+    if names:
+        write_lists(folder, names, useful(result.pairs))
+        stems = ("imagelist", "pairlist", "pairlist_simple", "pairlist_generalized")
+        written += [folder.lists / f"{stem}.txt" for stem in stems]
+    if result.pairs:
+        days = {one.name: one.day for one in inputs.images}
+        views = [_view_of(folder, name, days[name]) for name in names]
+        write_text(folder.path / PAIRS, as_csv(result.pairs, views))
+        written.append(folder.path / PAIRS)
+    return written + _write_configs(folder, result)
+
+
+def _view_of(folder: DatasetFolder, name: str, day: float | None) -> View:
+    band = FileBand(folder.ortho_image(name), "stored")
+    return View(name, band, band.geometry, None, day)
+
+
+def _write_configs(folder: DatasetFolder, result: Result) -> list[Path]:
+    """Configurations: to train, where there is a reference DSM; to refine, where there is a pair."""
+    shape, count = result.grid.whole.shape, min(len(result.views), 2)
+    name, written = folder.path.resolve().name, []
+    train, stripes, tile = training_config(name, 0, shape, images=count)
+    has_reference = result.difference is not None
+    if has_reference:
+        written.append(folder.configs / "config_train.json")
+        write_json(written[-1], train)
+    if count < 2:
+        return written
+    masks = [mask for mask in SCENE_MASKS if mask in result.masks]
+    if "building" not in masks:  # the others serve beside it
+        masks = [mask for mask in masks if mask == "ground_truth"]
+    tested = as_dataset("../data", name, "test", pairs="pairlist_simple.txt", masks=masks) | stripes
+    if not has_reference or tile < SMALLEST_TILE_OF_MODEL:
+        tested = {key: value for key, value in tested.items() if key not in {*stripes, "area_type"}}
+        tile = largest_tile(*shape)
+    if not has_reference:
+        tested = {key: value for key, value in tested.items() if key != "raster_gt" and "mask" not in key}
+    if tile < SMALLEST_TILE_OF_MODEL:
+        return written
+    config = testing_config(tested, tile)
+    model = folder.path / "models" / MODEL
+    model.parent.mkdir(parents=True, exist_ok=True)
+    copy_file(TOWN_STEREO, model)
+    write_json(folder.configs / "config_test.json", config)
+    return [*written, model, folder.configs / "config_test.json"]
+
+
+def _record(config: PrepareConfig, inputs: Inputs, result: Result) -> dict[str, Any]:
+    """What prepare.json holds: each step and its figures."""
+    grid, datums = result.grid, result.datums
+    found = result.coregistered.found
+    views = []
+    for number, view in enumerate(result.views):
+        one = inputs.images[number]
+        source = one.image.path if isinstance(one, RawFile) else one.band.path
+        offset = result.biases.offsets_px[number] if result.biases else None
+        views.append(asdict(view) | {"source": str(source), "rpc_offset_px": offset})
+    return {
+        "resdepth": __version__,
+        "request": config.model_dump(mode="json", exclude={"schema_"}),
+        "grid": {
+            "height": grid.height, "width": grid.width, "gsd_m": grid.gsd, "crs": grid.crs_name,
+            "bounds": list(grid.bounds), "changes": list(result.choice.changes),
+        },
+        "datum": {
+            "dsm": title_of(datums.dsm), "reference": title_of(datums.reference),
+            "data_set": title_of(datums.after(result.coregistered)),
+            "dsm_up_m": datums.dsm_up_m, "reference_up_m": datums.reference_up_m,
+        },
+        "coregistration": None if found is None else {"moved": result.coregistered.moved} | asdict(found),
+        "voids": asdict(result.filling) | {"provenance_codes": LEGEND},
+        "heights_of_rpcs": None if result.lift is None else asdict(result.lift),
+        "tie_points": None if result.biases is None else {
+            "before": [asdict(tie) for tie in result.biases.before],
+            "after": [asdict(tie) for tie in result.biases.after],
+        },
+        "views": views,
+        "pairs": [_described_pair(pair, result) for pair in result.pairs],
+        "changes": None if result.changes is None else asdict(result.changes),
+        "initial_minus_reference": None if result.difference is None else asdict(result.difference),
+        "masks": list(result.masks),
+    }  # fmt: skip
+
+
+def _described_pair(pair: Any, result: Result) -> dict[str, Any]:
+    names = [result.views[number].name for number in (pair.first, pair.second)]
+    return asdict(pair) | {"first": names[0], "second": names[1]}

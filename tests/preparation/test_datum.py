@@ -1,0 +1,102 @@
+"""From which zero heights count: stated, named, changed by a geoid that PROJ has or lacks."""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyproj
+import pytest
+
+from resdepth.errors import ResDepthError
+from resdepth.geo.crs import find_crs, parsed
+from resdepth.geo.grid import Grid
+from resdepth.preparation.datum import (
+    ELLIPSOID,
+    compound,
+    constant_change,
+    height_change,
+    named_vertical,
+    title_of,
+    vertical_of,
+)
+
+GRID = Grid(100, 200, (1.0, 0.0, 465000.0, 0.0, -1.0, 5248000.0), *find_crs("EPSG:32632"))
+
+
+@pytest.fixture
+def geoid(tmp_path: Path) -> Iterator[None]:
+    """A geoid that rises to the east, 40 m above the ellipsoid at 8 degrees, for PROJ to find."""
+    rows, cols = 181, 361
+    lon = np.linspace(-180, 180, cols)
+    values = np.broadcast_to(40 + 10 * (lon - 8), (rows, cols))
+    head = struct.pack(">ddddii", -90.0, -180.0, 1.0, 1.0, rows, cols)
+    (tmp_path / "egm96_15.gtx").write_bytes(head + values.astype(">f4").tobytes())
+    before = pyproj.datadir.get_data_dir()
+    pyproj.datadir.append_data_dir(str(tmp_path))
+    yield
+    pyproj.datadir.set_data_dir(before)
+
+
+def test_what_a_crs_states() -> None:
+    assert vertical_of(find_crs("EPSG:32632")[0]) == ""
+    assert vertical_of("") == ""
+    assert vertical_of(parsed("EPSG:4979")) == ELLIPSOID
+    assert title_of(vertical_of(parsed("EPSG:32632+5773"))) == "EPSG:5773 (EGM96 height)"
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("ellipsoid", "ellipsoid"),
+        ("EGM96", "EPSG:5773 (EGM96 height)"),
+        ("egm 2008", "EPSG:3855 (EGM2008 height)"),
+        ("EPSG:5709", "EPSG:5709 (NAP height)"),
+        ("EPSG:7415", "EPSG:5709 (NAP height)"),
+    ],
+)
+def test_zeros_by_name(text: str, title: str) -> None:
+    assert title_of(named_vertical(text)) == title
+
+
+@pytest.mark.parametrize("text", ["sea level", "EPSG:32632", "EPSG:999999"])
+def test_what_names_no_heights_is_refused(text: str) -> None:
+    with pytest.raises(ResDepthError, match="give ellipsoid, EGM96"):
+        named_vertical(text)
+
+
+def test_heights_in_feet_count_from_the_same_zero_in_metres() -> None:
+    metres = vertical_of(parsed("EPSG:2263+6360"))
+    assert title_of(metres) == "NAVD88 height (ftUS) in metres"
+    assert '"metre",1' in metres
+    assert '"metre",1' in pyproj.CRS(compound(GRID.crs, metres)).sub_crs_list[1].to_wkt()
+
+
+@pytest.mark.usefixtures("geoid")
+def test_a_geoid_is_added_where_it_lies() -> None:
+    change = height_change(named_vertical("EGM96"), ELLIPSOID, GRID, 500.0)
+    lon, _ = pyproj.Transformer.from_crs(32632, 4326, always_xy=True).transform(465100.0, 5247950.0)
+    assert change.mean_m == pytest.approx(40 + 10 * (lon - 8), abs=0.02)
+    over = change.over(GRID)
+    assert over.shape == (100, 200)
+    east, _ = pyproj.Transformer.from_crs(32632, 4326, always_xy=True).transform(465199.5, 5247999.5)
+    assert over[0, -1] == pytest.approx(40 + 10 * (east - 8), abs=1e-3)
+    back = height_change(ELLIPSOID, named_vertical("EGM96"), GRID, 500.0).over(GRID)
+    np.testing.assert_allclose(over + back, 0, atol=1e-3)
+
+
+def test_a_missing_geoid_is_named_with_its_package() -> None:
+    with pytest.raises(ResDepthError, match=r"PROJ needs us_nga_egm96_15.tif.*pyproj sync.*proj-data"):
+        height_change(named_vertical("EGM96"), ELLIPSOID, GRID, 500.0)
+
+
+def test_a_zero_of_another_continent_is_refused() -> None:
+    with pytest.raises(ResDepthError, match=r"PROJ (knows no way from|needs)"):
+        height_change(named_vertical("NAVD88"), ELLIPSOID, GRID, 500.0)
+
+
+def test_nothing_changes_between_equal_or_unknown_zeros() -> None:
+    egm = named_vertical("EGM96")
+    for source, target in ((egm, egm), ("", egm), (egm, "")):
+        assert height_change(source, target, GRID, 0.0).is_none
+    assert constant_change(GRID, 2.5).over(GRID)[3, 4] == 2.5

@@ -1,0 +1,443 @@
+"""From a DSM, raw images and a reference DSM to a folder that train, test, refine and evaluate take."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import laspy
+import numpy as np
+import pytest
+import rasterio
+from click.testing import CliRunner
+from rasterio.warp import Resampling, reproject, transform_bounds
+
+from conftest import raw_images_of, read_raster, write_raster
+from resdepth import check
+from resdepth.cli import main
+from resdepth.errors import Interrupted, ResDepthError
+from resdepth.geo.raster import FileBand, read_header, read_tags
+from resdepth.geo.reprojected import MapBand
+from resdepth.geo.view_geometry import TAG, from_tags
+from resdepth.preparation import pipeline
+from resdepth.preparation.coregister import coregistration
+from resdepth.preparation.surface_file import SurfaceFile
+from resdepth.stereo.ortho import read_rpc
+from resdepth.workflows import prepare as workflow
+from resdepth.workflows.prepare import Prepared, prepare, read_prepared, summary
+
+SHIFT = (1.4, -0.8, 2.6)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_afterwards() -> Iterator[None]:
+    yield
+    logging.getLogger("resdepth").setLevel(logging.NOTSET)
+
+
+def dsm_of(scene: Path) -> Path:
+    return scene / "dsm" / "initial.tif"
+
+
+def moved_copy(source: Path, target: Path, shift: tuple[float, float, float]) -> Path:
+    """A raster elsewhere and higher."""
+    with rasterio.open(source) as dataset:
+        values, profile, place = dataset.read(1), dataset.profile, dataset.transform
+    values = np.where(values == profile["nodata"], values, values + np.float32(shift[2]))
+    profile["transform"] = rasterio.Affine(place.a, 0, place.c + shift[0], 0, place.e, place.f + shift[1])
+    with rasterio.open(target, "w", **profile) as dataset:
+        dataset.write(values, 1)
+    return target
+
+
+@pytest.fixture(scope="module")
+def made(raw_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """The simulated suburb, whose reference DSM lies elsewhere."""
+    folder = tmp_path_factory.mktemp("prepared")
+    reference = moved_copy(raw_scene / "dsm" / "truth.tif", folder / "lidar.tif", SHIFT)
+    return prepare(
+        folder / "scene", dsm=dsm_of(raw_scene), images=raw_images_of(raw_scene), reference=reference,
+        masks={"building": raw_scene / "mask" / "building.tif"}, threads=0,
+    )  # fmt: skip
+
+
+def test_the_folder_is_one_that_simulate_writes(made: Prepared) -> None:
+    names = {path.relative_to(made.folder).as_posix() for path in made.folder.rglob("*") if path.is_file()}
+    views = ("ahead", "back", "later")
+    expected = {
+        "plan.json", "prepare.json", "pairs.csv", "configs/config_train.json", "configs/config_test.json",
+        "models/ResDepth-stereo/model.safetensors", "data/dsm/initial.tif", "data/dsm/truth.tif",
+        "data/dsm/provenance.tif",
+        *(f"data/mask/{name}.tif" for name in ("void", "building", "change", "ground_truth")),
+        *(f"data/mask/hidden_{name}.tif" for name in views),
+        *(f"data/satellite_views/{name}.tif" for name in views),
+        *(f"data/satellite_views/raw/{name}.tif" for name in views),
+        *(f"data/image_selection/{name}.txt" for name in
+          ("imagelist", "pairlist", "pairlist_simple", "pairlist_generalized")),
+    }  # fmt: skip
+    assert names == expected
+    assert set(made.record["files"]) == expected - {"plan.json", "prepare.json"}
+    grid = read_header(made.dsm).grid
+    rasters = [path for path in (made.folder / "data").rglob("*.tif") if path.parent.name != "raw"]
+    assert all(grid.differences(read_header(path).grid) == [] for path in rasters)
+    assert not np.isnan(FileBand(made.dsm).read(grid.whole)).any()
+
+
+def test_configurations_can_run_as_they_are(made: Prepared) -> None:
+    for kind in ("train", "test"):
+        problems = check(made.folder / "configs" / f"config_{kind}.json")
+        assert [str(one) for one in problems] == []
+
+
+def test_the_initial_dsm_lies_on_the_reference(made: Prepared, raw_scene: Path) -> None:
+    surfaces = [SurfaceFile(MapBand(raw_scene / "dsm" / f"{name}.tif")) for name in ("initial", "truth")]
+    own = coregistration(*surfaces, surfaces[0].band.grid).motion  # the RPCs are half a pixel off
+    motion = made.record["coregistration"]["motion"]
+    assert motion["east_m"] - own.east_m == pytest.approx(SHIFT[0], abs=0.08)
+    assert motion["north_m"] - own.north_m == pytest.approx(SHIFT[1], abs=0.08)
+    assert motion["up_m"] - own.up_m == pytest.approx(SHIFT[2], abs=0.05)
+    before, after = (made.record["coregistration"][key] for key in ("before", "after"))
+    assert after["mae_m"] < 0.7 * before["mae_m"]
+    assert abs(made.record["initial_minus_reference"]["median_m"]) < 0.2
+
+
+def test_ortho_images_agree_with_each_other_and_follow_the_dsm(made: Prepared, raw_scene: Path) -> None:
+    ties = made.record["tie_points"]["after"]
+    assert (ties[0]["first"], ties[0]["second"]) == (0, 1)
+    for tie in ties[:1]:
+        assert np.hypot(tie["east_m"], tie["north_m"]) < 0.1
+    motion = made.record["coregistration"]["motion"]
+    for name in ("ahead", "back"):
+        path = made.folder / "data" / "satellite_views" / f"{name}.tif"
+        given = MapBand(raw_scene / "satellite_views" / f"{name}.tif", "stored")
+        grid = FileBand(path, "stored").grid
+        a, b, c, d, e, f = grid.transform
+        where = replace(grid, transform=(a, b, c - motion["east_m"], d, e, f - motion["north_m"]))
+        ours, theirs = FileBand(path, "stored").read(grid.whole), given.on(where)
+        known = ~np.isnan(ours) & ~np.isnan(theirs)
+        assert np.corrcoef(ours[known], theirs[known])[0, 1] > 0.85
+        assert read_header(path).dtype == "uint16"
+        assert read_header(path).nodata == 0
+
+
+def test_raw_images_have_rpcs_that_show_the_moved_surface(made: Prepared, raw_scene: Path) -> None:
+    assert [path.stem for path in made.raw_images] == ["ahead", "back", "later"]
+    before, after = read_rpc(raw_images_of(raw_scene)[0]), read_rpc(made.raw_images[0])
+    assert after.offsets[4] - before.offsets[4] == pytest.approx(
+        made.record["coregistration"]["motion"]["up_m"]
+    )
+
+
+def test_views_state_their_geometry(made: Prepared) -> None:
+    for view in made.record["views"]:
+        path = made.folder / "data" / "satellite_views" / f"{view['name']}.tif"
+        geometry = from_tags(read_tags(path))
+        assert geometry is not None
+        assert geometry == from_tags({TAG: json.dumps(view["geometry"])})
+        assert 0 <= view["hidden"] < 0.2
+    incidences = {"ahead": 14, "back": 10, "later": 8}
+    for view in made.record["views"]:
+        geometry = from_tags({TAG: json.dumps(view["geometry"])})
+        assert geometry is not None
+        assert geometry.incidence_deg == pytest.approx(incidences[view["name"]], abs=0.3)
+
+
+def test_the_commands_take_the_folder(made: Prepared, tmp_path: Path) -> None:
+    folder = shutil.copytree(made.folder, tmp_path / "scene")
+    run = CliRunner().invoke
+    for command in (
+        ["test", folder],
+        ["refine", folder, "--device", "cpu"],
+        [
+            "evaluate",
+            folder / "results" / "refined.tif",
+            "--truth",
+            folder,
+            "-o",
+            tmp_path / "e",
+            "--no-rasters",
+        ],
+    ):
+        done = run(main, [str(one) for one in command])
+        assert done.exit_code == 0, done.output
+    result = json.loads((tmp_path / "e" / "evaluation.json").read_text())
+    assert "building" in json.dumps(result)
+    assert read_prepared(folder).raw_images[0].is_file()
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def pair_request(raw_scene: Path) -> dict[str, Any]:
+    return {"dsm": dsm_of(raw_scene), "images": raw_images_of(raw_scene)[:2], "threads": 0}
+
+
+@pytest.mark.parametrize("step", ["write_filled", "write_ortho", "write_raw", "write_hidden", "ranked"])
+def test_a_stopped_preparation_resumes_to_the_same_bytes(
+    step: str, raw_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = prepare(tmp_path / "a" / "scene", **pair_request(raw_scene)) if step == "write_ortho" else None
+    target = tmp_path / "b" / "scene"
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, step, stopped)
+        with pytest.raises(Interrupted, match="give the same command again"):
+            prepare(target, **pair_request(raw_scene))
+    assert not (target / "prepare.json").exists()
+    times = {path: path.stat().st_mtime_ns for path in (target / "data").rglob("*.tif")}
+    done = prepare(target, **pair_request(raw_scene))
+    assert all(path.stat().st_mtime_ns == time for path, time in times.items())
+    assert not (target / "unfinished").exists()
+    if whole is not None:
+        assert files(target) == files(whole.folder)
+    assert done.record["views"][0]["seen"] > 0.9
+
+
+def test_what_exists_is_refused_and_replaced_when_asked(raw_scene: Path, tmp_path: Path) -> None:
+    target = tmp_path / "scene"
+    request = {"dsm": dsm_of(raw_scene), "threads": 0}
+    prepare(target, **request)
+    (target / "results" / "mine.txt").write_text("mine")
+    with pytest.raises(ResDepthError, match="exists already, a complete data set; add --overwrite"):
+        prepare(target, **request)
+    prepare(target, **request, gsd_m=1.0, overwrite=True)
+    assert read_header(target / "data" / "dsm" / "initial.tif").grid.gsd == 1.0
+    assert (target / "results" / "mine.txt").read_text() == "mine"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "file").touch()
+    with pytest.raises(ResDepthError, match="not empty; choose another folder"):
+        prepare(other, **request, overwrite=True)
+    inside = tmp_path / "inside"
+    prepare(inside, **request)
+    with pytest.raises(ResDepthError, match="is an input"):
+        prepare(inside, dsm=inside / "data" / "dsm" / "initial.tif", threads=0, overwrite=True)
+    assert (inside / "data" / "dsm" / "initial.tif").is_file()
+
+
+def test_inputs_stay_as_they_are(made: Prepared, raw_scene: Path) -> None:
+    for path, checksum in made.record["inputs"].items():
+        assert workflow.sha256_of(Path(path)) == checksum
+    assert sorted(path.name for path in (raw_scene / "satellite_views" / "raw").iterdir()) == [
+        "ahead.tif", "back.tif", "later.tif"
+    ]  # fmt: skip
+
+
+def test_images_alone_are_matched(raw_scene: Path, tmp_path: Path) -> None:
+    made = prepare(tmp_path / "scene", images=raw_images_of(raw_scene)[:2], threads=0)
+    assert made.record["datum"]["dsm"] == "ellipsoid"
+    assert made.record["voids"]["void_share"] > 0
+    assert not (tmp_path / "scene" / "configs" / "config_train.json").exists()
+    truth = MapBand(raw_scene / "dsm" / "truth.tif")
+    heights = MapBand(made.dsm).on(truth.grid)
+    assert np.nanmedian(np.abs(heights - truth.on(truth.grid))) < 1.5
+
+
+def test_ortho_images_of_other_grids_serve_as_well(raw_scene: Path, tmp_path: Path) -> None:
+    dsm = moved_copy(dsm_of(raw_scene), tmp_path / "dsm.tif", (0.25, 0.0, 0.0))
+    images = [raw_scene / "satellite_views" / f"{name}.tif" for name in ("ahead", "back")]
+    made = prepare(tmp_path / "scene", dsm=dsm, images=images, threads=0)
+    assert made.raw_images == ()
+    assert made.record["views"][0]["geometry"] is not None
+    assert made.record["pairs"][0]["base_to_height"] == pytest.approx(0.42, abs=0.03)
+    done = CliRunner().invoke(main, ["refine", str(made.folder), "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+
+
+def test_degrees_feet_and_a_point_cloud_lead_to_the_same_surface(raw_scene: Path, tmp_path: Path) -> None:
+    source = raw_scene / "dsm" / "truth.tif"
+    band = FileBand(source)
+    heights = np.nan_to_num(band.read(band.grid.whole), nan=230.0)
+    west, south, east, north = transform_bounds("EPSG:32632", "EPSG:4326", *band.grid.bounds)
+    side = 6e-6
+    height, width = int((north - south) / side), int((east - west) / side)
+    place = rasterio.Affine(side, 0, west, 0, -side, north)
+    degrees = np.full((height, width), np.nan, np.float32)
+    reproject(
+        heights / np.float32(0.3048), degrees, src_transform=rasterio.Affine(*band.grid.transform),
+        src_crs="EPSG:32632", src_nodata=np.nan, dst_transform=place, dst_crs="EPSG:4326", dst_nodata=np.nan,
+        resampling=Resampling.bilinear,
+    )  # fmt: skip
+    with rasterio.open(
+        tmp_path / "feet.tif", "w", driver="GTiff", height=height, width=width, count=1, dtype="float32",
+        crs="EPSG:4326", transform=place, nodata=np.nan,
+    ) as dataset:  # fmt: skip
+        dataset.write(degrees, 1)
+        dataset.units = ("foot",)
+    rows, cols = np.indices(heights.shape)
+    cloud = laspy.create(point_format=3, file_version="1.2")
+    cloud.header.scales = [0.01] * 3
+    x, y = band.grid.map_position(rows + 0.5, cols + 0.5)  # type: ignore[arg-type]
+    cloud.x, cloud.y, cloud.z = x.ravel(), y.ravel(), heights.ravel()  # type: ignore[attr-defined]
+    cloud.header.offsets = [0, 0, 0]
+    cloud.write(tmp_path / "points.laz")
+    first = prepare(tmp_path / "a", dsm=tmp_path / "feet.tif", gsd_m=0.5, threads=0)
+    second = prepare(
+        tmp_path / "b", dsm=tmp_path / "points.laz", dsm_crs="EPSG:32632", reference=source,
+        coregister="none", threads=0,
+    )  # fmt: skip
+    for made in (first, second):
+        grid = read_header(made.dsm).grid
+        assert grid.crs_name == "EPSG:32632"
+        assert grid.gsd == 0.5
+        assert np.median(np.abs(MapBand(made.dsm).on(band.grid) - heights)[20:-20, 20:-20]) < 0.1
+    assert "in degrees" in first.record["grid"]["changes"][0]
+    assert abs(second.record["initial_minus_reference"]["median_m"]) < 0.01
+
+
+def test_a_pipeline_run_needs_nothing_else(raw_scene: Path, tmp_path: Path) -> None:
+    run = tmp_path / "s2p_out"
+    run.mkdir()
+    shutil.copy(dsm_of(raw_scene), run / "dsm.tif")
+    (run / "tiles.txt").write_text("")
+    shutil.copy(dsm_of(raw_scene), run / "confidence.tif")
+    images = [{"img": str(path)} for path in raw_images_of(raw_scene)[:2]]
+    (run / "config.json").write_text(json.dumps({"images": images}))
+    done = CliRunner().invoke(main, ["prepare", str(run), "-o", str(tmp_path / "scene"), "--workers", "0"])
+    assert done.exit_code == 0, done.output
+    made = read_prepared(tmp_path / "scene")
+    assert made.record["datum"]["dsm"] == "ellipsoid"
+    assert len(made.raw_images) == 2
+    assert (tmp_path / "scene" / "data" / "quality" / "confidence.tif").is_file()
+
+
+def test_the_summary_states_what_was_found(made: Prepared) -> None:
+    text = "\n".join(summary(made))
+    assert "co-registration: the dsm moves +1." in text
+    assert "RPCs: ahead and back lie" in text
+    assert "to refine: resdepth refine" in text
+
+
+def change_tags(path: Path, target: Path, change: Callable[[Any], None]) -> Path:
+    """A raw image with another RPC."""
+    shutil.copy(path, target)
+    with rasterio.open(target, "r+") as dataset:
+        rpcs = dataset.rpcs
+        change(rpcs)
+        dataset.rpcs = rpcs
+    return target
+
+
+def elsewhere(rpcs: Any) -> None:
+    rpcs.long_off += 0.5
+
+
+def wrong_sign(rpcs: Any) -> None:
+    rpcs.lat_off = -rpcs.lat_off
+
+
+def other_heights(rpcs: Any) -> None:
+    rpcs.height_off += 5000
+
+
+def broken_inputs(scene: Path, folder: Path) -> dict[str, dict[str, Any]]:
+    """Requests that cannot be met, by what is wrong."""
+    dsm, raw = dsm_of(scene), raw_images_of(scene)
+    values = read_raster(dsm)
+    folder.mkdir()
+    (folder / "text.tif").write_text("no raster")
+    (folder / "empty.las").write_bytes(b"LASF")
+    (folder / "cut.tif").write_bytes(dsm.read_bytes()[:5000])
+    shutil.copy(raw[0], folder / "no_rpc.tif")
+    write_raster(folder / "bare.tif", np.ones((50, 50), np.uint16), crs=None)
+    cloud = laspy.create(point_format=3, file_version="1.2")
+    cloud.write(folder / "nothing.laz")
+    far = (0.0, 0.0)
+    ones = np.ones((64, 64), np.float32)
+    return {
+        "nothing": {},
+        "one image alone": {"images": raw[:1]},
+        "missing DSM": {"dsm": folder / "missing.tif"},
+        "missing image": {"dsm": dsm, "images": [folder / "missing.tif"]},
+        "missing reference": {"dsm": dsm, "reference": folder / "missing.tif"},
+        "missing mask": {"dsm": dsm, "masks": {"building": folder / "missing.gpkg"}},
+        "a folder as DSM": {"dsm": folder},
+        "text as DSM": {"dsm": folder / "text.tif"},
+        "text as image": {"dsm": dsm, "images": [folder / "text.tif"]},
+        "a DSM that breaks off": {"dsm": folder / "cut.tif"},
+        "a URL": {"dsm": "https://somewhere/dsm.tif"},
+        "an empty point cloud": {"dsm": folder / "nothing.laz", "dsm_crs": "EPSG:32632"},
+        "a damaged point cloud": {"dsm": folder / "empty.las"},
+        "identical images": {"dsm": dsm, "images": [raw[0], raw[0]]},
+        "no RPC": {"dsm": dsm, "images": [folder / "bare.tif"]},
+        "raw and ortho-images": {"dsm": dsm, "images": [raw[0], scene / "satellite_views" / "back.tif"]},
+        "an RPC of another scene": {
+            "dsm": dsm, "images": [raw[0], change_tags(raw[1], folder / "elsewhere.tif", elsewhere)]
+        },
+        "an RPC of the wrong sign": {
+            "dsm": dsm, "images": [raw[0], change_tags(raw[1], folder / "sign.tif", wrong_sign)]
+        },
+        "an RPC of other heights": {
+            "dsm": dsm, "images": [change_tags(raw[1], folder / "heights.tif", other_heights)]
+        },
+        "images outside the DSM": {
+            "dsm": moved_copy(dsm, folder / "far.tif", (9000.0, 0.0, 0.0)), "images": raw[:2]
+        },
+        "a DSM without CRS": {"dsm": write_raster(folder / "no_crs.tif", values, crs=None)},
+        "an unknown CRS": {"dsm": dsm, "crs": "EPSG:999999"},
+        "a CRS in degrees": {"dsm": dsm, "crs": "EPSG:4326"},
+        "a geocentric CRS": {"dsm": write_raster(folder / "geocentric.tif", ones, crs="EPSG:4978")},
+        "a DSM of several bands": {"dsm": write_raster(folder / "bands.tif", np.stack([values, values]))},
+        "nothing but voids": {"dsm": write_raster(folder / "voids.tif", ones * np.nan)},
+        "an unknown unit": {"dsm": _with_unit(write_raster(folder / "unit.tif", ones), "smoot")},
+        "a reference elsewhere": {"dsm": dsm, "reference": write_raster(folder / "r.tif", ones, origin=far)},
+        "a reference in centimetres": {
+            "dsm": dsm, "reference": _in_centimetres(scene / "dsm" / "truth.tif", folder / "cm.tif")
+        },
+        "an unknown zero of heights": {"dsm": dsm, "dsm_vertical": "sea level"},
+        "a geoid that is not there": {"dsm": dsm, "dsm_vertical": "EGM96", "vertical": "ellipsoid"},
+        "an extent elsewhere": {"dsm": dsm, "extent": [0, 0, 10, 10]},
+        "an extent turned round": {"dsm": dsm, "extent": [10, 10, 0, 0]},
+        "pixels too large": {"dsm": dsm, "gsd_m": 500},
+        "ortho-images without a DSM": {
+            "images": [scene / "satellite_views" / f"{name}.tif" for name in ("ahead", "back")]
+        },
+        "a folder of no pipeline": {"source": folder},
+        "a request that is no JSON": {"source": folder / "text.tif"},
+    }  # fmt: skip
+
+
+def _with_unit(path: Path, unit: str) -> Path:
+    with rasterio.open(path, "r+") as dataset:
+        dataset.units = (unit,)
+    return path
+
+
+def _in_centimetres(source: Path, target: Path) -> Path:
+    band = FileBand(source)
+    corner = band.grid.map_position(0, 0)
+    return write_raster(target, 100 * band.read(band.grid.whole), nodata=np.nan, origin=corner)
+
+
+def test_broken_inputs_are_refused_in_words_with_exit_code_2(raw_scene: Path, tmp_path: Path) -> None:
+    cases = broken_inputs(raw_scene, tmp_path / "inputs")
+    assert len(cases) >= 30
+    for what, request in cases.items():
+        output = tmp_path / "out"
+        words = ["prepare", "-o", str(output), "--workers", "0", *_as_options(request, tmp_path)]
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == 2, f"{what}: {done.output}{done.exception!r}"
+        assert isinstance(done.exception, SystemExit), what
+        assert "Traceback" not in done.output
+        assert "Usage" not in done.output, f"{what}: {done.output}"
+        left = [path for path in output.rglob("*") if path.is_file()] if output.exists() else []
+        assert [path for path in left if path.name == "prepare.json"] == []
+        shutil.rmtree(output, ignore_errors=True)
+
+
+def _as_options(request: dict[str, Any], folder: Path) -> list[str]:
+    """A request as a file, or the source of it."""
+    if "source" in request:
+        return [str(request["source"])]
+    path = folder / "request.json"
+    path.write_text(json.dumps(request, default=str))
+    return [str(path)]
