@@ -98,6 +98,19 @@ def test_the_advice_puts_a_raster_onto_the_grid_of_the_dsm(scene: MadeScene) -> 
     assert stated.endswith("gdalwarp -t_srs EPSG:32632 -te 465000 5247968 465080 5248000 -ts 160 64")
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_raw_image_is_no_ortho_image(scene: MadeScene) -> None:
+    with rasterio.open(
+        scene.folder / "ortho1.tif", "w", driver="GTiff", height=70, width=90, count=1, dtype="uint16"
+    ) as dataset:
+        dataset.write(np.ones((1, 70, 90), np.uint16))
+    with pytest.raises(InputProblems) as raised:
+        opened(scene)
+    assert [problem.message.partition("; ")[2] for problem in raised.value.problems] == [
+        "a raw image becomes an ortho-image with the DSM and its RPC (resdepth prepare)"
+    ]
+
+
 def test_the_advice_names_the_map_of_a_dsm_with_heights_above_a_geoid(scene: MadeScene) -> None:
     write_raster(scene.folder / "initial.tif", scene.initial, crs="EPSG:32632+5773")
     write_raster(scene.folder / "truth.tif", scene.truth[:32], gsd=1.0)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from resdepth.data.arrays import bands_of
 from resdepth.errors import InputProblems, Problem, ResDepthError, has_errors
 from resdepth.geo.crs import METRE, Unit
-from resdepth.geo.grid import Grid
+from resdepth.geo.grid import UNREFERENCED, Grid
 from resdepth.geo.raster import Array, Band, FileBand, Header, Numbers, hold
 from resdepth.geo.windows import Window
 from resdepth.runtime.paths import read_text, resolve_path, why_no_file
@@ -249,6 +249,12 @@ def _bands_left_out(header: Header) -> str:
 def _misalignments(key: str, band: FileBand | None, dsm: FileBand) -> list[Problem]:
     if band is None:
         return []
+    if band.grid.transform == UNREFERENCED != dsm.grid.transform:
+        text = (
+            f"{band.header.path}: lies on no map; a raw image becomes an ortho-image with the DSM and its "
+            "RPC (resdepth prepare)"
+        )
+        return [Problem(key, text)]
     corners = [dsm.grid.map_position(dsm.grid.height, 0), dsm.grid.map_position(0, dsm.grid.width)]
     extent = " ".join(f"{value:.10g}" for corner in corners for value in corner)
     name = dsm.grid.flat.crs_name

@@ -18,8 +18,8 @@ SQUARE = 0.01
 # Rounds an origin between two pixels of the map's lattice: an irrational share, which no grid in use
 # has, or rounding errors would decide.
 _BETWEEN_PX = 0.41421356237
-
-
+UNREFERENCED = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+"""The transform of a raster that lies on no map."""
 Bounds = tuple[float, float, float, float]
 """A rectangle of the map: xmin, ymin, xmax, ymax."""
 

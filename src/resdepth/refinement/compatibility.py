@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from resdepth.data.normalization import height_sigma
 from resdepth.data.scene import Scene, ViewSet, used_views
 from resdepth.errors import ResDepthError
+from resdepth.geo.grid import UNREFERENCED
 from resdepth.geo.raster import Array
 from resdepth.geo.windows import Window
 from resdepth.models.model import Model
@@ -41,7 +42,6 @@ PLACES_A_SIDE = (5, 12)
 """Samples on a side of the area; more are taken where an image shows nothing at the first ones."""
 
 
-UNREFERENCED = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 REMEDY = (
     "train a model on data like these (docs/train.md), or take --force (in Python force=True): the "
     "mismatches are then warnings, and the result may be worse than the initial DSM"

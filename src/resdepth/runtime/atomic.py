@@ -57,8 +57,7 @@ def atomic_path(path: Path, *, sweep: bool = True) -> Iterator[Path]:
     try:
         yield temporary
         with writing(path):
-            if S_IMODE(temporary.stat().st_mode) != mode:  # some libraries keep what they write to its owner
-                temporary.chmod(mode)
+            temporary.chmod(mode)  # some libraries keep what they write to its owner
             with temporary.open("rb+") as written:  # or a loss of power could leave an empty file
                 os.fsync(written.fileno())
             temporary.replace(path)
