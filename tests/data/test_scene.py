@@ -105,7 +105,7 @@ def test_a_raw_image_is_no_ortho_image(scene: MadeScene) -> None:
     ) as dataset:
         dataset.write(np.ones((1, 70, 90), np.uint16))
     with pytest.raises(InputProblems) as raised:
-        opened(scene)
+        opened(scene, "ortho1.tif")
     assert [problem.message.partition("; ")[2] for problem in raised.value.problems] == [
         "a raw image becomes an ortho-image with the DSM and its RPC (resdepth prepare)"
     ]
