@@ -1,7 +1,6 @@
 """The errors that users meet. Everything the package raises on purpose derives from ResDepthError."""
 
-import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -19,13 +18,11 @@ class Problem:
         where: the file and, behind a colon, the key or line: "config.json: datasets[0].raster_in".
         message: the value found, what is wrong with it, and what to do.
         severity: errors stop the work; warnings say that the result may differ from the request.
-        rests_on: other keys, written like `where`, from whose values this was concluded.
     """
 
     where: str
     message: str
     severity: Literal["error", "warning"] = "error"
-    rests_on: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}"
@@ -53,40 +50,9 @@ def has_errors(problems: Iterable[Problem]) -> bool:
     return any(problem.severity == "error" for problem in problems)
 
 
-def resting_on(causes: Iterable[str], problems: Iterable[Problem]) -> list[Problem]:
-    """Problems that were concluded from the values of these keys as well."""
-    return [replace(problem, rests_on=(*problem.rests_on, *causes)) for problem in problems]
-
-
-def in_file(path: Path, problems: Iterable[Problem]) -> list[Problem]:
-    """Problems that are at keys, and rest on keys, of this file."""
-    return [
-        replace(one, where=f"{path}: {one.where}", rests_on=tuple(f"{path}: {key}" for key in one.rests_on))
-        for one in problems
-    ]
-
-
-def without_consequences(problems: Iterable[Problem], wrong: Collection[Problem]) -> list[Problem]:
-    """The problems that stay once the keys that are `wrong` by themselves are mended."""
-    places = {other.where for other in wrong}
-    around = {outer for place in places for outer in _around(place)}
-    return [
-        problem
-        for problem in problems
-        if places.isdisjoint(_around(problem.where))
-        and not any(key in around or not places.isdisjoint(_around(key)) for key in problem.rests_on)
-    ]
-
-
-def doubtful(keys: Iterable[str], wrong: Collection[Problem]) -> bool:
-    """Whether any of these keys, or what it lies in or holds, is wrong."""
-    concluded = Problem("", "", rests_on=tuple(keys))
-    return not without_consequences([concluded], wrong)
-
-
-def _around(place: str) -> list[str]:
-    """A place and all that it lies in: "datasets[0].name", "datasets[0]", "datasets"."""
-    return [place, *(place[: cut.start()] for cut in re.finditer(r"[.\[]", place))]
+def within(outer: str, problems: Iterable[Problem]) -> list[Problem]:
+    """Problems of a part, each at its place in the whole: "config.json: ", "datasets[0].", and so on."""
+    return [replace(problem, where=f"{outer}{problem.where}") for problem in problems]
 
 
 def location(loc: Sequence[int | str]) -> str:

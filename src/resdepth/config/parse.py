@@ -1,20 +1,20 @@
 """From a JSON file to a configuration, and what is wrong with its single keys: names, types, ranges.
 
-Where a value is wrong, a stand-in takes its place, so that the search for problems continues. Problems
-between keys are in rules.py; what looks at the disk is in workflows/check.py.
+Each key is read by itself, so that one that is wrong hides no other. A wrong value is not in the
+configuration: asking for it raises UnknownValueError. So whoever looks for further problems, between keys
+(rules.py) and on the disk (workflows/check.py), concludes nothing from it.
 """
 
 import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from copy import deepcopy
-from functools import reduce
-from operator import getitem
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -27,9 +27,10 @@ AnySection = TypeVar("AnySection", bound=Section)
 
 SCHEMAS: dict[Kind, type[TrainConfig] | type[TestConfig]] = {"train": TrainConfig, "test": TestConfig}
 SHOWN_VALUE_CHARACTERS = 80
+AN_OBJECT = "should be an object {...}"
 HINTS = {
     "bool_type": "should be true or false",
-    "dict_type": "should be an object {...}",
+    "dict_type": AN_OBJECT,
     "float_type": "should be a number",
     "int_type": "should be a whole number",
     "string_type": "should be a text in quotes",
@@ -76,8 +77,8 @@ def draft(
 ) -> tuple[AnySection, list[Problem]]:
     """What an object says by its schema, and every problem of a single key, unknown keys first.
 
-    Where a key is a problem, the content holds what was probably meant, the default, or a stand-in;
-    errors.without_consequences drops what would be concluded from it.
+    Asking the section for a wrong value raises UnknownValueError. An unknown key stands for the key that was
+    probably meant, and null for the default, though both are problems.
 
     Args:
         schema: the section that the object should be.
@@ -85,68 +86,93 @@ def draft(
         where: what its keys are named after: "config.json: ".
         named_in: the file that relative paths lead from; without it, they stay as they are.
     """
-    content = deepcopy(dict(given))
-    problems: list[Problem] = []
-    while True:
-        try:
-            return schema.model_validate_json(json.dumps(content), context=named_in), problems
-        except ValidationError as error:
-            found = error.errors(include_url=False)
-        unknown = [one for one in found if one["type"] == "extra_forbidden"]
-        for one in sorted(unknown, key=lambda one: len(one["loc"])) or found:  # once keys have their names
-            message = _mend(schema, content, one)
-            problems += [Problem(f"{where}{location(one['loc'])}", message)] if message else []
+    reading = _Reading(where, _homes(schema), named_in)
+    section: AnySection = reading.section(schema, given, ())
+    return section, sorted(reading.problems, key=lambda one: not one.message.startswith("unknown key"))
 
 
-def _mend(schema: type[Section], content: Any, found: ErrorDetails) -> str:
-    """Put something sound in place of one wrong value, and state what is wrong; "" where nothing is."""
-    *parents, key = found["loc"]
-    section, field = _field_at(schema, found["loc"])
-    holder = reduce(getitem, parents, content)
-    if field is None:
-        return _mend_unknown(schema, section, holder, str(key))
-    if found["type"] == "too_short" and found["input"]:
-        return ""  # a list that is short only because its items are wrong
-    item = _section_in(field.annotation)
-    if isinstance(key, int) and item is None:  # one number of a few: all of them go
-        *parents, key = parents
-        holder = reduce(getitem, parents, content)
-    if isinstance(key, int):
-        holder[key] = _stand_in(item)
-    elif field.is_required():
-        holder[key] = _stand_in(field.annotation, field.metadata)
-    else:
-        holder.pop(key, None)
-    return _described(field, found)
+@dataclass(frozen=True)
+class _Reading:
+    """An object that is read by its schema, key by key; `draft` explains it."""
+
+    where: str
+    homes: Mapping[str, str]
+    named_in: Path | None
+    problems: list[Problem] = field(default_factory=list)
+
+    def section(self, schema: type[Section], given: Any, loc: Loc) -> Any:
+        """A section with the sound values of an object."""
+        if not isinstance(given, dict):
+            self.state(loc, f"{_found(given)}; {AN_OBJECT}")
+            nothing = schema.model_construct()
+            nothing.__dict__.clear()
+            return nothing
+        sound, content = {}, self.renamed(schema, given, loc)
+        for name, key in _fields(schema).items():
+            if name in content:
+                try:
+                    sound[name] = self.value(schema, name, content[name], (*loc, name))
+                except ValidationError as error:
+                    for one in error.errors(include_url=False):
+                        self.state((*loc, name, *one["loc"]), _described(one, key))
+            elif key.is_required():
+                self.state((*loc, name), _missing(key))
+        section = schema.model_construct(**sound)
+        for name in content.keys() - sound.keys():
+            if content[name] is not None:
+                section.__dict__.pop(name, None)
+        return section
+
+    def renamed(self, schema: type[Section], given: Mapping[str, Any], loc: Loc) -> dict[str, Any]:
+        """The known keys of an object; the value of an unknown one goes to the key that was meant."""
+        known = _fields(schema)
+        content = {key: value for key, value in given.items() if key in known}
+        for key in given:
+            if key in known or key in DERIVED_KEYS.get(schema, ()):
+                continue
+            near = None if key in self.homes else nearest(key, known)
+            if near is not None:
+                content.setdefault(near, given[key])
+            guess = f"did you mean {near!r}?" if near else "remove it"
+            advice = f"it belongs to {self.homes[key]}" if key in self.homes else guess
+            names = ", ".join(name for name in known if name != "$schema")
+            self.state((*loc, key), f"unknown key; {advice} (known here: {names})")
+        return content
+
+    def value(self, schema: type[Section], name: str, given: Any, loc: Loc) -> Any:
+        """The value of one key: a section, several, or what pydantic makes of it."""
+        annotation: Any = _fields(schema)[name].annotation
+        inner = _section_in(annotation)
+        if inner and inner is annotation and isinstance(given, dict):
+            return self.section(inner, given, loc)
+        if inner and inner is not annotation and isinstance(given, list) and given:
+            return tuple(self.section(inner, item, (*loc, index)) for index, item in enumerate(given))
+        return _adapter(schema, name).validate_json(json.dumps(given), strict=True, context=self.named_in)
+
+    def state(self, loc: Loc, message: str) -> None:
+        """Add a problem of one key."""
+        self.problems.append(Problem(self.where + location(loc), message))
 
 
-def _mend_unknown(schema: type[Section], section: type[Section], holder: dict[str, Any], key: str) -> str:
-    """Give the value of an unknown key the name that was probably meant, unless that one is there."""
-    value = holder.pop(key)
-    if key in DERIVED_KEYS.get(section, ()):
-        return ""
-    known, homes = _fields(section), _homes(schema)
-    near = None if key in homes else nearest(key, known)
-    if near is not None:
-        holder.setdefault(near, value)
-    guess = f"did you mean {near!r}?" if near else "remove it"
-    advice = f"it belongs to {homes[key]}" if key in homes else guess
-    return f"unknown key; {advice} (known here: {', '.join(name for name in known if name != '$schema')})"
+def _missing(key: FieldInfo) -> str:
+    return f"missing; {key.description or 'this section is mandatory'}"
 
 
-def _described(field: FieldInfo, found: ErrorDetails) -> str:
-    """What is wrong with one value, and what to do."""
+def _described(found: ErrorDetails, key: FieldInfo) -> str:
+    """What is wrong with the value of a key, and what to do."""
     if found["type"] == "missing":
-        return f"missing; {field.description or 'this section is mandatory'}"
-    shown = json.dumps(found["input"], default=str)
-    if len(shown) > SHOWN_VALUE_CHARACTERS:
-        shown = f"{shown[:SHOWN_VALUE_CHARACTERS]}..."
+        return _missing(key)
     advice = HINTS.get(found["type"], expected(found))
     if found["type"] == "literal_error":
         options = re.findall("'([^']*)'", found["ctx"]["expected"])
         near = nearest(str(found["input"]), options)
         advice = f"should be one of {', '.join(options)}" + (f"; did you mean {near!r}?" if near else "")
-    return f"found {shown}; {advice}"
+    return f"{_found(found['input'])}; {advice}"
+
+
+def _found(value: object) -> str:
+    shown = json.dumps(value, default=str)
+    return f"found {shown[:SHOWN_VALUE_CHARACTERS]}" + ("..." if len(shown) > SHOWN_VALUE_CHARACTERS else "")
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -155,42 +181,30 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return near[0] if near else None
 
 
-def _stand_in(annotation: Any, limits: Iterable[Any] = ()) -> Any:
-    """Something of the right type for what is mandatory."""
-    if get_origin(annotation) is tuple:
-        return [_stand_in(get_args(annotation)[0])]
-    if get_origin(annotation) is Literal:
-        return get_args(annotation)[-1]  # "train+val" of the area types: every list is looked at
-    if section := _section_in(annotation):
-        fields = {name: field for name, field in _fields(section).items() if field.is_required()}
-        return {name: _stand_in(field.annotation, field.metadata) for name, field in fields.items()}
-    return "?" if annotation is str else max([1, *(one.ge for one in limits if hasattr(one, "ge"))])
+@cache
+def _adapter(schema: type[Section], name: str) -> TypeAdapter[Any]:
+    """What validates the value of one key."""
+    key = _fields(schema)[name]
+    typed: Any = Annotated[key.annotation, *key.metadata] if key.metadata else key.annotation
+    return TypeAdapter(typed)
 
 
+@cache
 def _fields(section: type[Section]) -> dict[str, FieldInfo]:
-    return {field.alias or name: field for name, field in section.model_fields.items()}
+    return {key.alias or name: key for name, key in section.model_fields.items()}
 
 
-def _section_in(annotation: Any) -> type[Section] | None:
+def _section_in(annotation: Any) -> type[Any] | None:
     """The section that a field holds, by itself or as the items of a list."""
     kinds = (annotation, *get_args(annotation))
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
 
 
-def _field_at(schema: type[Section], loc: Loc) -> tuple[type[Section], FieldInfo | None]:
-    """The section that a place in an object belongs to, and its field; None for an unknown key."""
-    home, field = schema, None
-    for name in (part for part in loc if isinstance(part, str)):
-        home = (_section_in(field.annotation) if field else None) or home
-        field = _fields(home).get(name)
-    return home, field
-
-
 def _homes(schema: type[Section], name: str = "the top level") -> dict[str, str]:
     """The section of each key, for keys that stand in the wrong one."""
     homes: dict[str, str] = {}
-    for key, field in _fields(schema).items():
-        inner = _section_in(field.annotation)
+    for key, field_ in _fields(schema).items():
+        inner = _section_in(field_.annotation)
         homes |= _homes(inner, repr(key)) if inner else {}
         homes[key] = name
     return homes

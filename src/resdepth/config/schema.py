@@ -7,11 +7,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 from pydantic.fields import FieldInfo
-from pydantic_core import CoreSchema, core_schema
 
 from resdepth.data.normalization import InputChannels, MultiviewConfig
 from resdepth.geo.windows import Strategy
@@ -39,7 +38,7 @@ def _is_a_power_of_two(value: int) -> int:
 
 @dataclass(frozen=True)
 class PathTo:
-    """What a key names: a path, which becomes absolute where the validation knows the file that names it.
+    """What a key that holds a path names.
 
     Attributes:
         suffix: what the file's name ends in; "" where many will do.
@@ -49,11 +48,9 @@ class PathTo:
     suffix: str = ""
     is_written: bool = False
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.with_info_after_validator_function(_absolute, handler(source))
-
 
 def _absolute(value: str, info: ValidationInfo) -> str:
+    """A path, absolute where the file that names it is known: it is the context of the validation."""
     if not value.strip() or CONTROL_CHARACTER.search(value):
         raise ValueError("should be a path, without control characters")
     return value if info.context is None else str(resolve_path(value, info.context))
@@ -71,11 +68,12 @@ def _is_a_folder_name(value: str) -> str:
     return value
 
 
-FilePath = Annotated[str, PathTo()]
-ListPath = Annotated[str, PathTo(".txt")]
-CheckpointPath = Annotated[str, PathTo(".pth")]
-NumbersPath = Annotated[str, PathTo(".p")]
-OutputFolder = Annotated[str, PathTo(is_written=True)]
+AnyPath = Annotated[str, AfterValidator(_absolute)]
+FilePath = Annotated[AnyPath, PathTo()]
+ListPath = Annotated[AnyPath, PathTo(".txt")]
+CheckpointPath = Annotated[AnyPath, PathTo(".pth")]
+NumbersPath = Annotated[AnyPath, PathTo(".p")]
+OutputFolder = Annotated[AnyPath, PathTo(is_written=True)]
 NamePart = Annotated[str, AfterValidator(_fits_into_a_name)]
 FolderName = Annotated[NamePart, AfterValidator(_is_a_folder_name)]
 Positive = Annotated[int, Field(gt=0, le=LARGEST_COUNT)]
@@ -84,12 +82,23 @@ Stripe = Annotated[int, Field(ge=0, le=4)]
 TileSize = Annotated[int, Field(ge=16, le=2048), AfterValidator(_is_a_power_of_two)]
 
 
+class UnknownValueError(AttributeError):
+    """A value is asked for that is wrong in the file; nothing can be concluded from it."""
+
+
 class Section(BaseModel):
     """Rules for every section: no unknown keys, no silent type conversion, no change afterwards."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, protected_namespaces=()
     )
+    __test__: ClassVar[bool] = False  # the names of some begin as those of pytest's classes
+
+    if not TYPE_CHECKING:  # where mypy would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            kind = UnknownValueError if name in type(self).model_fields else AttributeError
+            raise kind(f"{type(self).__name__} has no {name}")
 
 
 class TrainDataset(Section):
@@ -273,8 +282,6 @@ class TrainConfig(Section):
 class TestDataset(Section):
     """One area to refine, and what is known of it."""
 
-    __test__ = False  # not a pytest class
-
     name: FolderName | None = None
     """Name of the result folder. Default: dataset_i."""
     raster_in: FilePath
@@ -306,13 +313,11 @@ class TestDataset(Section):
 class TestModel(Section):
     """The trained model: either `path`, or the published files."""
 
-    __test__ = False
-
-    path: Annotated[str, PathTo(".safetensors")] | None = None
+    path: Annotated[AnyPath, PathTo(".safetensors")] | None = None
     """(new) A self-contained model (.safetensors)."""
     weights: CheckpointPath | None = None
     """Path of a checkpoint (.pth)."""
-    architecture: Annotated[str, PathTo(".json")] | None = None
+    architecture: Annotated[AnyPath, PathTo(".json")] | None = None
     """Path of model_config.json."""
     normalization_geom: NumbersPath | None = None
     """Path of DSM_normalization_parameters.p."""
@@ -322,8 +327,6 @@ class TestModel(Section):
 
 class TestGeneral(Section):
     """How to refine."""
-
-    __test__ = False
 
     tile_size: TileSize = DEFAULT_TILE_SIZE
     """Side of a tile in pixels: the same as in training."""
@@ -342,8 +345,6 @@ class TestGeneral(Section):
 class TestOutput(Section):
     """Where the results go."""
 
-    __test__ = False
-
     directory: OutputFolder
     """A folder per data set appears in here."""
     report: bool = True
@@ -355,8 +356,6 @@ class TestOutput(Section):
 
 class TestConfig(Section):
     """Configuration of `resdepth test`."""
-
-    __test__ = False
 
     datasets: Annotated[tuple[TestDataset, ...], Field(min_length=1)]
     """The areas to refine."""
@@ -378,14 +377,14 @@ DERIVED_KEYS: dict[type[Section], frozenset[str]] = {
 
 def paths_in(section: Section, loc: Loc = ()) -> Iterator[tuple[Loc, PathTo, Path]]:
     """The paths that a configuration names: where, what for, and which."""
-    for name, field in type(section).model_fields.items():
-        value, place = getattr(section, name), (*loc, name)
+    for name, value in section:
+        place = (*loc, name)
         if isinstance(value, Section):
             yield from paths_in(value, place)
         elif isinstance(value, tuple):
             for index, item in enumerate(value):
                 yield from paths_in(item, (*place, index))
-        elif value is not None and (rule := _path_rule(field)):
+        elif value is not None and (rule := _path_rule(type(section).model_fields[name])):
             yield place, rule, Path(value)
 
 

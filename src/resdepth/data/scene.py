@@ -154,10 +154,13 @@ def used_views(view_sets: Iterable[ViewSet]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class SceneFiles:
-    """The paths that make up a scene, each with the configuration key that names it."""
+    """The paths that make up a scene, each with the configuration key that names it.
+
+    Where the initial DSM is unknown, the other rasters are looked at by themselves.
+    """
 
     name: str
-    dsm: tuple[str, Path]
+    dsm: tuple[str, Path] | None
     truth: tuple[str, Path] | None
     images: tuple[Path, ...]
     image_list_key: str
@@ -176,14 +179,14 @@ def open_scene(files: SceneFiles, *, any_grid: bool = False) -> tuple[Scene | No
         The scene without its unusable rasters (None if the initial DSM is unusable), and all problems found.
     """
     problems: list[Problem] = []
-    dsm = _open_band(*files.dsm, problems)
+    dsm = _open_band(*files.dsm, problems) if files.dsm else None
     truth = _open_band(*files.truth, problems) if files.truth else None
     masks = {name: _open_band(*named, problems, "mask") for name, named in files.masks.items()}
     views = {
         index: _open_band(files.image_list_key, files.images[index], problems, "stored")
         for index in files.used_views
     }
-    if dsm is None:
+    if dsm is None or files.dsm is None:
         return None, problems
     problems += _map_problems(files.dsm[0], dsm)
     others = [(files.truth[0], truth)] if files.truth else []

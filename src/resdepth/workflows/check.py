@@ -4,28 +4,34 @@ Headers are read; what no header tells is looked for in the pixels: voids of the
 of windows, undeclared voids and how the initial DSM lies to the reference DSM. Nothing is written.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Generic, Literal, TypeVar
 
 from resdepth.config.parse import kind_of, load_test_config, load_train_config
 from resdepth.config.rules import (
+    PAIR_LISTS,
+    AnyConfig,
+    AnyDataset,
+    conclusions,
     dataset_name,
-    list_problems,
-    pair_lists,
-    split_keys,
+    patches_wanted,
+    roles,
     test_rules,
-    tile_size_problems,
+    tile_of,
+    tile_problems,
     train_rules,
 )
 from resdepth.config.schema import (
     NetworkSettings,
     TestConfig,
     TestDataset,
-    TestModel,
     TrainConfig,
-    TrainDataset,
+    TrainGeneral,
+    UnknownValueError,
     paths_in,
 )
 from resdepth.data.arrays import look_for_undeclared
@@ -40,20 +46,10 @@ from resdepth.data.scene import (
     read_pair_list,
     used_views,
 )
-from resdepth.errors import (
-    InputProblems,
-    Problem,
-    ResDepthError,
-    doubtful,
-    has_errors,
-    in_file,
-    location,
-    resting_on,
-    without_consequences,
-)
+from resdepth.errors import InputProblems, Problem, ResDepthError, has_errors, location, within
 from resdepth.evaluation.coregistration import align
 from resdepth.geo.raster import Band, FileBand, count_voids
-from resdepth.geo.windows import Regions, Strategy, Window, bounding, corner_count, split_regions
+from resdepth.geo.windows import Window, bounding, corner_count, split_regions
 from resdepth.models.model import Architecture, Model, check_weights, load_safetensors
 from resdepth.models.published import PublishedFiles, load_published, read_training_state
 from resdepth.options import Kind
@@ -62,65 +58,57 @@ from resdepth.runtime.jsonfiles import read_json
 from resdepth.runtime.paths import is_there, why_no_folder
 from resdepth.training.optim import ignored_options, setting_problems, state_misfits
 
-Doubts = Callable[[Iterable[str]], bool]
-"""Whether any of these keys is wrong by itself, so that a stand-in has its place."""
+Config = TypeVar("Config", TrainConfig, TestConfig)
+Network = TypeVar("Network", Architecture, Model)
+ViewSets = Mapping[str, tuple[ViewSet, ...]]
+"""View sets by what they serve for: the keys of `PAIR_LISTS`."""
 
 
 @dataclass(frozen=True)
-class TrainArea:
-    """A data set ready for training.
+class Area:
+    """A data set that is ready, and what of it serves for what; empty where it does not serve for that.
 
     Attributes:
         scene: its rasters.
-        train, val: the regions in use; empty if the data set does not serve for it.
-        train_sets, val_sets: view sets to train and validate with.
-        n_samples: patches to draw.
+        train, val, test: the regions to train on, to validate on, and to refine.
+        train_sets, val_sets, test_sets: view sets for these.
     """
 
     scene: Scene
-    train: tuple[Window, ...]
-    val: tuple[Window, ...]
-    train_sets: tuple[ViewSet, ...]
-    val_sets: tuple[ViewSet, ...]
-    n_samples: int
+    train: tuple[Window, ...] = ()
+    val: tuple[Window, ...] = ()
+    test: tuple[Window, ...] = ()
+    train_sets: tuple[ViewSet, ...] = ()
+    val_sets: tuple[ViewSet, ...] = ()
+    test_sets: tuple[ViewSet, ...] = ()
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """All regions in use."""
+        return (*self.train, *self.val, *self.test)
 
 
 @dataclass(frozen=True)
-class TrainPlan:
-    """A checked training configuration; `original` is its file, byte for byte."""
+class Plan(Generic[Config, Network]):
+    """A checked configuration.
 
-    config: TrainConfig
+    Attributes:
+        config: what it says; `original` is its file, `source`, byte for byte.
+        network: what is to be trained, or the model that refines.
+        areas: its data sets.
+        warnings: what may make the result differ from the request.
+    """
+
+    config: Config
     source: Path
     original: bytes
-    architecture: Architecture
-    areas: tuple[TrainArea, ...]
+    network: Network
+    areas: tuple[Area, ...]
     warnings: tuple[Problem, ...] = ()
 
 
-@dataclass(frozen=True)
-class TestArea:
-    """A data set ready to be refined."""
-
-    __test__ = False
-
-    name: str
-    scene: Scene
-    regions: tuple[Window, ...]
-    view_sets: tuple[ViewSet, ...]
-
-
-@dataclass(frozen=True)
-class TestPlan:
-    """A checked test configuration; `original` is its file, byte for byte."""
-
-    __test__ = False
-
-    config: TestConfig
-    source: Path
-    original: bytes
-    model: Model
-    areas: tuple[TestArea, ...]
-    warnings: tuple[Problem, ...] = ()
+TrainPlan = Plan[TrainConfig, Architecture]
+TestPlan = Plan[TestConfig, Model]
 
 
 def check(path: str | Path, kind: Kind | None = None) -> list[Problem]:
@@ -150,21 +138,17 @@ def plan_training(path: Path, *, resumed: bool = False) -> TrainPlan:
         InputProblems: everything that is wrong.
     """
     config, wrong = load_train_config(path)
-    original, doubts = path.read_bytes(), _doubts(path, wrong)
-    architecture = architecture_of(config)
-    inputs_unknown = doubts(["model.input_channels", "multiview.config"])
-    n_views = None if inputs_unknown else architecture.inputs.n_views
-    found = list(train_rules(config))
-    for name, message in setting_problems(config.scheduler):
-        key = "scheduler.settings" + (f".{name}" if name else "")
-        found.append(Problem(key, message, rests_on=("scheduler",)))
-    areas = [_train_area(config, index, n_views, doubts) for index in range(len(config.datasets))]
-    found += chain.from_iterable(problems for _, problems in areas)
-    if config.model.pretrained_path is not None and not resumed:
-        found += _checkpoint_problems(config.model.pretrained_path, config, architecture)
-    found += _machine_problems(config)
-    warnings = _refuse_errors(path, found, wrong)
-    return TrainPlan(config, path, original, architecture, tuple(area for area, _ in areas if area), warnings)
+    original = path.read_bytes()
+    n_views = None
+    with suppress(UnknownValueError):
+        n_views = inputs_for_training(config.model.input_channels, config.multiview.config).n_views
+    found = [*conclusions(train_rules(config))]
+    areas = _read_areas(config, n_views, found)
+    found += conclusions(_scheduler_problems(config), _machine_problems(config))
+    if not resumed:
+        found += conclusions(_checkpoint_problems(config))
+    warnings = _refuse_errors(path, wrong, found)
+    return TrainPlan(config, path, original, architecture_of(config), areas, warnings)
 
 
 def plan_test(path: Path) -> TestPlan:
@@ -174,132 +158,103 @@ def plan_test(path: Path) -> TestPlan:
         InputProblems: everything that is wrong.
     """
     config, wrong = load_test_config(path)
-    original, doubts = path.read_bytes(), _doubts(path, wrong)
-    model, problems = read_model(config.model)
-    found = [*test_rules(config), *problems]
-    if model is not None:
-        tile, depth = config.general.tile_size, model.architecture.depth
-        found += tile_size_problems(tile, depth, "general.tile_size")
-    areas = [_test_area(config, index, model, doubts) for index in range(len(config.datasets))]
-    found += chain.from_iterable(problems for _, problems in areas)
-    found += _machine_problems(config)
-    warnings = _refuse_errors(path, found, wrong)
+    original = path.read_bytes()
+    model, problems = read_model(config)
+    n_views = model.architecture.inputs.n_views if model else None
+    depth = model.architecture.depth if model else 0
+    sees_images = None if n_views is None else n_views > 0
+    rules = test_rules(config, sees_images=sees_images), tile_problems(config, depth)
+    found = [*problems, *conclusions(*rules)]
+    areas = _read_areas(config, n_views, found)
+    found += conclusions(_folder_problems(config), _machine_problems(config))
+    warnings = _refuse_errors(path, wrong, found)
     assert model is not None, "what is wrong with it is an error"
-    return TestPlan(config, path, original, model, tuple(area for area, _ in areas if area), warnings)
+    return TestPlan(config, path, original, model, areas, warnings)
 
 
 def architecture_of(config: TrainConfig) -> Architecture:
     """The network that a training configuration asks for."""
     model = config.model
     inputs = inputs_for_training(model.input_channels, config.multiview.config)
-    chosen = model.model_dump(include=set(NetworkSettings.model_fields))
+    chosen = {name: getattr(model, name) for name in NetworkSettings.model_fields}
     return Architecture(model.name, model.input_channels, {"n_input_channels": inputs.n_channels, **chosen})
 
 
-def _refuse_errors(path: Path, found: list[Problem], wrong: list[Problem]) -> tuple[Problem, ...]:
-    """The warnings, where nothing but warnings was found.
-
-    Args:
-        path: the configuration file.
-        found: problems at its keys.
-        wrong: what is wrong with single keys.
+def _refuse_errors(path: Path, wrong: list[Problem], found: list[Problem]) -> tuple[Problem, ...]:
+    """The warnings about a configuration file: what is `wrong` with single keys, and `found` at its keys.
 
     Raises:
-        InputProblems: all problems, without what only follows from others.
+        InputProblems: all problems, if one is no mere warning.
     """
-    problems = [*wrong, *without_consequences(in_file(path, found), wrong)]
+    problems = [*wrong, *within(f"{path}: ", found)]
     if has_errors(problems):
         raise InputProblems(problems)
     return tuple(problems)
 
 
-def _doubts(path: Path, wrong: Collection[Problem]) -> Doubts:
-    return lambda keys: doubtful([f"{path}: {key}" for key in keys], wrong)
-
-
-def _train_area(
-    config: TrainConfig, index: int, n_views: int | None, doubts: Doubts
-) -> tuple[TrainArea | None, list[Problem]]:
-    dataset, key = config.datasets[index], f"datasets[{index}]"
-    images, (train_sets, val_sets), problems = _read_lists(dataset, n_views, key)
-    name = dataset_name(dataset, index)
-    scene, found = _open(name, dataset, key, images, [*train_sets, *val_sets])
-    problems += found
-    if scene is None:
-        return None, problems
-    strategy = dataset.allocation_strategy or config.general.allocation_strategy
-    stripe = config.general.test_stripe if dataset.test_stripe is None else dataset.test_stripe
-    regions = _split(scene, dataset, strategy, stripe)
-    roles = [] if doubts(split_keys(key, "general")) else dataset.area_type.split("+")
-    train, val = (regions.train if "train" in roles else ()), (regions.val if "val" in roles else ())
-    tile, tile_key = config.training_settings.tile_size, "training_settings.tile_size"
-    n_samples = dataset.n_training_samples or config.training_settings.n_training_samples
-    found = _tile_problems((*train, *val), tile, f"{key}.raster_in", tile_key)
-    possible = corner_count(train, tile)
-    if train and not found and possible < n_samples:
-        text = f"{n_samples} patches of {tile} x {tile} pixels wanted, only {possible} places are possible"
-        causes = (tile_key, "training_settings.n_training_samples")
-        found.append(Problem(f"{key}.n_training_samples", text, rests_on=causes))
-    problems += [*found, *_pixel_problems(scene, (*train, *val), f"{key}.raster_in")]
-    return TrainArea(scene, train, val, train_sets, val_sets, n_samples), problems
-
-
-def _test_area(
-    config: TestConfig, index: int, model: Model | None, doubts: Doubts
-) -> tuple[TestArea | None, list[Problem]]:
-    dataset, key = config.datasets[index], f"datasets[{index}]"
-    name, results = dataset_name(dataset, index), Path(config.output.directory)
-    n_views = None if model is None else model.architecture.inputs.n_views
-    images, (view_sets,), problems = _read_lists(dataset, n_views, key)
-    if n_views is not None:
-        problems += list_problems(dataset, uses_images=n_views > 0, key=key)
-    scene, found = _open(name, dataset, key, images, view_sets)
-    problems += found
-    if not why_no_folder(results) and (reason := why_no_folder(results / name)):
-        problems.append(Problem(f"{key}.name", f"{results / name}: {reason}"))
-    if scene is None:
-        return None, problems
-    split = _split(scene, dataset, dataset.allocation_strategy, dataset.test_stripe or 0)
-    regions = () if doubts(split_keys(key)) else getattr(split, dataset.area_type or "test")
-    tile = config.general.tile_size
-    problems += _tile_problems(regions, tile, f"{key}.raster_in", "general.tile_size")
-    problems += _pixel_problems(scene, regions, f"{key}.raster_in")
-    return TestArea(name, scene, regions, view_sets or ((),)), problems
-
-
-def _read_lists(
-    dataset: TrainDataset | TestDataset, n_views: int | None, key: str
-) -> tuple[tuple[Path, ...], list[tuple[ViewSet, ...]], list[Problem]]:
-    """The images, the view sets of each pair list (none where it is absent), and what is wrong with them.
+def _read_areas(config: AnyConfig, n_views: int | None, found: list[Problem]) -> tuple[Area, ...]:
+    """The data sets as far as they can be used; what is wrong with them goes to `found`.
 
     Args:
-        dataset: it names the lists.
+        config: what is known of the configuration.
         n_views: how many images the network takes; None if it is unknown.
-        key: where the data set stands.
+        found: the problems so far.
     """
-    wanted = pair_lists(dataset)
+    datasets = getattr(config, "datasets", ())
+    lists = [_read_lists(dataset, n_views) for dataset in datasets]
+    for index, (_, _, problems) in enumerate(lists):
+        found += within(f"datasets[{index}].", problems)
+    areas = []
+    for index, (dataset, (images, sets, _)) in enumerate(zip(datasets, lists, strict=True)):
+        scene, problems = _open(dataset, dataset_name(dataset, index), images, sets)
+        if scene is not None:
+            area = Area(scene)
+            with suppress(UnknownValueError):
+                area = _area(config, dataset, scene, sets)
+            problems += conclusions(_size_problems(config, index, area), _pixel_problems(area))
+            areas.append(area)
+        found += within(f"datasets[{index}].", problems)
+    return tuple(areas)
+
+
+def _read_lists(dataset: AnyDataset, n_views: int | None) -> tuple[tuple[Path, ...], ViewSets, list[Problem]]:
+    """The images and the view sets that a data set names, and what is wrong with its lists."""
     if n_views == 0:
-        return (), [() for _ in wanted], []
-    images: tuple[Path, ...] | None = None
+        return (), {}, []
     problems: list[Problem] = []
-    if dataset.path_image_list is not None:
-        images, found = read_image_list(Path(dataset.path_image_list))
-        problems += _stated_at(f"{key}.path_image_list", found)
-    view_sets = []
-    for name, is_wanted in wanted.items():
-        pair_list = getattr(dataset, name) if is_wanted else None
-        sets, found = read_pair_list(Path(pair_list), images, n_views) if pair_list else ((), [])
-        problems += _stated_at(f"{key}.{name}", found)
-        view_sets.append(sets)
-    if has_errors(problems) or images is None:
-        return images or (), view_sets, problems
-    used = used_views(view for sets in view_sets for view in sets)
-    problems += [
-        Problem(f"{key}.path_image_list", f"{image}: no such file; no pair uses it", "warning")
-        for index, image in enumerate(images)
-        if index not in used and not is_there(image)
-    ]
-    return images, view_sets, problems
+    served = list(PAIR_LISTS)  # all are looked at while it is unknown which are needed
+    with suppress(UnknownValueError):
+        served = roles(dataset)
+    images: tuple[Path, ...] | None = None
+    if image_list := getattr(dataset, "path_image_list", None):
+        images, found = read_image_list(Path(image_list))
+        problems += _stated_at("path_image_list", found)
+    sets = {}
+    for role in served:
+        if pair_list := getattr(dataset, PAIR_LISTS[role], None):
+            sets[role], found = read_pair_list(Path(pair_list), images, n_views)
+            problems += _stated_at(PAIR_LISTS[role], found)
+    if images is not None and not has_errors(problems):
+        used = used_views(chain.from_iterable(sets.values()))
+        unused = [image for index, image in enumerate(images) if index not in used and not is_there(image)]
+        text = "no such file; no pair uses it"
+        problems += [Problem("path_image_list", f"{image}: {text}", "warning") for image in unused]
+    return images or (), sets, problems
+
+
+def _area(config: AnyConfig, dataset: AnyDataset, scene: Scene, sets: ViewSets) -> Area:
+    """A data set with the regions that it is split into, and the view sets of what it serves for."""
+    general = config.general if isinstance(config, TrainConfig) else TrainGeneral()
+    strategy = dataset.allocation_strategy or general.allocation_strategy
+    stripe = general.test_stripe if dataset.test_stripe is None else dataset.test_stripe
+    shape = scene.grid.whole.shape
+    split = split_regions(*shape, strategy, test_stripe=stripe, crossval=dataset.crossval_training)
+    if isinstance(dataset, TestDataset):
+        regions = getattr(split, dataset.area_type or "test")
+        return Area(scene, test=regions, test_sets=sets.get("test") or ((),))
+    train = split.train if "train" in roles(dataset) else ()
+    val = split.val if "val" in roles(dataset) else ()
+    return Area(scene, train, val, train_sets=sets.get("train", ()), val_sets=sets.get("val", ()))
 
 
 def _stated_at(key: str, problems: Iterable[Problem]) -> list[Problem]:
@@ -308,146 +263,156 @@ def _stated_at(key: str, problems: Iterable[Problem]) -> list[Problem]:
 
 
 def _open(
-    name: str,
-    dataset: TrainDataset | TestDataset,
-    key: str,
-    images: tuple[Path, ...],
-    view_sets: Iterable[ViewSet],
+    dataset: AnyDataset, name: str, images: tuple[Path, ...], sets: ViewSets
 ) -> tuple[Scene | None, list[Problem]]:
-    """The rasters of a data set, and what is wrong with their headers or looks like undeclared voids."""
-    named = {str(loc[-1]): (f"{key}.{loc[-1]}", path) for loc, _, path in paths_in(dataset)}
+    """The rasters of a data set, and what is wrong with their headers."""
+    named = {str(loc[-1]): (str(loc[-1]), path) for loc, _, path in paths_in(dataset)}
     files = SceneFiles(
         name=name,
-        dsm=named["raster_in"],
+        dsm=named.get("raster_in"),
         truth=named.get("raster_gt"),
         images=images,
-        image_list_key=f"{key}.path_image_list",
-        used_views=used_views(view_sets),
+        image_list_key="path_image_list",
+        used_views=used_views(chain.from_iterable(sets.values())),
         masks={mask: named[f"mask_{mask}"] for mask in MASKS if f"mask_{mask}" in named},
     )
     scene, problems = open_scene(files)
-    if scene is None:
-        return None, problems
-    if scene.grid.is_in_degrees:  # no network knows what its pixels are in metres
+    if scene is not None and scene.grid.is_in_degrees:  # no network knows what its pixels are in metres
         text = (
             f"{scene.dsm_path}: its CRS {scene.grid.crs_name} is in degrees; bring all rasters to a "
             "projected CRS in metres, for example UTM zone 32N (gdalwarp -t_srs EPSG:32632)"
         )
-        problems.append(Problem(f"{key}.raster_in", text))
-    bands = {f"{key}.raster_in": scene.dsm, f"{key}.raster_gt": scene.truth}
-    return scene, [*problems, *_undeclared_problems(bands)]
+        problems.append(Problem("raster_in", text))
+    return scene, problems
 
 
-def _split(scene: Scene, dataset: TrainDataset | TestDataset, strategy: Strategy, stripe: int) -> Regions:
-    shape = scene.grid.whole.shape
-    return split_regions(*shape, strategy, test_stripe=stripe, crossval=dataset.crossval_training)
+def _size_problems(config: AnyConfig, index: int, area: Area) -> Iterator[Problem]:
+    """Regions that no tile fits into, or with fewer places than patches are to be drawn."""
+    tile, tile_key = tile_of(config)
+    small = dict.fromkeys(f"{one.height} x {one.width}" for one in area.windows if min(one.shape) < tile)
+    for size in small:
+        text = f"a region of {size} pixels is smaller than a tile; {tile_key} is {tile}"
+        yield Problem("raster_in", text)
+    if small or not area.train or not isinstance(config, TrainConfig):
+        return
+    wanted, possible = patches_wanted(config, index), corner_count(area.train, tile)
+    if possible < wanted:
+        text = f"{wanted} patches of {tile} x {tile} pixels wanted, only {possible} places are possible"
+        yield Problem("n_training_samples", text)
 
 
-def _tile_problems(regions: tuple[Window, ...], tile: int, key: str, tile_key: str) -> list[Problem]:
-    """Regions that no tile fits into."""
-    small = dict.fromkeys(f"{area.height} x {area.width}" for area in regions if min(area.shape) < tile)
-    stated = f"pixels is smaller than a tile; {tile_key} is {tile}"
-    return [Problem(key, f"a region of {size} {stated}", rests_on=(tile_key,)) for size in small]
-
-
-def _undeclared_problems(bands: Mapping[str, Band | None]) -> list[Problem]:
-    """Warnings of heights, by the keys that name them, which may be voids that a file does not declare."""
-    problems = []
-    for key, band in bands.items():
-        if not isinstance(band, FileBand):
-            continue
+def _pixel_problems(area: Area) -> Iterator[Problem]:
+    """What the pixels of the regions show; a file that cannot be read is a problem."""
+    looks: dict[Iterator[str], tuple[str, Literal["error", "warning"]]] = {
+        _undeclared(area.scene.dsm): ("raster_in", "warning"),
+        _undeclared(area.scene.truth): ("raster_gt", "warning"),
+        _voids(area.scene, area.windows): ("raster_in", "error"),
+        _misalignment(area.scene, area.windows): ("raster_in", "warning"),
+    }
+    for texts, (key, severity) in looks.items():
         try:
-            question = look_for_undeclared(band).question
+            yield from (Problem(key, text, severity) for text in texts)
         except ResDepthError as error:
-            problems.append(Problem(key, str(error)))
-            continue
-        if question:
-            problems.append(Problem(key, f"{band.header.path}: {question}", "warning"))
-    return problems
+            yield Problem(key, str(error))
 
 
-def _pixel_problems(scene: Scene, regions: tuple[Window, ...], key: str) -> list[Problem]:
-    """What the pixels of the regions show about the initial DSM; a file that cannot be read is a problem."""
-    problems = []
-    for look in (_void_problems, _alignment_problems):
-        try:
-            problems += look(scene, regions, key)
-        except ResDepthError as error:
-            problems.append(Problem(key, str(error)))
-    return problems
+def _undeclared(band: Band | None) -> Iterator[str]:
+    """Heights which may be voids that a file does not declare; a sample is read."""
+    if isinstance(band, FileBand) and (question := look_for_undeclared(band).question):
+        yield f"{band.header.path}: {question}"
 
 
-def _void_problems(scene: Scene, regions: tuple[Window, ...], key: str) -> list[Problem]:
-    """Voids of the initial DSM; all pixels of the regions are read, a strip at a time."""
+def _voids(scene: Scene, windows: tuple[Window, ...]) -> Iterator[str]:
+    """Voids of the initial DSM; all pixels in use are read, a strip at a time."""
     if not isinstance(scene.dsm, FileBand) or not scene.dsm.header.may_have_voids:
-        return []
-    voids = count_voids(scene.dsm, list(regions))
-    if not voids:
-        return []
-    total = sum(region.area for region in regions)
-    text = (
-        f"{scene.dsm_path}: {voids} of {total} pixels in use are void (nodata {scene.dsm.header.nodata}); "
-        "the network needs a height everywhere: fill them, for example with gdal_fillnodata.py"
-    )
-    return [Problem(key, text)]
+        return
+    if voids := count_voids(scene.dsm, list(windows)):
+        yield (
+            f"{scene.dsm_path}: {voids} of {sum(window.area for window in windows)} pixels in use are void "
+            f"(nodata {scene.dsm.header.nodata}); the network needs a height everywhere: fill them, for "
+            "example with gdal_fillnodata.py"
+        )
 
 
-def _alignment_problems(scene: Scene, regions: tuple[Window, ...], key: str) -> list[Problem]:
-    """Warnings of an initial DSM that lies above, below or beside the reference DSM; a sample is read."""
-    if scene.truth is None or not regions or scene.grid.is_in_degrees:
-        return []
+def _misalignment(scene: Scene, windows: tuple[Window, ...]) -> Iterator[str]:
+    """How the initial DSM lies above, below or beside the reference DSM; a sample is read."""
+    if scene.truth is None or not windows or scene.grid.is_in_degrees:
+        return
     if scene.truth.grid.whole != scene.grid.whole:
-        return []  # a problem of its own, which the scene has reported
-    around, name = bounding(regions), str(scene.dsm_path)
+        return  # a problem of its own, which the scene has reported
+    around, name = bounding(windows), str(scene.dsm_path)
     found = align(
         lambda window: scene.dsm.read(window.moved(around.row, around.col)),
         lambda window: scene.counted_truth(window.moved(around.row, around.col)),
         scene.grid.crop(around),
         name=name,
     )
-    return [Problem(key, f"{name}: {doubt}", "warning") for doubt in found.doubts]
+    yield from (f"{name}: {doubt}" for doubt in found.doubts)
 
 
-def _checkpoint_problems(pretrained: str, config: TrainConfig, architecture: Architecture) -> list[Problem]:
+def _scheduler_problems(config: TrainConfig) -> Iterator[Problem]:
+    """What PyTorch does not take as settings of the scheduler, and what leaves it without effect."""
+    scheduler, where = config.scheduler, "scheduler.settings"
+    for name, message in setting_problems(scheduler):
+        yield Problem(f"{where}.{name}" if name else where, message)
+    if scheduler.enabled and scheduler.name == "StepLR" and "step_size" not in scheduler.settings:
+        yield Problem(where, "StepLR has no step_size: the learning rate stays as it is", "warning")
+
+
+def _checkpoint_problems(config: TrainConfig) -> Iterator[Problem]:
     """Whether training can resume from a checkpoint with this configuration."""
-    where = "model.pretrained_path"
+    pretrained, where = config.model.pretrained_path, "model.pretrained_path"
+    if pretrained is None:
+        return
     try:
         checkpoint = read_training_state(Path(pretrained))
+        check_weights(architecture_of(config), checkpoint["model_state_dict"])
     except InputProblems as error:
-        return _stated_at(where, error.problems)
-    try:
-        check_weights(architecture, checkpoint["model_state_dict"])
+        yield from _stated_at(where, error.problems)
     except ResDepthError as error:
-        return [Problem(where, f"{pretrained}: {error}", rests_on=("model", "multiview"))]
-    if misfits := state_misfits(config.optimizer, config.scheduler, checkpoint):
-        return [Problem(key, f"{message} ({pretrained})", rests_on=(where,)) for key, message in misfits]
-    ignored = ignored_options(config.optimizer, config.scheduler, checkpoint)
-    return [Problem(key, f"{message} ({pretrained})", "warning", (where,)) for key, message in ignored]
+        yield Problem(where, f"{pretrained}: {error}")
+    else:
+        misfits = state_misfits(config.optimizer, config.scheduler, checkpoint)
+        for key, message in misfits:
+            yield Problem(key, f"{message} ({pretrained})")
+        if not misfits:
+            for key, message in ignored_options(config.optimizer, config.scheduler, checkpoint):
+                yield Problem(key, f"{message} ({pretrained})", "warning")
 
 
-def _machine_problems(config: TrainConfig | TestConfig) -> list[Problem]:
+def _folder_problems(config: TestConfig) -> Iterator[Problem]:
+    """Result folders that cannot be made."""
+    results = Path(config.output.directory)
+    if why_no_folder(results):
+        return  # a problem of its own
+    for index, dataset in enumerate(config.datasets):
+        folder = results / dataset_name(dataset, index)
+        if reason := why_no_folder(folder):
+            yield Problem(f"datasets[{index}].name", f"{folder}: {reason}")
+
+
+def _machine_problems(config: AnyConfig) -> Iterator[Problem]:
     """Folders that cannot be made, and a device that is not here."""
-    problems = [
-        Problem(location(loc), f"{folder}: {reason}")
-        for loc, rule, folder in paths_in(config)
-        if rule.is_written and (reason := why_no_folder(folder))
-    ]
+    for loc, rule, folder in paths_in(config):
+        if rule.is_written and (reason := why_no_folder(folder)):
+            yield Problem(location(loc), f"{folder}: {reason}")
     try:
         choose_device(config.general.device)
     except ResDepthError as error:
-        problems.append(Problem("general.device", str(error).removeprefix("device: ")))
-    return problems
+        yield Problem("general.device", str(error).removeprefix("device: "))
 
 
-def read_model(config: TestModel) -> tuple[Model | None, list[Problem]]:
-    """The model of a test configuration, None if it is unusable."""
-    if config.path is not None:
-        try:
-            return load_safetensors(Path(config.path)), []
-        except InputProblems as error:
-            return None, _stated_at("model.path", error.problems)
-    files = PublishedFiles(**{str(loc[-1]): named for loc, _, named in paths_in(config)})
+def read_model(config: TestConfig) -> tuple[Model | None, list[Problem]]:
+    """The model of a test configuration, None if it is unusable, and what is wrong with it."""
     try:
+        if config.model.path is not None:
+            return load_safetensors(Path(config.model.path)), []
+        files = PublishedFiles(**{str(loc[-1]): path for loc, _, path in paths_in(config.model)})
         return load_published(files, "model."), []
+    except UnknownValueError:
+        return None, []
     except InputProblems as error:
-        return None, resting_on(["model.path"], error.problems)
+        if config.model.path is not None:
+            return None, _stated_at("model.path", error.problems)
+        known = [one for one in error.problems if hasattr(config.model, one.where.removeprefix("model."))]
+        return None, known

@@ -10,7 +10,7 @@ from resdepth.config.schema import Section
 from resdepth.errors import Problem
 from resdepth.geo.windows import Window
 from resdepth.runtime.surroundings import logged_from
-from resdepth.workflows.check import TrainArea
+from resdepth.workflows.check import Area
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def extents(regions: Iterable[Window]) -> dict[str, list[list[int]]]:
     }
 
 
-def describe_training_area(area: TrainArea) -> dict[str, Any]:
+def describe_training_area(area: Area) -> dict[str, Any]:
     """What follows from the configuration for one training data set."""
     regions = {"train": area.train, "val": area.val}
     described: dict[str, Any] = {

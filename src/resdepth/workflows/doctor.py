@@ -2,12 +2,20 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from resdepth.config.parse import kind_of, load_test_config, load_train_config
-from resdepth.config.rules import dataset_name, test_rules, train_rules
-from resdepth.config.schema import TestConfig, TestDataset, TrainConfig, TrainDataset, paths_in
+from resdepth.config.rules import conclusions, dataset_name, test_rules, tile_of, train_rules
+from resdepth.config.schema import (
+    TestConfig,
+    TestDataset,
+    TrainConfig,
+    TrainDataset,
+    UnknownValueError,
+    paths_in,
+)
 from resdepth.data.scene import MASKS, read_image_list
 from resdepth.diagnosis.alignment import alignment_findings
 from resdepth.diagnosis.findings import Diagnosis, Finding, of_problems, ordered
@@ -186,22 +194,25 @@ def _of_configuration(path: Path) -> _Asked:
     kind = kind_of(read_json(path))
     config: TrainConfig | TestConfig
     config, wrong = load_train_config(path) if kind == "train" else load_test_config(path)
-    rules = train_rules(config) if isinstance(config, TrainConfig) else test_rules(config)
-    findings = of_problems([*wrong, *rules], "configuration")
-    model = None
+    rules = train_rules(config) if isinstance(config, TrainConfig) else test_rules(config, sees_images=None)
+    findings = of_problems([*wrong, *conclusions(rules)], "configuration")
+    model, tile = None, None
     if isinstance(config, TestConfig):
-        model, problems = read_model(config.model)
+        model, problems = read_model(config)
         findings += of_problems(problems, "configuration")
-        tile = config.general.tile_size
-    else:
-        tile = config.training_settings.tile_size
+    with suppress(UnknownValueError):
+        tile, _ = tile_of(config)
     subjects = []
-    datasets: Sequence[TrainDataset | TestDataset] = config.datasets
+    datasets: Sequence[TrainDataset | TestDataset] = getattr(config, "datasets", ())
     for index, dataset in enumerate(datasets):
-        default = config.general.allocation_strategy if isinstance(config, TrainConfig) else "entire"
-        strategy = dataset.allocation_strategy or default
+        if not hasattr(dataset, "raster_in"):
+            continue  # a problem that is stated already
+        stripes = ""
+        with suppress(UnknownValueError):
+            default = config.general.allocation_strategy if isinstance(config, TrainConfig) else "entire"
+            strategy = dataset.allocation_strategy or default
+            stripes = strategy.rpartition("_")[2] if strategy.startswith("5-crossval") else ""
         one, found = _of_dataset(dataset, dataset_name(dataset, index))
-        stripes = strategy.rpartition("_")[2] if strategy.startswith("5-crossval") else ""
         subjects.append(replace(one, model=model, tile=tile, stripes=stripes, is_trained_on=True))
         findings += found
     return _Asked(tuple(subjects), tuple(findings))

@@ -31,7 +31,7 @@ from resdepth.report.tables import format_overall_statistics, format_statistics,
 from resdepth.runtime.atomic import write_bytes, write_json
 from resdepth.runtime.progress import Progress, progress_bar
 from resdepth.training.run_folder import ORIGINAL_CONFIG_FILE
-from resdepth.workflows.check import TestArea, TestPlan, plan_test
+from resdepth.workflows.check import Area, TestPlan, plan_test
 from resdepth.workflows.descriptions import complete_config, extents, warn
 from resdepth.workflows.evaluate import (
     JSON,
@@ -81,7 +81,7 @@ def test(config: str | Path) -> list[PairResult]:
     general = plan.config.general
     device = choose_device(general.device)
     refiner = Refiner(
-        plan.model,
+        plan.network,
         device=device,
         batch_size=general.batch_size,
         precision=choose_precision(general.precision, device),
@@ -89,7 +89,7 @@ def test(config: str | Path) -> list[PairResult]:
     for index in range(len(plan.areas)):
         _refuse_taken(plan, index, refiner)
     results = []
-    pixels = sum(region.area * len(area.view_sets) for area in plan.areas for region in area.regions)
+    pixels = sum(region.area * len(area.test_sets) for area in plan.areas for region in area.test)
     with progress_bar("refining", pixels / 1e6, unit="Mpx") as progress:
         for index, area in enumerate(plan.areas):
             results += _test_area(plan, index, area, refiner, progress)
@@ -103,7 +103,7 @@ def _refuse_taken(plan: TestPlan, index: int, refiner: Refiner) -> None:
     """Refuse to write what is an input, or no result of `test`; results are replaced, as published."""
     taken = _results(plan, index, refiner)
     refuse_inputs_as_outputs(_inputs(plan, index), taken)
-    folder = Path(plan.config.output.directory) / plan.areas[index].name
+    folder = Path(plan.config.output.directory) / plan.areas[index].scene.name
     refuse_existing(
         taken,
         overwrite=(folder / ORIGINAL_CONFIG_FILE).is_file(),
@@ -122,11 +122,11 @@ def _inputs(plan: TestPlan, index: int) -> list[Path]:
 def _results(plan: TestPlan, index: int, refiner: Refiner) -> list[Path]:
     """The files that may be written for a data set, as far as such are there already."""
     area = plan.areas[index]
-    folder = Path(plan.config.output.directory) / area.name
+    folder = Path(plan.config.output.directory) / area.scene.name
     stem = Path(plan.config.datasets[index].raster_in).stem
     rasters = [
         path
-        for inner in {folder, *(folder / refiner.inputs.folder_name(views) for views in area.view_sets)}
+        for inner in {folder, *(folder / refiner.inputs.folder_name(views) for views in area.test_sets)}
         if inner.is_dir()
         for path in inner.iterdir()
         if path.name.startswith((f"{stem}_prediction", f"{stem}_residuals"))
@@ -135,9 +135,9 @@ def _results(plan: TestPlan, index: int, refiner: Refiner) -> list[Path]:
 
 
 def _test_area(
-    plan: TestPlan, index: int, area: TestArea, refiner: Refiner, progress: Progress
+    plan: TestPlan, index: int, area: Area, refiner: Refiner, progress: Progress
 ) -> list[PairResult]:
-    folder = Path(plan.config.output.directory) / area.name
+    folder = Path(plan.config.output.directory) / area.scene.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -145,35 +145,35 @@ def _test_area(
     write_bytes(folder / ORIGINAL_CONFIG_FILE, plan.original)  # first: it marks the folder as one of results
     write_json(folder / CONFIG_FILE, _complete_test_config(plan))
     for misfit in _misfits(plan, area):
-        logger.warning("%s: %s", area.name, misfit)
+        logger.warning("%s: %s", area.scene.name, misfit)
     dsm = Path(plan.config.datasets[index].raster_in)
     predictions: dict[str, tuple[Path, ...]] = {}
-    for view_set in area.view_sets:
+    for view_set in area.test_sets:
         views = refiner.inputs.folder_name(view_set)
         (folder / views).mkdir(exist_ok=True)
         job = _Job(area.scene, view_set, refiner, plan.config.general, progress)
-        predictions[views], moved = _refine_area(job, area.regions, folder / views / dsm.stem)
-        name = f"{area.name}, {views}" if views else area.name
+        predictions[views], moved = _refine_area(job, area.test, folder / views / dsm.stem)
+        name = f"{area.scene.name}, {views}" if views else area.scene.name
         logger.info("%s: %s", name, described(moved))
         if moved.warning:
             logger.warning("%s: not to be trusted: %s", name, moved.warning)
     evaluated = _evaluated(plan, area, refiner, folder, dsm, predictions)
     return [
-        PairResult(area.name, views, predictions.get(views, ()), evaluated.get(views))
+        PairResult(area.scene.name, views, predictions.get(views, ()), evaluated.get(views))
         for views in [*predictions, *(views for views in evaluated if views not in predictions)]
     ]
 
 
-def _misfits(plan: TestPlan, area: TestArea) -> tuple[str, ...]:
+def _misfits(plan: TestPlan, area: Area) -> tuple[str, ...]:
     """What makes good results unlikely."""
-    scene, regions = area.scene, area.regions
-    found = [examine(plan.model, scene, area.view_sets, one, stated_gsd(scene)).misfits for one in regions]
+    scene, regions = area.scene, area.test
+    found = [examine(plan.network, scene, area.test_sets, one, stated_gsd(scene)).misfits for one in regions]
     return tuple(dict.fromkeys(misfit for misfits in found for misfit in misfits))
 
 
 def _evaluated(
     plan: TestPlan,
-    area: TestArea,
+    area: Area,
     refiner: Refiner,
     folder: Path,
     dsm: Path,
@@ -188,7 +188,7 @@ def _evaluated(
         truth=_path_of(truth),
         initial=dsm,
         masks={name: _path_of(area.scene.masks[name]) for name in MASKS if name in area.scene.masks},
-        windows=tuple(area.regions),
+        windows=tuple(area.test),
         together=ALL_PAIRS if len(predictions) > 1 else "",
         facts=_facts(plan, area, refiner),
         baselines=plan.config.output.baselines,
@@ -196,7 +196,7 @@ def _evaluated(
     )
     case, outcome = evaluate_files(request)
     weights = plan.config.model.weights or plan.config.model.path or ""
-    name = plan.model.architecture.name
+    name = plan.network.architecture.name
     evaluated = {}
     for views in predictions:
         evaluated[views] = evaluation_of(outcome, views or REFINED)
@@ -208,21 +208,21 @@ def _evaluated(
         write_statistics(folder / f"{dsm.stem}{OVER_ALL_PAIRS}", text, evaluated["all"])
     write_json(folder / JSON, outcome.as_json())
     if plan.config.output.report and report_possible():
-        paths = [area.scene.image_paths[index] for index in used_views(area.view_sets)[:SHOWN_IMAGES]]
+        paths = [area.scene.image_paths[index] for index in used_views(area.test_sets)[:SHOWN_IMAGES]]
         images = {path.name: path for path in paths}  # others of the list need not be there
         logger.info("to look at: %s", os.path.normpath(folder / PAGE))
         write_evaluation_page(
-            folder / PAGE, request, case, outcome, title=f"{area.name}, refined", images=images
+            folder / PAGE, request, case, outcome, title=f"{area.scene.name}, refined", images=images
         )
     return evaluated
 
 
-def _facts(plan: TestPlan, area: TestArea, refiner: Refiner) -> dict[str, str]:
+def _facts(plan: TestPlan, area: Area, refiner: Refiner) -> dict[str, str]:
     """How the surfaces were made, for the provenance."""
     general = plan.config.general
     images = ", ".join(f"{index}: {path.name}" for index, path in enumerate(area.scene.image_paths))
     return {
-        "Model": f"{plan.model.source}, SHA-256 of its weights {fingerprint(plan.model)}",
+        "Model": f"{plan.network.source}, SHA-256 of its weights {fingerprint(plan.network)}",
         "Configuration": f"{plan.source}, SHA-256 {hashlib.sha256(plan.original).hexdigest()}",
         "Refined": f"mode {general.mode}, {_named(refiner.precision)}, tiles of {general.tile_size} px",
         **({"Images": images} if images else {}),
@@ -310,13 +310,13 @@ def _height_type(scene: Scene) -> str:
 def _complete_test_config(plan: TestPlan) -> dict[str, Any]:
     areas = []
     for area in plan.areas:
-        described: dict[str, Any] = {"area_defn": extents(area.regions)}
+        described: dict[str, Any] = {"area_defn": extents(area.test)}
         if area.scene.image_paths:
             described["image_list"] = [str(path) for path in area.scene.image_paths]
-            described["image_pairs"] = [list(view_set) for view_set in area.view_sets]
+            described["image_pairs"] = [list(view_set) for view_set in area.test_sets]
         areas.append(described)
     content = complete_config(plan.config, areas)
-    architecture = plan.model.architecture
+    architecture = plan.network.architecture
     content["model"] |= {
         "name": architecture.name,
         "input_channels": architecture.input_channels,

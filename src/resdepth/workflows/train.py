@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 import resdepth
+from resdepth.config.rules import patches_wanted
 from resdepth.config.schema import Section
 from resdepth.data.normalization import Array, Normalization, height_sigma, image_statistics
 from resdepth.data.patches import (
@@ -96,7 +97,7 @@ def train(config: str | Path) -> Path:
             draft,
             complete,
             plan.original,
-            plan.architecture,
+            plan.network,
             learner.network,
             with_layers=output.plot_model_txt,
         )
@@ -150,7 +151,7 @@ def _resume(folder: Path) -> Path:
     if standing.epoch >= standing.end:
         logger.info("%s: all %d epochs are complete already", folder, standing.end)
         return folder
-    normalization = read_normalization(folder, with_images=plan.architecture.inputs.n_views > 0)
+    normalization = read_normalization(folder, with_images=plan.network.inputs.n_views > 0)
     if normalization is None:
         raise ResDepthError(f"{folder}: the normalisation files (*.p) are missing")
     truncate_log(folder / TRAINING_LOG, standing.epoch)
@@ -163,7 +164,7 @@ def _new_learner(plan: TrainPlan) -> Learner:
     config = plan.config
     device = choose_device(config.general.device)
     with _seeded(config.general.random_seed):
-        network = build_network(plan.architecture)
+        network = build_network(plan.network)
     network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload] # as in engine.py
     optimizer = new_optimizer(config.optimizer, network.parameters(), device)
     return Learner(
@@ -263,7 +264,7 @@ def _validation_data(config: Mapping[str, Any]) -> list[tuple[Path, Path, Any]]:
 def _normalization(plan: TrainPlan, material: Material, earlier_run: Path | None) -> Normalization:
     """The constants of this run; a run that continues another keeps those of the other."""
     if earlier_run is not None:
-        kept = read_normalization(earlier_run, with_images=plan.architecture.inputs.n_views > 0)
+        kept = read_normalization(earlier_run, with_images=plan.network.inputs.n_views > 0)
         if kept is not None:
             return kept
         logger.warning("%s: no normalisation files; the constants are computed anew", earlier_run)
@@ -276,7 +277,7 @@ def _run(
 ) -> Path:  # fmt: skip
     config = plan.config
     learner.height_sigma = normalization.height_sigma
-    tile, inputs = config.training_settings.tile_size, plan.architecture.inputs
+    tile, inputs = config.training_settings.tile_size, plan.network.inputs
     samples = TrainingSamples(
         material.train,
         tile,
@@ -299,7 +300,7 @@ def _run(
     provenance = _provenance(plan)
     with (
         log_file(run.path / RUN_LOG) as note,
-        RunRecorder(run, plan.architecture, normalization, provenance, standing.step) as recorder,
+        RunRecorder(run, plan.network, normalization, provenance, standing.step) as recorder,
     ):
         logger.info("run folder: %s", run.path)
         logger.info(
@@ -361,7 +362,7 @@ def gather(plan: TrainPlan) -> Material:
                     area.train,
                     area.train_sets,
                     tile=tile,
-                    n=area.n_samples,
+                    n=patches_wanted(config, index),
                     all_pairs=config.stereopair_settings.use_all_stereo_pairs,
                     seed=(config.general.random_seed, index),
                 )
@@ -383,7 +384,7 @@ def measured_normalization(plan: TrainPlan, material: Material) -> Normalization
     )
     try:
         sigma = height_sigma(_heights(material.train, tile))
-        if not plan.architecture.inputs.n_views:
+        if not plan.network.inputs.n_views:
             return Normalization(sigma)
         images = [
             (scene.views[view], area.train)
