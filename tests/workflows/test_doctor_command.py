@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -365,22 +366,39 @@ def test_figures_have_their_direction(data: Data) -> None:
     (shift,) = data.found().of("shift")
     assert shift.figures["east_m"] == pytest.approx(1.0, abs=0.25)  # the initial DSM has errors of its own
     assert shift.figures["north_m"] == pytest.approx(-1.0, abs=0.25)
-    assert "evaluate" in shift.command
+    assert shift.command.startswith("resdepth prepare --dsm ")
     plant_image_shift(data)
     (image,) = data.found().of("image_shift")
     assert image.figures["east_m"] == pytest.approx(-0.75, abs=0.1)
     assert image.figures["north_m"] == pytest.approx(-0.5, abs=0.1)
 
 
+def test_the_command_of_a_finding_mends_it(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = data.folder.with_name("names with blanks")
+    data.folder.rename(folder)
+    data.folder = folder
+    monkeypatch.chdir(folder)
+    tilt = 0.01 * np.arange(SIDE, dtype=np.float32)[:, None]
+    data.write("initial", moved(data.initial, 2, -2) + tilt - 3)
+    found = data.found()
+    assert {"shift", "tilt", "vertical_offset"} <= {one.kind for one in found.findings}
+    program, *words = shlex.split(found.of("tilt")[0].command)
+    assert program == "resdepth"
+    done = command(*words)
+    assert done.exit_code == 0, done.output
+    left = {one.kind for one in doctor("prepared").findings}
+    assert left.isdisjoint({"shift", "tilt", "vertical_offset"}), left
+
+
 def test_a_bias_as_large_as_the_geoid_is_high_names_the_datum(
     data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resdepth.diagnosis.alignment.geoid_height", lambda *_: 44.6)
+    monkeypatch.setattr("resdepth.diagnosis.alignment._geoid_height", lambda *_: 44.6)
     plant_datum(data)
     (found,) = data.found().of("vertical_datum")
     assert "EGM96) lies +44.6 m" in found.text
     assert "the initial DSM seems to count from the ellipsoid" in found.text
-    monkeypatch.setattr("resdepth.diagnosis.alignment.geoid_height", lambda *_: 20.0)
+    monkeypatch.setattr("resdepth.diagnosis.alignment._geoid_height", lambda *_: 20.0)
     assert data.found().of("vertical_datum") == ()
     assert data.found().of("vertical_offset")[0].severity == "fault"
 

@@ -34,10 +34,10 @@ def doctor(
     """Say what will hurt in data, in plain words, before they are trained on, refined or evaluated.
 
     Looked for are shifts, tilts, wrong datums and units, voids, images that are flat, saturated, duplicated
-    or do not match, other grids, small areas, and more. FOLDER is one that `simulate` wrote, one with
-    initial.tif, truth.tif and ortho*.tif, or that of a finished run of a stereo pipeline. Samples of the
-    pixels are read, so it takes seconds for rasters of any size. Each finding comes with what mends it. The
-    exit code is 2 if there is a fault, as of `check`; else 0.
+    or do not match, other grids, small areas, and more. FOLDER is one that `prepare` or `simulate` made,
+    one with initial.tif, truth.tif and ortho*.tif, or that of a finished run of a stereo pipeline. Samples of
+    the pixels are read, so it takes seconds for rasters of any size. Each finding comes with what mends it.
+    The exit code is 2 if there is a fault, as of `check`; else 0.
 
     \b
     Examples:

@@ -8,8 +8,9 @@ from scipy import ndimage
 
 from resdepth.data.scene import Scene
 from resdepth.diagnosis.edges import compass, edges_beside, on_the_map
-from resdepth.diagnosis.findings import Finding, Severity, error_picture, medians_picture, shown_around
+from resdepth.diagnosis.findings import Finding, Severity, error_picture, medians_picture, shown_around, typed
 from resdepth.diagnosis.subject import Opened
+from resdepth.errors import ResDepthError
 from resdepth.evaluation.coregistration import (
     MIN_PIXELS,
     Alignment,
@@ -18,9 +19,10 @@ from resdepth.evaluation.coregistration import (
     sample_windows,
 )
 from resdepth.evaluation.metrics import NMAD_FACTOR
-from resdepth.geo.crs import FOOT, geoid_height
+from resdepth.geo.crs import FOOT
 from resdepth.geo.raster import Array
 from resdepth.geo.windows import Window
+from resdepth.preparation.datum import ELLIPSOID, height_change, named_vertical
 
 # A bias or a shift from this makes training and evaluation useless; smaller ones make them worse.
 RUINOUS_BIAS_M, RUINOUS_SHIFT_PX = 5.0, 3.0
@@ -87,18 +89,10 @@ def _about(opened: Opened) -> str:
     return f"{opened.subject.dsm.name} and {opened.subject.truth.name}"
 
 
-def coregistration(opened: Opened) -> str:
-    """The command that moves the initial DSM onto the reference DSM."""
-    dsm, truth = opened.subject.dsm, opened.subject.truth
-    return f"resdepth evaluate {dsm} --truth {truth} --align --write-aligned -o aligned"
-
-
 def _bias(opened: Opened, found: Alignment) -> list[Finding]:
     if not found.is_biased:
         return []
-    grid, bias = opened.scene.grid, found.bias_m
-    x, y = grid.map_position(grid.height / 2, grid.width / 2)
-    geoid = geoid_height(grid.crs, x, y) if grid.crs else None
+    bias, geoid = found.bias_m, _geoid_height(opened.scene)
     side = "above" if bias > 0 else "below"
     text = (
         f"The initial DSM lies {abs(bias):.2f} m {side} the reference DSM (median of the differences; they "
@@ -109,16 +103,28 @@ def _bias(opened: Opened, found: Alignment) -> list[Finding]:
     stated = _as_datum(bias, found.spread_m, geoid)
     if stated:
         remedy = (
-            "Look up what each counts its heights from, and transform one (gdalwarp with compound CRSs); or "
-            "remove the constant."
+            "Look up from what each counts its heights, and state it: --dsm-vertical and "
+            "--reference-vertical take ellipsoid, EGM96, EGM2008 or a code. Without them, the constant is "
+            "removed as it is."
         )
         figures |= {"geoid_m": geoid} if geoid is not None else {}
-        about, command = _about(opened), coregistration(opened)
+        about, command = _about(opened), opened.subject.prepared()
         text = f"{text} {stated}"
         return [Finding("vertical_datum", "fault", about, text, remedy, command, figures)]
     remedy = "Remove it before training: a network learns a constant, which looks like success."
-    about, command = _about(opened), coregistration(opened)
+    about, command = _about(opened), opened.subject.prepared()
     return [Finding("vertical_offset", severity, about, text, remedy, command, figures)]
+
+
+def _geoid_height(scene: Scene) -> float | None:
+    """How high the geoid EGM96 lies above the ellipsoid, metres; None where PROJ has no grid of it."""
+    if not scene.grid.crs:
+        return None
+    try:
+        found = height_change(ELLIPSOID, named_vertical("EGM96"), scene.grid.flat, 0.0)
+    except ResDepthError:  # no grid, or no pyproj
+        return None
+    return -found.mean_m
 
 
 def _as_datum(bias: float, spread: float, geoid: float | None) -> str:
@@ -162,7 +168,7 @@ def _shift(opened: Opened, found: Alignment) -> list[Finding]:
         remedy = "Correct the origin of the one that is wrong by half a pixel, or co-register both."
     severity: Severity = "fault" if found.shift_px > RUINOUS_SHIFT_PX else "warning"
     picture, caption = _roughest_window(opened)
-    return [Finding(kind, severity, _about(opened), text, remedy, coregistration(opened), figures, picture,
+    return [Finding(kind, severity, _about(opened), text, remedy, opened.subject.prepared(), figures, picture,
                     caption)]  # fmt: skip
 
 
@@ -183,7 +189,8 @@ def _far_shift(opened: Opened) -> list[Finding]:
         "Nothing else can be compared before. Is the georeference of one of them wrong? Move it by as much."
     )
     figures = {"east_m": east, "north_m": north, "pixels": pixels}
-    return [Finding("shift", "fault", _about(opened), text, remedy, "", figures)]
+    command = opened.subject.prepared()
+    return [Finding("shift", "fault", _about(opened), text, remedy, command, figures)]
 
 
 def _moved_back(scene: Scene, found: Alignment) -> Callable[[Window], Array]:
@@ -214,16 +221,15 @@ def _tilt(opened: Opened, aligned: Alignment) -> list[Finding]:
         f"towards the {compass(found.east, found.north)}, {found.rise_m:.2f} m across the area "
         f"(±{found.noise_m:.2f} m)."
     )
-    remedy = (
-        "Subtract the plane; a constant shift does not mend it. Corrected RPCs or ground control prevent it."
-    )
+    remedy = "A constant shift does not mend it: the plane must go. Corrected RPCs would prevent it."
+    command = opened.subject.prepared("--coregister", "tilt")
     figures = {
         "east_m_per_km": 1000 * found.east,
         "north_m_per_km": 1000 * found.north,
         "rise_m": found.rise_m,
     }
     picture = medians_picture(found.medians - np.nanmedian(found.medians))
-    return [Finding("tilt", "warning", _about(opened), text, remedy, "", figures, picture,
+    return [Finding("tilt", "warning", _about(opened), text, remedy, command, figures, picture,
                     "medians of the differences over the area, blue below, red above")]  # fmt: skip
 
 
@@ -240,7 +246,7 @@ def _units(opened: Opened) -> list[Finding]:
                     f"Heights of the reference DSM vary by {ratio:.4g} times as much as those of the initial "
                     f"DSM: those of {wrong.name} seem to be in {plural}, which the file does not state."
                 )
-                command = f"gdal_edit.py -units {unit} {wrong}"
+                command = typed("gdal_edit.py", "-units", unit, wrong)
                 remedy = "State the unit in the file; heights are then read in metres."
                 return [Finding("units", "fault", _about(opened), text, remedy, command, {"ratio": ratio})]
     return []

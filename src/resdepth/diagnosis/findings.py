@@ -1,5 +1,6 @@
 """What was found wrong with rasters: values, their small pictures, as text, JSON and a page."""
 
+import shlex
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -183,6 +184,11 @@ def _indented(text: str) -> str:
 def percent(share: float) -> str:
     """A share as people write it: "0.02 %", "12 %"."""
     return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
+
+
+def typed(*words: object) -> str:
+    """A command as it is typed: names with blanks in quotes."""
+    return shlex.join(map(str, words))
 
 
 def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:

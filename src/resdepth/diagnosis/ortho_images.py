@@ -13,7 +13,7 @@ from resdepth.data.scene import Scene
 from resdepth.diagnosis.alignment import RUINOUS_SHIFT_PX
 from resdepth.diagnosis.edges import BLOCK_PX as EDGE_BLOCK_PX
 from resdepth.diagnosis.edges import BLOCKS_A_SIDE, MOSTLY, compass, edges_beside, on_the_map, shading_beside
-from resdepth.diagnosis.findings import Finding, Severity, image_picture, shown_around
+from resdepth.diagnosis.findings import Finding, Severity, image_picture, shown_around, typed
 from resdepth.diagnosis.subject import Opened
 from resdepth.errors import ResDepthError
 from resdepth.evaluation.coregistration import sample_windows
@@ -144,8 +144,9 @@ def _by_itself(opened: Opened, view: int, levels: _Levels) -> list[Finding]:
     if levels.values[0] == 0 and levels.share(0) > max(BLACK, MANY * levels.share(1)) and count > 2:
         zeros = 100 * levels.share(0)
         text = f"{zeros:.1f} % of the pixels of {name} are 0, which no nodata value declares void."
-        found.append(Finding("black_image", "warning", name, text, "If they show nothing, declare it.",
-                             f"gdal_edit.py -a_nodata 0 {path}", {"share_percent": zeros}))  # fmt: skip
+        remedy, command = "If they show nothing, declare it.", typed("gdal_edit.py", "-a_nodata", 0, path)
+        figures = {"share_percent": zeros}
+        found.append(Finding("black_image", "warning", name, text, remedy, command, figures))
     if count < FEWEST_LEVELS:
         text = f"{name} has only {count} grey values: what it shows is cut into steps."
         remedy = "Write it again from the raw image, with the sensor's own values."
@@ -201,7 +202,7 @@ def _surfaces(opened: Opened, views: list[int]) -> list[Finding]:
             "surface_as_image", "fault", opened.image_name(view),
             f"{opened.image_name(view)} is no image: its values are nearly the heights of the initial DSM.",
             "If it is the reference DSM, say so.",
-            f"resdepth doctor {opened.subject.dsm} --truth {opened.subject.images[view]}",
+            typed("resdepth", "doctor", opened.subject.dsm, "--truth", opened.subject.images[view]),
         )
         for view in views
     ]  # fmt: skip
@@ -249,8 +250,12 @@ def _other(opened: Opened, pair: tuple[int, int], view: int) -> str:
 def _mismatch(opened: Opened, shown: Shown, pair: tuple[int, int], names: str, text: str) -> Finding:
     what, _, remedy = text.partition(". ")
     shifts = [float(np.hypot(*move)) for move in shown.compared[pair].known_moves]
-    figures, sketch = {"median_px": median(shifts)}, _blocks_of(opened, *pair)
-    return Finding("images_do_not_match", "fault", names, f"{what}.", f"{remedy}.", "", figures, *sketch)
+    figures, sketch, command = (
+        {"median_px": median(shifts)},
+        _blocks_of(opened, *pair),
+        opened.subject.rectified,
+    )
+    return Finding("images_do_not_match", "fault", names, f"{what}.", f"{remedy}.", command, figures, *sketch)
 
 
 def _the_same(opened: Opened, first: int, second: int) -> Finding:
@@ -318,13 +323,13 @@ def _shifts(opened: Opened, moves: Mapping[tuple[int, int], _Typical]) -> list[F
             "correlation of blocks, median)."
         )
         remedy = (
-            "An offset of its RPC, or of the height that it was rectified with. Remove the offset (bundle "
-            "adjustment), and rectify it again with this DSM."
+            "An offset of its RPC, or of the height that it was rectified with: rectify the raw images anew, "
+            "with this DSM and tie points between them."
         )
         figures = {"east_m": east, "north_m": north, "pixels": size}
         other = next(one for pair in moves if view in pair for one in pair if one != view)
         severity: Severity = "fault" if size > RUINOUS_SHIFT_PX else "warning"
-        found.append(Finding("image_shift", severity, about, text, remedy, "", figures,
+        found.append(Finding("image_shift", severity, about, text, remedy, opened.subject.rectified, figures,
                              *_blocks_of(opened, other, view)))  # fmt: skip
     return found
 
@@ -363,7 +368,8 @@ def _beside_surface(opened: Opened, views: list[int]) -> list[Finding]:
             "Was it rectified with another DSM, at height 0, or before the DSM was moved? Rectify it again."
         )
         figures = {"east_m": east, "north_m": north, "pixels": float(np.hypot(*apart))}
-        found.append(Finding("image_beside_surface", "warning", image, text, remedy, "", figures))
+        command = opened.subject.rectified
+        found.append(Finding("image_beside_surface", "warning", image, text, remedy, command, figures))
     return found
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from resdepth.data.scene import Scene, SceneFiles, open_scene
-from resdepth.diagnosis.findings import Finding, of_problems
+from resdepth.diagnosis.findings import Finding, of_problems, typed
 from resdepth.errors import ResDepthError
 from resdepth.geo.grid import Bounds, Grid
 from resdepth.geo.raster import Array, Band, FileBand, read_resampled
@@ -16,6 +16,8 @@ from resdepth.models.model import Model
 from resdepth.stereo.ortho import to_geographic
 
 INITIAL, REFERENCE, IMAGE = "initial DSM", "reference DSM", "image"
+RAW = ("RAW_IMAGE_1", "RAW_IMAGE_2")
+"""Stands for names that are not known."""
 HALF_PX_TOLERANCE = 0.05
 SAME_NUMBER = 1e-6
 
@@ -47,6 +49,20 @@ class Subject:
     tile: int | None = None
     stripes: str = ""
     is_trained_on: bool = False
+
+    def prepared(self, *options: str) -> str:
+        """The command that makes a data set of these files in which most of what is found is mended."""
+        images = [word for image in self.raw or self.images for word in ("--image", image)]
+        reference = ["--reference", self.truth] if self.truth else []
+        return typed(
+            "resdepth", "prepare", "--dsm", self.dsm, *images, *reference, *options, "-o", "prepared"
+        )
+
+    @property
+    def rectified(self) -> str:
+        """The command that makes ortho-images of the raw ones with the initial DSM."""
+        images = [word for image in self.raw or RAW for word in ("--image", image)]
+        return typed("resdepth", "prepare", "--dsm", self.dsm, *images, "-o", "prepared")
 
 
 @dataclass(frozen=True)
@@ -144,17 +160,20 @@ def _put_on(scene: Scene, band: FileBand) -> tuple[Band | None, list[Finding]]:
     assert dsm is not None, "all are files"
     stated = f"{path.name} differs from {dsm.name}: {'; '.join(differences)}."
     method = "nearest" if band.numbers == "mask" else "bilinear"
-    command = f"rio warp {path} {path.stem}_on_grid.tif --like {dsm} --resampling {method}"
+    on_grid = f"{path.stem}_on_grid.tif"
+    command = typed("rio", "warp", path, on_grid, "--like", dsm, "--resampling", method)
     overlap = _overlap(grid, other)
     if not overlap:
         text = f"{path.name} and {dsm.name} do not overlap: {'; '.join(differences)}."
         remedy = "Is it of another place, or is the CRS or the georeference of one of them wrong?"
         figures = {"overlap_percent": 0.0}
-        return None, [Finding("no_overlap", "fault", path.name, text, remedy, f"rio info {path}", figures)]
+        return None, [
+            Finding("no_overlap", "fault", path.name, text, remedy, typed("rio", "info", path), figures)
+        ]
     if not grid.may_share_crs(other) or bool(grid.crs) != bool(other.crs):
         remedy = "Bring it onto the grid of the DSM." if other.crs else "State the CRS (gdal_edit.py -a_srs)."
         return None, [Finding("reference_system", "fault", path.name, stated, remedy, command)]
-    on_grid = OnGrid(band, grid)
+    moved = OnGrid(band, grid)
     if half := _half_pixels(grid, other):
         text = (
             f"{path.name} lies {half[0]:+.1f} pixels down and {half[1]:+.1f} to the right of {dsm.name}, "
@@ -164,10 +183,10 @@ def _put_on(scene: Scene, band: FileBand) -> tuple[Band | None, list[Finding]]:
             "Find out which header is right. If both are, resample; else correct the origin of the other."
         )
         figures = {"down_px": half[0], "right_px": half[1]}
-        return on_grid, [Finding("half_pixel_grid", "fault", path.name, text, remedy, command, figures)]
+        return moved, [Finding("half_pixel_grid", "fault", path.name, text, remedy, command, figures)]
     figures = {"overlap_percent": 100 * overlap}
     covers = f" It covers {100 * overlap:.0f} % of the DSM." if overlap < 0.995 else ""
-    return on_grid, [
+    return moved, [
         Finding(
             "grid",
             "fault",

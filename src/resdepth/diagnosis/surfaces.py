@@ -10,7 +10,7 @@ import numpy as np
 
 from resdepth.data.arrays import look_for_undeclared
 from resdepth.data.scene import Scene
-from resdepth.diagnosis.findings import Finding, Severity, percent, relief_picture
+from resdepth.diagnosis.findings import Finding, Severity, percent, relief_picture, typed
 from resdepth.diagnosis.subject import INITIAL, REFERENCE, Declared, Opened
 from resdepth.errors import ResDepthError
 from resdepth.evaluation.coregistration import sample_windows
@@ -49,7 +49,7 @@ def _placed(opened: Opened) -> list[Finding]:
     grid, dsm = opened.scene.grid, opened.subject.dsm
     if not grid.crs:
         text = f"{dsm.name} states no CRS: its coordinates are taken as metres."
-        remedy, command = "State it, if it is known.", f"gdal_edit.py -a_srs EPSG:CODE {dsm}"
+        remedy, command = "State it, if it is known.", typed("gdal_edit.py", "-a_srs", "EPSG:CODE", dsm)
         return [Finding("no_reference_system", "note", dsm.name, text, remedy, command)]
     if not grid.is_in_degrees:
         return []
@@ -57,15 +57,8 @@ def _placed(opened: Opened) -> list[Finding]:
         f"The CRS of {dsm.name}, {grid.crs_name}, counts in degrees: no network knows what a pixel is in "
         "metres."
     )
-    command = f"rio warp {dsm} {dsm.stem}_utm.tif --dst-crs {_utm(opened)} --resampling bilinear"
+    command = opened.subject.prepared()
     return [Finding("degrees", "fault", dsm.name, text, "Bring all to a projected CRS in metres.", command)]
-
-
-def _utm(opened: Opened) -> str:
-    """The UTM zone of an area in degrees."""
-    grid = opened.scene.grid
-    lon, lat = grid.map_position(grid.height / 2, grid.width / 2)
-    return f"EPSG:{32600 + 100 * (lat < 0) + int((lon + 180) // 6) % 60 + 1}"
 
 
 def _size(opened: Opened) -> list[Finding]:
@@ -118,7 +111,7 @@ def _declared(name: str, band: Band, path: Path) -> tuple[Band, list[Finding]]:
         "voids whose number the file does not declare."
     )
     figures = {"number": worst.stored, "share_percent": 100 * worst.share}
-    command = f"gdal_edit.py -a_nodata {worst.stored:.9g} {path}"
+    command = typed("gdal_edit.py", "-a_nodata", f"{worst.stored:.9g}", path)
     scale, offset = in_file.scaling
     numbers = tuple(one.stored * scale + offset for one in look.suspects)
     return Declared(band, numbers), [
@@ -163,7 +156,7 @@ def _voids(opened: Opened, name: str, band: Band, path: Path) -> list[Finding]:
         severity, remedy = "fault", "Training and testing take no voids: fill them first."
     elif share > MANY_VOIDS:
         remedy += " What is guessed is a large part here."
-    command = f"gdal_fillnodata.py -md 200 {path} {path.stem}_filled.tif"
+    command = opened.subject.prepared()
     return [Finding("voids", severity, path.name, text, remedy, command, figures, picture, caption)]
 
 

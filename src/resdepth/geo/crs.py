@@ -307,22 +307,6 @@ def _measured_scale(wkt: str, x: float, y: float, unit: float | None) -> Floats 
     return np.asarray(axes.T @ np.diag(sizes) @ axes, np.float64)
 
 
-@lru_cache(maxsize=64)
-def geoid_height(wkt: str, x: float, y: float) -> float | None:
-    """How high the geoid EGM96 lies above the ellipsoid of WGS 84 at a place of the map, metres.
-
-    None where PROJ has no grid of it at hand, or nobody knows where the place lies on Earth.
-    """
-    try:
-        crs = CRS.from_wkt(horizontal_part(wkt))
-        lon, lat = transform(crs, CRS.from_epsg(4326), [x], [y])
-        above = transform(CRS.from_epsg(4979), CRS.from_string("EPSG:4326+5773"), lon, lat, [0.0])
-    except _FAILURES:
-        return None
-    height = -float(above[2][0])
-    return height if np.isfinite(height) and height else None  # without a grid, heights stay as they are
-
-
 def _metres_of_angles(described: dict[str, Any], latitude: float) -> Floats:
     """Metres to the east and north for each radian of longitude and latitude, on an ellipsoid."""
     datum = described.get("datum") or described.get("datum_ensemble") or {}

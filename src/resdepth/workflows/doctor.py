@@ -16,6 +16,7 @@ from resdepth.config.schema import (
     UnknownValueError,
     paths_in,
 )
+from resdepth.data.dataset_folder import DatasetFolder, dataset_in
 from resdepth.data.scene import MASKS, read_image_list
 from resdepth.diagnosis.alignment import alignment_findings
 from resdepth.diagnosis.findings import Diagnosis, Finding, of_problems, ordered
@@ -31,11 +32,11 @@ from resdepth.runtime.paths import NO_SUCH_FILE, is_there, why_no_file
 from resdepth.stereo.ortho import has_rpc
 from resdepth.workflows.check import read_model
 
-CONFIGURATIONS = ("configs/config_train.json", "configs/config_test.json")
-"""Of a scene folder, as `simulate` writes it, the first that is there."""
-DSM_NAMES = ("initial.tif", "dsm.tif", "data/dsm/initial.tif", "*initial*.tif", "*[dD][sS][mM]*.tif")
-TRUTH_NAMES = ("truth.tif", "reference.tif", "data/dsm/truth.tif", "*truth*.tif", "*reference*.tif")
-ORTHO_NAMES = ("*ortho*.tif", "data/satellite_views/*.tif")
+CONFIGURATIONS = ("config_train.json", "config_test.json")
+"""Of the folder of a data set, the first that is there."""
+DSM_NAMES = ("initial.tif", "dsm.tif", "*initial*.tif", "*[dD][sS][mM]*.tif")
+TRUTH_NAMES = ("truth.tif", "reference.tif", "*truth*.tif", "*reference*.tif")
+ORTHO_NAMES = ("*ortho*.tif",)
 
 
 @dataclass(frozen=True)
@@ -144,9 +145,8 @@ def _of_rasters(dsm: Path, images: Iterable[Path], truth: Path | None) -> _Asked
 
 def _of_folder(folder: Path) -> _Asked:
     """What a folder holds: a configuration, rasters by their names, or a run of a stereo pipeline."""
-    for name in CONFIGURATIONS:
-        if is_there(folder / name):
-            return _of_configuration(folder / name)
+    if (data := dataset_in(folder)) is not None:
+        return _of_dataset_folder(data)
     try:
         run = recognise(folder)
     except InputProblems as error:
@@ -154,6 +154,18 @@ def _of_folder(folder: Path) -> _Asked:
     raw, ortho = (run.images, ()) if run.are_raw else ((), run.images)
     notes = tuple(f"{run.software}: {note}" for note in run.notes)
     return _Asked((Subject(folder.name, run.dsm, None, ortho, raw),), notes=notes)
+
+
+def _of_dataset_folder(folder: DatasetFolder) -> _Asked:
+    """What `simulate` or `prepare` has made: by its configuration, with the raw images in it."""
+    raw = tuple(_shortest(path) for path in folder.images if has_rpc(path))
+    for name in CONFIGURATIONS:
+        if is_there(folder.configs / name):
+            asked = _of_configuration(folder.configs / name)
+            return replace(asked, subjects=tuple(replace(one, raw=raw) for one in asked.subjects))
+    truth = folder.reference if folder.reference.is_file() else None
+    orthos = tuple(folder.ortho_image(path.stem) for path in folder.images)
+    return _Asked((Subject(folder.path.name, folder.initial, truth, orthos, raw),))
 
 
 def _by_names(folder: Path, refusal: InputProblems) -> _Asked:
