@@ -18,6 +18,7 @@ from resdepth.config.schema import (
 )
 from resdepth.data.scene import MASKS
 from resdepth.errors import Problem, location, within
+from resdepth.geo.windows import Strategy
 
 AnyConfig = TrainConfig | TestConfig
 AnyDataset = TrainDataset | TestDataset
@@ -64,6 +65,12 @@ def dataset_name(dataset: AnyDataset, index: int) -> str:
 def roles(dataset: AnyDataset) -> list[str]:
     """What a data set serves for: the keys of `PAIR_LISTS`."""
     return ["test"] if isinstance(dataset, TestDataset) else dataset.area_type.split("+")
+
+
+def strategy_of(config: AnyConfig, dataset: AnyDataset) -> Strategy:
+    """How a data set is split into regions."""
+    default = config.general.allocation_strategy if isinstance(config, TrainConfig) else "entire"
+    return dataset.allocation_strategy or default
 
 
 def tile_of(config: AnyConfig) -> tuple[int, str]:
@@ -131,7 +138,7 @@ def _network_problems(config: TrainConfig) -> Iterator[Problem]:
 
 
 def _training_split_problems(config: TrainConfig, dataset: TrainDataset) -> Iterator[Problem]:
-    strategy = dataset.allocation_strategy or config.general.allocation_strategy
+    strategy = strategy_of(config, dataset)
     if strategy == "entire" and dataset.area_type == "train+val":
         text = "'entire' cannot both train and validate; take stripes, or two data sets"
         yield Problem("allocation_strategy", text)

@@ -20,6 +20,7 @@ from resdepth.config.rules import (
     dataset_name,
     patches_wanted,
     roles,
+    strategy_of,
     test_rules,
     tile_of,
     tile_problems,
@@ -30,7 +31,6 @@ from resdepth.config.schema import (
     TestConfig,
     TestDataset,
     TrainConfig,
-    TrainGeneral,
     UnknownValueError,
     paths_in,
 )
@@ -244,10 +244,9 @@ def _read_lists(dataset: AnyDataset, n_views: int | None) -> tuple[tuple[Path, .
 
 def _area(config: AnyConfig, dataset: AnyDataset, scene: Scene, sets: ViewSets) -> Area:
     """A data set with the regions that it is split into, and the view sets of what it serves for."""
-    general = config.general if isinstance(config, TrainConfig) else TrainGeneral()
-    strategy = dataset.allocation_strategy or general.allocation_strategy
-    stripe = general.test_stripe if dataset.test_stripe is None else dataset.test_stripe
-    shape = scene.grid.whole.shape
+    shape, strategy = scene.grid.whole.shape, strategy_of(config, dataset)
+    default = config.general.test_stripe if isinstance(config, TrainConfig) else 0
+    stripe = default if dataset.test_stripe is None else dataset.test_stripe
     split = split_regions(*shape, strategy, test_stripe=stripe, crossval=dataset.crossval_training)
     if isinstance(dataset, TestDataset):
         regions = getattr(split, dataset.area_type or "test")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from resdepth.config.parse import kind_of, load_test_config, load_train_config
-from resdepth.config.rules import conclusions, dataset_name, test_rules, tile_of, train_rules
+from resdepth.config.rules import conclusions, dataset_name, strategy_of, test_rules, tile_of, train_rules
 from resdepth.config.schema import (
     TestConfig,
     TestDataset,
@@ -221,8 +221,7 @@ def _of_configuration(path: Path) -> _Asked:
             continue  # a problem that is stated already
         stripes = ""
         with suppress(UnknownValueError):
-            default = config.general.allocation_strategy if isinstance(config, TrainConfig) else "entire"
-            strategy = dataset.allocation_strategy or default
+            strategy = strategy_of(config, dataset)
             stripes = strategy.rpartition("_")[2] if strategy.startswith("5-crossval") else ""
         one, found = _of_dataset(dataset, dataset_name(dataset, index))
         subjects.append(replace(one, model=model, tile=tile, stripes=stripes, is_trained_on=True))
