@@ -38,6 +38,7 @@ import resdepth.report.page
 import resdepth.report.pictures
 import resdepth.workflows.compare
 import resdepth.workflows.evaluate
+import resdepth.workflows.prepare
 import resdepth.workflows.refine
 import resdepth.workflows.simulate
 import resdepth.workflows.test
@@ -103,6 +104,12 @@ COMMANDS = {
     "simulate": Command(
         lambda i, o: [
             "simulate", "town", "-o", o / "scene", "--config", i / "simulate.json", "--workers", "0"
+        ]
+    ),
+    "prepare": Command(
+        lambda i, o: [
+            "prepare", "--dsm", i / "initial.tif", "--image", i / "ortho1.tif", "--image", i / "ortho2.tif",
+            "--reference", i / "truth.tif", "-o", o / "prepared", "--workers", "0",
         ]
     ),
     "download": Command(lambda _, o: ["download", "demo", "--to", o / "demo"]),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 KILLING = Path(__file__).with_name("killing.py")
-SAMPLE = ("refine", "train", "evaluate", "simulate", "download", "convert-model")
+SAMPLE = ("refine", "train", "evaluate", "simulate", "prepare", "download", "convert-model")
 
 
 @pytest.fixture(scope="module")

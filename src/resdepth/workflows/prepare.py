@@ -111,6 +111,9 @@ def prepare(
         "request": config.model_dump(mode="json", exclude={"schema_"}),
         "inputs": checksums,
     }
+    if _is_done(folder, plan):  # killed while it tidied up
+        shutil.rmtree(folder.work, ignore_errors=True)
+        return read_prepared(folder.path)
     _begin(folder, plan, inputs, overwrite=overwrite)
     with held(folder.path / PLAN, purpose=str(folder.path)):
         folder.create()
@@ -228,6 +231,16 @@ def _inputs_of(config: PrepareConfig) -> list[Path]:
     named = [config.dsm, config.reference, *config.images, *config.layers.values()]
     masks = [mask.partition("|")[0] for mask in config.masks.values()]
     return [Path(path) for path in (*named, *masks) if path is not None]
+
+
+def _is_done(folder: DatasetFolder, plan: Mapping[str, Any]) -> bool:
+    """Whether all of it is there, and what only the making of it needs as well."""
+    try:
+        return (
+            (folder.path / RECORD).exists() and folder.work.is_dir() and read_json(folder.path / PLAN) == plan
+        )
+    except InputProblems:
+        return False
 
 
 def _begin(
