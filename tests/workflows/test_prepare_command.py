@@ -27,7 +27,8 @@ from resdepth.preparation.coregister import coregistration
 from resdepth.preparation.surface_file import SurfaceFile
 from resdepth.stereo.ortho import read_rpc
 from resdepth.workflows import prepare as workflow
-from resdepth.workflows.prepare import Prepared, prepare, read_prepared, summary
+from resdepth.workflows._prepared import summary
+from resdepth.workflows.prepare import Prepared, prepare, read_prepared
 
 SHIFT = (1.4, -0.8, 2.6)
 
@@ -68,8 +69,9 @@ def test_the_folder_is_one_that_simulate_writes(made: Prepared) -> None:
     names = {path.relative_to(made.folder).as_posix() for path in made.folder.rglob("*") if path.is_file()}
     views = ("ahead", "back", "later")
     expected = {
-        "plan.json", "prepare.json", "pairs.csv", "configs/config_train.json", "configs/config_test.json",
-        "models/ResDepth-stereo/model.safetensors", "data/dsm/initial.tif", "data/dsm/truth.tif",
+        "plan.json", "prepare.json", "prepare.html", "pairs.csv", "configs/config_train.json",
+        "configs/config_test.json", "models/ResDepth-stereo/model.safetensors",
+        "data/dsm/initial.tif", "data/dsm/truth.tif",
         "data/dsm/provenance.tif",
         *(f"data/mask/{name}.tif" for name in ("void", "building", "change", "ground_truth")),
         *(f"data/mask/hidden_{name}.tif" for name in views),
@@ -311,7 +313,7 @@ def test_a_pipeline_run_needs_nothing_else(raw_scene: Path, tmp_path: Path) -> N
 
 
 def test_the_summary_states_what_was_found(made: Prepared) -> None:
-    text = "\n".join(summary(made))
+    text = "\n".join(summary(made.folder, made.record))
     assert "co-registration: the dsm moves +1." in text
     assert "RPCs: ahead and back lie" in text
     assert "to refine: resdepth refine" in text

@@ -72,14 +72,17 @@ def prepare(
       resdepth prepare request.json -o prepared
       resdepth prepare s2p_output --image img1.tif --image img2.tif -o prepared
     """
-    needs("cv2", "prepare")
+    for module in ("cv2", "jinja2", "plotly", "pyproj"):
+        needs(module, "prepare")
     use_one_opencv_thread()
     from resdepth.cli.evaluate import named_masks
-    from resdepth.workflows.prepare import prepare_from, summary
+    from resdepth.workflows._prepared import PAGE, summary
+    from resdepth.workflows.prepare import prepare_from
 
     given = options | {"masks": {name: str(path) for name, path in named_masks(masks).items()}}
     if keep_rpcs:
         given["correct_rpcs"] = False
     made = prepare_from(source, output, given, threads=workers, overwrite=overwrite)
-    for line in summary(made):
+    for line in summary(made.folder, made.record):
         click.echo(line)
+    click.echo(f"to look at: {made.folder / PAGE}")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from resdepth.errors import ResDepthError
 from resdepth.geo.geotiff import new_geotiff
 from resdepth.geo.grid import Grid
-from resdepth.geo.raster import Band, read_header
+from resdepth.geo.raster import Band
 from resdepth.geo.reprojected import MapBand
 from resdepth.geo.rpc import Rpc, fit_rpc, shifted_in_image
 from resdepth.geo.view_geometry import ViewGeometry
@@ -23,9 +23,11 @@ from resdepth.stereo.ortho import (
     Image,
     PanchromaticImage,
     new_image,
-    orthorectified,
+    reduced,
     to_geographic,
 )
+from resdepth.stereo.pairs import pixel_size_m
+from resdepth.stereo.remeasure import Placement, projected
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -177,17 +179,19 @@ def _in_bits(values: Array, dtype: str) -> NDArray[np.generic]:
 
 
 def write_ortho(
-    raw: Path, dsm: Path, grid: Grid, path: Path, *, geometry: ViewGeometry, threads: int, progress: Progress
+    raw: Image, dsm: Band, path: Path, *, dtype: str, geometry: ViewGeometry, threads: int, progress: Progress
 ) -> float:
-    """Ortho-rectify a raw image with a DSM; 0 is nodata, where it shows nothing.
+    """Ortho-rectify a raw image with a DSM, cubic; 0 is nodata, where it shows nothing.
+
+    Nothing is looked at but the DSM: what it hides or misplaces shows up as ghosts, as in the published data.
 
     Args:
-        raw: with its RPC in the tags.
-        dsm: heights as the RPC counts them, without voids.
-        grid: of the ortho-image.
-        path: the GeoTIFF, in the bits of the raw image.
+        raw: with its RPC.
+        dsm: heights as the RPC counts them, without voids, on the grid of the ortho-image.
+        path: the GeoTIFF.
+        dtype: of its grey values.
         geometry: written into its tags.
-        threads: of GDAL.
+        threads: that rectify blocks.
         progress: advances by 1 in all.
 
     Returns:
@@ -196,16 +200,23 @@ def write_ortho(
     Raises:
         ResDepthError: if a file cannot be read or written.
     """
-    dtype, parts, seen_px = read_header(raw).dtype, list(blocks(grid.whole, BLOCK_PX)), 0
-    with new_geotiff(
-        path, grid, dtype=dtype, tile=TILE_PX, nodata=IMAGE_NODATA, tags=geometry.as_tags()
-    ) as file:
-        for block in parts:
-            seen = orthorectified(raw, dsm, grid.crop(block), threads=threads)
+    grid = dsm.grid.flat
+    larger = max(int(grid.gsd_m / pixel_size_m(raw.rpc, raw.grid.whole.shape, grid.crs)), 1)
+    image, seen_px = reduced(raw, larger), 0  # or fine pixels would be skipped
+    parts = list(blocks(grid.whole, COPY_PX))
+    jobs = (partial(_rectified, image, dsm, part) for part in parts)
+    tags = geometry.as_tags()
+    with new_geotiff(path, grid, dtype=dtype, tile=TILE_PX, nodata=IMAGE_NODATA, tags=tags) as file:
+        for part, seen in zip(parts, in_order(jobs, threads), strict=True):
             seen_px += int((~np.isnan(seen)).sum())
-            file.write(block.row, _grey(seen, dtype), col=block.col)
+            file.write(part.row, _grey(seen, dtype), col=part.col)
             progress.advance(1 / len(parts))
     return seen_px / grid.whole.area
+
+
+def _rectified(image: Image, dsm: Band, part: Window) -> Array:
+    grid = dsm.grid.flat.crop(part)
+    return projected(image, grid, dsm.read(part), Placement(), kernel="cubic")
 
 
 def _grey(seen: Array, dtype: str) -> NDArray[np.generic]:

@@ -50,7 +50,7 @@ from resdepth.preparation.voids import Filling, write_filled
 from resdepth.runtime.atomic import writing
 from resdepth.runtime.progress import progress_bar
 from resdepth.stereo.matching import view_geometry
-from resdepth.stereo.ortho import DescribedImage, PanchromaticImage
+from resdepth.stereo.ortho import DescribedImage, PanchromaticImage, RawImage
 from resdepth.stereo.pairs import NoUsefulPair, footprint, pixel_size_m
 from resdepth.stereo.remeasure import Around, height_offset
 
@@ -451,11 +451,11 @@ class Pipeline:
                 return write_raw(one.image, rpc, part, raw, progress)
 
         def rectify() -> _Share:
-            threads = max(self.threads, 1)
             with progress_bar(f"ortho-image {name}", 1) as progress:
                 seen = write_ortho(
-                    raw, dsm, grid, ortho, geometry=geometry, threads=threads, progress=progress
-                )
+                    RawImage(raw), FileBand(dsm), ortho, dtype=copied.dtype, geometry=geometry,
+                    threads=self.threads, progress=progress,
+                )  # fmt: skip
             if not seen:
                 raise ResDepthError(f"{one.image.path}: shows nothing of the area; is its RPC its own?")
             return _Share(seen)

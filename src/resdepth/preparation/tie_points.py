@@ -5,7 +5,7 @@ thing lies at the same place in both; the median of what is missing is the bias 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import cv2
@@ -17,7 +17,8 @@ from resdepth.geo.raster import Band
 from resdepth.geo.rpc import Rpc, shifted_in_image
 from resdepth.geo.windows import Window, blocks
 from resdepth.stereo.matching import filled
-from resdepth.stereo.ortho import DescribedImage, Image, to_geographic
+from resdepth.stereo.ortho import DescribedImage, Image, reduced, to_geographic
+from resdepth.stereo.pairs import pixel_size_m
 from resdepth.stereo.remeasure import Placement, projected
 
 Array = NDArray[np.float32]
@@ -31,7 +32,7 @@ WIDEST_PX = 4.0
 """Points that spread more have nothing in common."""
 LEAST_TIES, ROUNDS, TRIM, TRIMS, NMAD_FACTOR = 20, 3, 2.5, 6, 1.4826
 SETTLED_M = 0.02
-LEAST_SHOWN = 0.2
+LEAST_SHOWN, LEAST_SIDE_PX = 0.2, 128
 STRETCH_PERCENT = (0.5, 99.5)
 
 
@@ -82,13 +83,17 @@ def without_bias(images: Sequence[Image], dsm: Band) -> Biases:
         dsm: heights as the RPCs count them, metres, NaN = void.
     """
     rpcs = [image.rpc for image in images]
+    sizes = [pixel_size_m(image.rpc, image.grid.whole.shape, dsm.grid.crs) for image in images]
+    dsm = _at_pixel_size(dsm, min(sizes))
     windows = _chosen(dsm)
-    before = after = ties_of(images, dsm, windows)
+    larger = max(int(dsm.grid.gsd_m / min(sizes)), 1)  # pixels of the DSM than those of the images
+    before = after = ties_of([reduced(image, larger) for image in images], dsm, windows)
     connected = {one for tie in before for one in (tie.first, tie.second)}
     for _ in range(ROUNDS):
         moves = _solved(len(images), after)
         rpcs = [_moved_on_ground(rpc, dsm, move) for rpc, move in zip(rpcs, moves, strict=True)]
-        seen = [DescribedImage(image, rpc) for image, rpc in zip(images, rpcs, strict=True)]
+        described = (DescribedImage(image, rpc) for image, rpc in zip(images, rpcs, strict=True))
+        seen = [reduced(image, larger) for image in described]
         after = ties_of(seen, dsm, windows)
         if not moves.any() or np.abs(moves).max() < SETTLED_M:
             break
@@ -114,6 +119,36 @@ def ties_of(images: Sequence[Image], dsm: Band, windows: Sequence[Window]) -> li
 
 
 Features = tuple[Floats, Array]
+
+
+class _CoarseBand:
+    """A DSM in pixels `factor` times as large, each the mean of the heights in it."""
+
+    def __init__(self, dsm: Band, factor: int) -> None:
+        whole, (a, b, c, d, e, f) = dsm.grid, dsm.grid.transform
+        self.grid = replace(
+            whole,
+            height=whole.height // factor,
+            width=whole.width // factor,
+            transform=(a * factor, b * factor, c, d * factor, e * factor, f),
+        )
+        self._dsm, self._factor = dsm, factor
+
+    def read(self, window: Window) -> Array:
+        """(H, W) float32, metres, NaN = void."""
+        n = self._factor
+        fine = self._dsm.read(Window(window.row * n, window.col * n, window.height * n, window.width * n))
+        four = fine.reshape(window.height, n, window.width, n)
+        known = ~np.isnan(four)
+        count = known.sum(axis=(1, 3))
+        total = np.where(known, four, 0).sum(axis=(1, 3), dtype=np.float64)
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+
+
+def _at_pixel_size(dsm: Band, side_m: float) -> Band:
+    """The DSM in pixels about as large as those of the images, if its own are smaller."""
+    factor = min(round(side_m / dsm.grid.gsd_m), min(dsm.grid.whole.shape) // LEAST_SIDE_PX)
+    return _CoarseBand(dsm, factor) if factor > 1 else dsm
 
 
 def _chosen(dsm: Band) -> list[Window]:

@@ -4,46 +4,36 @@ import logging
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
-from math import hypot
 from pathlib import Path
 from typing import Any
 
 from resdepth.data.dataset_folder import (
-    MODEL,
-    SCENE_MASKS,
     DatasetFolder,
-    as_dataset,
-    largest_tile,
-    testing_config,
-    training_config,
-    write_lists,
 )
 from resdepth.errors import InputProblems, Interrupted, ResDepthError
 from resdepth.evaluation.inputs import sha256_of
 from resdepth.geo.crs import vertical_part
 from resdepth.geo.geotiff import refuse_inputs_as_outputs
-from resdepth.geo.raster import FileBand, read_header
+from resdepth.geo.raster import read_header
 from resdepth.geo.reprojected import MapBand
-from resdepth.models.pretrained import SMALLEST_TILE_OF_MODEL, TOWN_STEREO
 from resdepth.preparation.adapters import recognise
-from resdepth.preparation.datum import title_of
 from resdepth.preparation.journal import Journal, files_in
-from resdepth.preparation.pairs import View, as_csv, useful
-from resdepth.preparation.pipeline import Inputs, OrthoFile, Pipeline, RawFile, Result
+from resdepth.preparation.pipeline import Inputs, OrthoFile, Pipeline, RawFile
 from resdepth.preparation.request import PrepareConfig, requested
-from resdepth.preparation.voids import LEGEND
-from resdepth.runtime.atomic import copy_file, is_unfinished, write_json, write_text, writing
+from resdepth.runtime.atomic import is_unfinished, write_json, writing
 from resdepth.runtime.jsonfiles import read_json
 from resdepth.runtime.placing import held
 from resdepth.runtime.progress import progress_bar
 from resdepth.stereo.ortho import PanchromaticImage, has_rpc, read_acquisition
 from resdepth.version import __version__
+from resdepth.workflows._prepared import described, write_prepared_page, write_texts
 
 logger = logging.getLogger(__name__)
 
 PLAN, RECORD, PAIRS, STEPS = "plan.json", "prepare.json", "pairs.csv", "steps"
+PAGE, SHOWN_IMAGES, SHOWN_PAIRS = "prepare.html", 4, 10
 POINT_CLOUDS = (".las", ".laz")
 SECONDS_PER_DAY = 86400.0
 CLOUD_GSD_M = 0.5
@@ -177,44 +167,6 @@ def run_request(folder: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     return request
 
 
-def summary(made: Prepared) -> list[str]:
-    """What was prepared, in lines for people."""
-    record, grid, voids = made.record, made.record["grid"], made.record["voids"]
-    lines = [f"{made.folder}: {grid['height']} x {grid['width']} px of {grid['gsd_m']:.3g} m, {grid['crs']}"]
-    lines += [f"  grid: {change}" for change in grid["changes"]]
-    if record["coregistration"] is not None:
-        lines.append(f"  co-registration: {_moved(record['coregistration'])}")
-    filled = f"{100 * voids['void_share']:.1f} % filled"
-    lines.append(f"  voids: {filled}; {voids['implausible']} implausible heights taken out")
-    lines += [f"  RPCs: {line}" for line in _ties(record)]
-    apart = record["initial_minus_reference"]
-    if apart is not None and apart["median_m"] is not None:
-        figures = f"median {apart['median_m']:+.2f} m, MAE {apart['mae_m']:.2f} m"
-        lines.append(f"  initial minus reference DSM: {figures}")
-    return [*lines, f"to refine: resdepth refine {made.folder}"]
-
-
-def _moved(found: Mapping[str, Any]) -> str:
-    motion, before, after = found["motion"], found["before"], found["after"]
-    return (
-        f"the {found['moved']} moves {motion['east_m']:+.2f} m east, {motion['north_m']:+.2f} m north and "
-        f"{motion['up_m']:+.2f} m up; median difference {before['median_m']:+.2f} m before and "
-        f"{after['median_m']:+.2f} m after, NMAD {before['nmad_m']:.2f} and {after['nmad_m']:.2f} m"
-    )
-
-
-def _ties(record: Mapping[str, Any]) -> list[str]:
-    if record["tie_points"] is None:
-        return []
-    lines = []
-    names = [view["name"] for view in record["views"]]
-    for before, after in zip(record["tie_points"]["before"], record["tie_points"]["after"], strict=False):
-        apart, left = (hypot(one["east_m"], one["north_m"]) for one in (before, after))
-        pair = f"{names[before['first']]} and {names[before['second']]}"
-        lines.append(f"{pair} lie {apart:.2f} m apart, {left:.2f} m after ({after['count']} tie points)")
-    return lines
-
-
 def read_prepared(folder: str | Path) -> Prepared:
     """A data set that was prepared.
 
@@ -316,8 +268,10 @@ def _made(
     inputs = _opened(folder, config, threads)
     result = Pipeline(inputs, folder, journal, threads).run()
     files = [folder.path / name for name in journal.files]
-    files += _write_texts(folder, result, inputs)
-    record = _record(config, inputs, result) | {
+    files += write_texts(folder, result, inputs)
+    content = described(config, inputs, result)
+    files += write_prepared_page(folder, content)
+    record = content | {
         "inputs": dict(checksums),
         "files": {path.relative_to(folder.path).as_posix(): sha256_of(path) for path in files},
     }
@@ -438,96 +392,3 @@ def _matched(
 
     logger.info("no DSM is given: %d images are matched", len(paths))
     return match_images(paths, target, gsd=config.gsd_m, threads=threads).path
-
-
-def _write_texts(folder: DatasetFolder, result: Result, inputs: Inputs) -> list[Path]:
-    """Lists, configurations and the table of pairs; returns their paths."""
-    written = []
-    names = [view.name for view in result.views]
-    if names:
-        write_lists(folder, names, useful(result.pairs))
-        stems = ("imagelist", "pairlist", "pairlist_simple", "pairlist_generalized")
-        written += [folder.lists / f"{stem}.txt" for stem in stems]
-    if result.pairs:
-        days = {one.name: one.day for one in inputs.images}
-        views = [_view_of(folder, name, days[name]) for name in names]
-        write_text(folder.path / PAIRS, as_csv(result.pairs, views))
-        written.append(folder.path / PAIRS)
-    return written + _write_configs(folder, result)
-
-
-def _view_of(folder: DatasetFolder, name: str, day: float | None) -> View:
-    band = FileBand(folder.ortho_image(name), "stored")
-    return View(name, band, band.geometry, None, day)
-
-
-def _write_configs(folder: DatasetFolder, result: Result) -> list[Path]:
-    """Configurations: to train, where there is a reference DSM; to refine, where there is a pair."""
-    shape, count = result.grid.whole.shape, min(len(result.views), 2)
-    name, written = folder.path.resolve().name, []
-    train, stripes, tile = training_config(name, 0, shape, images=count)
-    has_reference = result.difference is not None
-    if has_reference:
-        written.append(folder.configs / "config_train.json")
-        write_json(written[-1], train)
-    if count < 2:
-        return written
-    masks = [mask for mask in SCENE_MASKS if mask in result.masks]
-    if "building" not in masks:  # the others serve beside it
-        masks = [mask for mask in masks if mask == "ground_truth"]
-    tested = as_dataset("../data", name, "test", pairs="pairlist_simple.txt", masks=masks) | stripes
-    if not has_reference or tile < SMALLEST_TILE_OF_MODEL:
-        tested = {key: value for key, value in tested.items() if key not in {*stripes, "area_type"}}
-        tile = largest_tile(*shape)
-    if not has_reference:
-        tested = {key: value for key, value in tested.items() if key != "raster_gt" and "mask" not in key}
-    if tile < SMALLEST_TILE_OF_MODEL:
-        return written
-    config = testing_config(tested, tile)
-    model = folder.path / "models" / MODEL
-    model.parent.mkdir(parents=True, exist_ok=True)
-    copy_file(TOWN_STEREO, model)
-    write_json(folder.configs / "config_test.json", config)
-    return [*written, model, folder.configs / "config_test.json"]
-
-
-def _record(config: PrepareConfig, inputs: Inputs, result: Result) -> dict[str, Any]:
-    """What prepare.json holds: each step and its figures."""
-    grid, datums = result.grid, result.datums
-    found = result.coregistered.found
-    views = []
-    for number, view in enumerate(result.views):
-        one = inputs.images[number]
-        source = one.image.path if isinstance(one, RawFile) else one.band.path
-        offset = result.biases.offsets_px[number] if result.biases else None
-        views.append(asdict(view) | {"source": str(source), "rpc_offset_px": offset})
-    return {
-        "resdepth": __version__,
-        "request": config.model_dump(mode="json", exclude={"schema_"}),
-        "grid": {
-            "height": grid.height, "width": grid.width, "gsd_m": grid.gsd, "crs": grid.crs_name,
-            "bounds": list(grid.bounds), "changes": list(result.choice.changes),
-        },
-        "datum": {
-            "dsm": title_of(datums.dsm), "reference": title_of(datums.reference),
-            "data_set": title_of(datums.after(result.coregistered)),
-            "dsm_up_m": datums.dsm_up_m, "reference_up_m": datums.reference_up_m,
-        },
-        "coregistration": None if found is None else {"moved": result.coregistered.moved} | asdict(found),
-        "voids": asdict(result.filling) | {"provenance_codes": LEGEND},
-        "heights_of_rpcs": None if result.lift is None else asdict(result.lift),
-        "tie_points": None if result.biases is None else {
-            "before": [asdict(tie) for tie in result.biases.before],
-            "after": [asdict(tie) for tie in result.biases.after],
-        },
-        "views": views,
-        "pairs": [_described_pair(pair, result) for pair in result.pairs],
-        "changes": None if result.changes is None else asdict(result.changes),
-        "initial_minus_reference": None if result.difference is None else asdict(result.difference),
-        "masks": list(result.masks),
-    }  # fmt: skip
-
-
-def _described_pair(pair: Any, result: Result) -> dict[str, Any]:
-    names = [result.views[number].name for number in (pair.first, pair.second)]
-    return asdict(pair) | {"first": names[0], "second": names[1]}
