@@ -3,13 +3,15 @@
 import copy
 import json
 import os
+import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyproj
 import pytest
 import rasterio
 import rasterio.shutil
@@ -313,6 +315,21 @@ def wait_until(there: Callable[[], object]) -> None:
     while not there():
         assert time.monotonic() < until
         time.sleep(0.005)
+
+
+@pytest.fixture
+def geoid(tmp_path: Path) -> Iterator[None]:
+    """EGM96 as a plane that rises to the east, 40 m above the ellipsoid at 8 degrees, for PROJ to find."""
+    rows, cols = 181, 361
+    values = np.broadcast_to(40 + 10 * (np.linspace(-180, 180, cols) - 8), (rows, cols))
+    head = struct.pack(">ddddii", -90.0, -180.0, 1.0, 1.0, rows, cols)
+    folder = tmp_path / "proj"
+    folder.mkdir()
+    (folder / "egm96_15.gtx").write_bytes(head + values.astype(">f4").tobytes())
+    before = pyproj.datadir.get_data_dir()
+    pyproj.datadir.append_data_dir(str(folder))
+    yield
+    pyproj.datadir.set_data_dir(before)
 
 
 RAW_SCENE = SimulateConfig(

@@ -1,9 +1,5 @@
 """From which zero heights count: stated, named, changed by a geoid that PROJ has or lacks."""
 
-import struct
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pyproj
 import pytest
@@ -22,20 +18,6 @@ from resdepth.preparation.datum import (
 )
 
 GRID = Grid(100, 200, (1.0, 0.0, 465000.0, 0.0, -1.0, 5248000.0), *find_crs("EPSG:32632"))
-
-
-@pytest.fixture
-def geoid(tmp_path: Path) -> Iterator[None]:
-    """A geoid that rises to the east, 40 m above the ellipsoid at 8 degrees, for PROJ to find."""
-    rows, cols = 181, 361
-    lon = np.linspace(-180, 180, cols)
-    values = np.broadcast_to(40 + 10 * (lon - 8), (rows, cols))
-    head = struct.pack(">ddddii", -90.0, -180.0, 1.0, 1.0, rows, cols)
-    (tmp_path / "egm96_15.gtx").write_bytes(head + values.astype(">f4").tobytes())
-    before = pyproj.datadir.get_data_dir()
-    pyproj.datadir.append_data_dir(str(tmp_path))
-    yield
-    pyproj.datadir.set_data_dir(before)
 
 
 def test_what_a_crs_states() -> None:

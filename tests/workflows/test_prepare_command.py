@@ -24,6 +24,7 @@ from resdepth.geo.reprojected import MapBand
 from resdepth.geo.view_geometry import TAG, from_tags
 from resdepth.preparation import pipeline
 from resdepth.preparation.coregister import coregistration
+from resdepth.preparation.datum import height_change, named_vertical
 from resdepth.preparation.surface_file import SurfaceFile
 from resdepth.stereo.ortho import read_rpc
 from resdepth.workflows import prepare as workflow
@@ -294,6 +295,54 @@ def test_degrees_feet_and_a_point_cloud_lead_to_the_same_surface(raw_scene: Path
         assert np.median(np.abs(MapBand(made.dsm).on(band.grid) - heights)[20:-20, 20:-20]) < 0.1
     assert "in degrees" in first.record["grid"]["changes"][0]
     assert abs(second.record["initial_minus_reference"]["median_m"]) < 0.01
+
+
+@pytest.mark.usefixtures("geoid")
+def test_heights_above_a_geoid_give_the_same_ortho_images(raw_scene: Path, tmp_path: Path) -> None:
+    given = dsm_of(raw_scene)
+    plain = prepare(tmp_path / "a", dsm=given, images=raw_images_of(raw_scene)[:2], threads=0,
+                    dsm_vertical="ellipsoid")  # fmt: skip
+    band = FileBand(given)
+    up = height_change(named_vertical("EGM96"), "ellipsoid", band.grid, 230.0).over(band.grid)
+    values = band.read(band.grid.whole) - up
+    above = write_raster(
+        tmp_path / "geoid.tif", values, crs="EPSG:32632+5773", origin=band.grid.map_position(0, 0)
+    )
+    made = prepare(tmp_path / "b", dsm=above, images=raw_images_of(raw_scene)[:2], threads=0)
+    assert made.record["datum"]["data_set"] == "EPSG:5773 (EGM96 height)"
+    assert made.record["heights_of_rpcs"] == {"known": True, "up_m": pytest.approx(up.mean(), abs=0.01)}
+    assert read_header(made.dsm).grid.crs_name == "EPSG:32632+5773"
+    for name in ("ahead", "back"):
+        first, second = (
+            read_raster(one.folder / "data" / "satellite_views" / f"{name}.tif").astype(float)
+            for one in (plain, made)
+        )
+        assert np.abs(first - second).mean() < 1
+    lifted = prepare(tmp_path / "c", dsm=above, vertical="ellipsoid", threads=0)
+    np.testing.assert_allclose(read_raster(lifted.dsm), read_raster(plain.dsm), atol=0.02)
+
+
+def test_a_dsm_of_unknown_zero_is_seen_by_its_images(
+    raw_scene: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    low = moved_copy(dsm_of(raw_scene), tmp_path / "low.tif", (0.0, 0.0, -45.0))
+    made = prepare(tmp_path / "scene", dsm=low, images=raw_images_of(raw_scene)[:2], threads=0)
+    assert made.record["heights_of_rpcs"]["up_m"] == pytest.approx(45, abs=3)
+    assert "states no zero of heights" in caplog.text
+    agreement = made.record["pairs"][0]["agreement"]
+    assert agreement > 0.5
+
+
+def test_bands_of_colour_images_are_averaged(raw_scene: Path, tmp_path: Path) -> None:
+    grey = read_raster(raw_scene / "satellite_views" / "ahead.tif")
+    colour = write_raster(
+        tmp_path / "colour.tif",
+        np.stack([grey, 3 * grey]),
+        origin=FileBand(dsm_of(raw_scene)).grid.map_position(0, 0),
+    )
+    made = prepare(tmp_path / "scene", dsm=dsm_of(raw_scene), images=[colour], threads=0)
+    ortho = read_raster(made.folder / "data" / "satellite_views" / "colour.tif")
+    np.testing.assert_array_equal(ortho, 2 * grey)
 
 
 def test_a_pipeline_run_needs_nothing_else(raw_scene: Path, tmp_path: Path) -> None:

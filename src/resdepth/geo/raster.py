@@ -305,6 +305,32 @@ class FileBand:
         return values, valid
 
 
+class MeanBand(FileBand):
+    """The mean of all bands of an image, alpha aside: grey values of a colour image."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "stored")
+
+    def read(self, window: Window) -> Array:
+        """(height, width) float32, NaN = void in one of the bands."""
+        if self.header.bands == 1:
+            return super().read(window)
+        where = RasterioWindow(window.col, window.row, window.width, window.height)
+        try:
+            with open_dataset(self.header.path) as dataset:
+                alpha = alpha_band(dataset)
+                numbers = [number for number in range(1, dataset.count + 1) if number != alpha]
+                stored, valid = dataset.read(numbers, window=where), read_valid(dataset, where)
+        except READ_FAILURES as error:
+            raise ResDepthError(
+                f"{self.header.path}: the pixels of {window} cannot be read ({error}); is the file complete?"
+            ) from error
+        total = np.zeros(window.shape, np.float32)
+        for values in stored:
+            total += void_to_nan(values, self.nodata, valid)
+        return total / np.float32(len(numbers))
+
+
 def scaling_for(path: Path, numbers: Numbers, stated: Scaling, unit: Unit) -> Scaling:
     """The scaling to be applied, which makes metres of heights.
 

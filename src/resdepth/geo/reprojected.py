@@ -15,7 +15,7 @@ from resdepth.errors import ResDepthError
 from resdepth.geo.crs import find_crs, horizontal_part
 from resdepth.geo.gdal import unreferenced_allowed
 from resdepth.geo.grid import Bounds, Grid
-from resdepth.geo.raster import UNSCALED, Array, FileBand, Method, Numbers, Scaling, read_resampled
+from resdepth.geo.raster import UNSCALED, Array, FileBand, MeanBand, Method, Numbers, Scaling, read_resampled
 from resdepth.geo.view_geometry import ViewGeometry
 from resdepth.geo.windows import Window
 
@@ -27,7 +27,7 @@ FARTHEST_M = 1e5
 
 
 class MapBand:
-    """The first band of a raster on any grid of any map.
+    """A raster on any grid of any map: its first band; of images the mean of all bands.
 
     Pixels that coincide with those of the grid are taken as they are. Otherwise finer rasters are averaged
     over the pixels of the grid, others interpolated bilinearly, masks taken from the nearest pixel. Void, or
@@ -52,7 +52,7 @@ class MapBand:
         scaling: Scaling = UNSCALED,
     ) -> None:
         self.path, self.numbers, self._scaling = path, numbers, scaling
-        self._band = FileBand(path, numbers)
+        self._band = MeanBand(path) if numbers == "stored" else FileBand(path, numbers)
         self.header, grid = self._band.header, self._band.grid
         if not grid.crs and crs:
             wkt, name = find_crs(crs)
@@ -95,6 +95,8 @@ class MapBand:
             offset = self.grid.pixel_offset_of(grid)
             if offset is not None:
                 return _cut(self._band, Window(*offset, grid.height, grid.width))
+            if self.header.bands > 1 and self.numbers == "stored":
+                return self._projected(grid)
             return read_resampled(self.path, grid, self._method(grid.gsd), self.numbers)
         return self._projected(grid)
 

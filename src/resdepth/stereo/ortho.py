@@ -27,7 +27,7 @@ from resdepth.geo.crs import READ_FAILURES
 from resdepth.geo.gdal import open_raster, unreferenced_allowed
 from resdepth.geo.geotiff import CheckedBand, writing
 from resdepth.geo.grid import Grid
-from resdepth.geo.raster import FileBand, open_dataset, read_valid, void_to_nan
+from resdepth.geo.raster import FileBand, MeanBand, open_dataset
 from resdepth.geo.rpc import N_TERMS, Rpc
 from resdepth.geo.windows import Window
 from resdepth.runtime.atomic import atomic_path
@@ -77,26 +77,13 @@ class PanchromaticImage:
         Raises:
             ResDepthError: if it cannot be read, or has no RPC.
         """
-        self.path, self._band = path, FileBand(path, "stored")
+        self.path, self._band = path, MeanBand(path)
         self.rpc, self.grid = read_rpc(path), self._band.grid
         self.bands, self.dtype = self._band.header.bands, self._band.header.dtype
 
     def read(self, window: Window) -> Array:
         """(H, W) float32 grey values, NaN = nothing seen in one of the bands."""
-        if self.bands == 1:
-            return self._band.read(window)
-        where = RasterioWindow(window.col, window.row, window.width, window.height)
-        try:
-            with open_dataset(self.path) as dataset:
-                stored = dataset.read(list(range(1, self.bands + 1)), window=where)
-                valid = read_valid(dataset, where)
-        except READ_FAILURES as error:
-            raise ResDepthError(
-                f"{self.path}: the pixels of {window} cannot be read ({error}); is the file complete?"
-            ) from error
-        grey = [void_to_nan(values, self._band.nodata, valid) for values in stored]
-        mean: Array = np.mean(grey, axis=0, dtype=np.float32)
-        return mean
+        return self._band.read(window)
 
 
 class DescribedImage:
