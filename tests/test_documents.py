@@ -121,6 +121,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> MadeScene:
     write_authors_demo(scene)
     write_raw_rasters(scene)
     write_raw_images(scene)
+    write_pipeline_runs(scene.folder)
     return scene
 
 
@@ -161,6 +162,35 @@ def write_raw_images(scene: MadeScene) -> None:
     for name, called in (("initial", "my_dsm"), ("truth", "lidar")):
         (scene.folder / "raw" / "data" / "dsm" / f"{name}.tif").rename(scene.folder / f"{called}.tif")
     shutil.rmtree(scene.folder / "raw")
+
+
+def write_pipeline_runs(folder: Path) -> None:
+    """Folders of finished runs of five stereo pipelines."""
+    heights = "my_dsm.tif"
+    copies = {
+        "s2p_output/dsm.tif": heights,
+        "s2p_output/confidence.tif": heights,
+        "asp_output/run-DEM.tif": heights,
+        "asp_output/run-IntersectionErr.tif": heights,
+        "cars_output/dsm/dsm.tif": heights,
+        "cars_output/dsm/performance_map.tif": heights,
+        "odm_output/odm_dem/dsm.tif": "initial.tif",
+        "odm_output/odm_orthophoto/odm_orthophoto.tif": "ortho1.tif",
+    }
+    for name, source in copies.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / source, folder / name)
+    micmac = {"MEC-Malt/Z_Num9_DeZoom1_STD-MALT": "initial", "Ortho-MEC-Malt/Ort_a": "ortho1"}
+    for name, source in (micmac | {"Ortho-MEC-Malt/Ort_b": "ortho2"}).items():
+        values = read_raster(folder / f"{source}.tif")
+        write_raster(folder / "micmac_output" / f"{name}.tif", values, crs=None)
+    images = [{"img": f"../img_0{number}.tif"} for number in (1, 2)]
+    (folder / "s2p_output" / "config.json").write_text(json.dumps({"images": images}))
+    (folder / "s2p_output" / "tiles.txt").write_text("")
+    command = "stereo_parse img_01.tif img_02.tif asp_output/run"
+    (folder / "asp_output" / "run-log-stereo_parse-1.txt").write_text(command)
+    sensors = "".join(f"    {one['img']}:\n      image: {one['img']}\n" for one in images)
+    (folder / "cars_output" / "metadata.yaml").write_text(f"input:\n  sensors:\n{sensors}geoid: false\n")
 
 
 @pytest.fixture

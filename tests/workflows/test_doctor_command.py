@@ -460,7 +460,7 @@ def test_a_run_of_a_pipeline_is_looked_at(data: Data) -> None:
     write_raster(out / "dsm.tif", data.initial)
     (out / "tiles.txt").write_text("")
     found = doctor(out)
-    assert any(note.startswith("s2p: dsm.tif states no nodata value") for note in found.left_out)
+    assert found.of("pipeline")[0].text.startswith("dsm.tif states no nodata value")
 
 
 def test_every_kind_of_finding_is_described() -> None:

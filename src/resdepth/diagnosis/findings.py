@@ -27,6 +27,7 @@ SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
 TITLES: Mapping[str, str] = {
     "configuration": "Configuration",
+    "pipeline": "Stereo pipeline",
     "raster": "Raster",
     "degrees": "Degrees instead of metres",
     "reference_system": "Another reference system",

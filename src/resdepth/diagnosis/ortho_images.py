@@ -77,10 +77,9 @@ def image_findings(opened: Opened) -> tuple[list[Finding], list[str]]:
     if opened.subject.model is not None:
         for view, seen in shown.seen.items():
             if seen.count and seen.informative:
-                texts = grey_values(opened.subject.model, opened.image_name(view), seen).misfits
-                found += [
-                    Finding("grey_values", "warning", opened.image_name(view), f"{text}.") for text in texts
-                ]
+                name = opened.image_name(view)
+                for text in grey_values(opened.subject.model, name, seen).misfits:
+                    found.append(Finding("grey_values", "warning", name, f"{text.partition(': ')[2]}."))
     return [*found, *_beside_surface(opened, sound)], left_out
 
 

@@ -152,8 +152,8 @@ def _of_folder(folder: Path) -> _Asked:
     except InputProblems as error:
         return _by_names(folder, error)
     raw, ortho = (run.images, ()) if run.are_raw else ((), run.images)
-    notes = tuple(f"{run.software}: {note}" for note in run.notes)
-    return _Asked((Subject(folder.name, run.dsm, None, ortho, raw),), notes=notes)
+    found = tuple(Finding("pipeline", "note", run.software, f"{note}.") for note in run.notes)
+    return _Asked((Subject(folder.name, run.dsm, None, ortho, raw),), found)
 
 
 def _of_dataset_folder(folder: DatasetFolder) -> _Asked:
@@ -162,7 +162,8 @@ def _of_dataset_folder(folder: DatasetFolder) -> _Asked:
     for name in CONFIGURATIONS:
         if is_there(folder.configs / name):
             asked = _of_configuration(folder.configs / name)
-            return replace(asked, subjects=tuple(replace(one, raw=raw) for one in asked.subjects))
+            # The model in the folder is the bundled one; `test` says whether it fits.
+            return replace(asked, subjects=tuple(replace(one, raw=raw, model=None) for one in asked.subjects))
     truth = folder.reference if folder.reference.is_file() else None
     orthos = tuple(folder.ortho_image(path.stem) for path in folder.images)
     return _Asked((Subject(folder.path.name, folder.initial, truth, orthos, raw),))
