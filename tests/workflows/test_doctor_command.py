@@ -149,6 +149,12 @@ def plant_undeclared(data: Data) -> None:
     data.write("initial", holes)
 
 
+def plant_blunders(data: Data) -> None:
+    wrong = data.initial.copy()
+    wrong[10:200:20, 15:200:25] += 90
+    data.write("initial", wrong)
+
+
 def plant_same_surface(data: Data) -> None:
     data.write("truth", data.initial)
 
@@ -295,6 +301,7 @@ PLANTED: dict[str, tuple[Callable[[Data], None], str, str]] = {
     "units": (plant_feet, "fault", "initial.tif seem to be in feet"),
     "voids": (plant_voids, "note", "of the initial DSM are void"),
     "undeclared_voids": (plant_undeclared, "fault", "are -9999, all others from"),
+    "implausible_heights": (plant_blunders, "warning", "stand out by more than 60 m"),
     "same_surface": (plant_same_surface, "fault", "have the same heights"),
     "no_common_heights": (plant_void_reference, "fault", "Nowhere do both"),
     "changes": (plant_changes, "note", "5 places"),

@@ -39,6 +39,7 @@ TITLES: Mapping[str, str] = {
     "relief": "Relief",
     "voids": "Voids",
     "undeclared_voids": "Undeclared voids",
+    "implausible_heights": "Implausible heights",
     "units": "Units of heights",
     "no_reference_system": "No reference system",
     "no_common_heights": "No common heights",

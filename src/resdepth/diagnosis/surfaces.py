@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +15,19 @@ from resdepth.diagnosis.findings import Finding, Severity, percent, relief_pictu
 from resdepth.diagnosis.subject import INITIAL, REFERENCE, Declared, Opened
 from resdepth.errors import ResDepthError
 from resdepth.evaluation.coregistration import sample_windows
-from resdepth.geo.raster import Array, Band, FileBand, read_tags
+from resdepth.geo.raster import Array, ArrayBand, Band, FileBand, read_tags
 from resdepth.geo.windows import N_STRIPES, Window, blocks
 from resdepth.models.model import Model
 from resdepth.models.pretrained import FUSION
 from resdepth.models.published import load_model
 from resdepth.refinement.compatibility import examine, stated_gsd
+from resdepth.runtime.progress import Silent
 
 WHOLE_PX = 2**22
 """Rasters up to this size are looked at as a whole, of larger ones a sample."""
 BLOCK_PX = 512
 MANY_VOIDS, FEW_KNOWN, NEARLY_ALL = 0.2, 0.5, 0.99
+MANY_BLUNDERS = 1e-3
 SMALL_PX = 256
 """What a network sees at once, as published."""
 DAYS_OLDER = 365
@@ -41,7 +44,7 @@ def surface_findings(opened: Opened) -> list[Finding]:
     for name, band, path in ((INITIAL, scene.dsm, subject.dsm), (REFERENCE, scene.truth, subject.truth)):
         if band is not None and path is not None:
             found += _voids(opened, name, band, path)
-    return [*found, *_of_model(opened), *_dates(opened)]
+    return [*found, *_implausible(opened), *_of_model(opened), *_dates(opened)]
 
 
 def _placed(opened: Opened) -> list[Finding]:
@@ -158,6 +161,38 @@ def _voids(opened: Opened, name: str, band: Band, path: Path) -> list[Finding]:
         remedy += " What is guessed is a large part here."
     command = opened.subject.prepared()
     return [Finding("voids", severity, path.name, text, remedy, command, figures, picture, caption)]
+
+
+def _implausible(opened: Opened) -> list[Finding]:
+    """Heights of the initial DSM that stand out so far, on so small an area, that they are blunders."""
+    if find_spec("cv2") is None:
+        return []
+    from resdepth.preparation.voids import STANDS_OUT_M, coarse_surface, without_outliers
+
+    scene, path = opened.scene, opened.subject.dsm
+    out = known = 0
+    worst: tuple[int, Array] | None = None
+    for window in _looked_at(scene.grid.whole, scene):
+        heights, grid = scene.dsm.read(window), scene.grid.crop(window)
+        if np.isnan(heights).all():
+            continue
+        level = coarse_surface(ArrayBand(heights, grid), 0, Silent()).over(grid.whole)
+        _, groups = without_outliers(heights, level, grid.pixel_area_m2)
+        count = sum(pixels for *_, pixels in groups)
+        out, known = out + count, known + int(np.isfinite(heights).sum())
+        if count and (worst is None or count > worst[0]):
+            worst = count, heights
+    if worst is None:
+        return []
+    text = (
+        f"{percent(out / known)} of the heights of {path.name} stand out by more than {STANDS_OUT_M:.0f} m "
+        "from those around them, on areas too small for a tower: blunders of the matching."
+    )
+    severity: Severity = "warning" if out > MANY_BLUNDERS * known else "note"
+    remedy = "prepare takes them out, and fills what they leave."
+    picture = relief_picture(worst[1], scene.grid.sides_m)
+    return [Finding("implausible_heights", severity, path.name, text, remedy, opened.subject.prepared(),
+                    {"share_percent": 100 * out / known}, picture, "where most of them are")]  # fmt: skip
 
 
 def _of_model(opened: Opened) -> list[Finding]:
