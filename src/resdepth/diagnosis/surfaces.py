@@ -177,11 +177,11 @@ def _implausible(opened: Opened) -> list[Finding]:
         if np.isnan(heights).all():
             continue
         level = coarse_surface(ArrayBand(heights, grid), 0, Silent()).over(grid.whole)
-        _, groups = without_outliers(heights, level, grid.pixel_area_m2)
+        sound, groups = without_outliers(heights, level, grid.pixel_area_m2)
         count = sum(pixels for *_, pixels in groups)
         out, known = out + count, known + int(np.isfinite(heights).sum())
         if count and (worst is None or count > worst[0]):
-            worst = count, heights
+            worst = count, sound
     if worst is None:
         return []
     text = (
@@ -191,8 +191,9 @@ def _implausible(opened: Opened) -> list[Finding]:
     severity: Severity = "warning" if out > MANY_BLUNDERS * known else "note"
     remedy = "prepare takes them out, and fills what they leave."
     picture = relief_picture(worst[1], scene.grid.sides_m)
-    return [Finding("implausible_heights", severity, path.name, text, remedy, opened.subject.prepared(),
-                    {"share_percent": 100 * out / known}, picture, "where most of them are")]  # fmt: skip
+    figures, caption = {"share_percent": 100 * out / known}, "where most of them are, in red with the voids"
+    return [Finding("implausible_heights", severity, path.name, text, remedy, opened.subject.prepared(), figures,
+                    picture, caption)]  # fmt: skip
 
 
 def _of_model(opened: Opened) -> list[Finding]:
