@@ -192,8 +192,9 @@ def _implausible(opened: Opened) -> list[Finding]:
     remedy = "prepare takes them out, and fills what they leave."
     picture = relief_picture(worst[1], scene.grid.sides_m)
     figures, caption = {"share_percent": 100 * out / known}, "where most of them are, in red with the voids"
-    return [Finding("implausible_heights", severity, path.name, text, remedy, opened.subject.prepared(), figures,
-                    picture, caption)]  # fmt: skip
+    command = opened.subject.prepared()
+    return [Finding("implausible_heights", severity, path.name, text, remedy, command, figures, picture,
+                    caption)]  # fmt: skip
 
 
 def _of_model(opened: Opened) -> list[Finding]:
