@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 
 SIDE_PX, WINDOWS, GOLDEN = 512, 9, 0.6180339887
 """Of the windows in which tie points are looked for; and by what they are spread."""
-FEATURES, RATIO, FARTHEST_PX = 4000, 0.8, 64.0
+FEATURES, RATIO, FARTHEST_PX = 2500, 0.8, 64.0
 """Features of a window; how much better the best match is than the second; how far the two may lie apart."""
 WIDEST_PX = 4.0
 """Points that spread more have nothing in common."""
@@ -91,12 +91,12 @@ def without_bias(images: Sequence[Image], dsm: Band) -> Biases:
     connected = {one for tie in before for one in (tie.first, tie.second)}
     for _ in range(ROUNDS):
         moves = _solved(len(images), after)
+        if np.abs(moves).max() < SETTLED_M:
+            break
         rpcs = [_moved_on_ground(rpc, dsm, move) for rpc, move in zip(rpcs, moves, strict=True)]
         described = (DescribedImage(image, rpc) for image, rpc in zip(images, rpcs, strict=True))
         seen = [reduced(image, larger) for image in described]
         after = ties_of(seen, dsm, windows)
-        if not moves.any() or np.abs(moves).max() < SETTLED_M:
-            break
     offsets = [
         (rpc.offsets[0] - image.rpc.offsets[0], rpc.offsets[1] - image.rpc.offsets[1])
         for rpc, image in zip(rpcs, images, strict=True)
@@ -181,15 +181,14 @@ def _matched(first: Features, second: Features) -> Floats:
     """(N, 2) columns and rows, second minus first, of points that match best both ways."""
     if min(len(first[0]), len(second[0])) < 2:
         return np.empty((0, 2))
-    matches = cv2.BFMatcher().knnMatch(first[1], second[1], k=2)
-    back = {one.queryIdx: one.trainIdx for one in cv2.BFMatcher().match(second[1], first[1])}
-    good = [
-        best for best, other in matches
-        if best.distance < RATIO * other.distance and back.get(best.trainIdx) == best.queryIdx
-    ]  # fmt: skip
-    if not good:
-        return np.empty((0, 2))
-    moved = second[0][[one.trainIdx for one in good]] - first[0][[one.queryIdx for one in good]]
+    # Descriptors are whole numbers, and these sums below 2^24: exact, in whatever order they are added.
+    squares = [np.square(one[1]).sum(axis=1) for one in (first, second)]
+    distances = squares[0][:, None] + squares[1][None, :] - 2 * (first[1] @ second[1].T)
+    best, back = distances.argmin(axis=1), distances.argmin(axis=0)
+    nearest = np.partition(distances, 1, axis=1)[:, :2]
+    here = np.arange(len(best))
+    good = (nearest[:, 0] < RATIO**2 * nearest[:, 1]) & (back[best] == here)
+    moved = second[0][best[good]] - first[0][good]
     return np.asarray(moved[np.hypot(*moved.T) < FARTHEST_PX])
 
 
