@@ -9,7 +9,7 @@ STYLE ?= any
 KILLED ?=
 DATA ?= ../shared/data
 
-.PHONY: help setup test lint types layers unit slow lowest kills lost browser demo real bench-real matching bench scaling evaluating simulation accuracy docs clean
+.PHONY: help setup test lint types layers unit slow lowest kills lost browser demo real bench-real matching preparing bench scaling evaluating simulation accuracy docs clean
 
 help:  ## show what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -82,6 +82,9 @@ real: setup  ## train and test on real satellite data (DATA=folder); writes docs
 
 bench-real: setup  ## refine real DSMs with the bundled models (DATA=folder); writes docs/real-data.md
 	$(BIN)/python benchmarks/real_data.py $(DATA)
+
+preparing: setup  ## from raw pairs to refined DSMs (DATA=folder) and write docs/preparing.md
+	$(BIN)/python benchmarks/preparing.py $(DATA)
 
 matching: setup  ## match real raw pairs (DATA=folder) and write docs/matching.md
 	$(BIN)/python benchmarks/matching.py $(DATA)
