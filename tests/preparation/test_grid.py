@@ -123,6 +123,24 @@ def test_an_extent_elsewhere_and_a_crs_in_degrees_are_refused(tmp_path: Path) ->
         chosen_grid(band, gsd_m=100)
 
 
+def test_what_a_mask_does_not_let_through_is_void(tmp_path: Path) -> None:
+    heights = np.arange(4800, dtype=np.float32).reshape(60, 80)
+    path = write_raster(tmp_path / "dsm.tif", heights, crs=None)
+    mask = np.ones((60, 80), np.uint8)
+    mask[5:9, 10:20] = 0
+    valid = write_raster(tmp_path / "mask.tif", mask, crs=None)
+    band = MapBand(path, crs="EPSG:32632", valid=valid)
+    read = band.on(band.grid)
+    np.testing.assert_array_equal(np.isnan(read), mask == 0)
+    moved = band.on(chosen_grid(band, gsd_m=1.0).grid)
+    assert moved.shape == (30, 40)
+    assert np.isnan(moved[3, 6])
+    assert moved[10, 3] == pytest.approx(heights[20:22, 6:8].mean(), abs=1e-3)
+    other = write_raster(tmp_path / "other.tif", mask[:9], crs=None)
+    with pytest.raises(ResDepthError, match="is no mask of"):
+        MapBand(path, crs="EPSG:32632", valid=other)
+
+
 def test_a_file_without_crs_is_refused_unless_it_is_named(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "bare.tif", np.ones((30, 30), np.float32), crs=None)
     with pytest.raises(ResDepthError, match="names no CRS"):

@@ -361,6 +361,29 @@ def test_a_pipeline_run_needs_nothing_else(raw_scene: Path, tmp_path: Path) -> N
     assert (tmp_path / "scene" / "data" / "quality" / "confidence.tif").is_file()
 
 
+def test_a_run_of_micmac_has_a_mask_for_voids_and_needs_its_crs(raw_scene: Path, tmp_path: Path) -> None:
+    run = tmp_path / "micmac" / "MEC-Malt"
+    band = FileBand(dsm_of(raw_scene))
+    corner, heights = band.grid.map_position(0, 0), band.read(band.grid.whole)
+    mask = np.ones(heights.shape, np.uint8)
+    mask[100:110, 100:120] = 0
+    heights[mask == 0] = 0
+    write_raster(run / "Z_Num8_DeZoom1_STD-MALT.tif", heights, crs=None, origin=corner)
+    write_raster(run / "AutoMask_STD-MALT_Num_7.tif", mask, crs=None, origin=corner)
+    grey = read_raster(raw_scene / "satellite_views" / "ahead.tif")
+    write_raster(run.parent / "Ortho-MEC-Malt" / "Ort_ahead.tif", grey, crs=None, origin=corner)
+    words = ["prepare", str(run.parent), "-o", str(tmp_path / "scene"), "--workers", "0"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 2
+    assert "names no CRS" in done.output
+    done = CliRunner().invoke(main, [*words, "--dsm-crs", "EPSG:32632"])
+    assert done.exit_code == 0, done.output
+    made = read_prepared(tmp_path / "scene")
+    assert made.record["voids"]["near"] == 200
+    assert read_raster(made.dsm).min() > 150
+    assert [view["name"] for view in made.record["views"]] == ["Ort_ahead"]
+
+
 def test_the_summary_states_what_was_found(made: Prepared) -> None:
     text = "\n".join(summary(made.folder, made.record))
     assert "co-registration: the dsm moves +1." in text

@@ -38,6 +38,8 @@ class MapBand:
         numbers: "scaled" for heights, "stored" for grey values, "mask" for masks.
         crs: of a file that names none.
         scaling: scale and offset that make heights of the numbers that the file has.
+        valid: a raster of the same pixels, 0 where the file has no value.
+        other_way: how else a CRS can be named, for the message: ", or with --dsm-crs".
 
     Raises:
         ResDepthError: if it cannot be read, or lies on no map.
@@ -50,17 +52,21 @@ class MapBand:
         *,
         crs: str | None = None,
         scaling: Scaling = UNSCALED,
+        other_way: str = "",
+        valid: Path | None = None,
     ) -> None:
         self.path, self.numbers, self._scaling = path, numbers, scaling
         self._band = MeanBand(path) if numbers == "stored" else FileBand(path, numbers)
         self.header, grid = self._band.header, self._band.grid
+        self._valid = None if valid is None else FileBand(valid, "stored")
+        if self._valid is not None and self._valid.grid.whole.shape != grid.whole.shape:
+            shapes = f"{self._valid.grid.whole.shape} instead of {grid.whole.shape} pixels"
+            raise ResDepthError(f"{valid}: is no mask of {path}: it has {shapes}")
         if not grid.crs and crs:
             wkt, name = find_crs(crs)
             grid = replace(grid, crs=wkt, crs_name=name)
         if not grid.crs:
-            raise ResDepthError(
-                f"{path}: names no CRS; name it (gdal_edit.py -a_srs EPSG:32632), or give it with --crs"
-            )
+            raise ResDepthError(f"{path}: names no CRS; name it (gdal_edit.py -a_srs EPSG:32632){other_way}")
         self.grid = grid
 
     @property
@@ -94,8 +100,8 @@ class MapBand:
         if grid.may_share_crs(self.grid):
             offset = self.grid.pixel_offset_of(grid)
             if offset is not None:
-                return _cut(self._band, Window(*offset, grid.height, grid.width))
-            if self.header.bands > 1 and self.numbers == "stored":
+                return self._cut(Window(*offset, grid.height, grid.width))
+            if self._valid is not None or (self.header.bands > 1 and self.numbers == "stored"):
                 return self._projected(grid)
             return read_resampled(self.path, grid, self._method(grid.gsd), self.numbers)
         return self._projected(grid)
@@ -119,7 +125,7 @@ class MapBand:
         try:
             with unreferenced_allowed():  # rasterio changes the warning filters within
                 reproject(
-                    self._band.read(window), warped, src_nodata=np.nan, dst_nodata=np.nan,
+                    self._read(window), warped, src_nodata=np.nan, dst_nodata=np.nan,
                     src_transform=rasterio.Affine(*source.transform), src_crs=_flat(source),
                     dst_transform=rasterio.Affine(*grid.transform), dst_crs=_flat(grid),
                     resampling=Resampling[method], init_dest_nodata=True, tolerance=0.01,
@@ -127,6 +133,21 @@ class MapBand:
         except (RasterioError, CPLE_BaseError) as error:
             raise ResDepthError(f"{self.path}: cannot be reprojected to {grid.crs_name} ({error})") from error
         return warped
+
+    def _read(self, window: Window) -> Array:
+        """A window of the file, NaN where it is void or not valid."""
+        values = self._band.read(window)
+        if self._valid is not None:
+            values[self._valid.read(window) == 0] = np.nan
+        return values
+
+    def _cut(self, window: Window) -> Array:
+        """The same, NaN outside."""
+        values = np.full(window.shape, np.nan, np.float32)
+        inside = window.grown(0, within=self.grid.whole)
+        if inside.height > 0 and inside.width > 0:
+            values[inside.relative_to(window).slices] = self._read(inside)
+        return values
 
     def _window_below(self, grid: Grid) -> Window:
         """The pixels of the file that a grid needs."""
@@ -179,12 +200,3 @@ def _moved_to(
             f"{path}: its area lies outside of the map of the other raster; is its CRS right?"
         )
     return x, y
-
-
-def _cut(band: FileBand, window: Window) -> Array:
-    """A window of a band, NaN outside."""
-    values = np.full(window.shape, np.nan, np.float32)
-    inside = window.grown(0, within=band.grid.whole)
-    if inside.height > 0 and inside.width > 0:
-        values[inside.relative_to(window).slices] = band.read(inside)
-    return values

@@ -228,7 +228,7 @@ def _placement(file: VectorFile, grid: Grid) -> Placement:
     return Placement(file.path, grid, (CRS.from_wkt(theirs), CRS.from_wkt(find_crs(grid.crs)[0])))
 
 
-SUFFIXES = (".gpkg", ".geojson", ".json", ".jsonl", ".shp", ".fgb", ".gml")
+SUFFIXES = (".gpkg", ".geojson", ".json", ".jsonl", ".shp", ".fgb", ".gml", ".sqlite")
 LAYER_MARK = "|layername="
 # GDAL's names of formats that find the polygons of a rectangle without reading all others.
 SEARCHABLE = ("GPKG", "FlatGeobuf", "ESRI Shapefile", "OpenFileGDB")

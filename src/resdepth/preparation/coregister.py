@@ -16,6 +16,7 @@ from resdepth.evaluation.coregistration import estimate_shift, sample_windows
 from resdepth.evaluation.metrics import statistics
 from resdepth.geo.grid import Grid
 from resdepth.preparation.surface_file import Motion, SurfaceFile
+from resdepth.runtime.progress import Progress, Silent
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,12 @@ class Coregistration:
 
 
 def coregistration(
-    surface: SurfaceFile, reference: SurfaceFile, grid: Grid, *, tilt: bool = False
+    surface: SurfaceFile,
+    reference: SurfaceFile,
+    grid: Grid,
+    *,
+    tilt: bool = False,
+    progress: Progress | None = None,
 ) -> Coregistration:
     """What moves a surface onto the reference DSM.
 
@@ -75,6 +81,7 @@ def coregistration(
         reference: the reference DSM.
         grid: of the data set.
         tilt: also look for a tilt.
+        progress: advances by 1 for each look.
 
     Raises:
         ResDepthError: if both have too few pixels in common.
@@ -91,8 +98,10 @@ def coregistration(
             "the unit of both right (gdal_edit.py -units), and are both heights?"
         )
     x, y = grid.map_position(grid.height / 2, grid.width / 2)
-    motion, found = _coarse_motion(surface, reference, grid, Motion(middle=(x, y))), False
+    told = progress or Silent()
+    motion, found = _coarse_motion(surface, reference, grid, Motion(middle=(x, y)), told), False
     for _ in range(ROUNDS):
+        told.advance(note="looking for what is still missing")
         shifted = _shifted(surface, reference, grid, motion)
         found |= shifted != motion
         turned = _tilted(surface, reference, grid, shifted) if tilt else shifted
@@ -141,13 +150,16 @@ def _shifted(surface: SurfaceFile, reference: SurfaceFile, grid: Grid, motion: M
     )
 
 
-def _coarse_motion(surface: SurfaceFile, reference: SurfaceFile, grid: Grid, start: Motion) -> Motion:
+def _coarse_motion(
+    surface: SurfaceFile, reference: SurfaceFile, grid: Grid, start: Motion, progress: Progress
+) -> Motion:
     """What coarse pixels tell of the motion; only what makes the differences spread less is kept."""
     best, spread = start, difference(surface.moved(start), reference, grid).nmad_m or math.inf
     for factor in COARSE:
         coarse = grid.coarser(max(grid.whole.shape) // factor)
         if min(coarse.whole.shape) < LEAST_COARSE_PX:
             continue
+        progress.advance(note=f"in pixels of {coarse.gsd:.3g} m")
         found = _shifted(surface, reference, coarse, best)
         found_spread = difference(surface.moved(found), reference, grid).nmad_m or math.inf
         if found_spread < spread:

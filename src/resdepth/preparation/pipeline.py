@@ -291,11 +291,13 @@ class Pipeline:
         how, moves = self.inputs.asked.coregister, self.inputs.asked.moves
         if reference is None or how == "none":
             return Coregistered(None, moves)
-        return self.journal.once(
-            "coregistration",
-            Coregistered,
-            lambda: Coregistered(coregistration(dsm, reference, grid, tilt=how == "tilt"), moves),
-        )
+
+        def work() -> Coregistered:
+            with progress_bar("co-registering", None) as progress:
+                found = coregistration(dsm, reference, grid, tilt=how == "tilt", progress=progress)
+            return Coregistered(found, moves)
+
+        return self.journal.once("coregistration", Coregistered, work)
 
     def _fill(self, dsm: SurfaceFile, grid: Grid) -> Filling:
         folder = self.folder
@@ -429,8 +431,8 @@ class Pipeline:
     def _biases(self, images: Sequence[DescribedImage], dsm: FileBand) -> Biases:
         if not self.inputs.asked.correct_rpcs or len(images) < 2:
             return Biases(tuple(one.rpc for one in images), ((0.0, 0.0),) * len(images), (), (), ())
-        logger.info("tie points: %d images", len(images))
-        found = without_bias(images, dsm)
+        with progress_bar("tie points", None) as progress:
+            found = without_bias(images, dsm, progress)
         for number in found.unconnected:
             logger.warning(
                 "%s: shares too few tie points with the other images; its RPC stays as it is. Does the image "

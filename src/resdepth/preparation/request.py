@@ -38,6 +38,8 @@ class PrepareConfig(Section):
     layers: dict[NamePart, FilePath] = Field(default_factory=dict)
     """Quality layers of the DSM by name (correlation, ambiguity, triangulation_error): they come onto its
     grid."""
+    dsm_valid: FilePath | None = None
+    """A raster of the pixels of the DSM, 0 where it has no measured height (as MicMac's AutoMask)."""
     dsm_scaling: tuple[Coordinate, Coordinate] = (1.0, 0.0)
     """Scale and offset that make heights of the numbers of the DSM, if its band does not state them."""
     dsm_crs: str | None = None
@@ -96,7 +98,7 @@ def prepare_rules(config: PrepareConfig, where: str = "") -> list[Problem]:
                 "more images (--image)",
             )
         )
-    files = {"dsm": config.dsm, "reference": config.reference}
+    files = {"dsm": config.dsm, "reference": config.reference, "dsm_valid": config.dsm_valid}
     named = {key: Path(value) for key, value in files.items() if value is not None}
     named |= {f"images[{number}]": Path(path) for number, path in enumerate(config.images)}
     named |= {f"layers.{name}": Path(path) for name, path in config.layers.items()}

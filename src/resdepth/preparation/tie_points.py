@@ -16,6 +16,7 @@ from resdepth.geo.grid import Grid
 from resdepth.geo.raster import Band
 from resdepth.geo.rpc import Rpc, shifted_in_image
 from resdepth.geo.windows import Window, blocks
+from resdepth.runtime.progress import Progress, Silent
 from resdepth.stereo.matching import filled
 from resdepth.stereo.ortho import DescribedImage, Image, reduced, to_geographic
 from resdepth.stereo.pairs import pixel_size_m
@@ -73,7 +74,7 @@ class Biases:
     unconnected: tuple[int, ...]
 
 
-def without_bias(images: Sequence[Image], dsm: Band) -> Biases:
+def without_bias(images: Sequence[Image], dsm: Band, progress: Progress | None = None) -> Biases:
     """The RPCs of images, with the biases between them taken out.
 
     What all have in common cannot be told: the mean of the offsets on the ground is zero.
@@ -81,13 +82,15 @@ def without_bias(images: Sequence[Image], dsm: Band) -> Biases:
     Args:
         images: raw, with RPCs.
         dsm: heights as the RPCs count them, metres, NaN = void.
+        progress: advances by 1 for each window that is looked at.
     """
+    told = progress or Silent()
     rpcs = [image.rpc for image in images]
     sizes = [pixel_size_m(image.rpc, image.grid.whole.shape, dsm.grid.crs) for image in images]
     dsm = _at_pixel_size(dsm, min(sizes))
     windows = _chosen(dsm)
     larger = max(int(dsm.grid.gsd_m / min(sizes)), 1)  # pixels of the DSM than those of the images
-    before = after = ties_of([reduced(image, larger) for image in images], dsm, windows)
+    before = after = ties_of([reduced(image, larger) for image in images], dsm, windows, told)
     connected = {one for tie in before for one in (tie.first, tie.second)}
     for _ in range(ROUNDS):
         moves = _solved(len(images), after)
@@ -96,7 +99,7 @@ def without_bias(images: Sequence[Image], dsm: Band) -> Biases:
         rpcs = [_moved_on_ground(rpc, dsm, move) for rpc, move in zip(rpcs, moves, strict=True)]
         described = (DescribedImage(image, rpc) for image, rpc in zip(images, rpcs, strict=True))
         seen = [reduced(image, larger) for image in described]
-        after = ties_of(seen, dsm, windows)
+        after = ties_of(seen, dsm, windows, told)
     offsets = [
         (rpc.offsets[0] - image.rpc.offsets[0], rpc.offsets[1] - image.rpc.offsets[1])
         for rpc, image in zip(rpcs, images, strict=True)
@@ -105,10 +108,11 @@ def without_bias(images: Sequence[Image], dsm: Band) -> Biases:
     return Biases(tuple(rpcs), tuple(offsets), tuple(before), tuple(after), unconnected)
 
 
-def ties_of(images: Sequence[Image], dsm: Band, windows: Sequence[Window]) -> list[Tie]:
+def ties_of(images: Sequence[Image], dsm: Band, windows: Sequence[Window], progress: Progress) -> list[Tie]:
     """The ties of all pairs that share enough points in some windows of a DSM."""
     found: dict[tuple[int, int], list[Floats]] = {}
     for window in windows:
+        progress.advance()
         grid, heights = dsm.grid.flat.crop(window), dsm.read(window)
         heights = filled(heights, float(np.nanmedian(heights)))
         features = [_features(projected(image, grid, heights, Placement())) for image in images]

@@ -7,17 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from resdepth.data.dataset_folder import (
     DatasetFolder,
 )
 from resdepth.errors import InputProblems, Interrupted, ResDepthError
 from resdepth.evaluation.inputs import sha256_of
-from resdepth.geo.crs import vertical_part
-from resdepth.geo.geotiff import refuse_inputs_as_outputs
+from resdepth.geo.crs import METRE, vertical_part
+from resdepth.geo.geotiff import new_geotiff, refuse_inputs_as_outputs
 from resdepth.geo.raster import read_header
 from resdepth.geo.reprojected import MapBand
+from resdepth.geo.windows import blocks
 from resdepth.preparation.adapters import recognise
 from resdepth.preparation.journal import Journal, files_in
 from resdepth.preparation.pipeline import Inputs, OrthoFile, Pipeline, RawFile
@@ -36,7 +37,8 @@ PLAN, RECORD, PAIRS, STEPS = "plan.json", "prepare.json", "pairs.csv", "steps"
 PAGE, SHOWN_IMAGES, SHOWN_PAIRS = "prepare.html", 4, 10
 POINT_CLOUDS = (".las", ".laz")
 SECONDS_PER_DAY = 86400.0
-CLOUD_GSD_M = 0.5
+UNREFERENCED = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+CLOUD_GSD_M, BLOCK_PX, TILE_PX = 0.5, 1024, 256
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,8 @@ def run_request(folder: Path, options: Mapping[str, Any]) -> dict[str, Any]:
         "dsm": str(run.dsm), "layers": {name: str(path) for name, path in run.layers.items()},
         "dsm_scaling": list(run.scaling),
     }  # fmt: skip
+    if "valid" in run.layers:
+        request["dsm_valid"] = request["layers"].pop("valid")
     if run.heights and not stated:
         request["dsm_vertical"] = run.heights
     if not options.get("images"):
@@ -180,7 +184,7 @@ def read_prepared(folder: str | Path) -> Prepared:
 
 
 def _inputs_of(config: PrepareConfig) -> list[Path]:
-    named = [config.dsm, config.reference, *config.images, *config.layers.values()]
+    named = [config.dsm, config.reference, config.dsm_valid, *config.images, *config.layers.values()]
     masks = [mask.partition("|")[0] for mask in config.masks.values()]
     return [Path(path) for path in (*named, *masks) if path is not None]
 
@@ -284,11 +288,13 @@ def _opened(folder: DatasetFolder, config: PrepareConfig, threads: int) -> Input
     images = _images(config)
     reference = None
     if config.reference is not None:
-        path = _as_raster(Path(config.reference), folder.work / "reference", config, config.reference_crs)
-        reference = MapBand(path, crs=config.reference_crs)
+        path = _as_raster(Path(config.reference), folder.work, config, "reference")
+        reference = MapBand(path, crs=config.reference_crs, other_way=", or with --reference-crs")
     if config.dsm is not None:
-        path = _as_raster(Path(config.dsm), folder.work / "dsm", config, config.dsm_crs)
-        dsm = MapBand(path, crs=config.dsm_crs, scaling=config.dsm_scaling)
+        path = _as_raster(Path(config.dsm), folder.work, config, "dsm")
+        named = ", or with --dsm-crs"
+        valid = None if config.dsm_valid is None else Path(config.dsm_valid)
+        dsm = MapBand(path, crs=config.dsm_crs, scaling=config.dsm_scaling, other_way=named, valid=valid)
     else:
         dsm = MapBand(_matched(folder.work / "matched.tif", images, config, threads))
         config = config.model_copy(update={"dsm_vertical": "ellipsoid"})
@@ -322,20 +328,20 @@ def _images(config: PrepareConfig) -> tuple[RawFile, ...] | tuple[OrthoFile, ...
             for name, path, day in zip(names, paths, days, strict=True)
         )
     return tuple(
-        OrthoFile(name, _ortho(path), day) for name, path, day in zip(names, paths, days, strict=True)
+        OrthoFile(name, _ortho(path, config.dsm_crs), day)
+        for name, path, day in zip(names, paths, days, strict=True)
     )
 
 
-def _ortho(path: Path) -> MapBand:
-    try:
-        return MapBand(path, "stored")
-    except ResDepthError as error:
-        if "names no CRS" not in str(error):
-            raise
-        raise ResDepthError(
-            f"{path}: is no raw image with an RPC (in tags, .RPB, _RPC.TXT, RPC_*.XML or .geom), and no "
-            "ortho-image, for it names no CRS; find the file with its RPC, and put it beside the image"
-        ) from error
+def _ortho(path: Path, crs: str | None) -> MapBand:
+    """An ortho-image; `crs` is for one that names none but is georeferenced."""
+    grid = read_header(path).grid
+    if grid.crs or (crs and grid.transform != UNREFERENCED):
+        return MapBand(path, "stored", crs=crs)
+    raise ResDepthError(
+        f"{path}: is no raw image with an RPC (in tags, .RPB, _RPC.TXT, RPC_*.XML or .geom), and no "
+        "ortho-image, for it names no CRS; find the file with its RPC, and put it beside the image"
+    )
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -358,21 +364,25 @@ def _day(path: Path) -> float | None:
         return None
 
 
-def _as_raster(path: Path, work: Path, config: PrepareConfig, crs: str | None) -> Path:
+def _as_raster(path: Path, folder: Path, config: PrepareConfig, role: Literal["dsm", "reference"]) -> Path:
     """A point cloud as a raster of its highest points; a raster as it is."""
     if path.suffix.lower() not in POINT_CLOUDS:
         return path
     from resdepth.simulate.sources.pointcloud import PointSource
     from resdepth.simulate.sources.raw_surface import SourceOptions
-    from resdepth.workflows._rasterized import write_points
 
-    target = work.with_suffix(".tif")
+    target, work = folder / f"{role}.tif", folder / role
     if not target.is_file():
-        gsd = config.gsd_m or CLOUD_GSD_M
-        work.mkdir(exist_ok=True)
+        options = SourceOptions(gsd_m=config.gsd_m or CLOUD_GSD_M, crs=getattr(config, f"{role}_crs"))
+        with writing(work):
+            work.mkdir(exist_ok=True)
         with progress_bar(f"points of {path.name}", 1) as progress:
-            source = PointSource(path, SourceOptions(gsd_m=gsd, crs=crs), work, progress)
-        write_points(source, target)
+            source = PointSource(path, options, work, progress)
+        if not source.grid.crs:
+            raise ResDepthError(f"{path}: names no CRS; name it with --{role}-crs, as in EPSG:25832")
+        with new_geotiff(target, source.grid, tile=TILE_PX, unit=METRE) as file:
+            for part in blocks(source.grid.whole, BLOCK_PX):
+                file.write(part.row, source.read(part).height, col=part.col)
         shutil.rmtree(work, ignore_errors=True)
     return target
 
