@@ -13,7 +13,7 @@ FILE = click.Path(path_type=Path)
 
 @click.command()
 @click.argument("source", required=False, metavar="[RUN_FOLDER|REQUEST.json]", type=FILE)
-@click.option("--dsm", type=FILE, help="The initial DSM: a raster or a point cloud (LAS, LAZ).")
+@click.option("--dsm", type=FILE, help="The initial DSM: a raster or a point cloud (LAS, LAZ, PLY).")
 @click.option(
     "--image", "images", multiple=True, type=FILE,
     help="Again for each: raw images with RPCs, or ortho-images on any grid.",

@@ -22,7 +22,7 @@ class PrepareConfig(Section):
     """Everything about a data set that `prepare` makes."""
 
     dsm: FilePath | None = None
-    """The initial DSM: a raster, or a point cloud (LAS, LAZ). Without one, the images are matched."""
+    """The initial DSM: a raster, or a point cloud (LAS, LAZ, PLY). Without one, the images are matched."""
     images: tuple[FilePath, ...] = ()
     """Raw images with RPCs (in the tags, .RPB, _RPC.TXT, RPC_*.XML, .geom), or ortho-images on any grid."""
     reference: FilePath | None = None

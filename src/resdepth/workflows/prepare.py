@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 PLAN, RECORD, PAIRS, STEPS = "plan.json", "prepare.json", "pairs.csv", "steps"
 PAGE, SHOWN_IMAGES, SHOWN_PAIRS = "prepare.html", 4, 10
-POINT_CLOUDS = (".las", ".laz")
+POINT_CLOUDS = (".las", ".laz", ".ply")
 SECONDS_PER_DAY = 86400.0
 UNREFERENCED = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 CLOUD_GSD_M, BLOCK_PX, TILE_PX = 0.5, 1024, 256

@@ -1,4 +1,4 @@
-"""Raw surfaces from point clouds (LAS, LAZ): the highest point of each pixel.
+"""Raw surfaces from point clouds (LAS, LAZ, PLY): the highest point of each pixel.
 
 Points are read in portions, with the CRS and the units in the records in front of them; small gaps between
 them are closed. This is the only user of laspy, which is imported when it is needed.
@@ -19,6 +19,7 @@ from resdepth.errors import ResDepthError
 from resdepth.geo.crs import Unit, length_unit, metres_per_unit, parsed
 from resdepth.geo.windows import Window
 from resdepth.runtime.progress import Progress
+from resdepth.simulate.sources.ply import ply_portions, read_ply_header
 from resdepth.simulate.sources.raw_surface import (
     DEFAULT_GSD_M,
     PLANTS,
@@ -36,6 +37,7 @@ from resdepth.simulate.sources.raw_surface import (
 )
 from resdepth.simulate.surface import Codes, Heights, Mask, SurfaceClass
 
+PLY = ".ply"
 POINTS_AT_ONCE, BYTES_AT_ONCE = 1_000_000, 2**26
 LARGEST_SHARE = 4.0  # of the header's bounds in the area that points fill
 FARTHEST = 1e9
@@ -170,14 +172,48 @@ class PointFile:
                 f"header states, {self.low.tolist()} to {self.high.tolist()}; repair it (lasinfo -repair_bb)"
             )
 
+    def stated(self, chosen: str | None) -> "Stated":
+        """What the file states about its reference system; see `stated_crs`."""
+        return stated_crs(self.path, self.records, chosen)
+
+
+class PlyFile:
+    """An open point cloud in PLY; its bounds are those of the points, which are all looked at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._header = path, read_ply_header(path)
+        self.count = self._header.count
+        if self.count == 0:
+            raise ResDepthError(f"{path}: has no points; there is nothing to build a scene from")
+        self.low, self.high = np.full(2, np.inf), np.full(2, -np.inf)
+        for points in ply_portions(path, self._header):
+            self.low = np.minimum(self.low, points[:, :2].min(axis=0))
+            self.high = np.maximum(self.high, points[:, :2].max(axis=0))
+
+    def demand_filled_bounds(self) -> None:
+        """They are."""
+
+    def portions(self) -> Iterator[Points]:
+        """All points, a million at a time, of no class."""
+        for xyz in ply_portions(self._path, self._header):
+            nothing = np.zeros(len(xyz), np.uint8)
+            yield Points(xyz[:, 0], xyz[:, 1], xyz[:, 2], nothing, nothing.astype(bool))
+
+    def stated(self, chosen: str | None) -> "Stated":  # noqa: ARG002 - as of other files
+        """What a comment states about the reference system."""
+        return Stated(self._header.crs or None)
+
 
 @contextmanager
-def open_points(path: Path) -> Iterator[PointFile]:
-    """Open a LAS or LAZ file.
+def open_points(path: Path) -> Iterator[PointFile | PlyFile]:
+    """Open a LAS, LAZ or PLY file.
 
     Raises:
         ResDepthError: if laspy is not installed, or the file is damaged or has no points.
     """
+    if path.suffix.lower() == PLY:
+        yield PlyFile(path)
+        return
     try:
         import laspy
     except ImportError as error:
@@ -394,7 +430,7 @@ class PointSource:
         """
         buildings = False
         with open_points(path) as file:
-            stated = stated_crs(path, file.records, options.crs)
+            stated = file.stated(options.crs)
             wkt, name, self._unit = chosen_crs(path, stated.crs, options, stated.height_unit)
             demand_unit(path, wkt, stated.unit)
             self.detail_m = chosen_gsd(path, DEFAULT_GSD_M, options)

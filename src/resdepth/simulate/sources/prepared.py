@@ -381,7 +381,7 @@ def open_source(path: Path, options: SourceOptions, work: Path, progress: Progre
 def _kind(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(64)
-    if start.startswith(b"LASF") or path.suffix.lower() in (".las", ".laz"):
+    if start.startswith(b"LASF") or path.suffix.lower() in (".las", ".laz", ".ply"):
         return "points"
     if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") or path.suffix.lower() == ".json":
         return "city model"
