@@ -328,9 +328,15 @@ def test_a_dsm_of_unknown_zero_is_seen_by_its_images(
     low = moved_copy(dsm_of(raw_scene), tmp_path / "low.tif", (0.0, 0.0, -45.0))
     made = prepare(tmp_path / "scene", dsm=low, images=raw_images_of(raw_scene)[:2], threads=0)
     assert made.record["heights_of_rpcs"]["up_m"] == pytest.approx(45, abs=3)
-    assert "states no zero of heights" in caplog.text
-    agreement = made.record["pairs"][0]["agreement"]
-    assert agreement > 0.5
+    assert "as from the ellipsoid; that is reckoned with" in caplog.text
+    assert made.record["pairs"][0]["agreement"] > 0.5
+    # A geoid that is stated, but not here, is measured for the RPCs; the heights stay as they are.
+    made = prepare(
+        tmp_path / "geoid", dsm=low, dsm_vertical="EGM96", images=raw_images_of(raw_scene)[:2], threads=0
+    )
+    assert "PROJ needs us_nga_egm96_15.tif" in caplog.text
+    assert made.record["heights_of_rpcs"]["up_m"] == pytest.approx(45, abs=3)
+    assert made.record["datum"]["data_set"] == "EPSG:5773 (EGM96 height)"
 
 
 def test_bands_of_colour_images_are_averaged(raw_scene: Path, tmp_path: Path) -> None:

@@ -27,6 +27,10 @@ LATTICE, LATTICE_PX = 17, 8
 UNKNOWN = ""
 
 
+class MissingGeoid(ResDepthError):
+    """PROJ knows the way from one zero to another, but lacks the grid for it."""
+
+
 @dataclass(frozen=True)
 class HeightChange:
     """What is added to heights over an area, for them to count from another zero.
@@ -81,13 +85,15 @@ def vertical_of(crs: str) -> str:
 
 
 def named_vertical(text: str) -> str:
-    """What a user names: "ellipsoid", "EGM96", "EPSG:5773", or the WKT of a vertical CRS.
+    """What a user names: "ellipsoid", "EGM96", "EPSG:5773", the WKT of a vertical CRS, or "unknown".
 
     Raises:
         ResDepthError: if it names no heights.
     """
     pyproj = _pyproj()
     plain = text.strip()
+    if plain.casefold() == "unknown":
+        return UNKNOWN
     if plain.casefold() in {ELLIPSOID, "ellipsoidal", "wgs84"}:
         return ELLIPSOID
     try:
@@ -166,10 +172,11 @@ def _transformer(source: Any, target: Any) -> Any:
     ]
     if missing and (not group.best_available or not group.transformers):
         stems = " ".join(f"pyproj sync --file {Path(name).stem};" for name in missing)
-        raise ResDepthError(
+        raise MissingGeoid(
             f"heights: from {source.name} to {target.name} PROJ needs {', '.join(missing)}, which is not "
             f"here: {stems} or install the package proj-data. Where both heights count from one zero "
-            "already, name it for both (--dsm-vertical, --reference-vertical)"
+            "already, name it for both (--dsm-vertical, --reference-vertical); or name one `unknown`, and "
+            "co-registration takes out what is constant"
         )
     if not group.transformers:
         raise ResDepthError(

@@ -24,6 +24,7 @@ from resdepth.preparation.datum import (
     ELLIPSOID,
     UNKNOWN,
     HeightChange,
+    MissingGeoid,
     compound,
     constant_change,
     height_change,
@@ -368,12 +369,12 @@ class Pipeline:
     ) -> tuple[Lift, Biases, list[PreparedView]]:
         """Ortho-images from raw ones: RPCs follow the DSM, without bias; heights as they count them."""
         heights = filling.lowest_m, filling.highest_m
-        change = height_change(datums.counted, ELLIPSOID, grid, sum(heights) / 2)
+        change, is_known = self._to_ellipsoid(datums, grid, sum(heights) / 2)
         heights = heights[0] + change.mean_m, heights[1] + change.mean_m
         rpcs = [moved_rpc(one.image.rpc, motion, grid, heights) for one in self.inputs.raw]
         images = [DescribedImage(one.image, rpc) for one, rpc in zip(self.inputs.raw, rpcs, strict=True)]
         initial = FileBand(self.folder.initial)
-        lift = self.journal.once("lift", Lift, lambda: self._lift(datums, change, initial, images))
+        lift = self.journal.once("lift", Lift, lambda: self._lift(change, initial, images, known=is_known))
         if not lift.known and lift.up_m:
             change = constant_change(grid, lift.up_m)
             heights = heights[0] + lift.up_m, heights[1] + lift.up_m
@@ -387,12 +388,25 @@ class Pipeline:
         ]
         return lift, biases, views
 
+    def _to_ellipsoid(self, datums: Datums, grid: Grid, z: float) -> tuple[HeightChange, bool]:
+        """What brings heights to the ellipsoid, and whether that is known.
+
+        A geoid that is missing here can be measured, as it is for RPCs alone.
+        """
+        try:
+            return height_change(datums.counted, ELLIPSOID, grid, z), datums.counted != UNKNOWN
+        except MissingGeoid as error:
+            if len(self.inputs.raw) < 2:
+                raise
+            logger.warning("%s. For the RPCs the images show how far it lies from the ellipsoid", error)
+            return constant_change(grid, 0.0), False
+
     def _lift(
-        self, datums: Datums, change: HeightChange, initial: FileBand, images: Sequence[DescribedImage]
+        self, change: HeightChange, initial: FileBand, images: Sequence[DescribedImage], *, known: bool
     ) -> Lift:
         """What brings heights to those of RPCs: by the datum, or as the images see it."""
-        if datums.counted != UNKNOWN or len(images) < 2:
-            return Lift(datums.counted != UNKNOWN, round(change.mean_m, 3))
+        if known or len(images) < 2:
+            return Lift(known, round(change.mean_m, 3))
         sizes = [pixel_size_m(one.rpc, one.grid.whole.shape, initial.grid.flat.crs) for one in images]
         around = Around(images, initial, max(initial.grid.gsd_m, *sizes), threads=self.threads)
         try:
@@ -401,8 +415,8 @@ class Pipeline:
             up = 0.0
         if up:
             logger.warning(
-                "%s: states no zero of heights; its images see it %+.1f m higher, as from the ellipsoid, "
-                "which is reckoned with. Name its zero (--dsm-vertical) for a better figure",
+                "%s: the images see its heights %+.1f m higher, as from the ellipsoid; that is reckoned with: "
+                "a zero of heights that is stated (--dsm-vertical) gives a better figure",
                 self.inputs.dsm.path,
                 up,
             )
