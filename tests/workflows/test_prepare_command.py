@@ -328,7 +328,7 @@ def test_a_dsm_of_unknown_zero_is_seen_by_its_images(
     low = moved_copy(dsm_of(raw_scene), tmp_path / "low.tif", (0.0, 0.0, -45.0))
     made = prepare(tmp_path / "scene", dsm=low, images=raw_images_of(raw_scene)[:2], threads=0)
     assert made.record["heights_of_rpcs"]["up_m"] == pytest.approx(45, abs=3)
-    assert "as from the ellipsoid; that is reckoned with" in caplog.text
+    assert "as from the ellipsoid, and that counts" in caplog.text
     assert made.record["pairs"][0]["agreement"] > 0.5
     # A geoid that is stated, but not here, is measured for the RPCs; the heights stay as they are.
     made = prepare(

@@ -415,7 +415,7 @@ class Pipeline:
             up = 0.0
         if up:
             logger.warning(
-                "%s: the images see its heights %+.1f m higher, as from the ellipsoid; that is reckoned with: "
+                "%s: the images see its heights %+.1f m higher, as from the ellipsoid, and that counts: "
                 "a zero of heights that is stated (--dsm-vertical) gives a better figure",
                 self.inputs.dsm.path,
                 up,
