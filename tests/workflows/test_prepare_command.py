@@ -70,7 +70,7 @@ def test_the_folder_is_one_that_simulate_writes(made: Prepared) -> None:
     names = {path.relative_to(made.folder).as_posix() for path in made.folder.rglob("*") if path.is_file()}
     views = ("ahead", "back", "later")
     expected = {
-        "plan.json", "prepare.json", "prepare.html", "pairs.csv", "configs/config_train.json",
+        "plan.json", "prepare.json", "prepare.html", "pairs.csv", "sky.png", "configs/config_train.json",
         "configs/config_test.json", "models/ResDepth-stereo/model.safetensors",
         "data/dsm/initial.tif", "data/dsm/truth.tif",
         "data/dsm/provenance.tif",

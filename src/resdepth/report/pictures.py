@@ -227,6 +227,38 @@ def write_plots(
     return written
 
 
+def write_sky_plot(
+    path: Path, directions: Mapping[str, tuple[float, float]], pairs: Sequence[tuple[str, str]]
+) -> Path:
+    """Where the sensors of views stood, seen from the ground: north up, the zenith in the middle.
+
+    Args:
+        path: the PNG.
+        directions: azimuth and incidence of each view, degrees.
+        pairs: of views, drawn as lines; the first is the best.
+
+    Raises:
+        ResDepthError: if it cannot be written.
+    """
+    figure = Figure(figsize=(WIDTH_IN / 2 + 0.8, WIDTH_IN / 2 + 0.8), layout="constrained")
+    axes = figure.add_subplot(projection="polar")
+    axes.set_theta_zero_location("N")  # type: ignore[attr-defined] # of polar axes
+    axes.set_theta_direction(-1)  # type: ignore[attr-defined]
+    for number, pair in reversed(list(enumerate(pairs))):
+        angles, radii = zip(*(directions[name] for name in pair), strict=True)
+        width = 2.0 if number == 0 else 0.6
+        axes.plot(np.radians(angles), radii, color="#808080", linewidth=width, zorder=1)
+    for (name, (azimuth, incidence)), colour in zip(
+        directions.items(), _colours(len(directions)), strict=True
+    ):
+        axes.scatter([np.radians(azimuth)], [incidence], color=colour, label=name.lstrip("_"), zorder=2)
+    axes.set_ylim(0, max(10.0, 1.2 * max(incidence for _, incidence in directions.values())))
+    axes.tick_params(labelsize=SMALL)
+    axes.set_title("Azimuth and incidence [deg]; thick: the best pair", fontsize=SMALL + 1)
+    figure.legend(fontsize=SMALL, loc="outside lower center", ncols=2)
+    return _saved(path, figure)
+
+
 def error_limit(outcome: EvaluationResult) -> float:
     """The error of the strongest colours, metres: one for all surfaces, a round number."""
     largest = max(one.classes[OVERALL].statistics.le90 for one in outcome.surfaces.values())

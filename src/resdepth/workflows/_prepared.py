@@ -32,7 +32,7 @@ from resdepth.version import __version__
 if TYPE_CHECKING:
     from resdepth.report.page import PageContent
 
-PAIRS, PAGE, SHOWN_IMAGES, SHOWN_PAIRS = "pairs.csv", "prepare.html", 4, 10
+PAIRS, PAGE, SKY, SHOWN_IMAGES, SHOWN_PAIRS = "pairs.csv", "prepare.html", "sky.png", 4, 10
 
 
 def write_texts(folder: DatasetFolder, result: Result, inputs: Inputs) -> list[Path]:
@@ -168,13 +168,25 @@ def _ties(record: Mapping[str, Any]) -> list[str]:
 
 def write_prepared_page(folder: DatasetFolder, record: Mapping[str, Any]) -> list[Path]:
     """A page to look at; none where what draws it is not installed."""
-    if find_spec("jinja2") is None or find_spec("plotly") is None:
+    if find_spec("jinja2") is None or find_spec("plotly") is None or find_spec("matplotlib") is None:
         return []
     from resdepth.report.page import quick_looks, write_page
+    from resdepth.report.pictures import write_sky_plot
 
     with quick_looks(prepared_content(folder.path, record)) as content:
         write_page(folder.path / PAGE, content)
-    return [folder.path / PAGE]
+    directions = _directions(record)
+    if not directions:
+        return [folder.path / PAGE]
+    pairs = [(pair["first"], pair["second"]) for pair in record["pairs"]]
+    known = [pair for pair in pairs if {*pair} <= directions.keys()][:SHOWN_PAIRS]
+    return [folder.path / PAGE, write_sky_plot(folder.path / SKY, directions, known)]
+
+
+def _directions(record: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Azimuth and incidence, degrees, of the views whose geometry is known."""
+    found = {view["name"]: from_tags({TAG: json.dumps(view["geometry"])}) for view in record["views"]}
+    return {name: (one.azimuth_deg, one.incidence_deg) for name, one in found.items() if one is not None}
 
 
 def prepared_content(folder: Path, record: Mapping[str, Any]) -> "PageContent":
@@ -225,8 +237,7 @@ def _tables(record: Mapping[str, Any]) -> dict[str, list[list[str]]]:
     if record["views"]:
         rows = [["View", "azimuth [deg]", "incidence [deg]", "shows [%]", "hidden [%]"]]
         for view in record["views"]:
-            geometry = from_tags({TAG: json.dumps(view["geometry"])})
-            angles = (geometry.azimuth_deg, geometry.incidence_deg) if geometry else (None, None)
+            angles = _directions(record).get(view["name"], (None, None))
             shares = (None if share is None else 100 * share for share in (view["seen"], view["hidden"]))
             rows.append([view["name"], *(_figure(one) for one in (*angles, *shares))])
         tables["Views"] = rows
