@@ -386,6 +386,7 @@ def test_every_page_of_the_manual_can_be_reached_from_its_index() -> None:
         "configs/train.schema.json",
         "configs/test.schema.json",
         "configs/simulate.schema.json",
+        "configs/prepare.schema.json",
     ],
 )
 def test_what_make_docs_writes_is_up_to_date(name: str, tmp_path: Path) -> None:
@@ -495,7 +496,8 @@ def put_in(config: Any, scene: MadeScene, pairs: str, run: Path | None = None) -
 def test_each_variant_has_its_templates_and_their_schemas() -> None:
     wanted = {f"config_{kind}{variant}.json" for kind in ("", "test_") for variant in VARIANTS}
     assert {path.name for path in (REPOSITORY / "configs").iterdir()} == {
-        *wanted, "config_simulate.json", *(f"{kind}.schema.json" for kind in ("train", "test", "simulate"))
+        *wanted, "config_simulate.json",
+        *(f"{kind}.schema.json" for kind in ("train", "test", "simulate", "prepare")),
     }  # fmt: skip
     assert template("config_simulate.json")["$schema"] == "simulate.schema.json"
     assert simulate_rules(requested(REPOSITORY / "configs" / "config_simulate.json", {})) == []
