@@ -89,6 +89,27 @@ def test_a_south_up_raster_is_turned(tmp_path: Path) -> None:
     np.testing.assert_allclose(band.on(choice.grid)[:, 7], rows[::-1, 0])
 
 
+def test_a_turned_raster_is_resampled_upright(tmp_path: Path) -> None:
+    cosine, sine, path = 0.5 * np.cos(0.35), 0.5 * np.sin(0.35), tmp_path / "turned.tif"
+    place = rasterio.Affine(cosine, sine, 465000, sine, -cosine, 5248000)
+    rows, cols = np.mgrid[0:100, 0:100] + 0.5
+    x, y = place.a * cols + place.b * rows + place.c, place.d * cols + place.e * rows + place.f
+    with rasterio.open(
+        path, "w", driver="GTiff", height=100, width=100, count=1, dtype="float32", crs="EPSG:32632",
+        transform=place,
+    ) as dataset:  # fmt: skip
+        dataset.write((0.1 * (x - 465000) + 0.05 * (y - 5248000)).astype(np.float32), 1)
+    band = MapBand(path)
+    grid = chosen_grid(band).grid
+    a, b, c, d, e, f = grid.transform
+    assert (a, b, d, e) == (0.5, 0, 0, -0.5)
+    heights = band.on(grid)
+    rows, cols = np.indices(heights.shape) + 0.5
+    expected = 0.1 * (c + a * cols - 465000) + 0.05 * (f + e * rows - 5248000)
+    assert np.isfinite(heights).mean() > 0.5
+    assert np.nanmax(np.abs(heights - expected)) < 0.05
+
+
 @given(west=st.floats(-1e4, 1e4), south=st.floats(-1e4, 1e4), side=st.floats(0.1, 3), size=st.floats(60, 300))
 def test_a_lattice_grid_lies_within_and_misses_less_than_a_pixel(
     west: float, south: float, side: float, size: float

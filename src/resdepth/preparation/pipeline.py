@@ -1,8 +1,8 @@
 """All steps of `prepare`, one after the other, from open files to a data set."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from resdepth.geo.rpc import Rpc
 from resdepth.geo.vectors import is_vector, open_vector_mask
 from resdepth.geo.windows import Window, blocks
 from resdepth.preparation.change import Changes, write_changes
-from resdepth.preparation.coregister import Coregistration, Difference, coregistration, difference
+from resdepth.preparation.coregister import Difference, coregistration, difference
 from resdepth.preparation.datum import (
     ELLIPSOID,
     UNKNOWN,
@@ -44,14 +44,23 @@ from resdepth.preparation.orthos import (
     write_saturated,
 )
 from resdepth.preparation.pairs import Agreement, RankedPair, View, ranked, useful
-from resdepth.preparation.request import PrepareConfig
+from resdepth.preparation.results import (
+    Coregistered,
+    Datums,
+    Inputs,
+    Lift,
+    OrthoFile,
+    PreparedView,
+    RawFile,
+    Result,
+)
 from resdepth.preparation.surface_file import Motion, SurfaceFile
 from resdepth.preparation.tie_points import Biases, without_bias
 from resdepth.preparation.voids import Filling, write_filled
 from resdepth.runtime.atomic import writing
 from resdepth.runtime.progress import progress_bar
 from resdepth.stereo.matching import view_geometry
-from resdepth.stereo.ortho import DescribedImage, PanchromaticImage, RawImage
+from resdepth.stereo.ortho import DescribedImage, RawImage
 from resdepth.stereo.pairs import NoUsefulPair, footprint, pixel_size_m
 from resdepth.stereo.remeasure import Around, height_offset
 
@@ -60,154 +69,6 @@ logger = logging.getLogger(__name__)
 COPY_PX, TILE_PX = 1024, 256
 FARTHEST_FROM_RPC_M = 600.0
 """So far beyond the heights for which an RPC was made, it shows nothing that can be used."""
-
-
-@dataclass(frozen=True)
-class RawFile:
-    """A raw image that is prepared.
-
-    Attributes:
-        name: in the data set.
-        image: the file.
-        day: when it was taken, days; None if it is not known.
-    """
-
-    name: str
-    image: PanchromaticImage
-    day: float | None = None
-
-
-@dataclass(frozen=True)
-class OrthoFile:
-    """An ortho-image that is prepared."""
-
-    name: str
-    band: MapBand
-    day: float | None = None
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What is prepared, opened.
-
-    Attributes:
-        dsm: the initial DSM.
-        reference: the reference DSM; None without one.
-        images: raw images, or ortho-images.
-        masks: files by name.
-        asked: everything else.
-    """
-
-    dsm: MapBand
-    reference: MapBand | None
-    images: tuple[RawFile, ...] | tuple[OrthoFile, ...]
-    masks: Mapping[str, str]
-    asked: PrepareConfig
-
-    @property
-    def raw(self) -> tuple[RawFile, ...]:
-        """The raw images; none if there are ortho-images."""
-        return tuple(one for one in self.images if isinstance(one, RawFile))
-
-
-@dataclass(frozen=True)
-class Datums:
-    """From which zeros heights count, and what changes them.
-
-    Attributes:
-        dsm, reference: as `vertical_of` gives them.
-        target: to which those are brought that are known.
-        dsm_up_m, reference_up_m: mean change of their heights.
-    """
-
-    dsm: str
-    reference: str
-    target: str
-    dsm_up_m: float
-    reference_up_m: float
-
-    @property
-    def counted(self) -> str:
-        """From which zero the initial DSM counts before it is co-registered."""
-        return self.target if self.dsm else UNKNOWN
-
-    def after(self, coregistered: "Coregistered") -> str:
-        """From which zero both count once they are co-registered: that of the one that does not move."""
-        if coregistered.found is not None and coregistered.moved == "dsm":
-            return self.target if self.reference else UNKNOWN
-        return self.counted
-
-
-@dataclass(frozen=True)
-class Lift:
-    """How heights of the data set become those that RPCs count.
-
-    Attributes:
-        known: whether it follows from the datum, or was measured in the images.
-        up_m: mean.
-    """
-
-    known: bool
-    up_m: float
-
-
-@dataclass(frozen=True)
-class Coregistered:
-    """What moved onto what; None where there was nothing to compare with, or nothing was asked for."""
-
-    found: Coregistration | None
-    moved: str
-
-
-@dataclass(frozen=True)
-class PreparedView:
-    """An ortho-image of the data set.
-
-    Attributes:
-        name: of it.
-        seen: share of the area that it shows.
-        geometry: how heights displace what it shows, as JSON; None if it is not known.
-        hidden: share of the area that something higher hides.
-        raw: what was kept of the raw image.
-    """
-
-    name: str
-    seen: float
-    geometry: dict[str, Any] | None = None
-    hidden: float | None = None
-    raw: RawCopy | None = None
-
-
-@dataclass(frozen=True)
-class Description:
-    """The RPCs of the raw images as they are written, and what was done to them."""
-
-    biases: Biases
-
-
-@dataclass(frozen=True)
-class Result:
-    """What was prepared.
-
-    Attributes:
-        grid: of the data set.
-        choice, datums, coregistered, filling, lift, biases, views, pairs, changes: what each step did.
-        masks: names of all masks.
-        difference: initial minus reference DSM in the end.
-    """
-
-    grid: Grid
-    choice: GridChoice
-    datums: Datums
-    coregistered: Coregistered
-    filling: Filling
-    lift: Lift | None
-    biases: Biases | None
-    views: tuple[PreparedView, ...]
-    pairs: tuple[RankedPair, ...]
-    changes: Changes | None
-    masks: tuple[str, ...]
-    difference: Difference | None = field(default=None)
 
 
 class Pipeline:

@@ -23,8 +23,8 @@ from resdepth.geo.view_geometry import TAG, from_tags
 from resdepth.models.pretrained import SMALLEST_TILE_OF_MODEL, TOWN_STEREO
 from resdepth.preparation.datum import title_of
 from resdepth.preparation.pairs import View, as_csv, useful
-from resdepth.preparation.pipeline import Inputs, RawFile, Result
 from resdepth.preparation.request import PrepareConfig
+from resdepth.preparation.results import Inputs, RawFile, Result
 from resdepth.preparation.voids import LEGEND
 from resdepth.runtime.atomic import copy_file, write_json, write_text
 from resdepth.version import __version__

@@ -21,8 +21,9 @@ from resdepth.geo.reprojected import MapBand
 from resdepth.geo.windows import blocks
 from resdepth.preparation.adapters import recognise
 from resdepth.preparation.journal import Journal, files_in
-from resdepth.preparation.pipeline import Inputs, OrthoFile, Pipeline, RawFile
+from resdepth.preparation.pipeline import Pipeline
 from resdepth.preparation.request import PrepareConfig, requested
+from resdepth.preparation.results import Inputs, OrthoFile, RawFile
 from resdepth.runtime.atomic import is_unfinished, write_json, writing
 from resdepth.runtime.jsonfiles import read_json
 from resdepth.runtime.placing import held
