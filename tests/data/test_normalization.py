@@ -11,6 +11,7 @@ from resdepth.data.normalization import (
     Normalization,
     height_sigma,
     image_statistics,
+    noise_share,
     normalize_patch,
     patch_centre,
 )
@@ -152,3 +153,36 @@ def test_image_statistics_are_exact_far_from_zero() -> None:
 def test_images_without_contrast_are_refused(value: float) -> None:
     with pytest.raises(ValueError, match="no valid pixel or a single grey value"):
         image_statistics([(band(np.full((4, 4), value, np.float32)), (Window(0, 0, 4, 4),))])
+
+
+def relief(noise_m: float, step_m: float = 0.0) -> list[np.ndarray]:
+    """Smooth ground, a half of it under trees, with noise, in steps as coarse matching has them."""
+    rng = np.random.default_rng(4)
+    rows, cols = np.mgrid[:96, :96]
+    ground = 0.2 * rows + 2 * np.sin(cols / 25) + rng.normal(0, noise_m, (96, 96))
+    trees = np.where(cols < 48, rng.uniform(0, 12, (96, 96)), 0)
+    heights = ground + trees
+    if step_m:
+        heights = np.round(heights / step_m) * step_m
+    return [heights.astype(np.float32)]
+
+
+@pytest.mark.parametrize(
+    ("noise_m", "step_m", "share"),
+    [(0.0, 0.0, 0.0), (0.02, 0.0, 0.0), (0.3, 0.0, 1.0), (0.02, 0.5, 1.0), (0.02, 0.0001, 0.0)],
+)
+def test_noise_is_seen_on_the_smoothest_ground(noise_m: float, step_m: float, share: float) -> None:
+    """Trees are no noise; steps are."""
+    assert noise_share(relief(noise_m, step_m), 0.5) == share
+
+
+def test_noise_counts_in_pixels_without_voids() -> None:
+    (heights,) = relief(0.12)
+    fine, coarse = noise_share([heights], 0.5), noise_share([2 * heights], 1.0)
+    assert 0 < fine == pytest.approx(coarse)
+    heights[20:40, 20:70] = np.nan
+    heights[60:80, 20:90] = 7.0  # filled
+    assert noise_share([heights], 0.5) == pytest.approx(fine, abs=0.2)
+    flat = np.where(np.arange(96) < 60, np.float32(7), heights)
+    assert noise_share([flat.astype(np.float32)], 0.5) == 0
+    assert noise_share([], 0.5) == noise_share([np.full((8, 8), np.nan, np.float32)], 0.5) == 0

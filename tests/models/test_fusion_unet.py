@@ -13,6 +13,7 @@ from resdepth.models.fusion_unet import (
     HALO_PX,
     DeployedFusion,
     FusionUNet,
+    halo_px,
 )
 from resdepth.models.inference import deployed
 from resdepth.models.model import Architecture, Model, load_safetensors, new_network, save_model
@@ -21,10 +22,10 @@ from resdepth.models.schema import FusionSettings
 SETTINGS = {"n_input_channels": 7, "start_kernel": 8, "depth": 4}
 
 
-def trained() -> FusionUNet:
+def trained(smoothing: float = 0.0) -> FusionUNet:
     """A network whose normalisations have seen something, and whose last layer says something."""
     torch.manual_seed(3)
-    network = FusionUNet(FusionSettings(start_kernel=8))
+    network = FusionUNet(FusionSettings(start_kernel=8, smoothing=smoothing))
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1, 0.2)
@@ -45,14 +46,16 @@ def test_a_deployed_network_gives_what_the_network_gives() -> None:
     assert any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
-def test_inside_its_halo_nothing_beyond_matters() -> None:
-    network, x = deployed(trained()), torch.randn(1, 7, 2 * HALO_PX + 32, 2 * HALO_PX + 48)
-    other = torch.randn(1, 7, 2 * HALO_PX + 32 + 64, 2 * HALO_PX + 48 + 64)
+@pytest.mark.parametrize("smoothing", [0.0, 1.0])
+def test_inside_its_halo_nothing_beyond_matters(smoothing: float) -> None:
+    halo = halo_px(smoothing)
+    network, x = deployed(trained(smoothing)), torch.randn(1, 7, 2 * halo + 32, 2 * halo + 48)
+    other = torch.randn(1, 7, 2 * halo + 32 + 64, 2 * halo + 48 + 64)
     other[:, :, 32:-32, 32:-32] = x
     with torch.inference_mode():
         inner = other[:, :, 32:-32, 32:-32]
         assert network.inside(x).shape == (1, 2, 32, 48)
-        whole = network(other)[:, :, 32 + HALO_PX : -32 - HALO_PX, 32 + HALO_PX : -32 - HALO_PX]
+        whole = network(other)[:, :, 32 + halo : -32 - halo, 32 + halo : -32 - halo]
         torch.testing.assert_close(network.inside(inner), whole, atol=1e-5, rtol=0)
 
 
@@ -70,24 +73,30 @@ def test_the_halo_is_no_wider_than_needed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("correction", "error", "matched", "share"),
+    ("correction", "error", "matched", "smoothing", "share"),
     [
-        (0.2, 0.4, True, 0.0),  # below 0.6 of its error
-        (0.2, 0.1, True, 1.0),  # above 1.1
-        (0.2, 0.2 / 0.85, True, 0.5),  # half-way between
-        (1.6, 1.6, True, 0.0),  # large: below 1.5 of its error
-        (1.6, 0.6, True, 1.0),  # ... above 2.5
-        (1.6, 0.8, True, 0.5),  # ... half-way between
-        (1.0, 1.0 / 1.425, True, 0.5),  # half-way to large: between 1.05 and 1.8
-        (0.8, 0.8 / 0.85, False, 0.5),  # where nothing is seen, small
-        (3.2, 1.6, False, 0.5),  # ... large
+        (0.2, 0.2, True, 0.0, 0.0),  # below 1.2 of its error
+        (0.2, 0.08, True, 0.0, 1.0),  # above 2.2
+        (0.2, 0.2 / 1.7, True, 0.0, 0.5),  # half-way between
+        (1.6, 1.6, True, 0.0, 0.0),  # large: below 1.5 of its error
+        (1.6, 0.6, True, 0.0, 1.0),  # ... above 2.5
+        (1.6, 0.8, True, 0.0, 0.5),  # ... half-way between
+        (1.0, 1.0 / 1.85, True, 0.0, 0.5),  # half-way to large: between 1.35 and 2.35
+        (0.8, 0.8 / 1.7, False, 0.0, 0.5),  # where nothing is seen, small
+        (3.2, 1.6, False, 0.0, 0.5),  # ... large
+        (0.2, 1.0, True, 1.0, 1.0),  # of a noisy DSM: small ones, above 0.05 of their error
+        (0.2, 0.2 / 0.8625, True, 0.5, 0.5),  # ... half as noisy: between 0.6 and 1.125
+        (1.6, 0.8, True, 1.0, 0.5),  # ... large ones as of any other
+        (0.8, 0.8 / 0.85, False, 1.0, 0.5),  # ... where nothing is seen: between 0.6 and 1.1
     ],
 )
 def test_corrections_are_made_as_far_as_they_exceed_their_expected_error(
-    correction: float, error: float, matched: bool, share: float
+    correction: float, error: float, matched: bool, smoothing: float, share: float
 ) -> None:
-    network = trained()
+    network = trained(smoothing)
     x = torch.randn(1, 7, 64, 64)
+    if smoothing:
+        x[:, :1] = 0  # averages are those heights
     x[:, 1:2], x[:, 2:3] = x[:, :1], float(matched)
     if not matched:
         x[:, 3:] = 0
@@ -97,6 +106,22 @@ def test_corrections_are_made_as_far_as_they_exceed_their_expected_error(
     with torch.inference_mode():
         made = network(x)[:, :1] - x[:, :1]
     torch.testing.assert_close(made, torch.full_like(made, correction * share), atol=1e-4, rtol=0)
+
+
+def test_heights_of_a_noisy_dsm_are_averaged_and_steps_stay() -> None:
+    network = trained(1.0)
+    with torch.no_grad():
+        network.last.weight.zero_()
+        network.last.bias[:4], network.last.bias[4:8], network.last.bias[8:] = -30.0, 0.0, math.log(0.2)
+    x = torch.zeros(1, 7, 64, 64)
+    x[:, 0] = 0.1 * torch.randn(64, 64)
+    x[:, 0, :, 32:] += 5
+    x[:, 1:2], x[:, 2] = x[:, :1], 1.0
+    with torch.inference_mode():
+        heights = network(x)[0, 0]
+    low, high = heights[:, :32], heights[:, 32:]
+    assert max(low.std(), high.std()) < 0.03
+    assert float(heights[:, 32].mean() - heights[:, 31].mean()) == pytest.approx(5, abs=0.05)
 
 
 @pytest.mark.parametrize(("matched", "factor"), [(1.0, ERROR_FACTORS[0]), (0.0, ERROR_FACTORS[1])])

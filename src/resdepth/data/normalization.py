@@ -82,6 +82,8 @@ Array = NDArray[np.float32]
 
 ROWS_AT_ONCE = 512
 TRIMMED_PERCENT = 5
+NOISE = (0.06, 0.09)
+"""Shares of a pixel's side: between both a DSM becomes noisy (docs/real-data.md has examples)."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,34 @@ def patch_centre(dsm: Array) -> float:
         return total / dsm.size
     valid = dsm[np.isfinite(dsm)]
     return float(valid.mean(dtype=np.float64)) if valid.size else 0.0
+
+
+def noise_share(patches: Iterable[Array], side_m: float) -> float:
+    """How noisy a DSM is: 0 where neighbours agree, 1 where they do not, between the limits of NOISE.
+
+    Roofs, rocks and trees make heights differ from the mean of their four neighbours as noise does, but not
+    on the smoothest ground: of all that differ at all, the lower quartile counts. Filled voids are flat and
+    count for nothing; where most is flat, that is how the DSM is.
+
+    Args:
+        patches: (H, W) float32 each, metres, NaN = void.
+        side_m: side of a pixel, metres.
+    """
+    found = [_unlike_neighbours(patch) for patch in patches]
+    differences = np.concatenate([np.empty(0, np.float32), *found])
+    unlike = differences[differences > 0]
+    if unlike.size <= differences.size / 2:
+        return 0.0
+    quietest, noisiest = NOISE
+    noise = np.quantile(unlike, 0.25) / side_m
+    return float(np.clip((noise - quietest) / (noisiest - quietest), 0, 1))
+
+
+def _unlike_neighbours(patch: Array) -> NDArray[np.float32]:
+    """How far heights are from the mean of their four neighbours, metres; those that are known."""
+    around = (patch[:-2, 1:-1] + patch[2:, 1:-1] + patch[1:-1, :-2] + patch[1:-1, 2:]) / 4
+    found = np.abs(patch[1:-1, 1:-1] - around)
+    return found[np.isfinite(found)]
 
 
 def height_sigma(patches: Iterable[Array]) -> float:

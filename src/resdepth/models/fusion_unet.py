@@ -15,22 +15,32 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from resdepth.models.schema import FusionSettings
 
-HALO_PX = 96
-"""How far around an area of whole cells (16 pixels) the network looks: 95 pixels, in whole cells."""
+HALO_PX, WIDER_HALO_PX = 96, 112
+"""How far around an area of whole cells (16 pixels) the network looks, in whole cells: 95 pixels, or 98 where
+heights are averaged."""
 SCALE_LIMITS = (-4.0, 4.0)
-KEPT_BELOW, MADE_ABOVE = (0.6, 1.5), (1.1, 2.5)
-"""Corrections smaller than the first multiple of the expected error are not made, those larger than the
-second are made as a whole: of small corrections, and of large ones, which make or remove what people see."""
+MADE = (1.5, 2.5)
+"""Large corrections, which make or remove what people see, are not made below the first multiple of their
+expected error, and as a whole above the second."""
+SMALL_OF_QUIET, SMALL_OF_NOISY, SMALL_UNSEEN = (1.2, 2.2), (0.0, 0.05), (0.6, 1.1)
+"""The same for small ones: of a DSM without noise; of a noisy one, where they take noise away, if images show
+something; and if none does."""
 LARGE, LARGE_UNSEEN = (0.5, 1.5), (1.0, 3.0)
 """Between these sizes corrections become large: pixels of disparity, and what stands for metres where no
 image shows anything."""
 GATE_PX = 7
 """Side of the windows over which corrections and errors are averaged for that: pixel by pixel, roofs of which
 some heights are kept would look rough."""
-
-
+AVERAGED_PX, ALIKE = 3, 2.0
+"""Heights of a noisy DSM are averaged with those so many pixels around that are alike: within so many times
+the expected error. So steps stay: a bilateral filter (Tomasi & Manduchi 1998) with the error as its range."""
 ERROR_FACTORS = 1.05, 1.15
 """What makes a predicted scale the error that 68 % stay below, where a height was matched and elsewhere."""
+
+
+def halo_px(smoothing: float) -> int:
+    """How far around an area of whole cells a network looks."""
+    return WIDER_HALO_PX if smoothing else HALO_PX
 
 
 class FusionUNet(nn.Module):
@@ -38,6 +48,7 @@ class FusionUNet(nn.Module):
 
     def __init__(self, settings: FusionSettings) -> None:
         super().__init__()
+        self.smoothing = settings.smoothing
         narrow, wide = settings.start_kernel, 2 * settings.start_kernel
         self.first = _double(4 * settings.n_input_channels, narrow)
         self.second = _double(narrow, wide)
@@ -78,6 +89,8 @@ class FusionUNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Refined heights and their error, normalised; corrections small against their error are not made.
 
+        Of a noisy DSM (`smoothing`) small ones are made where images show something; heights are averaged.
+
         Args:
             x: see `predict`.
 
@@ -88,9 +101,13 @@ class FusionUNet(nn.Module):
         refined, scale = self.predict(x)
         initial, known = x[:, :1], x[:, 2:3]
         correction = refined - initial
-        made = _share_made(correction, scale, unseen=(x[:, 2:] == 0).all(dim=1, keepdim=True))
+        unseen = (x[:, 2:] == 0).all(dim=1, keepdim=True)
+        made = _share_made(correction, scale, unseen, self.smoothing)
         error = torch.hypot(scale.exp(), (1 - made) * correction) * torch.where(known > 0, *ERROR_FACTORS)
-        return torch.cat([initial + made * correction, error], dim=1)
+        heights = initial + made * correction
+        if self.smoothing:
+            heights = heights + self.smoothing * _to_average(heights, scale.exp())
+        return torch.cat([heights, error], dim=1)
 
 
 def _double(n_in: int, n_out: int) -> nn.Sequential:
@@ -101,13 +118,35 @@ def _double(n_in: int, n_out: int) -> nn.Sequential:
     )  # fmt: skip
 
 
-def _share_made(correction: Tensor, scale: Tensor, unseen: Tensor) -> Tensor:
+def _share_made(correction: Tensor, scale: Tensor, unseen: Tensor, smoothing: float) -> Tensor:
     """Which share of each correction is made; corrections and errors count as they are on average around."""
     size = _around(correction.abs())
     begins, ends = (torch.where(unseen, there, seen) for seen, there in zip(LARGE, LARGE_UNSEEN, strict=True))
     large = ((size - begins) / (ends - begins)).clamp(0, 1)
-    below, above = (small + (far - small) * large for small, far in (KEPT_BELOW, MADE_ABOVE))
+    ends_of_small = zip(SMALL_OF_QUIET, SMALL_OF_NOISY, SMALL_UNSEEN, strict=True)
+    small = (
+        quiet + smoothing * (torch.where(unseen, blind, noisy) - quiet)
+        for quiet, noisy, blind in ends_of_small
+    )
+    below, above = (start + (far - start) * large for start, far in zip(small, MADE, strict=True))
     return ((size / _around(scale.exp()) - below) / (above - below)).clamp(0, 1)
+
+
+def _to_average(heights: Tensor, scale: Tensor) -> Tensor:
+    """What leads from each height to the average of those around that are alike, of all (B, 1, H, W)."""
+    rows, cols = heights.shape[2:]
+    padded = functional.pad(heights, (AVERAGED_PX,) * 4, mode="replicate")
+    sharpness = -0.5 / (ALIKE * scale).square()
+    total, weights = torch.zeros_like(heights), torch.ones_like(heights)  # its own weight is 1
+    for row in range(2 * AVERAGED_PX + 1):
+        for col in range(2 * AVERAGED_PX + 1):
+            if (row, col) == (AVERAGED_PX, AVERAGED_PX):
+                continue
+            difference = padded[:, :, row : row + rows, col : col + cols] - heights
+            weight = (difference.square() * sharpness).exp_()
+            total.addcmul_(weight, difference)
+            weights.add_(weight)
+    return total / weights
 
 
 def _around(values: Tensor) -> Tensor:
@@ -141,9 +180,10 @@ class DeployedFusion(nn.Module):
         return refined.float()
 
     def inside(self, x: Tensor) -> Tensor:
-        """Heights and errors of an area in the midst of others: (B, 7, H, W) to (B, 2, H - 192, W - 192)."""
+        """Heights and errors of an area amid others: (B, 7, H, W) to (B, 2, H - 2 halo, W - 2 halo)."""
         refined: Tensor = self(x)
-        return refined[:, :, HALO_PX : x.shape[2] - HALO_PX, HALO_PX : x.shape[3] - HALO_PX]
+        halo = halo_px(self._network.smoothing)
+        return refined[:, :, halo : x.shape[2] - halo, halo : x.shape[3] - halo]
 
 
 class _Float32(nn.Module):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from resdepth.config.parse import draft
 from resdepth.data.normalization import Inputs, Normalization, inputs_of_network
 from resdepth.errors import InputProblems, Problem, ResDepthError, unusable
-from resdepth.models.fusion_unet import HALO_PX as FUSION_HALO_PX
+from resdepth.models import fusion_unet
 from resdepth.models.fusion_unet import FusionUNet
 from resdepth.models.schema import (
     DescribedModel,
@@ -134,7 +134,7 @@ class Architecture:
         """How far around an area of whole cells (2^depth pixels a side) the network looks."""
         network = self.network
         if isinstance(network, FusionSettings):
-            return FUSION_HALO_PX
+            return fusion_unet.halo_px(network.smoothing)
         return halo_px(network.depth, network.up_mode)
 
 

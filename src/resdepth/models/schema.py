@@ -37,6 +37,8 @@ class FusionSettings(Section):
     """Filters of the first level."""
     depth: Literal[4] = 4
     """The coarsest level has pixels of 2^4."""
+    smoothing: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """How noisy the DSM is (normalization.noise_share); each DSM has its own, so model files have 0."""
 
 
 class DescribedNetwork(Section):

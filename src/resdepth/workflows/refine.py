@@ -15,8 +15,10 @@ import torch
 from resdepth.config.rules import smallest_tile
 from resdepth.config.schema import DEFAULT_TILE_SIZE
 from resdepth.data.arrays import look_for_undeclared
+from resdepth.data.normalization import noise_share
 from resdepth.data.scene import Scene, Surface, ViewSet, read_pair_list, scene_of
 from resdepth.errors import InputProblems, Interrupted, ResDepthError, has_errors
+from resdepth.evaluation.coregistration import sample_windows
 from resdepth.geo.geotiff import refuse_inputs_as_outputs
 from resdepth.geo.grid import Bounds
 from resdepth.geo.raster import Array, read_tags
@@ -33,7 +35,7 @@ from resdepth.refinement.job import Job, Results
 from resdepth.refinement.processes import on_processes
 from resdepth.refinement.provenance import Moved, described, refuse_untrusted
 from resdepth.refinement.run_job import Compute, Existing, compute_here, run_jobs
-from resdepth.workflows._measured import remove_measured, shown_to_fusion
+from resdepth.workflows._measured import Measured, remove_measured, shown_to_fusion
 from resdepth.workflows.evaluate import add_styles
 
 logger = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ MEASURED = ".measured"
 """Added to the name of an output: the folder of what is measured in images for it."""
 # Seamless refinement computes the surroundings of a block with it: beyond this factor tiles are faster.
 WASTEFUL = 4.0
+USUAL_GSD_M = 0.5
 
 
 @overload
@@ -222,13 +225,25 @@ def _shown(  # noqa: PLR0913 - what refine() was given
     try:
         seen = shown_to_fusion(dsm, images, pairs=numbers, gsd=gsd, nodata=nodata, region=part, folder=folder)
         with seen as found:
-            scaled = replace(model.normalization, height_sigma=found.unit_m)
-            yield _Shown(replace(model, normalization=scaled), found.scene, found.view_sets, made_from)
+            fitted = _fitted(model, found, gsd or stated_gsd(found.scene) or USUAL_GSD_M)
+            yield _Shown(fitted, found.scene, found.view_sets, made_from)
     except KeyboardInterrupt as stopped:
         resumes = "" if folder is None else "; give the same command again to resume"
         raise Interrupted(f"stopped by Ctrl-C{resumes}") from stopped
     if folder is not None:
         remove_measured(folder)
+
+
+def _fitted(model: Model, found: Measured, side_m: float) -> Model:
+    """A fusion model as the whole of this DSM wants it: its unit of height, and how noisy it is."""
+    dsm = found.scene.dsm
+    noise = noise_share((dsm.read(window) for window in sample_windows(dsm.grid)), side_m)
+    settings = {**model.architecture.settings, "smoothing": noise}
+    return replace(
+        model,
+        architecture=replace(model.architecture, settings=settings),
+        normalization=replace(model.normalization, height_sigma=found.unit_m),
+    )
 
 
 def _to_files(
