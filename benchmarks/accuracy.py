@@ -98,10 +98,10 @@ SIZES = {
 }
 SEEN: tuple[Style, ...] = ("old-town", "suburb")
 UNSEEN: tuple[Style, ...] = ("high-rise", "industrial")
-REAL_TRAINING = Place("nrw", 31, source="truth/nrw_dom1_1m.tif", gsd_m=0.5)
+REAL_TRAINING = Place("nrw", 31, source="reference/nrw_dom1_1m.tif", gsd_m=0.5)
 REAL_TESTS = (
-    Place("delft", 41, source="truth/delft_ahn3_0.5m_dsm.tif", gsd_m=0.25),
-    Place("denhaag", 42, source="truth/denhaag_0.5m_dsm.tif", gsd_m=0.25),
+    Place("delft", 41, source="reference/delft_ahn3_0.5m_dsm.tif", gsd_m=0.25),
+    Place("denhaag", 42, source="reference/denhaag_0.5m_dsm.tif", gsd_m=0.25),
 )
 
 
@@ -125,7 +125,7 @@ def made(place: Place, size: Size, data: Path | None, work: Path) -> Path:
     folder = work / "scenes" / f"{place.name}_{size.side_px}"
     if (folder / "scene.json").exists():
         return folder
-    config = SimulateConfig(seed=place.seed, truth=SurfaceSettings(gsd_m=place.gsd_m))
+    config = SimulateConfig(seed=place.seed, reference=SurfaceSettings(gsd_m=place.gsd_m))
     source: str | Path = "town"
     if place.style:
         config = config.model_copy(update={"town": TownSettings(style=place.style, size_px=size.side_px)})
@@ -193,9 +193,9 @@ def heights_of(surface: Path) -> Array:
 
 def errors_by_class(heights: Array, folder: Path) -> dict[str, float]:
     """MAE in metres of a surface over all, buildings, terrain, and the band along the buildings' outlines."""
-    truth = FileBand(folder / "data" / "dsm" / "truth.tif")
-    whole = truth.grid.whole
-    errors = heights - truth.read(whole)
+    reference = FileBand(folder / "data" / "dsm" / "reference.tif")
+    whole = reference.grid.whole
+    errors = heights - reference.read(whole)
     building = FileBand(folder / "data" / "mask" / "building.tif").read(whole) == 1
     known = np.ones_like(building)
     masks: dict[str, Mask] = object_classes(errors.shape, {"building": (building, known)})
@@ -207,7 +207,7 @@ def errors_by_class(heights: Array, folder: Path) -> dict[str, float]:
 def medians(folder: Path) -> dict[str, Any]:
     """MAE in metres of the initial DSM and of its median filters, and the widths that validation chooses."""
     heights = folder / "data" / "dsm"
-    found = evaluate(heights / "initial.tif", heights / "truth.tif", baselines=True)
+    found = evaluate(heights / "initial.tif", heights / "reference.tif", baselines=True)
     assert found.baselines is not None, "asked for"
     mae = {str(one.width_px): one.statistics.mae for one in found.baselines.filters}
     return {
@@ -336,7 +336,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--size", choices=sorted(SIZES), default="small")
     parser.add_argument("--seeds", type=int, help="trainings [default: 2 for small]")
-    parser.add_argument("--data", type=Path, help="folder of real data, with truth/; without it, towns only")
+    parser.add_argument(
+        "--data", type=Path, help="folder of real data, with reference/; without it, towns only"
+    )
     parser.add_argument("--config", type=Path, help="JSON: what to change about network and training")
     parser.add_argument("--work", type=Path, default=Path("build/accuracy"), help="keep scenes and runs here")
     parser.add_argument("--page", type=Path, default=Path("docs/accuracy.md"))
@@ -346,8 +348,8 @@ def main() -> None:
     size = SIZES[given.size]
     if given.seeds:
         size = replace(size, seeds=given.seeds)
-    if given.data and not (given.data / "truth").is_dir():
-        sys.exit(f"{given.data}: there is no folder truth/ in it; give the folder of the real data")
+    if given.data and not (given.data / "reference").is_dir():
+        sys.exit(f"{given.data}: there is no folder reference/ in it; give the folder of the real data")
     try:
         requests = json.loads(given.config.read_text(encoding="utf-8")) if given.config else {}
         run(size, requests, given)

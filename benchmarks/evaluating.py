@@ -2,8 +2,8 @@
 
     python benchmarks/evaluating.py          (ten minutes, 6 GB of disk; --side 600: a smoke test)
 
-Truth, initial and refined DSM and four masks are made, stored by rows as `test` writes them, and evaluated by
-the command as people give it, in a process of its own.
+Reference, initial and refined DSM and four masks are made, stored by rows as `test` writes them, and
+evaluated by the command as people give it, in a process of its own.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def write_rasters(folder: Path, side: int) -> None:
         name: rasterio.open(
             folder / f"{name}.tif", "w", dtype="float32", nodata=-9999, predictor=3, **profile
         )
-        for name in ("truth", "initial", "refined")
+        for name in ("reference", "initial", "refined")
     }
     masks = {name: rasterio.open(folder / f"{name}.tif", "w", dtype="uint8", **profile) for name in MASKS}
     rng = np.random.default_rng(0)
@@ -48,17 +48,21 @@ def write_rasters(folder: Path, side: int) -> None:
         rows = np.arange(row, min(row + ROWS_AT_ONCE, side))[:, None]
         where = RasterioWindow(0, row, side, len(rows))
         building = (rows % 60 < 25) & (cols % 80 < 35)
-        truth = (400 + 0.02 * rows + 3 * np.sin(cols / 300) + 8 * building).astype(np.float32)
-        noise = rng.normal(0, 1, truth.shape).astype(np.float32)
+        reference = (400 + 0.02 * rows + 3 * np.sin(cols / 300) + 8 * building).astype(np.float32)
+        noise = rng.normal(0, 1, reference.shape).astype(np.float32)
         void = noise > 2.5
-        for name, height in (("truth", truth), ("initial", truth + noise), ("refined", truth + 0.5 * noise)):
+        for name, height in (
+            ("reference", reference),
+            ("initial", reference + noise),
+            ("refined", reference + 0.5 * noise),
+        ):
             values = np.where(void, -9999, height) if name == "initial" else height
             surfaces[name].write(values.astype(np.float32), 1, window=where)
         of_masks = {
             "building": building,
-            "water": np.broadcast_to((cols // 900) % 7 == 0, truth.shape),
+            "water": np.broadcast_to((cols // 900) % 7 == 0, reference.shape),
             "forest": (rows // 700 + cols // 500) % 5 == 0,
-            "ground_truth": np.broadcast_to(rows % 2000 > 20, truth.shape),
+            "ground_truth": np.broadcast_to(rows % 2000 > 20, reference.shape),
         }
         for name, mask in of_masks.items():
             masks[name].write(mask.astype(np.uint8), 1, window=where)
@@ -68,7 +72,7 @@ def write_rasters(folder: Path, side: int) -> None:
 
 def measured(folder: Path) -> dict[str, float]:
     """Seconds and memory of the command."""
-    command = [sys.executable, "-m", "resdepth", "evaluate", "refined.tif", "--truth", "truth.tif"]
+    command = [sys.executable, "-m", "resdepth", "evaluate", "refined.tif", "--reference", "reference.tif"]
     command += [
         "--initial",
         "initial.tif",
@@ -86,7 +90,7 @@ def measured(folder: Path) -> dict[str, float]:
     found = json.loads((folder / "evaluated" / "evaluation.json").read_text())
     overall = found["surfaces"]["refined"]["classes"]["overall"]
     return {
-        "mpx": overall["truth_pixels"] / 1e6,
+        "mpx": overall["reference_pixels"] / 1e6,
         "minutes": seconds / 60,
         "memory_mb": usage.ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2),
         "classes": len(found["titles"]),

@@ -28,7 +28,7 @@ from resdepth.workflows.match import MatchedDsm, match_images
 Array = NDArray[np.float32]
 
 SHOWN_PX = 400
-ALONE = ("aligned/reunion/initial.tif", "aligned/reunion/truth.tif", "stereo/reunion", "stereo/gizeh")
+ALONE = ("aligned/reunion/initial.tif", "aligned/reunion/reference.tif", "stereo/reunion", "stereo/gizeh")
 
 PAGE = """# From raw images to a DSM
 
@@ -111,7 +111,7 @@ def draw(path: Path, surfaces: dict[str, tuple[Array, float]]) -> None:
 
 def measure(data: Path, work: Path, docs: Path) -> None:
     """Match the pairs, write the page and its picture."""
-    initial, reference = (data / "aligned" / "reunion" / f"{name}.tif" for name in ("initial", "truth"))
+    initial, reference = (data / "aligned" / "reunion" / f"{name}.tif" for name in ("initial", "reference"))
     reunion = matched(sorted((data / "stereo" / "reunion").glob("img_*.tif")), work / "reunion.tif", initial)
     gizeh = matched(sorted((data / "stereo" / "gizeh").glob("img_*.tif")), work / "gizeh.tif")
     evaluation = resdepth.evaluate(reunion.dsm.path, reference, initial=initial, baselines=True)

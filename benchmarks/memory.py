@@ -40,7 +40,7 @@ def main() -> None:
 
 def refined(folder: Path, side: int, model: str) -> tuple[float, float]:
     """Peak resident memory in MB, and seconds, of a command that refines a made scene."""
-    files = write_scene(folder, side, side, with_truth=False)
+    files = write_scene(folder, side, side, with_reference=False)
     rasters = [str(path) for path in (files.dsm, *files.views[: VIEWS[model]])]
     command = [sys.executable, "-m", "resdepth", "refine", *rasters, "--model", model]
     start = time.monotonic()

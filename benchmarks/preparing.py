@@ -3,7 +3,7 @@
     python benchmarks/preparing.py ../shared/data
 
 The folder holds stereo/reunion (a raw Pleiades pair and s2p's DSM), aligned/reunion (ortho-images of it),
-stereo/gizeh and stereo/kahramanmaras (raw pairs), and truth/ (lidar DSMs). Writes docs/preparing.md.
+stereo/gizeh and stereo/kahramanmaras (raw pairs), and reference/ (lidar DSMs). Writes docs/preparing.md.
 """
 
 import argparse
@@ -161,8 +161,8 @@ def _results(data: Path, matched: Prepared, work: Path) -> str:
     """Refine the matched DSM, and evaluate it."""
     refined = work / "refined.tif"
     resdepth.refine(matched.dsm, matched.raw_images, output=refined)
-    truth = data / "stereo" / "reunion" / "dsm_s2p.tif"
-    found = resdepth.evaluate(refined, truth, initial=matched.dsm)
+    reference = data / "stereo" / "reunion" / "dsm_s2p.tif"
+    found = resdepth.evaluate(refined, reference, initial=matched.dsm)
     assert found.initial is not None
     rows = [
         [
@@ -195,13 +195,13 @@ def _wrong_heights(prepared: Prepared) -> tuple[NDArray[np.float64], NDArray[np.
 def _recovery(data: Path, work: Path) -> str:
     rows = []
     for name in ("nrw_dom1_1m", "delft_ahn3_0.5m_dsm"):
-        truth = data / "truth" / f"{name}.tif"
-        scene = simulate(truth, work / name).folder
+        reference = data / "reference" / f"{name}.tif"
+        scene = simulate(reference, work / name).folder
         initial = SurfaceFile(MapBand(scene / "data" / "dsm" / "initial.tif"))
         grid = initial.band.grid
         for tilt in (0.0, TILT):
-            own = coregistration(initial, SurfaceFile(MapBand(truth)), grid, tilt=tilt > 0).motion
-            copy = _moved_copy(truth, work / f"{name}_{tilt}.tif", tilt)
+            own = coregistration(initial, SurfaceFile(MapBand(reference)), grid, tilt=tilt > 0).motion
+            copy = _moved_copy(reference, work / f"{name}_{tilt}.tif", tilt)
             motion = coregistration(initial, SurfaceFile(MapBand(copy)), grid, tilt=tilt > 0).motion
             east, north = (motion.east_m - own.east_m, motion.north_m - own.north_m)
             px = [(east - SHIFT[0]) / grid.gsd, (north - SHIFT[1]) / grid.gsd]

@@ -28,18 +28,18 @@ class Rasters:
     """A scene, read whole.
 
     Attributes:
-        dsm, truth: (H, W) float32, metres, NODATA = void.
+        dsm, reference: (H, W) float32, metres, NODATA = void.
         views: (V, H, W) float32 grey values.
     """
 
     dsm: Array
-    truth: Array
+    reference: Array
     views: Array
 
 
 def read_rasters(files: SceneFiles) -> Rasters:
     """All pixels of all rasters."""
-    return Rasters(_read(files.dsm), _read(files.truth), np.stack([_read(path) for path in files.views]))
+    return Rasters(_read(files.dsm), _read(files.reference), np.stack([_read(path) for path in files.views]))
 
 
 def _read(path: Path) -> Array:
@@ -81,7 +81,7 @@ def refine(dsm: Array, views: Array, network: nn.Module, tile: int) -> Array:
 def training_batches(
     rasters: Rasters, tile: int, batch: int, steps: int, rng: np.random.Generator
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Channels (B, 1 + V, T, T), truth (B, 1, T, T) and mean heights (B,), prepared when asked for."""
+    """Channels (B, 1 + V, T, T), reference (B, 1, T, T) and mean heights (B,), prepared when asked for."""
     for _ in range(steps):
         samples = [_sample(rasters, tile, rng) for _ in range(batch)]
         channels, truths, centres = zip(*samples, strict=True)
@@ -93,14 +93,14 @@ def _sample(rasters: Rasters, tile: int, rng: np.random.Generator) -> tuple[Tens
     part = (slice(row, row + tile), slice(col, col + tile))
     order = rng.permutation(len(rasters.views))
     channels, centre = normalized(rasters.dsm[part], rasters.views[(order, *part)])
-    truth = torch.from_numpy(rasters.truth[part].copy())[None]
+    reference = torch.from_numpy(rasters.reference[part].copy())[None]
     turns = int(rng.integers(4))
     flipped = [axis for axis in (-2, -1) if rng.random() < 0.5]
 
     def turned(values: Tensor) -> Tensor:
         return torch.flip(torch.rot90(values, turns, (-2, -1)), flipped)
 
-    return turned(channels), turned(truth), centre
+    return turned(channels), turned(reference), centre
 
 
 def train(
@@ -108,10 +108,10 @@ def train(
 ) -> list[float]:
     """Take one step per batch; returns their losses in metres."""
     losses = []
-    for channels, truth, centres in batches:
+    for channels, reference, centres in batches:
         refined = network(channels) * HEIGHT_SIGMA + centres.view(-1, 1, 1, 1)
-        known = truth != NODATA
-        loss = (refined[known] - truth[known]).abs().mean()
+        known = reference != NODATA
+        loss = (refined[known] - reference[known]).abs().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

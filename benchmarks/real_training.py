@@ -3,7 +3,7 @@
     python benchmarks/real_training.py ../shared/data
 
 The folder holds aligned/reunion: a Pleiades stereo pair over Reunion, an initial DSM by plane-sweep
-matching, and a better DSM of the same pair (s2p) as pseudo-truth. Writes
+matching, and a better DSM of the same pair (s2p) as pseudo-reference. Writes
 docs/real-training.md and its picture.
 """
 
@@ -48,7 +48,7 @@ def dataset(data: Path) -> dict[str, Any]:
     return {
         "name": "reunion",
         "raster_in": str(scene / "initial.tif"),
-        "raster_gt": str(scene / "truth.tif"),
+        "raster_gt": str(scene / "reference.tif"),
         "path_image_list": str(scene / "imagelist.txt"),
         "allocation_strategy": STRATEGY,
         "test_stripe": TEST_STRIPE,
@@ -102,27 +102,29 @@ def draw(path: Path, surfaces: dict[str, Array], gsd: float, evaluation: Evaluat
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    truth = surfaces["truth"]
-    height, width = truth.shape
+    reference = surfaces["reference"]
+    height, width = reference.shape
     figure, axes = plt.subplots(
         1, 5, figsize=(1.9 * 5 + 0.9, 1.9 * height / width + 0.7), layout="constrained"
     )
     for axis, (name, heights) in zip(axes[:3], surfaces.items(), strict=True):
         axis.set_facecolor("0.75")
         axis.imshow(hillshade(heights, gsd), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axis.set_title({"initial": "initial DSM", "refined": "refined DSM", "truth": "truth (s2p)"}[name])
+        axis.set_title(
+            {"initial": "initial DSM", "refined": "refined DSM", "reference": "reference (s2p)"}[name]
+        )
     assert evaluation.initial is not None
     figures = {"initial": evaluation.initial[OVERALL], "refined": evaluation.refined[OVERALL]}
     for axis, name in zip(axes[3:], figures, strict=True):
         axis.set_facecolor("0.75")
         errors = axis.imshow(
-            surfaces[name] - truth,
+            surfaces[name] - reference,
             cmap="RdBu_r",
             vmin=-ERROR_RANGE_M,
             vmax=ERROR_RANGE_M,
             interpolation="nearest",
         )
-        axis.set_title(f"{name} minus truth\nMAE {figures[name].mae:.2f} m")
+        axis.set_title(f"{name} minus reference\nMAE {figures[name].mae:.2f} m")
     for axis in axes:
         axis.set_xticks([])
         axis.set_yticks([])
@@ -142,13 +144,13 @@ def test_stripe(grid: Grid) -> Window:
 def read_surfaces(data: Path, result: PairResult) -> tuple[dict[str, Array], float]:
     """Initial, refined and true heights of the test stripe."""
     scene = data / "aligned" / "reunion"
-    truth, initial = FileBand(scene / "truth.tif"), FileBand(scene / "initial.tif")
-    grid, region = truth.grid, test_stripe(truth.grid)
+    reference, initial = FileBand(scene / "reference.tif"), FileBand(scene / "initial.tif")
+    grid, region = reference.grid, test_stripe(reference.grid)
     refined = FileBand(result.predictions[0])
     return {
         "initial": initial.read(region),
         "refined": refined.read(refined.grid.whole),
-        "truth": truth.read(region),
+        "reference": reference.read(region),
     }, grid.gsd
 
 

@@ -83,7 +83,7 @@ def made_refiner(start_kernel: int, depth: int, precision: str = "fp32") -> Refi
 
 def opened(files: SceneFiles) -> Scene:
     """The scene of these files."""
-    return Scene.open(files.dsm, files.views, truth=files.truth)
+    return Scene.open(files.dsm, files.views, reference=files.reference)
 
 
 def _refined(scene: Scene, region: Window, refiner: Refiner, tile: int, mode: Mode) -> Array:

@@ -85,7 +85,7 @@ def many_blocks(folder: Path, blocks: int) -> Figures:
 
 def real_blocks(folder: Path, side: int) -> Figures:
     """Speed of the full-size network from file to file, and bytes read and written for a million pixels."""
-    scene = opened(write_scene(folder / "real", side, side, with_truth=False))
+    scene = opened(write_scene(folder / "real", side, side, with_reference=False))
     model = made_model(FULL.start_kernel, FULL.depth, FULL.tile)
     refiner = Refiner(model, device=CPU, precision=choose_precision("auto", CPU))
     job = Job(_work(scene, FULL.tile), refiner, folder / "real.tif")

@@ -91,9 +91,9 @@ class SceneFiles:
         return self.folder / "initial.tif"
 
     @property
-    def truth(self) -> Path:
-        """The true DSM."""
-        return self.folder / "truth.tif"
+    def reference(self) -> Path:
+        """The reference DSM."""
+        return self.folder / "reference.tif"
 
     @property
     def views(self) -> list[Path]:
@@ -102,19 +102,19 @@ class SceneFiles:
 
 
 def write_scene(
-    folder: Path, height: int, width: int, seed: int = 0, *, with_truth: bool = True
+    folder: Path, height: int, width: int, seed: int = 0, *, with_reference: bool = True
 ) -> SceneFiles:
     """A scene of noisy steps on a slope: what is in it does not matter to the speed, only that it varies."""
     files = _new_files(folder, height, width)
     rng = np.random.default_rng(seed)
     for row in range(0, height, ROWS_AT_ONCE):
         rows = np.arange(row, min(row + ROWS_AT_ONCE, height))[:, None]
-        truth = 400 + 0.02 * rows + 5.0 * ((rows // 24 + np.arange(width) // 24) % 3 == 0)
-        if with_truth:
-            _write_rows(files.truth, row, truth.astype(np.float32))
-        _write_rows(files.dsm, row, (truth + rng.normal(0, 1, truth.shape)).astype(np.float32))
+        reference = 400 + 0.02 * rows + 5.0 * ((rows // 24 + np.arange(width) // 24) % 3 == 0)
+        if with_reference:
+            _write_rows(files.reference, row, reference.astype(np.float32))
+        _write_rows(files.dsm, row, (reference + rng.normal(0, 1, reference.shape)).astype(np.float32))
         for view in files.views:
-            grey = (IMAGE_MEAN + 20 * (truth - 400) + rng.normal(0, 30, truth.shape)).clip(1, 2047)
+            grey = (IMAGE_MEAN + 20 * (reference - 400) + rng.normal(0, 30, reference.shape)).clip(1, 2047)
             _write_rows(view, row, grey.astype(np.uint16))
     return files
 
@@ -127,7 +127,7 @@ def write_empty_scene(folder: Path, side: int) -> SceneFiles:
 def _new_files(folder: Path, height: int, width: int) -> SceneFiles:
     folder.mkdir(parents=True)
     files = SceneFiles(folder)
-    types = {files.dsm: "float32", files.truth: "float32", **dict.fromkeys(files.views, "uint16")}
+    types = {files.dsm: "float32", files.reference: "float32", **dict.fromkeys(files.views, "uint16")}
     for path, dtype in types.items():
         with rasterio.open(
             path, "w", driver="GTiff", height=height, width=width, count=1, dtype=dtype, crs="EPSG:32632",

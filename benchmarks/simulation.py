@@ -3,7 +3,7 @@
     python benchmarks/simulation.py ../shared/data
 
 The folder holds real data: aligned/reunion (an initial DSM and a better one), stereo/reunion and stereo/gizeh
-(raw Pleiades pairs with RPCs), dsm/montpellier_0.5m.tif (a stereo DSM), truth/ (lidar and city models).
+(raw Pleiades pairs with RPCs), dsm/montpellier_0.5m.tif (a stereo DSM), reference/ (lidar and city models).
 Writes docs/simulation.md and its pictures.
 """
 
@@ -40,11 +40,11 @@ GSD_M = 0.5
 SEED = 11
 TOWNS: tuple[Style, ...] = ("old-town", "suburb", "high-rise", "industrial")
 REAL_SURFACES = {
-    "lidar, Germany": "truth/nrw_dom1_1m.tif",
-    "lidar, Delft": "truth/delft_ahn3_0.5m_dsm.tif",
-    "points, Delft": "truth/delft_ahn3.laz",
-    "city model, The Hague": "truth/DenHaag_01.json",
-    "raster of it": "truth/denhaag_0.5m_dsm.tif",
+    "lidar, Germany": "reference/nrw_dom1_1m.tif",
+    "lidar, Delft": "reference/delft_ahn3_0.5m_dsm.tif",
+    "points, Delft": "reference/delft_ahn3.laz",
+    "city model, The Hague": "reference/DenHaag_01.json",
+    "raster of it": "reference/denhaag_0.5m_dsm.tif",
 }
 # Heights within this distance of what the real matcher could have found.
 SEARCH_M = {"reunion": (30.0, 30.0), "gizeh": (40.0, 40.0)}
@@ -61,7 +61,7 @@ class Case:
         real: whether its images are real.
         surface: (H, W) float32, metres, voids filled.
         void: (H, W) bool, before filling; None if that is not known.
-        truth: (H, W) float32, NaN = unknown; None if there is none.
+        reference: (H, W) float32, NaN = unknown; None if there is none.
         image: an ortho-image; None if there is none.
     """
 
@@ -69,7 +69,7 @@ class Case:
     real: bool
     surface: Array
     void: Mask | None
-    truth: Array | None
+    reference: Array | None
     image: Array | None = None
 
 
@@ -87,7 +87,7 @@ def real_cases(data: Path) -> list[Case]:
         real=True,
         surface=read(aligned / "initial.tif"),
         void=np.isnan(read(aligned / "initial_voids.tif")),
-        truth=read(aligned / "truth.tif"),
+        reference=read(aligned / "reference.tif"),
         image=read(aligned / "ortho1.tif"),
     )
     montpellier = read(data / "dsm" / "montpellier_0.5m.tif")
@@ -96,15 +96,15 @@ def real_cases(data: Path) -> list[Case]:
         real=True,
         surface=filled(montpellier, 0.0),
         void=np.isnan(montpellier),
-        truth=None,
+        reference=None,
     )
-    reunion = rematched(data, "reunion", aligned / "truth.tif", read(aligned / "ortho1.tif"))
+    reunion = rematched(data, "reunion", aligned / "reference.tif", read(aligned / "ortho1.tif"))
     gizeh = rematched(data, "gizeh", data / "stereo" / "gizeh" / "dsm_wta.tif", None)
     return [others, reunion, city, gizeh]
 
 
 def rematched(data: Path, name: str, reference: Path, image: Array | None) -> Case:
-    """Our matcher on a raw pair, on the grid of another DSM; that DSM is the truth if it is a good one."""
+    """Our matcher on a raw pair, on the grid of another DSM, which is the reference DSM if it is good."""
     band = FileBand(reference)
     known = band.read(band.grid.whole)
     below, above = SEARCH_M[name]
@@ -120,7 +120,7 @@ def rematched(data: Path, name: str, reference: Path, image: Array | None) -> Ca
         real=True,
         surface=filled(cells, float(np.nanmedian(known))),
         void=np.isnan(cells),
-        truth=known if good else None,
+        reference=known if good else None,
         image=image,
     )
 
@@ -132,12 +132,12 @@ def simulated_cases(data: Path, work: Path) -> tuple[list[Case], dict[str, float
         settings = TownSettings(style=style, size_px=1024)
         wanted[f"town, {style}"] = (
             "town",
-            SimulateConfig(seed=SEED, town=settings, truth=SurfaceSettings(gsd_m=GSD_M)),
+            SimulateConfig(seed=SEED, town=settings, reference=SurfaceSettings(gsd_m=GSD_M)),
         )
     for name, path in REAL_SURFACES.items():
         # The Delft points do not name their CRS; it is the Dutch one. A file that names its own keeps it.
         read_as = SurfaceSettings(gsd_m=GSD_M, crs="EPSG:28992")
-        wanted[name] = (data / path, SimulateConfig(seed=SEED, truth=read_as))
+        wanted[name] = (data / path, SimulateConfig(seed=SEED, reference=read_as))
     cases, seconds = [], {}
     for name, (source, config) in wanted.items():
         folder = work / name.replace(", ", "_").replace(" ", "-")
@@ -152,7 +152,7 @@ def simulated_cases(data: Path, work: Path) -> tuple[list[Case], dict[str, float
                 real=False,
                 surface=read(scene / "dsm" / "initial.tif"),
                 void=read(scene / "mask" / "void.tif") == 1,
-                truth=read(scene / "dsm" / "truth.tif"),
+                reference=read(scene / "dsm" / "reference.tif"),
                 image=read(scene / "satellite_views" / "date1a.tif"),
             )
         )
@@ -181,12 +181,12 @@ def steepness(surface: Array) -> float:
 
 
 def error_rows(cases: list[Case]) -> list[list[str]]:
-    """Error metrics of the cases with a truth, head first."""
+    """Error metrics of the cases with a reference, head first."""
     rows = [["surface", "images", "MAE", "RMSE", "MedAE", "NMAD", "LE90", "above 3 m", "correlated over"]]
     for case in cases:
-        if case.truth is None:
+        if case.reference is None:
             continue
-        errors = case.surface - case.truth
+        errors = case.surface - case.reference
         tally = Tally()
         tally.add(errors[~np.isnan(errors)])
         figures = metrics_of(tally)
@@ -203,11 +203,11 @@ def error_rows(cases: list[Case]) -> list[list[str]]:
 
 
 def shape_rows(cases: list[Case]) -> list[list[str]]:
-    """What can be said without a truth, head first."""
+    """What can be said without a reference DSM, head first."""
     rows = [["surface", "images", "void", "roughness", "95 % of slopes below", "the reference DSM's"]]
     for case in cases:
         void = "not known" if case.void is None else f"{100 * case.void.mean():.1f} %"
-        true_slope = "" if case.truth is None else f"{steepness(case.truth):.2f}"
+        true_slope = "" if case.reference is None else f"{steepness(case.reference):.2f}"
         rows.append(
             [
                 case.name,
@@ -228,7 +228,7 @@ def markdown(rows: list[list[str]]) -> str:
 
 
 def draw(cases: list[Case], path: Path) -> None:
-    """A row for each case: image, surface, truth, errors; what there is not stays white."""
+    """A row for each case: image, surface, reference, errors; what there is not stays white."""
     strips = []
     for case in cases:
         height, width = case.surface.shape
@@ -238,9 +238,9 @@ def draw(cases: list[Case], path: Path) -> None:
         pictures = {1: hillshade(case.surface[part], Sides(GSD_M, GSD_M))}
         if case.image is not None:
             pictures[0] = grey(case.image[part])
-        if case.truth is not None:
-            pictures[2] = hillshade(case.truth[part], Sides(GSD_M, GSD_M))
-            pictures[3] = error_colours((case.surface - case.truth)[part], ERROR_LIMIT_M)
+        if case.reference is not None:
+            pictures[2] = hillshade(case.reference[part], Sides(GSD_M, GSD_M))
+            pictures[3] = error_colours((case.surface - case.reference)[part], ERROR_LIMIT_M)
         for place, picture in pictures.items():
             colours = np.repeat(picture[..., None], 3, axis=2) if picture.ndim == 2 else picture
             panels[place][: colours.shape[0], : colours.shape[1]] = colours

@@ -128,7 +128,7 @@ def write_rasters(folder: Path, sizes: Sizes) -> None:
         "huge": (sizes.huge, sizes.huge),
         "wide": sizes.wide,
     }.items():
-        write_scene(folder / name, height, width, with_truth=False)
+        write_scene(folder / name, height, width, with_reference=False)
 
 
 def measure_in_turns(

@@ -39,18 +39,20 @@ def draw(folder: Path, picture: Path) -> None:
     if not predictions:
         sys.exit(f"{folder}: no results of a demonstration; run `make demo` first")
     data = folder / "data"
-    truth, image = (read_part(data / name) for name in ("dsm/truth.tif", "satellite_views/date1a.tif"))
+    reference, image = (
+        read_part(data / name) for name in ("dsm/reference.tif", "satellite_views/date1a.tif")
+    )
     surfaces = {
         "Initial DSM": read_part(data / "dsm" / "initial.tif"), "Refined DSM": read_part(predictions[0])
     }  # fmt: skip
-    sides = FileBand(data / "dsm" / "truth.tif").grid.sides_m
+    sides = FileBand(data / "dsm" / "reference.tif").grid.sides_m
     figure, axes = plt.subplots(2, 3, figsize=(9.2, 6.9), layout="constrained")
     panels = {name: hillshade(surface, sides) for name, surface in surfaces.items()}
-    panels["Truth"] = hillshade(truth, sides)
+    panels["Reference"] = hillshade(reference, sides)
     for name, surface in surfaces.items():
-        mae = float(np.nanmean(np.abs(surface - truth)))
+        mae = float(np.nanmean(np.abs(surface - reference)))
         title = f"Error of the {name.split()[0].lower()} DSM: MAE {mae:.2f} m"
-        panels[title] = error_colours(surface - truth, ERROR_LIMIT_M)
+        panels[title] = error_colours(surface - reference, ERROR_LIMIT_M)
     panels["One of the ortho-images"] = grey(image)
     for axis, (title, colours) in zip(axes.ravel(), panels.items(), strict=True):
         axis.imshow(colours, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
@@ -61,7 +63,7 @@ def draw(folder: Path, picture: Path) -> None:
     bar = figure.colorbar(
         scale, ax=axes[1, :2], extend="both", location="bottom", shrink=0.7, aspect=45, pad=0.02
     )
-    bar.set_label("surface minus truth [m]", fontsize=9)
+    bar.set_label("surface minus reference [m]", fontsize=9)
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=105)
     # 256 colours: a third of the bytes of one with all.

@@ -91,7 +91,7 @@ def configuration_page() -> str:
     kinds: list[tuple[str, type[BaseModel], str]] = [
         ("resdepth train CONFIG", TrainConfig, TRAIN_RULES),
         ("resdepth test CONFIG", TestConfig, TEST_RULES),
-        ("resdepth simulate TRUTH --config CONFIG", SimulateConfig, SIMULATE_RULES),
+        ("resdepth simulate REFERENCE --config CONFIG", SimulateConfig, SIMULATE_RULES),
         ("resdepth prepare REQUEST", PrepareConfig, PREPARE_RULES),
     ]
     for command, config, rules in kinds:

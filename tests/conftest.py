@@ -113,15 +113,15 @@ class MadeScene:
     """Rasters and lists of one small scene on disk, with ready configurations.
 
     Attributes:
-        folder: holds initial.tif, truth.tif, ortho1..4.tif, the masks, imagelist.txt, pairs.txt (1-2 and
+        folder: holds initial.tif, reference.tif, ortho1..4.tif, the masks, imagelist.txt, pairs.txt (1-2 and
             2-3), pair.txt (1-2), mono.txt (1; 2), triples.txt (1-2-3).
-        initial, truth: heights; the truth has voids (NaN).
+        initial, reference: heights; the reference DSM has voids (NaN).
         images: grey values.
     """
 
     folder: Path
     initial: np.ndarray
-    truth: np.ndarray
+    reference: np.ndarray
     images: list[np.ndarray]
 
     def path(self, name: str) -> str:
@@ -134,7 +134,7 @@ class MadeScene:
                 {
                     "name": "small",
                     "raster_in": self.path("initial.tif"),
-                    "raster_gt": self.path("truth.tif"),
+                    "raster_gt": self.path("reference.tif"),
                     "path_image_list": self.path("imagelist.txt"),
                     "path_pairlist_training": self.path("pairs.txt"),
                     "path_pairlist_validation": self.path("pair.txt"),
@@ -162,7 +162,7 @@ class MadeScene:
                 {
                     "name": "small",
                     "raster_in": self.path("initial.tif"),
-                    "raster_gt": self.path("truth.tif"),
+                    "raster_gt": self.path("reference.tif"),
                     "path_image_list": self.path("imagelist.txt"),
                     "path_pairlist": self.path("pairs.txt"),
                     "area_type": "test",
@@ -200,12 +200,12 @@ def make_heights(seed: int, height: int, width: int) -> tuple[np.ndarray, np.nda
     """True heights with boxes on a slope, and a smeared, noisy version of them."""
     rng = np.random.default_rng(seed)
     rows, cols = np.mgrid[0:height, 0:width]
-    truth = 400 + 0.02 * rows + 0.01 * cols
+    reference = 400 + 0.02 * rows + 0.01 * cols
     for _ in range(height * width // 600):
         row, col = rng.integers(0, height - 8), rng.integers(0, width - 8)
-        truth[row : row + rng.integers(4, 9), col : col + rng.integers(4, 9)] += rng.uniform(3, 9)
-    initial = truth + rng.normal(0, 0.6, truth.shape)
-    return truth.astype(np.float32), initial.astype(np.float32)
+        reference[row : row + rng.integers(4, 9), col : col + rng.integers(4, 9)] += rng.uniform(3, 9)
+    initial = reference + rng.normal(0, 0.6, reference.shape)
+    return reference.astype(np.float32), initial.astype(np.float32)
 
 
 @pytest.fixture
@@ -215,28 +215,30 @@ def scene(tmp_path: Path) -> MadeScene:
 
 
 def make_scene(folder: Path, height: int, width: int, seed: int = 0) -> MadeScene:
-    truth, initial = make_heights(seed, height, width)
+    reference, initial = make_heights(seed, height, width)
     rng = np.random.default_rng(seed + 1)
     images = [
-        (300 + 20 * index + 10 * (truth - 400) + rng.normal(0, 15, truth.shape))
+        (300 + 20 * index + 10 * (reference - 400) + rng.normal(0, 15, reference.shape))
         .clip(1, 2047)
         .astype(np.uint16)
         for index in range(4)
     ]
-    truth[5:9, 10:30] = np.nan
+    reference[5:9, 10:30] = np.nan
     write_raster(folder / "initial.tif", initial, nodata=-9999.0)
     write_raster(
-        folder / "truth.tif", np.where(np.isnan(truth), -9999, truth).astype(np.float32), nodata=-9999.0
+        folder / "reference.tif",
+        np.where(np.isnan(reference), -9999, reference).astype(np.float32),
+        nodata=-9999.0,
     )
     for index, image in enumerate(images, 1):
         write_raster(folder / f"ortho{index}.tif", image)
     masks = {
-        "building": truth > 404,
-        "water": np.zeros(truth.shape, bool),
-        "forest": np.zeros(truth.shape, bool),
+        "building": reference > 404,
+        "water": np.zeros(reference.shape, bool),
+        "forest": np.zeros(reference.shape, bool),
     }
     masks["water"][-8:], masks["forest"][:, ::7] = True, True
-    masks["ground_truth"] = np.ones(truth.shape, bool)
+    masks["ground_truth"] = np.ones(reference.shape, bool)
     masks["ground_truth"][30:34, 40:60] = False
     for name, mask in masks.items():
         write_raster(folder / f"mask_{name}.tif", mask.astype(np.uint8), nodata=255)
@@ -249,7 +251,7 @@ def make_scene(folder: Path, height: int, width: int, seed: int = 0) -> MadeScen
     }
     for name, text in lists.items():
         (folder / name).write_text(text, encoding="utf-8")
-    return MadeScene(folder, initial, truth, images)
+    return MadeScene(folder, initial, reference, images)
 
 
 def make_model(
@@ -335,7 +337,7 @@ def geoid(tmp_path: Path) -> Iterator[None]:
 RAW_SCENE = SimulateConfig(
     seed=3,
     town=TownSettings(style="suburb", size_px=256),
-    truth=SurfaceSettings(gsd_m=0.5),
+    reference=SurfaceSettings(gsd_m=0.5),
     dates=(
         DateSettings(sun_azimuth_deg=150, sun_elevation_deg=50),
         DateSettings(sun_azimuth_deg=210, sun_elevation_deg=25, winter=1.0),

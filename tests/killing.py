@@ -96,7 +96,7 @@ COMMANDS = {
     "test": Command(lambda i, _: ["test", i / "test.json"]),
     "evaluate": Command(
         lambda i, o: [
-            "evaluate", i / "ortho1.tif", "--initial", i / "initial.tif", "--truth", i / "truth.tif",
+            "evaluate", i / "ortho1.tif", "--initial", i / "initial.tif", "--reference", i / "reference.tif",
             "-o", o / "evaluated",
         ]
     ),
@@ -109,7 +109,7 @@ COMMANDS = {
     "prepare": Command(
         lambda i, o: [
             "prepare", "--dsm", i / "initial.tif", "--image", i / "ortho1.tif", "--image", i / "ortho2.tif",
-            "--reference", i / "truth.tif", "-o", o / "prepared", "--workers", "0",
+            "--reference", i / "reference.tif", "-o", o / "prepared", "--workers", "0",
         ]
     ),
     "download": Command(lambda _, o: ["download", "demo", "--to", o / "demo"]),
@@ -419,7 +419,12 @@ def try_all(wanted: dict[str, tuple[int, int]]) -> None:
         place = Place(Path(root))
         if "compare" in wanted:
             for name in ("a", "b"):
-                evaluated = ["evaluate", place.inputs / "initial.tif", "--truth", place.inputs / "truth.tif"]
+                evaluated = [
+                    "evaluate",
+                    place.inputs / "initial.tif",
+                    "--reference",
+                    place.inputs / "reference.tif",
+                ]
                 code, _ = run(place, [*evaluated, "-o", place.inputs / name])
                 assert code == 0, place.said.read_text()
         print(HEAD, flush=True)

@@ -52,7 +52,7 @@ def evaluated_class(errors: Array) -> ClassResult:
     counts, _ = np.histogram(errors[np.isfinite(errors)], EDGES)
     return ClassResult(
         statistics=found,
-        truth_pixels=errors.size,
+        reference_pixels=errors.size,
         coverage=1.0,
         intervals={
             name: (0.9 * getattr(found, name), 1.1 * getattr(found, name)) for name in ("mae", "rmse")
@@ -64,13 +64,13 @@ def evaluated_class(errors: Array) -> ClassResult:
     )
 
 
-def result_of(surfaces: Mapping[str, Array], truth: Array) -> EvaluationResult:
-    building = truth > np.nanmedian(truth) + 3
-    inside = {OVERALL: np.isfinite(truth), "building": building, "terrain": ~building}
+def result_of(surfaces: Mapping[str, Array], reference: Array) -> EvaluationResult:
+    building = reference > np.nanmedian(reference) + 3
+    inside = {OVERALL: np.isfinite(reference), "building": building, "terrain": ~building}
     results = {
         name: SurfaceResult(
             name, f"{name}.tif", "", "none", Shift(0, 0, 0, 0, applied=False), None,
-            {kind: evaluated_class((heights - truth)[where]) for kind, where in inside.items()},
+            {kind: evaluated_class((heights - reference)[where]) for kind, where in inside.items()},
         )
         for name, heights in surfaces.items()
     }  # fmt: skip
@@ -78,29 +78,29 @@ def result_of(surfaces: Mapping[str, Array], truth: Array) -> EvaluationResult:
 
 
 def made_surfaces() -> dict[str, Array]:
-    """Before, after, truth; the truth has a void."""
-    truth, initial = make_heights(3, HEIGHT, WIDTH)
+    """Before, after, reference; the reference DSM has a void."""
+    reference, initial = make_heights(3, HEIGHT, WIDTH)
     rng = np.random.default_rng(4)
-    refined = (truth + rng.normal(0, 0.1, truth.shape)).astype(np.float32)
-    truth[:20, :30] = np.nan
-    return {"Initial DSM": initial, "Refined DSM": refined, "Reference DSM": truth}
+    refined = (reference + rng.normal(0, 0.1, reference.shape)).astype(np.float32)
+    reference[:20, :30] = np.nan
+    return {"Initial DSM": initial, "Refined DSM": refined, "Reference DSM": reference}
 
 
 def made_content(**changes: object) -> PageContent:
     """A page of everything."""
     surfaces, grid = made_surfaces(), grid_of(HEIGHT, WIDTH)
     image = np.hypot(*np.indices((HEIGHT, WIDTH))).astype(np.float32)
-    truth = surfaces["Reference DSM"]
+    reference = surfaces["Reference DSM"]
     content = {
-        "title": "Surfaces & a truth",
+        "title": "Surfaces & a reference",
         "lead": "What there is to be seen.",
         "grid": grid,
         "surfaces": {name: reader(heights, grid) for name, heights in surfaces.items()},
         "reference": "Reference DSM",
         "images": {"Ortho-image 1": reader(image, grid)},
-        "masks": {"Buildings": reader((truth > 404).astype(np.float32), grid)},
+        "masks": {"Buildings": reader((reference > 404).astype(np.float32), grid)},
         "tables": [Table("All pixels", [["surface", "MAE [m]"], ["Initial DSM", "0.48"]], "In metres.")],
-        "outcome": result_of({name: surfaces[name] for name in ("Initial DSM", "Refined DSM")}, truth),
+        "outcome": result_of({name: surfaces[name] for name in ("Initial DSM", "Refined DSM")}, reference),
         "facts": {"Model": "town-stereo"},
     }
     return PageContent(**(content | changes))

@@ -496,23 +496,32 @@ LISTS = {
     ),
 }
 
-DSM, TRUTH = "datasets[0].raster_in", "datasets[0].raster_gt"
+DSM, REFERENCE = "datasets[0].raster_in", "datasets[0].raster_gt"
 RASTERS = {
     "an absent DSM": file("train", DSM, "initial.tif", Path.unlink, "no such file"),
-    "an absent truth": file("test", TRUTH, "truth.tif", Path.unlink, "no such file"),
+    "an absent reference": file("test", REFERENCE, "reference.tif", Path.unlink, "no such file"),
     "a text as DSM": file("train", DSM, "initial.tif", contents("400.0"), "raster"),
     "a folder as DSM": file("train", DSM, "initial.tif", folder_instead, "raster"),
-    "an empty file as truth": file("train", TRUTH, "truth.tif", contents(""), "raster"),
+    "an empty file as reference": file("train", REFERENCE, "reference.tif", contents(""), "raster"),
     "a DSM that breaks off": file("train", DSM, "initial.tif", cut(0.5), "complete"),
-    "a truth that breaks off": file("train", TRUTH, "truth.tif", cut(0.5), "complete"),
+    "a reference that breaks off": file("train", REFERENCE, "reference.tif", cut(0.5), "complete"),
     "an image that breaks off": file("test", IMAGES, "ortho1.tif", cut(0.5), "complete"),
-    "another CRS": file("train", TRUTH, "truth.tif", raster(crs="EPSG:32633"), "EPSG:32633", "EPSG:32632"),
+    "another CRS": file(
+        "train", REFERENCE, "reference.tif", raster(crs="EPSG:32633"), "EPSG:32633", "EPSG:32632"
+    ),
     "a unit that is no length": file("train", DSM, "initial.tif", unit("reflectance"), "no known unit"),
     "a unit against the CRS": file(
-        "train", TRUTH, "truth.tif", unit("metre", "EPSG:32632+6360"), "US survey foot", "gdal_edit.py"
+        "train",
+        REFERENCE,
+        "reference.tif",
+        unit("metre", "EPSG:32632+6360"),
+        "US survey foot",
+        "gdal_edit.py",
     ),
     "depths": file("test", DSM, "initial.tif", raster(crs="EPSG:32632+5715"), "counts depths"),
-    "another origin": file("train", TRUTH, "truth.tif", raster(origin=(465000.5, 5248000.0)), "465000.5"),
+    "another origin": file(
+        "train", REFERENCE, "reference.tif", raster(origin=(465000.5, 5248000.0)), "465000.5"
+    ),
     "another pixel size": file("train", IMAGES, "ortho2.tif", raster(gsd=0.25), "pixel size (0.25"),
     "another size": file("train", IMAGES, "ortho2.tif", raster(crop=(64, 159)), "64 x 159", "64 x 160"),
     "complex heights": file("train", DSM, "initial.tif", raster(dtype=np.complex64), "complex64"),
@@ -802,7 +811,7 @@ def test_every_file_of_a_test_is_looked_at_though_the_model_is_broken(ground: Gr
     for name in (PTH, DESIGN_FILE, HEIGHTS_FILE, GREYS_FILE):
         (ground.folder / name).write_bytes(b"{")
     (ground.folder / "pairs.txt").write_text("ortho1.tif, ortho7.tif\n")
-    (ground.folder / "truth.tif").unlink()
+    (ground.folder / "reference.tif").unlink()
     hole(np.nan)(ground.folder / "initial.tif")
     ground.set("test", "datasets.0.area_type", "train")
     result = run("check", ground.write("test"))

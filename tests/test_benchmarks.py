@@ -54,7 +54,7 @@ def test_a_task_leaves_nothing_that_one_beside_it_could_meet(
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     from setting import write_scene
 
-    rasters = sorted(write_scene(tmp_path / "huge", 64, 64, with_truth=False).folder.iterdir())
+    rasters = sorted(write_scene(tmp_path / "huge", 64, 64, with_reference=False).folder.iterdir())
     for task in ("file_huge", "null_huge"):
         monkeypatch.setattr(sys, "argv", ["tasks.py", task, str(tmp_path), "--quick"])
         runpy.run_path(str(BENCHMARKS / "tasks.py"), run_name="__main__")

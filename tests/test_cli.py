@@ -307,7 +307,7 @@ def test_the_old_scripts_do_what_the_commands_do(scene: MadeScene) -> None:
     result = python(REPOSITORY / "test.py", config.name, cwd=scene.folder)
     assert result.returncode == 0, result.stderr
     assert len(list((scene.folder / "results").rglob("*_prediction.tif"))) == 2
-    (scene.folder / "truth.tif").unlink()
+    (scene.folder / "reference.tif").unlink()
     config = scene.write(scene.train_config())
     result = python(REPOSITORY / "train.py", config.name, cwd=scene.folder)
     assert result.returncode == 2

@@ -128,7 +128,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> MadeScene:
 def write_authors_demo(scene: MadeScene) -> None:
     """The layout of the authors' demonstration, whose paths count from the working directory."""
     files = write_published_run(scene.folder / "demo" / "models" / "ResDepth-stereo", make_model())
-    dataset = {"raster_in": "initial.tif", "raster_gt": "truth.tif", "path_image_list": "imagelist.txt"}
+    dataset = {"raster_in": "initial.tif", "raster_gt": "reference.tif", "path_image_list": "imagelist.txt"}
     (scene.folder / "demo" / "configs").mkdir()
     for name, pairs in (("simple", "pair.txt"), ("generalized", "pairs.txt")):
         config = {
@@ -141,8 +141,8 @@ def write_authors_demo(scene: MadeScene) -> None:
 
 
 def write_raw_rasters(scene: MadeScene) -> None:
-    """A truth on another grid, and an initial DSM with voids."""
-    write_raster(scene.folder / "truth_raw.tif", scene.truth.repeat(2, 0), gsd=0.7, nodata=-9999)
+    """A reference on another grid, and an initial DSM with voids."""
+    write_raster(scene.folder / "reference_raw.tif", scene.reference.repeat(2, 0), gsd=0.7, nodata=-9999)
     holes = scene.initial.copy()
     holes[20:24, 50:55] = -9999
     write_raster(scene.folder / "initial_raw.tif", holes, nodata=-9999)
@@ -152,14 +152,14 @@ def write_raw_images(scene: MadeScene) -> None:
     """A pair of raw images with RPCs, and the DSM that was made of them."""
     town = SimulateConfig(
         town=TownSettings(style="suburb", size_px=192),
-        truth=SurfaceSettings(gsd_m=0.5),
+        reference=SurfaceSettings(gsd_m=0.5),
         matching=MatchingSettings(pairs=1),
     )
     simulate("town", scene.folder / "raw", town, workers=0)
     images = scene.folder / "raw" / "data" / "satellite_views" / "raw"
     for number, name in enumerate(("date1a", "date1b"), 1):
         (images / f"{name}.tif").rename(scene.folder / f"img_0{number}.tif")
-    for name, called in (("initial", "my_dsm"), ("truth", "lidar")):
+    for name, called in (("initial", "my_dsm"), ("reference", "lidar")):
         (scene.folder / "raw" / "data" / "dsm" / f"{name}.tif").rename(scene.folder / f"{called}.tif")
     shutil.rmtree(scene.folder / "raw")
 
@@ -295,7 +295,9 @@ def test_undeclared_nan_is_filled_and_another_grid_met(folder: Path) -> None:
     holes = np.where(heights == -9999, np.nan, heights).astype(np.float32)
     assert np.isnan(holes).any()
     write_raster(folder / "initial_raw.tif", holes)
-    made = resdepth.prepare("from_raw", dsm="initial_raw.tif", reference="truth_raw.tif", coregister="none")
+    made = resdepth.prepare(
+        "from_raw", dsm="initial_raw.tif", reference="reference_raw.tif", coregister="none"
+    )
     assert np.isfinite(read_raster(made.dsm)).all()
     problems = resdepth.check(made.folder / "configs" / "config_train.json")
     assert [one for one in problems if one.severity == "error"] == []
@@ -470,7 +472,7 @@ def put_in(config: Any, scene: MadeScene, pairs: str, run: Path | None = None) -
     """The template with its placeholders replaced by the made scene."""
     files = {
         "initial_DSM.tif": "initial.tif",
-        "ground_truth_DSM.tif": "truth.tif",
+        "ground_truth_DSM.tif": "reference.tif",
         "imagelist.txt": "imagelist.txt",
     }
     files |= {f"pairlist_{role}.txt": pairs for role in ("training", "validation", "test")}

@@ -93,7 +93,7 @@ def test_damaged_configurations(tmp_path: Path) -> None:
 
 def test_damaged_evaluations(tmp_path: Path) -> None:
     made = make_scene(tmp_path, 32, 40)
-    request = Request({"one": Path(made.path("initial.tif"))}, Path(made.path("truth.tif")))
+    request = Request({"one": Path(made.path("initial.tif"))}, Path(made.path("reference.tif")))
     path, content = tmp_path / "evaluation.json", evaluate_files(request)[1].as_json()
 
     def shown(file: Path) -> None:
@@ -123,8 +123,8 @@ def test_damaged_city_models(tmp_path: Path) -> None:
     content = json.loads(path.read_text())
 
     def read(file: Path) -> None:
-        truth = CitySource(file, SourceOptions())
-        truth.read(Window(0, 0, min(truth.grid.height, 32), min(truth.grid.width, 32)))
+        reference = CitySource(file, SourceOptions())
+        reference.read(Window(0, 0, min(reference.grid.height, 32), min(reference.grid.width, 32)))
 
     sound, refused = outcomes(path, texts(damaged_values(content, COUNT)), read)
     assert min(sound, refused) > COUNT // 10
@@ -312,8 +312,8 @@ def test_damaged_point_clouds(tmp_path: Path, name: str) -> None:
     (tmp_path / "work").mkdir()
 
     def read(file: Path) -> None:
-        truth = PointSource(file, SourceOptions(), tmp_path / "work", Silent())
-        truth.read(Window(0, 0, min(truth.grid.height, 16), min(truth.grid.width, 16)))
+        reference = PointSource(file, SourceOptions(), tmp_path / "work", Silent())
+        reference.read(Window(0, 0, min(reference.grid.height, 16), min(reference.grid.width, 16)))
 
     outcomes(path, damaged_bytes(path.read_bytes(), COUNT, focus=375), read)
 

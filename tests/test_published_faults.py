@@ -82,20 +82,20 @@ def test_01_both_are_printed_under_their_own_names(scene: MadeScene) -> None:
 # --- 2
 
 
-def test_02_truth_at_sea_level_is_learned_from(scene: MadeScene) -> None:
-    """All of the truth is exactly 0 m."""
+def test_02_reference_at_sea_level_is_learned_from(scene: MadeScene) -> None:
+    """All of the reference DSM is exactly 0 m."""
     noise = np.random.default_rng(0).normal(0, 1, (64, 160)).astype(np.float32)
     write_raster(scene.folder / "initial.tif", noise)
-    write_raster(scene.folder / "truth.tif", np.zeros((64, 160), np.float32), nodata=-9999)
+    write_raster(scene.folder / "reference.tif", np.zeros((64, 160), np.float32), nodata=-9999)
     checkpoint = last_of(train(scene.write(without_images(scene))))
     assert 0.1 < checkpoint["loss_train"] < 10
     assert 0.1 < checkpoint["loss_val"] < 10
 
 
-def test_02_a_validation_batch_without_truth_leaves_the_validation_alone(scene: MadeScene) -> None:
-    truth = scene.truth.copy()
-    truth[:32] = np.nan  # batches of one tile each: four of eight have no truth
-    write_raster(scene.folder / "truth.tif", truth)
+def test_02_a_validation_batch_without_reference_leaves_the_validation_alone(scene: MadeScene) -> None:
+    reference = scene.reference.copy()
+    reference[:32] = np.nan  # batches of one tile each: four of eight have no reference height
+    write_raster(scene.folder / "reference.tif", reference)
     checkpoint = last_of(trained(scene, training_settings={"batch_size": 1, "n_epochs": 1}))
     # The initial DSM is 0.5 m off; void batches, taken for perfect ones, would halve that.
     assert 0.4 < checkpoint["loss_val"] < 1
@@ -213,7 +213,7 @@ def test_07_regions_of_different_size_are_evaluated_over_all_pairs(tmp_path: Pat
     scene = make_scene(tmp_path, 64, 170)  # regions of 34 and 68 columns
     folder = refined(scene, datasets={"area_type": "train"})
     name = "initial_prediction_performance_statistics_mean_over_all_stereopairs.json"
-    known = np.isfinite(scene.truth[:, [*range(34), *range(102, 170)]]).sum()
+    known = np.isfinite(scene.reference[:, [*range(34), *range(102, 170)]]).sum()
     assert json.loads((folder / name).read_text())["pixels"] == 2 * known
 
 
@@ -339,7 +339,9 @@ def test_10_a_checkpoint_written_on_a_gpu_is_read_without_one(scene: MadeScene) 
 
 
 def test_10_the_best_model_of_a_resumed_run_is_the_best_of_both(scene: MadeScene) -> None:
-    write_raster(scene.folder / "truth.tif", scene.initial + 3)  # easily learned: the loss goes on falling
+    write_raster(
+        scene.folder / "reference.tif", scene.initial + 3
+    )  # easily learned: the loss goes on falling
     config = scene.train_config(optimizer={"learning_rate": 0.01}, scheduler={"enabled": False})
     earlier = train(scene.write(config))
     best = earlier / "checkpoints" / "Model_best.pth"
@@ -429,7 +431,7 @@ def test_11_the_statistics_of_a_data_set_hold_nothing_of_a_later_one(scene: Made
         ({"cut": 1}, "size 64 x 159 instead of 64 x 160"),
     ],
 )
-@pytest.mark.parametrize("name", ["truth.tif", "ortho2.tif", "mask_water.tif"])
+@pytest.mark.parametrize("name", ["reference.tif", "ortho2.tif", "mask_water.tif"])
 def test_12_rasters_on_another_grid_are_refused(
     scene: MadeScene, name: str, changes: dict[str, Any], stated: str
 ) -> None:
@@ -451,7 +453,7 @@ def test_12_an_integer_dsm_gives_heights_that_are_neither_rounded_nor_clamped(
 ) -> None:
     low = np.round(scene.initial - 395).clip(0, 255)
     write_raster(scene.folder / "initial.tif", low.astype(dtype))
-    write_raster(scene.folder / "truth.tif", (scene.truth - 395).astype(np.float32))
+    write_raster(scene.folder / "reference.tif", (scene.reference - 395).astype(np.float32))
     folder = refined(scene) / "Stereopair_0_1"
     prediction, residuals = (
         read_raster(folder / f"initial_{name}.tif") for name in ("prediction", "residuals")
@@ -495,7 +497,7 @@ def test_13_the_original_configuration_lacks_the_defaults_and_the_complete_one_h
 
 
 def test_13_hyper_parameters_are_written_once_into_the_folder_of_the_run(scene: MadeScene) -> None:
-    write_raster(scene.folder / "truth.tif", scene.initial + 3)  # easily learned
+    write_raster(scene.folder / "reference.tif", scene.initial + 3)  # easily learned
     run = trained(
         scene,
         training_settings={"n_epochs": 4},

@@ -44,9 +44,9 @@ def test_functions_work_without_a_sound_stderr(
     save_model(make_model(), tmp_path / "model.safetensors")
     monkeypatch.setattr("resdepth.runtime.progress.SECONDS_BETWEEN_LINES", 0)
     monkeypatch.setattr(sys, "stderr", stream)
-    dsm, truth = scene.folder / "initial.tif", scene.folder / "truth.tif"
+    dsm, reference = scene.folder / "initial.tif", scene.folder / "reference.tif"
     images = [scene.folder / f"ortho{number}.tif" for number in (1, 2)]
-    assert evaluate(dsm, truth).refined["overall"].count > 0
+    assert evaluate(dsm, reference).refined["overall"].count > 0
     assert refine(dsm, images, tmp_path / "model.safetensors", output=tmp_path / "refined.tif")
 
 
@@ -114,10 +114,10 @@ FOREIGN = [
         ["refine", "PATH", "a.tif", "b.tif"],
         ["refine", "HERE", "PATH", "b.tif"],
         ["refine", "HERE", "a.tif", "b.tif", "-o", "PATH"],
-        ["evaluate", "HERE", "--truth", "PATH", "-o", "out"],
-        ["evaluate", "ours=PATH", "--truth", "HERE", "-o", "out"],
-        ["evaluate", "HERE", "--truth", "HERE", "--mask", "water=PATH", "-o", "out"],
-        ["evaluate", "HERE", "--truth", "HERE", "-o", "PATH"],
+        ["evaluate", "HERE", "--reference", "PATH", "-o", "out"],
+        ["evaluate", "ours=PATH", "--reference", "HERE", "-o", "out"],
+        ["evaluate", "HERE", "--reference", "HERE", "--mask", "water=PATH", "-o", "out"],
+        ["evaluate", "HERE", "--reference", "HERE", "-o", "PATH"],
         ["simulate", "PATH", "-o", "out"],
         ["train", "PATH"],
         ["check", "PATH"],
@@ -215,7 +215,7 @@ def refine(name):
     resdepth.refine(folder / "initial.tif", images, folder / "model.safetensors", output=folder / name)
 
 def evaluate():
-    resdepth.evaluate(folder / "initial.tif", folder / "truth.tif")
+    resdepth.evaluate(folder / "initial.tif", folder / "reference.tif")
 
 def train(name):
     resdepth.train(folder / name)

@@ -74,7 +74,7 @@ def make(folder: Path, path: Path) -> None:
     rng = np.random.default_rng(seed)
     dsm = FileBand(data / "dsm/initial.tif")
     grid = dsm.grid
-    reference = FileBand(data / "dsm/truth.tif").read(grid.whole)
+    reference = FileBand(data / "dsm/reference.tif").read(grid.whole)
     initial = filled(dsm.read(grid.whole), 0.0)
     names = [Path(line).name for line in (data / "image_selection/imagelist.txt").read_text().split()]
     images = [RawImage(data / "satellite_views/raw" / name) for name in names]

@@ -64,7 +64,7 @@ def _simulated(folder: Path, source: str | Path, seed: int, town: TownSettings) 
         blur_px=round(float(rng.uniform(0.35, 0.75)), 2),
         electrons=round(float(rng.uniform(2.0, 8.0)), 1),
     )
-    config = SimulateConfig(seed=seed, town=town, truth=SurfaceSettings(gsd_m=gsd), sensor=sensor)
+    config = SimulateConfig(seed=seed, town=town, reference=SurfaceSettings(gsd_m=gsd), sensor=sensor)
     simulate(source, folder, config)
     print(folder, flush=True)
     return folder

@@ -79,11 +79,11 @@ def test_thousands_of_wrong_values_are_found_at_once() -> None:
 
 def test_several_wrong_numbers_of_one_key_are_all_stated(tmp_path: Path) -> None:
     path = tmp_path / "simulate.json"
-    path.write_text(json.dumps({"truth": {"extent": ["a", 1, "b"]}}))
+    path.write_text(json.dumps({"reference": {"extent": ["a", 1, "b"]}}))
     with pytest.raises(InputProblems) as refused:
         requested(path, {})
     where = [problem.where.partition(": ")[2] for problem in refused.value.problems]
-    assert where == ["truth.extent[0]", "truth.extent[2]", "truth.extent[3]"]
+    assert where == ["reference.extent[0]", "reference.extent[2]", "reference.extent[3]"]
 
 
 def test_a_file_without_problems_is_complete(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ HEIGHTS = np.random.default_rng(0).normal(400, 1, (32, 40)).astype(np.float32)
     ],
 )
 def test_what_is_no_array_of_heights_is_refused(values: Any, stated: str) -> None:
-    with pytest.raises(ResDepthError, match=f"^truth: {stated}"):
-        bands_of({"dsm": HEIGHTS, "truth": values})
+    with pytest.raises(ResDepthError, match=f"^reference: {stated}"):
+        bands_of({"dsm": HEIGHTS, "reference": values})
 
 
 def test_all_wrong_arrays_are_named_at_once() -> None:

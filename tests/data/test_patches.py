@@ -39,9 +39,9 @@ def numbered_scene(n_views: int = 3) -> Scene:
     """A scene whose every pixel, in every raster, has a number of its own that float32 can hold."""
     number = np.arange(SHAPE[0] * SHAPE[1], dtype=np.float32).reshape(SHAPE)
     views = [10_000 * (index + 1) + number for index in range(n_views)]
-    truth = number + 0.5
-    truth[3:5, 3:5] = np.nan
-    return Scene.of_arrays(number, views, truth=truth)
+    reference = number + 0.5
+    reference[3:5, 3:5] = np.nan
+    return Scene.of_arrays(number, views, reference=reference)
 
 
 def training_samples(
@@ -91,26 +91,28 @@ def test_training_patches_lie_inside_a_training_region() -> None:
         assert col <= 24 - TILE or 36 <= col <= 60 - TILE
 
 
-def test_every_channel_and_the_truth_show_the_same_pixels() -> None:
+def test_every_channel_and_the_reference_show_the_same_pixels() -> None:
     for sample in all_samples(training_samples(Variation(), n=20), epoch=3):
         number = heights(sample)
         first, second = view_set_of(sample)
         np.testing.assert_array_equal(sample.channels[1], number + 10_000 * (first + 1))
         np.testing.assert_array_equal(sample.channels[2], number + 10_000 * (second + 1))
-        known = np.isfinite(sample.truth)
+        known = np.isfinite(sample.reference)
         assert known.mean() > 0.9
-        np.testing.assert_allclose((sample.truth + sample.centre - number)[known], 0.5, atol=1e-3)
+        np.testing.assert_allclose((sample.reference + sample.centre - number)[known], 0.5, atol=1e-3)
 
 
-def test_the_truth_is_relative_to_the_mean_of_the_initial_dsm() -> None:
+def test_the_reference_is_relative_to_the_mean_of_the_initial_dsm() -> None:
     sample = training_samples().sample(0, 0)
     assert abs(sample.channels[0].mean()) < 1e-3
-    assert np.nanmean(sample.truth) == pytest.approx(0.5, abs=1e-2)
+    assert np.nanmean(sample.reference) == pytest.approx(0.5, abs=1e-2)
 
 
 def test_several_scenes_follow_each_other() -> None:
     number = np.arange(SHAPE[0] * SHAPE[1], dtype=np.float32).reshape(SHAPE)
-    low, high = (Scene.of_arrays(number + lift, truth=number + lift, name=str(lift)) for lift in (0, 500_000))
+    low, high = (
+        Scene.of_arrays(number + lift, reference=number + lift, name=str(lift)) for lift in (0, 500_000)
+    )
     inputs, whole = Inputs(uses_dsm=True, n_views=0), [Window(0, 0, *SHAPE)]
     parts = [
         draw_patches(scene, whole, (), tile=TILE, n=n, all_pairs=True, seed=(0, index))
@@ -122,7 +124,7 @@ def test_several_scenes_follow_each_other() -> None:
     assert corners[0] != corners[1][:3]
 
 
-def test_a_scene_without_truth_cannot_teach() -> None:
+def test_a_scene_without_reference_cannot_teach() -> None:
     scene = Scene.of_arrays(np.zeros(SHAPE, np.float32), name="bare")
     part = ScenePatches(scene, np.zeros((1, 2), np.int64), ((),))
     samples = TrainingSamples([part], TILE, Normalization(1.0), Inputs(True, 0), STILL, 0)
@@ -189,7 +191,7 @@ def test_relief_is_stretched_about_the_centre_of_the_patch_and_images_stay() -> 
         stretched = samples.sample(0, epoch)
         factor = stretched.channels[0, 0, 0] / plain.channels[0, 0, 0]
         np.testing.assert_allclose(stretched.channels[0], plain.channels[0] * factor, rtol=1e-5)
-        np.testing.assert_allclose(stretched.truth, plain.truth * factor, rtol=1e-5)
+        np.testing.assert_allclose(stretched.reference, plain.reference * factor, rtol=1e-5)
         np.testing.assert_array_equal(stretched.channels[1:], plain.channels[1:])
         assert stretched.centre == plain.centre
         factors.append(factor)
@@ -210,7 +212,7 @@ def test_stretching_moves_no_other_random_choice() -> None:
 
 
 def same(a: Sample, b: Sample) -> bool:
-    return np.array_equal(a.channels, b.channels) and np.array_equal(a.truth, b.truth, equal_nan=True)
+    return np.array_equal(a.channels, b.channels) and np.array_equal(a.reference, b.reference, equal_nan=True)
 
 
 def test_a_sample_follows_from_seed_epoch_and_index_alone() -> None:
@@ -248,7 +250,7 @@ def validation(view_sets: tuple[ViewSet, ...] = PAIRS[:2]) -> ValidationSamples:
 def test_validation_counts_each_pixel_of_the_regions_once_per_pair() -> None:
     counts = np.zeros((len(PAIRS[:2]), *SHAPE), int)
     for sample in all_samples(validation()):
-        counted = np.isfinite(sample.truth)
+        counted = np.isfinite(sample.reference)
         rows, cols = np.divmod(heights(sample)[counted].astype(int), SHAPE[1])
         counts[PAIRS.index(view_set_of(sample)), rows, cols] += 1
     expected = np.zeros(SHAPE, int)
@@ -270,7 +272,7 @@ def test_the_initial_dsm_answers_for_the_same_pixels() -> None:
     assert initial.order(0).tolist() == samples.order(0).tolist()
     for index in range(len(samples)):
         seen, answer = samples.sample(index, 0), initial.sample(index, 0)
-        np.testing.assert_array_equal(answer.truth, seen.truth)
+        np.testing.assert_array_equal(answer.reference, seen.reference)
         np.testing.assert_allclose(answer.channels, seen.channels[:1] * PLAIN.height_sigma, rtol=1e-6)
 
 
@@ -289,12 +291,12 @@ def test_batches_hold_the_samples_in_order_whatever_the_number_of_threads(
     assert sum(sizes) == 21
     assert set(sizes[:-1]) <= {batch_size}
     channels = np.concatenate([batch.channels.numpy() for batch in found])
-    truth = np.concatenate([batch.truth.numpy() for batch in found])
-    assert truth.shape == (21, 1, TILE, TILE)
+    reference = np.concatenate([batch.reference.numpy() for batch in found])
+    assert reference.shape == (21, 1, TILE, TILE)
     for position, index in enumerate(order):
         expected = samples.sample(int(index), 2)
         np.testing.assert_array_equal(channels[position], expected.channels)
-        np.testing.assert_array_equal(truth[position, 0], expected.truth)
+        np.testing.assert_array_equal(reference[position, 0], expected.reference)
 
 
 class FailingSamples:

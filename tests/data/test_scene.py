@@ -17,11 +17,11 @@ from resdepth.geo.windows import Window
 WINDOW = Window(4, 8, 10, 20)
 
 
-def opened(scene: MadeScene, *images: str, truth: str | None = "truth.tif", **masks: str) -> Scene:
+def opened(scene: MadeScene, *images: str, reference: str | None = "reference.tif", **masks: str) -> Scene:
     return Scene.open(
         scene.path("initial.tif"),
         [scene.path(image) for image in images],
-        truth=None if truth is None else scene.path(truth),
+        reference=None if reference is None else scene.path(reference),
         masks={name: scene.path(mask) for name, mask in masks.items()},
     )
 
@@ -32,8 +32,8 @@ def test_a_scene_of_files_gives_their_pixels(scene: MadeScene) -> None:
     assert found.grid.gsd == 0.5
     assert found.dsm_path == Path(scene.path("initial.tif"))
     np.testing.assert_array_equal(found.dsm.read(WINDOW), scene.initial[WINDOW.slices])
-    assert found.truth is not None
-    np.testing.assert_array_equal(found.truth.read(WINDOW), scene.truth[WINDOW.slices])
+    assert found.reference is not None
+    np.testing.assert_array_equal(found.reference.read(WINDOW), scene.reference[WINDOW.slices])
     views = found.read_views((1, 0), WINDOW)
     assert views.dtype == np.float32
     np.testing.assert_array_equal(views[0], scene.images[0][WINDOW.slices])
@@ -44,11 +44,11 @@ def test_a_scene_of_files_gives_their_pixels(scene: MadeScene) -> None:
 def test_a_scene_of_arrays_is_the_same_as_one_of_files(scene: MadeScene) -> None:
     buildings = read_raster(scene.folder / "mask_building.tif")
     made = Scene.of_arrays(
-        scene.initial, scene.images[:2], truth=scene.truth, masks={"building": buildings}, gsd=0.5
+        scene.initial, scene.images[:2], reference=scene.reference, masks={"building": buildings}, gsd=0.5
     )
     found = opened(scene, "ortho1.tif", "ortho2.tif", building="mask_building.tif")
     assert made.grid.gsd == found.grid.gsd
-    assert (made.truth is None) == (found.truth is None)
+    assert (made.reference is None) == (found.reference is None)
     for one, other in ((made.dsm, found.dsm), *((made.views[index], found.views[index]) for index in (0, 1))):
         np.testing.assert_array_equal(one.read(WINDOW), other.read(WINDOW))
     for one, other in zip(
@@ -78,11 +78,11 @@ def test_arrays_of_other_shapes_are_refused(scene: MadeScene) -> None:
 def test_everything_wrong_with_the_files_of_a_scene_is_stated_at_once(scene: MadeScene) -> None:
     write_raster(scene.folder / "ortho1.tif", scene.images[0], crs="EPSG:32633", gsd=0.25)
     (scene.folder / "ortho2.tif").unlink()
-    (scene.folder / "truth.tif").write_text("text")
+    (scene.folder / "reference.tif").write_text("text")
     with pytest.raises(InputProblems) as raised:
         opened(scene, "ortho1.tif", "ortho2.tif", water="gone.tif")
     assert [problem.where for problem in raised.value.problems] == [
-        "truth",
+        "reference",
         "masks['water']",
         "images",
         "images",
@@ -91,7 +91,7 @@ def test_everything_wrong_with_the_files_of_a_scene_is_stated_at_once(scene: Mad
 
 
 def test_the_advice_puts_a_raster_onto_the_grid_of_the_dsm(scene: MadeScene) -> None:
-    write_raster(scene.folder / "truth.tif", scene.truth[:32], gsd=1.0)
+    write_raster(scene.folder / "reference.tif", scene.reference[:32], gsd=1.0)
     with pytest.raises(InputProblems) as raised:
         opened(scene)
     stated = raised.value.problems[0].message
@@ -113,7 +113,7 @@ def test_a_raw_image_is_no_ortho_image(scene: MadeScene) -> None:
 
 def test_the_advice_names_the_map_of_a_dsm_with_heights_above_a_geoid(scene: MadeScene) -> None:
     write_raster(scene.folder / "initial.tif", scene.initial, crs="EPSG:32632+5773")
-    write_raster(scene.folder / "truth.tif", scene.truth[:32], gsd=1.0)
+    write_raster(scene.folder / "reference.tif", scene.reference[:32], gsd=1.0)
     with pytest.raises(InputProblems, match=r"gdalwarp -t_srs EPSG:32632 -te"):
         opened(scene)
 
@@ -121,12 +121,12 @@ def test_the_advice_names_the_map_of_a_dsm_with_heights_above_a_geoid(scene: Mad
 def test_pixels_and_zeros_that_mislead_are_warned_of(
     scene: MadeScene, caplog: pytest.LogCaptureFixture
 ) -> None:
-    names = {"initial": scene.initial, "truth": scene.truth}
+    names = {"initial": scene.initial, "reference": scene.reference}
     for name, values in names.items():
         write_raster(scene.folder / f"{name}.tif", values, crs="EPSG:3857", origin=(1e6, 6e6))
     opened(scene)
     assert "its CRS EPSG:3857 stretches lengths: pixels are taken as 0.338" in caplog.text
-    crss = {"initial": "EPSG:32632+5773", "truth": "EPSG:32632+3855"}
+    crss = {"initial": "EPSG:32632+5773", "reference": "EPSG:32632+3855"}
     for name, values in names.items():
         path = write_raster(scene.folder / f"{name}.tif", values, crs=crss[name])
         with rasterio.open(path, "r+") as file:
@@ -150,32 +150,32 @@ def test_a_second_band_is_left_out_with_a_warning_only(scene: MadeScene) -> None
 
 
 def test_files_that_break_off_are_found_without_reading_them(scene: MadeScene) -> None:
-    for name in ("initial.tif", "truth.tif", "ortho1.tif"):
+    for name in ("initial.tif", "reference.tif", "ortho1.tif"):
         path = scene.folder / name
         path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputProblems) as raised:
         opened(scene, "ortho1.tif")
-    assert [problem.where for problem in raised.value.problems] == ["dsm", "truth", "images"]
+    assert [problem.where for problem in raised.value.problems] == ["dsm", "reference", "images"]
 
 
 def test_rasters_are_held_in_memory_as_far_as_the_budget_reaches(scene: MadeScene) -> None:
     found = opened(scene, "ortho1.tif", "ortho2.tif", building="mask_building.tif")
     floats, integers = 64 * 160 * 4, 64 * 160 * 2
     (held,) = hold_in_memory([found], 2 * floats + integers)
-    bands = (held.dsm, held.truth, held.views[0], held.views[1])
+    bands = (held.dsm, held.reference, held.views[0], held.views[1])
     assert [type(band) for band in bands] == [ArrayBand, ArrayBand, ArrayBand, FileBand]
     assert isinstance(held.masks["building"], FileBand)
-    for before, after in zip((found.dsm, found.truth, *found.views.values()), bands, strict=True):
+    for before, after in zip((found.dsm, found.reference, *found.views.values()), bands, strict=True):
         assert before is not None
         assert after is not None
         np.testing.assert_array_equal(before.read(WINDOW), after.read(WINDOW))
 
 
 def test_without_a_budget_nothing_is_held_and_scenes_share_one(scene: MadeScene) -> None:
-    found = opened(scene, truth=None)
+    found = opened(scene, reference=None)
     (held,) = hold_in_memory([found], 0)
     assert isinstance(held.dsm, FileBand)
-    other = Scene.open(scene.path("truth.tif"))
+    other = Scene.open(scene.path("reference.tif"))
     first, again, second = hold_in_memory([found, found, other], 64 * 160 * 4)
     assert again.dsm is first.dsm, "one file is held once"
     assert isinstance(first.dsm, ArrayBand)
@@ -191,18 +191,18 @@ def test_what_an_array_masks_is_void(scene: MadeScene) -> None:
     hidden = np.zeros(scene.initial.shape, bool)
     hidden[4, 8:12] = True
     buildings = read_raster(scene.folder / "mask_building.tif")
-    heights, image, truth, building = (
+    heights, image, reference, building = (
         np.ma.array(np.where(hidden, number, values).astype(values.dtype), mask=hidden)
         for number, values in (
             (-9999, scene.initial),
             (0, scene.images[0]),
-            (-9999, scene.truth),
+            (-9999, scene.reference),
             (1, buildings),
         )
     )
-    made = Scene.of_arrays(heights, [image], truth=truth, masks={"building": building})
-    assert made.truth is not None
-    for band in (made.dsm, made.truth, made.views[0]):
+    made = Scene.of_arrays(heights, [image], reference=reference, masks={"building": building})
+    assert made.reference is not None
+    for band in (made.dsm, made.reference, made.views[0]):
         assert np.isnan(band.read(WINDOW)[0, :4]).all()
     np.testing.assert_array_equal(made.dsm.read(WINDOW)[1:], scene.initial[WINDOW.slices][1:])
     is_set, is_known = made.read_mask("building", WINDOW)
@@ -222,8 +222,8 @@ def test_masked_voids_are_filled_and_left_out_as_nan_is(scene: MadeScene) -> Non
     with_nan = masked.filled(np.nan)
     model = make_model("geom", 0)
     np.testing.assert_array_equal(refine(masked, [], model), refine(with_nan, [], model))
-    assert evaluate(masked, scene.truth) == evaluate(with_nan, scene.truth)
-    known = np.ma.array(scene.truth, mask=hidden)
+    assert evaluate(masked, scene.reference) == evaluate(with_nan, scene.reference)
+    known = np.ma.array(scene.reference, mask=hidden)
     assert evaluate(scene.initial, known) == evaluate(scene.initial, known.filled(np.nan))
 
 
@@ -265,15 +265,15 @@ def test_the_scale_of_a_band_counts_for_heights_and_not_for_images_and_masks(sce
     centimetres = np.rint(scene.initial * 100).astype(np.int32)
     for name, values in (
         ("initial", centimetres),
-        ("truth", centimetres),
+        ("reference", centimetres),
         ("ortho1", scene.images[0]),
         ("mask_building", buildings),
     ):
         with rasterio.open(write_raster(scene.folder / f"{name}.tif", values), "r+") as file:
             file.scales, file.offsets = (0.01,), (5.0,)
     found = opened(scene, "ortho1.tif", building="mask_building.tif")
-    assert found.truth is not None
-    for band in (found.dsm, found.truth):
+    assert found.reference is not None
+    for band in (found.dsm, found.reference):
         np.testing.assert_allclose(band.read(WINDOW), scene.initial[WINDOW.slices] + 5, atol=0.006)
     np.testing.assert_array_equal(found.views[0].read(WINDOW), scene.images[0][WINDOW.slices])
     is_set, is_known = found.read_mask("building", WINDOW)

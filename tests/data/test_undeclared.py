@@ -111,13 +111,13 @@ def test_evaluating_asks_of_files_and_of_arrays(tmp_path: Path, caplog: pytest.L
 
 
 def test_checking_a_configuration_asks(scene: MadeScene) -> None:
-    truth = np.where(np.isnan(scene.truth), -9999, scene.truth).astype(np.float32)
-    write_raster(scene.folder / "truth.tif", truth)
+    reference = np.where(np.isnan(scene.reference), -9999, scene.reference).astype(np.float32)
+    write_raster(scene.folder / "reference.tif", reference)
     config = scene.write(scene.train_config())
     (asked,) = [problem for problem in check(config) if "% are" in problem.message]
     assert asked.severity == "warning"
     assert asked.where.endswith("datasets[0].raster_gt")
-    assert "-a_nodata -9999 truth.tif" in asked.message
+    assert "-a_nodata -9999 reference.tif" in asked.message
 
 
 def test_info_and_simulate_ask(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

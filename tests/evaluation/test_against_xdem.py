@@ -32,14 +32,16 @@ def noise(sigma: float) -> np.ndarray:
 def test_the_shift_is_that_of_nuth_and_kaab_in_xdem(
     down: float, right: float, up: float, sigma: float
 ) -> None:
-    truth = landscape()
+    reference = landscape()
     surface = landscape(down, right) + np.float32(up) + noise(sigma)
-    grid = Grid(*truth.shape, tuple(PLACE)[:6])
+    grid = Grid(*reference.shape, tuple(PLACE)[:6])
     ours = estimate_shift(
-        lambda window: surface[window.slices], lambda window: truth[window.slices], grid, name="initial"
+        lambda window: surface[window.slices], lambda window: reference[window.slices], grid, name="initial"
     )
     theirs = xdem.coreg.NuthKaab(subsample=1, offset_threshold=0.0001, max_iterations=30)
-    theirs.fit(truth, surface, transform=PLACE, crs=geoutils.Raster.from_array(truth, PLACE, 32632).crs)
+    theirs.fit(
+        reference, surface, transform=PLACE, crs=geoutils.Raster.from_array(reference, PLACE, 32632).crs
+    )
     found = theirs.meta["outputs"]["affine"]
     tolerance = 0.02 if sigma else 0.01
     assert (ours.dx_m, ours.dy_m) == pytest.approx((found["shift_x"], found["shift_y"]), abs=tolerance)

@@ -40,15 +40,15 @@ def by_force(heights: np.ndarray, width: int) -> np.ndarray:
     return filtered
 
 
-def case_of(truth: np.ndarray, surface: np.ndarray, **options) -> tuple[Case, Candidate]:
-    grid = Grid(*truth.shape, (0.5, 0.0, 0.0, 0.0, -0.5, 0.0))
+def case_of(reference: np.ndarray, surface: np.ndarray, **options) -> tuple[Case, Candidate]:
+    grid = Grid(*reference.shape, (0.5, 0.0, 0.0, 0.0, -0.5, 0.0))
     one = Candidate("initial", ArrayBand(surface, grid))
     regions = options.pop("regions", (grid.whole,))
-    return Case(ArrayBand(truth, grid), [one], regions, **options), one
+    return Case(ArrayBand(reference, grid), [one], regions, **options), one
 
 
-def baselines_of(truth: np.ndarray, surface: np.ndarray, **options) -> Baselines:
-    return median_baselines(*case_of(truth, surface), workers=0, **options)
+def baselines_of(reference: np.ndarray, surface: np.ndarray, **options) -> Baselines:
+    return median_baselines(*case_of(reference, surface), workers=0, **options)
 
 
 def close(found, expected) -> bool:
@@ -65,11 +65,11 @@ def test_the_filter_is_the_median_of_known_heights_and_a_void_stays_void(width: 
 
 
 def test_the_figures_are_those_of_the_filtered_surface() -> None:
-    truth, surface = rough((60, 50), seed=1), rough((60, 50), seed=2)
-    found = baselines_of(truth, surface)
+    reference, surface = rough((60, 50), seed=1), rough((60, 50), seed=2)
+    found = baselines_of(reference, surface)
     assert [one.width_px for one in found.filters] == list(WIDTHS_PX) == [5, 7, 9, 11, 15, 21, 31]
     for one in found.filters:
-        errors = (by_force(surface, one.width_px) - truth).astype(np.float32)
+        errors = (by_force(surface, one.width_px) - reference).astype(np.float32)
         assert close(one.statistics, statistics(errors))
 
 
@@ -79,22 +79,22 @@ def halves(size: int = 96) -> tuple[np.ndarray, np.ndarray]:
     white = (rows * 8 // size + cols * 8 // size) % 2 == 1
     stripes = np.where(rows // 4 % 2, 10, 0)
     noise = np.random.default_rng(3).normal(0, 2, (size, size))
-    truth = np.where(white, stripes, 0).astype(np.float32)
+    reference = np.where(white, stripes, 0).astype(np.float32)
     surface = np.where(white, stripes, noise).astype(np.float32)
-    return truth, surface
+    return reference, surface
 
 
 def test_each_half_of_the_checkerboard_uses_the_width_that_is_best_on_the_other_half() -> None:
-    truth, surface = halves()
+    reference, surface = halves()
     rows, cols = np.mgrid[:96, :96]
     white = (rows // 12 + cols // 12) % 2 == 1
-    errors = {width: (by_force(surface, width) - truth).astype(np.float32) for width in WIDTHS_PX}
+    errors = {width: (by_force(surface, width) - reference).astype(np.float32) for width in WIDTHS_PX}
     best = {
         half: min(WIDTHS_PX, key=lambda width: np.abs(errors[width][white == half], dtype=np.float64).mean())
         for half in (False, True)
     }
     assert best[False] != best[True]
-    found = baselines_of(truth, surface)
+    found = baselines_of(reference, surface)
     assert found.chosen_px == (best[True], best[False])
     crossed = np.where(white, errors[best[False]], errors[best[True]])
     assert close(found.validated, statistics(crossed))
@@ -102,10 +102,10 @@ def test_each_half_of_the_checkerboard_uses_the_width_that_is_best_on_the_other_
 
 
 def test_parts_threads_and_counting_do_not_change_the_figures() -> None:
-    truth, surface = rough((90, 83), seed=1), rough((90, 83), seed=2)
-    whole = baselines_of(truth, surface)
-    parts = median_baselines(*case_of(truth, surface), workers=2, tile_px=17)
-    counted = baselines_of(truth, surface, exact=100)
+    reference, surface = rough((90, 83), seed=1), rough((90, 83), seed=2)
+    whole = baselines_of(reference, surface)
+    parts = median_baselines(*case_of(reference, surface), workers=2, tile_px=17)
+    counted = baselines_of(reference, surface, exact=100)
     assert parts.chosen_px == whole.chosen_px == counted.chosen_px
     for one, other, third in zip(whole.filters, parts.filters, counted.filters, strict=True):
         assert close(other.statistics, one.statistics)
@@ -114,13 +114,13 @@ def test_parts_threads_and_counting_do_not_change_the_figures() -> None:
 
 
 def test_what_does_not_count_for_the_surfaces_does_not_count_for_the_filters() -> None:
-    truth, surface = rough((40, 40), seed=1), rough((40, 40), seed=2)
+    reference, surface = rough((40, 40), seed=1), rough((40, 40), seed=2)
     inside = np.zeros((40, 40), np.float32)
     inside[:, 10:] = 1
     grid = Grid(40, 40, (0.5, 0.0, 0.0, 0.0, -0.5, 0.0))
     masks = {"ground_truth": ArrayBand(inside, grid)}
-    found = median_baselines(*case_of(truth, surface, masks=masks, threshold=2.0), workers=0)
-    errors = (by_force(surface, 5) - truth).astype(np.float32)
+    found = median_baselines(*case_of(reference, surface, masks=masks, threshold=2.0), workers=0)
+    errors = (by_force(surface, 5) - reference).astype(np.float32)
     assert close(found.filters[0].statistics, statistics(errors[:, 10:], threshold=2.0))
 
 
@@ -149,15 +149,23 @@ def run(*arguments: object) -> Result:
 
 def test_evaluate_writes_the_filters_into_json_csv_tables_and_page(scene: MadeScene) -> None:
     folder = scene.folder / "evaluated"
-    truth, initial = scene.path("truth.tif"), scene.path("initial.tif")
+    reference, initial = scene.path("reference.tif"), scene.path("initial.tif")
     done = run(
-        "evaluate", f"ours={initial}", "--truth", truth, "--initial", initial, "--baselines", "-o", folder
+        "evaluate",
+        f"ours={initial}",
+        "--reference",
+        reference,
+        "--initial",
+        initial,
+        "--baselines",
+        "-o",
+        folder,
     )
     assert done.exit_code == 0, done.output
     stored = read_result(folder / "evaluation.json").baselines
     assert stored is not None
     assert stored.surface == "initial"
-    expected = by_force(scene.initial, WIDTH) - scene.truth
+    expected = by_force(scene.initial, WIDTH) - scene.reference
     mae = np.nanmean(np.abs(expected))
     (nine,) = (one.statistics for one in stored.filters if one.width_px == WIDTH)
     assert nine.mae == pytest.approx(mae, rel=1e-5)
@@ -177,7 +185,9 @@ def test_evaluate_writes_the_filters_into_json_csv_tables_and_page(scene: MadeSc
 
 def test_without_baselines_nothing_is_filtered(scene: MadeScene) -> None:
     folder = scene.folder / "evaluated"
-    done = run("evaluate", scene.path("initial.tif"), "--truth", scene.path("truth.tif"), "-o", folder)
+    done = run(
+        "evaluate", scene.path("initial.tif"), "--reference", scene.path("reference.tif"), "-o", folder
+    )
     assert done.exit_code == 0, done.output
     assert json.loads((folder / "evaluation.json").read_text())["baselines"] is None
     assert "median 9 x 9" not in done.stdout
@@ -185,7 +195,7 @@ def test_without_baselines_nothing_is_filtered(scene: MadeScene) -> None:
 
 def test_without_initial_dsm_the_only_dsm_is_filtered_and_several_are_refused(scene: MadeScene) -> None:
     initial, other = scene.path("initial.tif"), write_raster(scene.folder / "other.tif", scene.initial)
-    options = ("--truth", scene.path("truth.tif"), "--baselines", "-o", scene.folder / "evaluated")
+    options = ("--reference", scene.path("reference.tif"), "--baselines", "-o", scene.folder / "evaluated")
     refused = run("evaluate", initial, other, *options)
     assert refused.exit_code == 2
     assert "--initial" in refused.stderr
@@ -198,12 +208,14 @@ def test_without_initial_dsm_the_only_dsm_is_filtered_and_several_are_refused(sc
 
 
 def test_python_gives_the_same_for_files_and_arrays(scene: MadeScene) -> None:
-    files = resdepth.evaluate(scene.path("initial.tif"), scene.path("truth.tif"), baselines=True).baselines
-    arrays = resdepth.evaluate(scene.initial, scene.truth, baselines=True).baselines
+    files = resdepth.evaluate(
+        scene.path("initial.tif"), scene.path("reference.tif"), baselines=True
+    ).baselines
+    arrays = resdepth.evaluate(scene.initial, scene.reference, baselines=True).baselines
     assert files is not None
     assert arrays is not None
     assert close(files.validated, arrays.validated)
-    assert resdepth.evaluate(scene.initial, scene.truth).baselines is None
+    assert resdepth.evaluate(scene.initial, scene.reference).baselines is None
 
 
 @pytest.mark.parametrize("requested", [True, False])

@@ -45,8 +45,8 @@ def reader(heights: np.ndarray) -> Read:
     return read
 
 
-def found(surface: np.ndarray, truth: np.ndarray, grid: Grid = GRID) -> Shift:
-    return estimate_shift(reader(surface), reader(truth), grid, name="initial")
+def found(surface: np.ndarray, reference: np.ndarray, grid: Grid = GRID) -> Shift:
+    return estimate_shift(reader(surface), reader(reference), grid, name="initial")
 
 
 @pytest.mark.parametrize("buildings", [True, False])
@@ -84,29 +84,29 @@ def test_noise_and_blunders_do_not_matter() -> None:
 
 
 def test_trees_and_new_buildings_do_not_matter() -> None:
-    truth = town()
-    truth[40:90, 30:100] += 8
-    truth[150:200, 120:180] += np.random.default_rng(1).uniform(2, 9, (50, 60)).astype(np.float32)
-    shift = found(town(0.4, 0.8), truth)
+    reference = town()
+    reference[40:90, 30:100] += 8
+    reference[150:200, 120:180] += np.random.default_rng(1).uniform(2, 9, (50, 60)).astype(np.float32)
+    shift = found(town(0.4, 0.8), reference)
     assert (shift.dx_m, shift.dy_m) == pytest.approx((-0.4, 0.2), abs=0.1 * GSD)
     assert shift.dz_m == pytest.approx(0, abs=0.02)
 
 
 def test_voids_are_passed_over() -> None:
-    surface, truth = town(0.3, -0.7), town()
+    surface, reference = town(0.3, -0.7), town()
     rng = np.random.default_rng(3)
     surface[rng.random(surface.shape) < 0.1] = np.nan
-    truth[rng.random(truth.shape) < 0.02] = np.nan
-    truth[:100, :50] = np.nan
-    shift = found(surface, truth)
+    reference[rng.random(reference.shape) < 0.02] = np.nan
+    reference[:100, :50] = np.nan
+    shift = found(surface, reference)
     assert (shift.dx_m, shift.dy_m) == pytest.approx((0.35, 0.15), abs=0.05 * GSD)
 
 
 @pytest.mark.parametrize("slope", [0, 0.3])
 def test_on_one_even_slope_only_the_heights_are_found(slope: float) -> None:
-    truth = (np.zeros((240, 256)) + slope * GSD * np.arange(256)).astype(np.float32)
-    noise = np.random.default_rng(4).normal(0, 0.3, truth.shape).astype(np.float32)
-    shift = found(truth + noise - np.float32(1.5), truth)
+    reference = (np.zeros((240, 256)) + slope * GSD * np.arange(256)).astype(np.float32)
+    noise = np.random.default_rng(4).normal(0, 0.3, reference.shape).astype(np.float32)
+    shift = found(reference + noise - np.float32(1.5), reference)
     assert np.isnan([shift.dx_m, shift.dy_m]).all()
     assert shift.dz_m == pytest.approx(1.5, abs=0.01)
     assert shift.pixels > 30000

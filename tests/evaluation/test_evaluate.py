@@ -48,12 +48,12 @@ def flat(shape: tuple[int, int]) -> np.ndarray:
     return (400 + 0.05 * cols + 2 * np.sin(rows / 30)).astype(np.float32)
 
 
-def noisy(truth: np.ndarray, spread: float = 1.0, seed: int = 1) -> np.ndarray:
-    return truth + np.random.default_rng(seed).normal(0, spread, truth.shape).astype(np.float32)
+def noisy(reference: np.ndarray, spread: float = 1.0, seed: int = 1) -> np.ndarray:
+    return reference + np.random.default_rng(seed).normal(0, spread, reference.shape).astype(np.float32)
 
 
-def evaluated(truth: np.ndarray, surfaces: dict[str, np.ndarray], **options) -> EvaluationResult:
-    grid = Grid(*truth.shape, (GSD, 0.0, 0.0, 0.0, -GSD, 0.0))
+def evaluated(reference: np.ndarray, surfaces: dict[str, np.ndarray], **options) -> EvaluationResult:
+    grid = Grid(*reference.shape, (GSD, 0.0, 0.0, 0.0, -GSD, 0.0))
 
     def band(values: np.ndarray) -> ArrayBand:
         return ArrayBand(values, grid)
@@ -61,7 +61,7 @@ def evaluated(truth: np.ndarray, surfaces: dict[str, np.ndarray], **options) -> 
     masks = {name: band(values) for name, values in options.pop("masks", {}).items()}
     ground = options.pop("ground", None)
     case = Case(
-        truth=band(truth),
+        reference=band(reference),
         surfaces=[Candidate(name, band(values)) for name, values in surfaces.items()],
         regions=options.pop("regions", (grid.whole,)),
         masks=masks,
@@ -78,10 +78,12 @@ def overall(found: EvaluationResult, name: str = "dsm"):
 # --- laws
 
 
-def test_the_truth_has_no_errors_at_all() -> None:
-    truth = town()
-    truth[20:30, 40:60] = np.nan
-    found = evaluated(truth, {"dsm": truth.copy()}, masks={"building": houses()}, ground=flat(truth.shape))
+def test_the_reference_has_no_errors_at_all() -> None:
+    reference = town()
+    reference[20:30, 40:60] = np.nan
+    found = evaluated(
+        reference, {"dsm": reference.copy()}, masks={"building": houses()}, ground=flat(reference.shape)
+    )
     for name, one in found.surfaces["dsm"].classes.items():
         if not one.statistics.count:
             continue
@@ -90,7 +92,7 @@ def test_the_truth_has_no_errors_at_all() -> None:
         assert figures["within_05"] == 1
         assert one.coverage == 1
         assert (one.shape.gradient, one.shape.normal_deg) == (0, 0) or math.isnan(one.shape.gradient)
-        assert one.shape.roughness_m == one.shape.truth_roughness_m or math.isnan(one.shape.roughness_m)
+        assert one.shape.roughness_m == one.shape.reference_roughness_m or math.isnan(one.shape.roughness_m)
         assert set(one.intervals.values()) <= {(0.0, 0.0)}
     outlines = found.surfaces["dsm"].outlines
     assert outlines is not None
@@ -100,8 +102,8 @@ def test_the_truth_has_no_errors_at_all() -> None:
 
 
 def test_a_shift_of_a_metre_is_bias_and_no_spread() -> None:
-    truth = np.round(town((200, 260)) * 64) / 64
-    found = overall(evaluated(truth, {"dsm": truth + 1}))
+    reference = np.round(town((200, 260)) * 64) / 64
+    found = overall(evaluated(reference, {"dsm": reference + 1}))
     assert (found.statistics.bias, found.statistics.median, found.statistics.nmad) == (1, 1, 0)
     assert (found.shape.gradient, found.shape.normal_deg) == (0, 0)
     assert found.intervals["bias"] == (1, 1)
@@ -120,9 +122,9 @@ def test_without_the_median_difference_a_biased_surface_has_the_error_of_its_sha
 
 
 def test_a_class_is_centred_by_the_median_of_the_whole_surface_so_that_roofs_too_high_stay_seen() -> None:
-    truth = town()
+    reference = town()
     roofs = houses()
-    found = evaluated(truth, {"dsm": truth + 2.5 + roofs}, masks={"building": roofs})
+    found = evaluated(reference, {"dsm": reference + 2.5 + roofs}, masks={"building": roofs})
     building = found.surfaces["dsm"].classes["building"].statistics
     assert overall(found).statistics.median == pytest.approx(2.5, abs=1e-3)
     assert building.mae == pytest.approx(3.4, abs=0.2)
@@ -132,19 +134,19 @@ def test_a_class_is_centred_by_the_median_of_the_whole_surface_so_that_roofs_too
 @settings(max_examples=15)
 @given(st.integers(40, 150), st.integers(40, 170), st.integers(0, 99))
 def test_blocks_do_not_change_the_figures(height: int, width: int, seed: int) -> None:
-    truth, masks = town((height, width), seed), {"building": houses((height, width), seed)}
-    surface = noisy(truth, seed=seed)
-    surface[np.random.default_rng(seed).random(truth.shape) < 0.05] = np.nan
-    in_blocks = evaluated(truth, {"dsm": surface}, masks=masks)
+    reference, masks = town((height, width), seed), {"building": houses((height, width), seed)}
+    surface = noisy(reference, seed=seed)
+    surface[np.random.default_rng(seed).random(reference.shape) < 0.05] = np.nan
+    in_blocks = evaluated(reference, {"dsm": surface}, masks=masks)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate, "SMALLEST_BLOCK_PX", 1000)
-        at_once = evaluated(truth, {"dsm": surface}, masks=masks)
+        at_once = evaluated(reference, {"dsm": surface}, masks=masks)
     assert at_once.blocks == 1
     for name, one in at_once.surfaces["dsm"].classes.items():
         other = in_blocks.surfaces["dsm"].classes[name]
         for key, value in vars(one.statistics).items():
             assert getattr(other.statistics, key) == pytest.approx(value, rel=1e-9, nan_ok=True), (name, key)
-        assert other.truth_pixels == one.truth_pixels
+        assert other.reference_pixels == one.reference_pixels
         assert vars(other.shape) == pytest.approx(vars(one.shape), rel=1e-4, nan_ok=True)
     edges, edges_at_once = (one.surfaces["dsm"].outlines for one in (in_blocks, at_once))
     assert edges is not None
@@ -154,40 +156,40 @@ def test_blocks_do_not_change_the_figures(height: int, width: int, seed: int) ->
 
 
 def test_the_figures_are_those_of_numpy() -> None:
-    truth = town()
-    truth[:5] = np.nan
-    surface = noisy(truth)
+    reference = town()
+    reference[:5] = np.nan
+    surface = noisy(reference)
     surface[10:20, 30:50] = np.nan
-    found = overall(evaluated(truth, {"dsm": surface}))
-    errors = (surface - truth).astype(np.float64)
+    found = overall(evaluated(reference, {"dsm": surface}))
+    errors = (surface - reference).astype(np.float64)
     errors = errors[np.isfinite(errors)]
     assert found.statistics.count == errors.size
-    assert found.truth_pixels == np.isfinite(truth).sum()
-    assert found.coverage == pytest.approx(errors.size / np.isfinite(truth).sum())
+    assert found.reference_pixels == np.isfinite(reference).sum()
+    assert found.coverage == pytest.approx(errors.size / np.isfinite(reference).sum())
     assert found.statistics.mae == pytest.approx(np.abs(errors).mean(), rel=1e-6)
     assert found.statistics.le90 == pytest.approx(np.quantile(np.abs(errors), 0.9), rel=1e-6)
 
 
 def test_better_and_worse_are_stated_against_the_initial_surface() -> None:
-    truth = np.zeros((64, 64), np.float32)
-    initial, refined = np.full_like(truth, 1), np.full_like(truth, 1)
+    reference = np.zeros((64, 64), np.float32)
+    initial, refined = np.full_like(reference, 1), np.full_like(reference, 1)
     refined[:16] = 0.5  # better
     refined[16:24] = -1.2  # worse
     refined[24:32] = 1.05  # hardly
     refined[32:40] = np.nan
-    found = evaluated(truth, {"initial": initial, "dsm": refined}, initial="initial")
+    found = evaluated(reference, {"initial": initial, "dsm": refined}, initial="initial")
     assert overall(found).better == pytest.approx(16 / 56)
     assert overall(found).worse == pytest.approx(8 / 56)
     assert (overall(found, "initial").better, overall(found, "initial").worse) == (0, 0)
-    assert overall(evaluated(truth, {"dsm": refined})).better is None
+    assert overall(evaluated(reference, {"dsm": refined})).better is None
 
 
 def test_each_pixel_is_in_the_classes_that_it_belongs_to() -> None:
-    truth, ground = flat((96, 96)), flat((96, 96))
-    truth[20:60, 20:60] += 8
-    masks = {"building": (truth - ground > 4).astype(np.float32), "quarry": np.zeros_like(truth)}
+    reference, ground = flat((96, 96)), flat((96, 96))
+    reference[20:60, 20:60] += 8
+    masks = {"building": (reference - ground > 4).astype(np.float32), "quarry": np.zeros_like(reference)}
     masks["quarry"][:, 80:] = 1
-    classes = evaluated(truth, {"dsm": truth}, masks=masks, ground=ground).surfaces["dsm"].classes
+    classes = evaluated(reference, {"dsm": reference}, masks=masks, ground=ground).surfaces["dsm"].classes
     count = {name: one.statistics.count for name, one in classes.items()}
     assert count["quarry"] == 96 * 16
     assert count["above_ground_1"] == 96 * 96 - 1600  # below 0.5 m
@@ -200,30 +202,32 @@ def test_each_pixel_is_in_the_classes_that_it_belongs_to() -> None:
 
 
 def test_only_the_regions_count() -> None:
-    truth = town()
-    surface = truth + 1
-    surface[:, :50] = truth[:, :50] - 3
+    reference = town()
+    surface = reference + 1
+    surface[:, :50] = reference[:, :50] - 3
     found = overall(
-        evaluated(truth, {"dsm": surface}, regions=(Window(0, 50, 40, 60), Window(100, 60, 30, 100)))
+        evaluated(reference, {"dsm": surface}, regions=(Window(0, 50, 40, 60), Window(100, 60, 30, 100)))
     )
     assert found.statistics.count == 40 * 60 + 30 * 100
     assert found.statistics.minimum == pytest.approx(1, abs=1e-4)
 
 
 def test_errors_above_the_threshold_are_left_out() -> None:
-    truth = town()
-    surface = truth.copy()
+    reference = town()
+    surface = reference.copy()
     surface[:10] += 30
-    found = overall(evaluated(truth, {"dsm": surface}, threshold=20.0))
+    found = overall(evaluated(reference, {"dsm": surface}, threshold=20.0))
     assert found.statistics.count == 140 * 170
     assert found.coverage == 1
 
 
 def test_all_surfaces_together_have_the_figures_of_their_errors_one_behind_the_other() -> None:
-    truth = town()
-    one, other = noisy(truth, 1), noisy(truth, 3, seed=5)
-    found = evaluated(truth, {"initial": truth, "a": one, "b": other}, initial="initial", together="both")
-    errors = np.concatenate([one - truth, other - truth])
+    reference = town()
+    one, other = noisy(reference, 1), noisy(reference, 3, seed=5)
+    found = evaluated(
+        reference, {"initial": reference, "a": one, "b": other}, initial="initial", together="both"
+    )
+    errors = np.concatenate([one - reference, other - reference])
     assert overall(found, "both").statistics.nmad == pytest.approx(statistics(errors).nmad, rel=1e-9)
     assert overall(found, "both").statistics.count == errors.size
 
@@ -271,34 +275,34 @@ def test_blocks_are_neither_tiny_nor_many() -> None:
 # --- files on any grid
 
 
-def request(folder: Path, surface: Path, truth: Path, **options) -> Request:
-    return Request({"dsm": surface}, truth, **options)
+def request(folder: Path, surface: Path, reference: Path, **options) -> Request:
+    return Request({"dsm": surface}, reference, **options)
 
 
-def files(folder: Path, truth: np.ndarray, surface: np.ndarray, **options) -> tuple[Path, Path]:
+def files(folder: Path, reference: np.ndarray, surface: np.ndarray, **options) -> tuple[Path, Path]:
     return (
-        write_raster(folder / "truth.tif", truth, nodata=-9999),
+        write_raster(folder / "reference.tif", reference, nodata=-9999),
         write_raster(folder / "dsm.tif", surface, nodata=-9999, **options),
     )
 
 
 def test_a_part_on_the_same_pixels_is_taken_as_it_is(tmp_path: Path) -> None:
-    truth = town()
+    reference = town()
     origin = (ORIGIN[0] + 20 * GSD, ORIGIN[1] - 10 * GSD)
-    true, part = files(tmp_path, truth, truth[10:100, 20:160] + np.float32(0.25), origin=origin)
+    true, part = files(tmp_path, reference, reference[10:100, 20:160] + np.float32(0.25), origin=origin)
     found = evaluate_files(request(tmp_path, part, true))[1]
     assert found.surfaces["dsm"].resampling == "none"
     assert overall(found).statistics.count == 90 * 140
-    assert overall(found).coverage == pytest.approx(90 * 140 / truth.size)
+    assert overall(found).coverage == pytest.approx(90 * 140 / reference.size)
     assert overall(found).statistics.maximum == pytest.approx(0.25, abs=1e-4)
 
 
 def test_a_finer_surface_is_averaged(tmp_path: Path) -> None:
-    truth = town((64, 64))
-    fine = np.kron(truth, np.ones((2, 2), np.float32))
+    reference = town((64, 64))
+    fine = np.kron(reference, np.ones((2, 2), np.float32))
     fine[::2, ::2] += 0.4
     fine[1::2, 1::2] -= 0.4
-    true, dsm = files(tmp_path, truth, fine, gsd=GSD / 2)
+    true, dsm = files(tmp_path, reference, fine, gsd=GSD / 2)
     found = evaluate_files(request(tmp_path, dsm, true))[1]
     assert found.surfaces["dsm"].resampling == "average"
     assert overall(found).statistics.rmse < 1e-3
@@ -306,9 +310,9 @@ def test_a_finer_surface_is_averaged(tmp_path: Path) -> None:
 
 def test_a_coarser_surface_is_interpolated(tmp_path: Path) -> None:
     cols = np.arange(128, dtype=np.float32)
-    truth = np.tile(100 + 0.1 * cols, (128, 1)).astype(np.float32)
-    coarse = truth.reshape(64, 2, 64, 2).mean(axis=(1, 3)).astype(np.float32)
-    true, dsm = files(tmp_path, truth, coarse, gsd=GSD * 2)
+    reference = np.tile(100 + 0.1 * cols, (128, 1)).astype(np.float32)
+    coarse = reference.reshape(64, 2, 64, 2).mean(axis=(1, 3)).astype(np.float32)
+    true, dsm = files(tmp_path, reference, coarse, gsd=GSD * 2)
     found = evaluate_files(
         request(tmp_path, dsm, true, region=(ORIGIN[0] + 2, ORIGIN[1] - 60, ORIGIN[0] + 60, ORIGIN[1] - 2))
     )[1]
@@ -354,29 +358,31 @@ def test_a_mask_of_small_houses_is_no_foreign_one_and_keeps_them_in_overviews(tm
 
 
 def test_a_mask_that_is_set_everywhere_has_no_edges() -> None:
-    truth = flat((96, 96))
+    reference = flat((96, 96))
     classes = (
-        evaluated(truth, {"dsm": truth}, masks={"building": np.ones_like(truth)}).surfaces["dsm"].classes
+        evaluated(reference, {"dsm": reference}, masks={"building": np.ones_like(reference)})
+        .surfaces["dsm"]
+        .classes
     )
     assert classes["edge"].statistics.count == 0
 
 
 def test_nan_and_nodata_are_both_void(tmp_path: Path) -> None:
-    truth, surface = town((64, 64)), town((64, 64))
-    truth[:4] = np.nan
-    truth[4:8] = -9999
+    reference, surface = town((64, 64)), town((64, 64))
+    reference[:4] = np.nan
+    reference[4:8] = -9999
     surface[8:12] = np.nan
     surface[12:16] = -9999
-    true, dsm = files(tmp_path, truth, surface)
+    true, dsm = files(tmp_path, reference, surface)
     found = overall(evaluate_files(request(tmp_path, dsm, true))[1])
-    assert (found.statistics.count, found.truth_pixels) == (48 * 64, 56 * 64)
+    assert (found.statistics.count, found.reference_pixels) == (48 * 64, 56 * 64)
 
 
 def test_the_shift_is_stated_and_on_request_undone(tmp_path: Path) -> None:
     rows, cols = np.mgrid[:200, :200]
-    truth = (100 + 5 * np.sin(rows / 9) + 4 * np.cos(cols / 11)).astype(np.float32)
+    reference = (100 + 5 * np.sin(rows / 9) + 4 * np.cos(cols / 11)).astype(np.float32)
     origin = (ORIGIN[0] - 0.8, ORIGIN[1] + 0.3)
-    true, dsm = files(tmp_path, truth, truth + np.float32(0.5), origin=origin)
+    true, dsm = files(tmp_path, reference, reference + np.float32(0.5), origin=origin)
     before = evaluate_files(request(tmp_path, dsm, true))[1].surfaces["dsm"]
     assert (before.shift.dx_m, before.shift.dy_m, before.shift.dz_m) == pytest.approx(
         (0.8, -0.3, -0.5), abs=0.03
@@ -388,8 +394,8 @@ def test_the_shift_is_stated_and_on_request_undone(tmp_path: Path) -> None:
 
 
 def test_stripes_rectangles_and_polygons_are_regions(tmp_path: Path) -> None:
-    truth = town((100, 200))
-    true, dsm = files(tmp_path, truth, truth)
+    reference = town((100, 200))
+    true, dsm = files(tmp_path, reference, reference)
 
     def pixels(region) -> int:
         return overall(evaluate_files(request(tmp_path, dsm, true, region=region))[1]).statistics.count
@@ -464,19 +470,19 @@ def test_what_is_no_result_is_refused(tmp_path: Path, content: str) -> None:
 
 
 def test_pixels_that_are_not_square_have_gradients_of_both_sides(tmp_path: Path) -> None:
-    """The surface is the truth, a roof of 45 degrees, tilted by 0.1 to the east."""
+    """The surface is the reference DSM, a roof of 45 degrees, tilted by 0.1 to the east."""
     for down, across in ((0.25, 0.5), (2.0, 0.5), (0.5, 2.0)):
         place = rasterio.Affine(across, 0, *ORIGIN[:1], 0, -down, ORIGIN[1])
         x, y = np.meshgrid((np.arange(90) + 0.5) * across, (np.arange(80) + 0.5) * down)
         roof = (300 + y + 0 * x).astype(np.float32)
         tilted = (roof + 0.1 * x).astype(np.float32)
-        for name, values in (("truth", roof), ("dsm", tilted)):
+        for name, values in (("reference", roof), ("dsm", tilted)):
             with rasterio.open(write_raster(tmp_path / f"{name}.tif", values), "r+") as file:
                 file.transform = place
-        found = evaluate_files(Request({"dsm": tmp_path / "dsm.tif"}, tmp_path / "truth.tif"))[1]
+        found = evaluate_files(Request({"dsm": tmp_path / "dsm.tif"}, tmp_path / "reference.tif"))[1]
         assert overall(found).shape.gradient == pytest.approx(0.1, abs=1e-3)
         # 45 degrees are in the class from 30 to 60; 26.6 and 63.4 are not.
-        assert found.surfaces["dsm"].classes["slope_4"].truth_pixels > 6500
+        assert found.surfaces["dsm"].classes["slope_4"].reference_pixels > 6500
         assert found.pixel_area_m2 == pytest.approx(down * across)
 
 
@@ -497,32 +503,32 @@ def test_buildings_grow_as_far_in_both_directions_on_pixels_that_are_not_square(
 def test_maps_without_true_metres_are_measured_on_the_ground(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, crs: str, origin: tuple[float, float], gsd: float
 ) -> None:
-    """A surface that is tilted by 0.1 on the ground, and lies 3 pixels beside the truth to the east."""
+    """A surface that is tilted by 0.1 on the ground, and lies 3 pixels beside the reference to the east."""
     rows, cols = np.mgrid[:200, :210]
-    truth = (100 + 5 * np.sin(rows / 9) + 4 * np.cos(cols / 11)).astype(np.float32)
-    true = write_raster(tmp_path / "truth.tif", truth[:, :200], crs=crs, gsd=gsd, origin=origin)
+    reference = (100 + 5 * np.sin(rows / 9) + 4 * np.cos(cols / 11)).astype(np.float32)
+    true = write_raster(tmp_path / "reference.tif", reference[:, :200], crs=crs, gsd=gsd, origin=origin)
     sides = read_header(true).grid.sides_m
-    tilted = truth[:, :200] + (0.1 * sides.width * cols[:, :200]).astype(np.float32)
+    tilted = reference[:, :200] + (0.1 * sides.width * cols[:, :200]).astype(np.float32)
     dsm = write_raster(tmp_path / "dsm.tif", tilted, crs=crs, gsd=gsd, origin=origin)
     found = evaluate_files(Request({"dsm": dsm}, true))[1]
     assert overall(found).shape.gradient == pytest.approx(0.1, rel=0.01)
     assert found.pixel_area_m2 == pytest.approx(sides.height * sides.width, rel=1e-3)
     assert ("on the ground" in caplog.text) == (crs != "EPSG:2263")
-    beside = write_raster(tmp_path / "beside.tif", truth[:, 3:203], crs=crs, gsd=gsd, origin=origin)
+    beside = write_raster(tmp_path / "beside.tif", reference[:, 3:203], crs=crs, gsd=gsd, origin=origin)
     aligned = evaluate_files(Request({"dsm": beside}, true, align=True))[1].surfaces["dsm"]
     assert (aligned.shift.dx_m, aligned.shift.dy_m) == pytest.approx((3 * sides.width, 0), abs=0.03)
     assert aligned.classes["overall"].statistics.rmse < 0.05
 
 
 def test_surfaces_in_different_units_are_compared_in_metres(tmp_path: Path) -> None:
-    truth = town()
+    reference = town()
     foot = 1200 / 3937
-    true = write_raster(tmp_path / "truth.tif", truth / np.float32(foot), crs="EPSG:32632+6360")
-    dsm = write_raster(tmp_path / "dsm.tif", truth + 1)
+    true = write_raster(tmp_path / "reference.tif", reference / np.float32(foot), crs="EPSG:32632+6360")
+    dsm = write_raster(tmp_path / "dsm.tif", reference + 1)
     errors = tmp_path / "errors.tif"
     found = evaluate_files(Request({"dsm": dsm}, true), {"dsm": errors})[1]
     assert overall(found).statistics.mae == pytest.approx(1, abs=1e-3)
-    assert "heights converted from US survey foot to metres" in found.facts["Truth"]
+    assert "heights converted from US survey foot to metres" in found.facts["Reference"]
     with rasterio.open(errors) as file:
         assert file.units[0] == "metre"
         assert "foot" not in file.crs.to_wkt()
@@ -532,7 +538,7 @@ def test_surfaces_in_different_units_are_compared_in_metres(tmp_path: Path) -> N
 def test_a_datum_that_differs_is_warned_of_by_both_names(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    true = write_raster(tmp_path / "truth.tif", town(), crs="EPSG:32632+5773")
+    true = write_raster(tmp_path / "reference.tif", town(), crs="EPSG:32632+5773")
     dsm = write_raster(tmp_path / "dsm.tif", town(), crs="EPSG:32632+3855")
     evaluate_files(Request({"dsm": dsm}, true))
     assert "EGM2008 height (EGM2008 geoid) instead of EGM96 height (EGM96 geoid)" in caplog.text
@@ -550,7 +556,7 @@ def test_where_files_overlap_the_last_one_with_a_height_counts_on_every_path(
         write_raster(tmp_path / f"{name}.tif", values, origin=place)
         for name, values in (("first", first), ("last", last))
     ]
-    grid = read_header(write_raster(tmp_path / "truth.tif", first)).grid
+    grid = read_header(write_raster(tmp_path / "reference.tif", first)).grid
     band = OnGrid(parts, grid)
     assert (band.resampling == "none") == (beside == 0)
     inner = Window(5, 5, 20, 20)
@@ -561,11 +567,11 @@ def test_where_files_overlap_the_last_one_with_a_height_counts_on_every_path(
 
 @pytest.mark.parametrize("nodata", [0, None])
 def test_a_nodata_value_of_0_in_a_mask_means_not_inside(tmp_path: Path, nodata: float | None) -> None:
-    truth = town((96, 96))
-    true, dsm = files(tmp_path, truth, truth)
-    mask = write_raster(tmp_path / "mask.tif", (truth > 405).astype(np.uint8), nodata=nodata)
+    reference = town((96, 96))
+    true, dsm = files(tmp_path, reference, reference)
+    mask = write_raster(tmp_path / "mask.tif", (reference > 405).astype(np.uint8), nodata=nodata)
     shifted = write_raster(
-        tmp_path / "shifted.tif", (truth > 405).astype(np.uint8), nodata=nodata, gsd=GSD * 1.01
+        tmp_path / "shifted.tif", (reference > 405).astype(np.uint8), nodata=nodata, gsd=GSD * 1.01
     )
     for building in (mask, shifted):
         found = evaluate_files(request(tmp_path, dsm, true, masks={"building": building}))[1]
@@ -577,18 +583,18 @@ def test_a_nodata_value_of_0_in_a_mask_means_not_inside(tmp_path: Path, nodata: 
 @pytest.mark.parametrize("gsd", [GSD, GSD * 0.6])
 def test_aligned_surfaces_are_written_on_the_grid_of_the_reference(tmp_path: Path, gsd: float) -> None:
     rows, cols = np.mgrid[:200, :200]
-    truth = (100 + 5 * np.sin(rows / 9) + 4 * np.cos(cols / 11)).astype(np.float32)
+    reference = (100 + 5 * np.sin(rows / 9) + 4 * np.cos(cols / 11)).astype(np.float32)
     y, x = np.mgrid[: round(200 * GSD / gsd), : round(200 * GSD / gsd)] * (gsd / GSD)
     surface = (100.5 + 5 * np.sin((y - 0.6) / 9) + 4 * np.cos((x + 1.6) / 11)).astype(np.float32)
     surface[60:70, 80:95] = -9999
-    true, dsm = files(tmp_path, truth, surface, gsd=gsd)
+    true, dsm = files(tmp_path, reference, surface, gsd=gsd)
     asked = request(tmp_path, dsm, true, align=True)
     done = evaluate_into(tmp_path / "out", asked, error_rasters=False, aligned_rasters=True)
     assert done.outcome.surfaces["dsm"].shift.applied
     band = FileBand(tmp_path / "out" / "aligned_dsm.tif")
     assert band.grid.differences(read_header(true).grid) == []
     written = band.read(band.grid.whole)
-    difference = written - truth
+    difference = written - reference
     assert 30 < np.isnan(difference[5:-5, 5:-5]).sum() < 200 + 2 * 35
     assert np.nanmax(np.abs(difference[5:-5, 5:-5])) < 0.4
     assert np.nanmean(np.abs(difference)) < 0.05
@@ -601,8 +607,8 @@ def test_a_search_that_does_not_converge_is_not_called_applied(
 ) -> None:
     monkeypatch.setattr("resdepth.evaluation.coregistration.MAX_ROUNDS", 1)
     rows, cols = np.mgrid[:200, :200]
-    truth = (100 + 5 * np.sin(rows / 9) + 4 * np.cos(cols / 11)).astype(np.float32)
-    true, dsm = files(tmp_path, truth, truth, origin=(ORIGIN[0] - 2, ORIGIN[1]))
+    reference = (100 + 5 * np.sin(rows / 9) + 4 * np.cos(cols / 11)).astype(np.float32)
+    true, dsm = files(tmp_path, reference, reference, origin=(ORIGIN[0] - 2, ORIGIN[1]))
     asked = request(tmp_path, dsm, true, align=True)
     found = evaluate_into(tmp_path / "out", asked, error_rasters=False, aligned_rasters=True).outcome
     shift = found.surfaces["dsm"].shift

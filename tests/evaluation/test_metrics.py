@@ -99,9 +99,9 @@ def test_gigantic_errors_do_not_break_the_count() -> None:
 def test_masks_divide_the_pixels_and_voids_do_not_count() -> None:
     grid = Grid(2, 3, (1.0, 0.0, 0.0, 0.0, -1.0, 0.0))
     surface = ArrayBand(np.array([[1, 2, 3], [4, np.nan, 6]], dtype=np.float32), grid)
-    truth = ArrayBand(np.array([[0, 0, 0], [0, 0, np.nan]], dtype=np.float32), grid)
+    reference = ArrayBand(np.array([[0, 0, 0], [0, 0, np.nan]], dtype=np.float32), grid)
     mask = ArrayBand(np.array([[1, 0, 0], [1, 1, 1]], dtype=np.uint8), grid)
-    figures = error_metrics(surface, truth, {"building": mask})
+    figures = error_metrics(surface, reference, {"building": mask})
     assert {name: row["n"] for name, row in figures.items()} == {"all": 4, "ground": 2, "building": 2}
     assert figures["building"]["MAE"] == 2.5
     assert figures["all"]["gross"] == 0.25

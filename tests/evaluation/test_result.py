@@ -1,4 +1,4 @@
-"""How far a surface is from the truth."""
+"""How far a surface is from the reference DSM."""
 
 import json
 

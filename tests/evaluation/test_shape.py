@@ -38,18 +38,18 @@ def turned(angle_deg: float, grown: float = 0.0, moved: tuple[float, float] = (0
     return (100 + 10 * np.clip(inside / 3 + 0.5, 0, 1)).astype(np.float32)
 
 
-TRUTH = box(50, 40, 100, 110)
-BUILDING = TRUTH > 105
+REFERENCE = box(50, 40, 100, 110)
+BUILDING = REFERENCE > 105
 EAST = (slice(60, 90), slice(100, 120))
 NORTH = (slice(40, 60), slice(55, 95))
 
 
-def profiles(inner: tuple[slice, slice] = WHOLE, truth: np.ndarray = TRUTH) -> OutlineProfiles:
-    return OutlineProfiles.of(truth > 105, truth, inner, SIDES)
+def profiles(inner: tuple[slice, slice] = WHOLE, reference: np.ndarray = REFERENCE) -> OutlineProfiles:
+    return OutlineProfiles.of(reference > 105, reference, inner, SIDES)
 
 
-def test_the_truth_itself_is_nowhere_displaced() -> None:
-    found = profiles().displacements(TRUTH)
+def test_the_reference_itself_is_nowhere_displaced() -> None:
+    found = profiles().displacements(REFERENCE)
     assert profiles().count == len(found) == pytest.approx((50 + 70 - 2), abs=2)
     assert (found == 0).all()
 
@@ -65,8 +65,8 @@ def test_a_shifted_building_is_displaced_on_each_side_by_the_shift(down: float, 
 
 @given(st.floats(-1, 1))
 def test_an_edge_mixed_in_one_pixel_is_placed_to_a_twelfth_of_it(right: float) -> None:
-    truth = box(50, 40, 100, 110, width=1)
-    found = profiles(EAST, truth=truth).displacements(box(50, 40, 100, 110 + right, width=1))
+    reference = box(50, 40, 100, 110, width=1)
+    found = profiles(EAST, reference=reference).displacements(box(50, 40, 100, 110 + right, width=1))
     assert len(found) == 15
     np.testing.assert_allclose(found, right * GSD, atol=GSD / 11.6)
 
@@ -84,8 +84,8 @@ def test_a_building_too_large_is_displaced_outwards_everywhere(grown: float) -> 
 
 @pytest.mark.parametrize("angle", [10, 30, 45, 63])
 def test_turned_buildings_are_measured_across_their_walls(angle: float) -> None:
-    truth = turned(angle)
-    found = profiles(truth=truth)
+    reference = turned(angle)
+    found = profiles(reference=reference)
     larger = found.displacements(turned(angle, grown=1.5))
     assert found.count > 40
     assert np.median(larger) == pytest.approx(1.5 * GSD, abs=0.02)
@@ -96,7 +96,7 @@ def test_turned_buildings_are_measured_across_their_walls(angle: float) -> None:
 
 
 def test_what_a_surface_lacks_is_not_found() -> None:
-    assert len(profiles().displacements(np.full_like(TRUTH, 100))) == 0
+    assert len(profiles().displacements(np.full_like(REFERENCE, 100))) == 0
     assert len(profiles().displacements(box(50, 40, 100, 110, height=0.4))) == 0
     half = box(50, 40, 100, 75)
     found = profiles().displacements(half)
@@ -114,7 +114,7 @@ def test_edges_do_not_depend_on_heights() -> None:
     np.testing.assert_allclose(lifted, profiles().displacements(box(50, 41, 100, 111)), atol=1e-3)
 
 
-def test_low_walls_of_the_truth_count_for_nothing() -> None:
+def test_low_walls_of_the_reference_count_for_nothing() -> None:
     assert OutlineProfiles.of(BUILDING, box(50, 40, 100, 110, height=1.9), WHOLE, SIDES).count == 0
     assert OutlineProfiles.of(BUILDING, box(50, 40, 100, 110, height=2.1), WHOLE, SIDES).count > 100
 
@@ -126,46 +126,46 @@ def test_of_several_edges_the_nearest_to_the_true_one_counts() -> None:
     np.testing.assert_allclose(profiles(EAST).displacements(surface), 0.4 * GSD, atol=1e-4)
 
 
-def test_profiles_through_voids_of_the_truth_are_left_out() -> None:
-    truth = TRUTH.copy()
-    truth[70, 112] = np.nan
-    left = profiles(EAST, truth=truth)
+def test_profiles_through_voids_of_the_reference_are_left_out() -> None:
+    reference = REFERENCE.copy()
+    reference[70, 112] = np.nan
+    left = profiles(EAST, reference=reference)
     # At the east wall profiles run along rows; a pixel is looked at from its own row, and from the one above.
     assert left.count == profiles(EAST).count - 1
-    assert (left.displacements(TRUTH) == 0).all()
+    assert (left.displacements(REFERENCE) == 0).all()
 
 
 def test_a_surface_has_no_edge_where_it_is_void() -> None:
-    surface = TRUTH.copy()
+    surface = REFERENCE.copy()
     surface[70:80, 108:114] = np.nan
     found = profiles(EAST).displacements(surface)
     # Of 15 profiles, those in rows 70 to 79, and one beside them.
     assert len(found) == 9
     assert (found == 0).all()
-    assert len(profiles().displacements(np.full_like(TRUTH, np.nan))) == 0
+    assert len(profiles().displacements(np.full_like(REFERENCE, np.nan))) == 0
 
 
 def test_nothing_is_found_without_buildings() -> None:
-    nothing = OutlineProfiles.of(np.zeros_like(BUILDING), TRUTH, WHOLE, SIDES)
+    nothing = OutlineProfiles.of(np.zeros_like(BUILDING), REFERENCE, WHOLE, SIDES)
     assert nothing.count == 0
-    assert nothing.displacements(TRUTH).shape == (0,)
+    assert nothing.displacements(REFERENCE).shape == (0,)
     speck = np.zeros_like(BUILDING)
     speck[80, 80] = True
-    assert OutlineProfiles.of(speck, TRUTH, WHOLE, SIDES).count == 0
+    assert OutlineProfiles.of(speck, REFERENCE, WHOLE, SIDES).count == 0
 
 
 @pytest.mark.parametrize("side", [23, 64])
 def test_blocks_add_up_to_the_whole(side: int) -> None:
-    truth = np.maximum(turned(25), box(12, 8, 30, 150))
-    noisy = truth + np.random.default_rng(0).normal(0, 0.5, truth.shape).astype(np.float32)
-    whole, margin = profiles(truth=truth), outline_margin_px(SIDES)
+    reference = np.maximum(turned(25), box(12, 8, 30, 150))
+    noisy = reference + np.random.default_rng(0).normal(0, 0.5, reference.shape).astype(np.float32)
+    whole, margin = profiles(reference=reference), outline_margin_px(SIDES)
     count, found = 0, []
     raster = Window(0, 0, SIDE, SIDE)
     for inner in blocks(raster, side):
         outer = inner.grown(margin, raster)
         part = OutlineProfiles.of(
-            truth[outer.slices] > 105,
-            truth[outer.slices],
+            reference[outer.slices] > 105,
+            reference[outer.slices],
             inner.relative_to(outer).slices,
             SIDES,
             (outer.row, outer.col),
@@ -180,7 +180,7 @@ def test_blocks_add_up_to_the_whole(side: int) -> None:
 
 @pytest.mark.parametrize("gsd", [0.1, 0.25, 1.0, 3.0])
 def test_any_pixel_size_will_do(gsd: float) -> None:
-    found = OutlineProfiles.of(BUILDING, TRUTH, WHOLE, Sides(gsd, gsd))
+    found = OutlineProfiles.of(BUILDING, REFERENCE, WHOLE, Sides(gsd, gsd))
     larger = found.displacements(box(49.2, 39.2, 100.8, 110.8))
     assert len(larger) == found.count > 80
     assert np.median(larger) == pytest.approx(0.8 * gsd, abs=0.3 * gsd if gsd < 0.25 else 0.01 * gsd)
@@ -192,10 +192,10 @@ def test_edges_lie_as_far_off_on_pixels_that_are_not_square(
     sides: Sides, down_m: float, right_m: float
 ) -> None:
     surface = box(50 + down_m / sides.height, 40 + right_m / sides.width, 100, 110)
-    truth, margin = TRUTH, outline_margin_px(sides)
+    reference, margin = REFERENCE, outline_margin_px(sides)
     assert margin <= 20
     west, north = (slice(60, 90), slice(30, 50)), (slice(40, 60), slice(55, 95))
-    at_west = OutlineProfiles.of(BUILDING, truth, west, sides)
-    at_north = OutlineProfiles.of(BUILDING, truth, north, sides)
+    at_west = OutlineProfiles.of(BUILDING, reference, west, sides)
+    at_north = OutlineProfiles.of(BUILDING, reference, north, sides)
     np.testing.assert_allclose(at_west.displacements(surface), -right_m, atol=1e-3)
     np.testing.assert_allclose(at_north.displacements(surface), -down_m, atol=1e-3)

@@ -34,8 +34,8 @@ def filled(folder: Path, heights: np.ndarray) -> tuple[Filling, np.ndarray, np.n
 
 
 def test_small_voids_are_filled_from_near_and_large_ones_smoothly(tmp_path: Path) -> None:
-    truth = plane(300, 400)
-    given = truth.copy()
+    reference = plane(300, 400)
+    given = reference.copy()
     given[20:30, 40:50] = np.nan
     given[100:280, 100:300] = np.nan
     made, dsm, void, provenance = filled(tmp_path, given)
@@ -45,7 +45,7 @@ def test_small_voids_are_filled_from_near_and_large_ones_smoothly(tmp_path: Path
     assert set(np.unique(provenance)) == {0, 1, 2}
     assert (provenance[20:30, 40:50] == 1).all()
     assert provenance[190, 200] == 2
-    assert np.abs(dsm - truth).max() < 6
+    assert np.abs(dsm - reference).max() < 6
     assert np.abs(np.diff(dsm[190])).max() < 1.5
     assert made.void_share == pytest.approx(1 - known.mean())
     assert made.near + made.smoothly == int((~known).sum())

@@ -56,7 +56,9 @@ def test_a_page_shows_everything_in_the_order_of_reading(tmp_path: Path) -> None
         "swipe", "errors", "distribution", "classes", "profile", "relief", "places", "images", "provenance",
     ]  # fmt: skip
     assert (
-        text.index("<h1>Surfaces &amp; a truth</h1>") < text.index("<td>0.48</td>") < text.index('id="swipe"')
+        text.index("<h1>Surfaces &amp; a reference</h1>")
+        < text.index("<td>0.48</td>")
+        < text.index('id="swipe"')
     )
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", text)
     assert captions == [
@@ -73,7 +75,7 @@ def test_a_page_needs_nothing_beside_it(tmp_path: Path) -> None:
     assert "default-src 'none'" in text
 
 
-def test_without_a_truth_a_page_shows_what_changed(tmp_path: Path) -> None:
+def test_without_a_reference_a_page_shows_what_changed(tmp_path: Path) -> None:
     content = made_content()
     surfaces = {name: content.surfaces[name] for name in ("Initial DSM", "Refined DSM")}
     page = written(

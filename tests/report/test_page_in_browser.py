@@ -182,11 +182,11 @@ def test_a_profile_appears_between_two_clicks(page: Page) -> None:
     # Half of 240 pixels of 0.5 m.
     assert "The profile is 60\N{NO-BREAK SPACE}m long" in page.locator("#profile-stated").inner_text()
     assert page.locator("#profile-plot .scatterlayer .trace").count() == 3
-    truth, initial = (made_surfaces()[name][100, 60:181] for name in ("Reference DSM", "Initial DSM"))
+    reference, initial = (made_surfaces()[name][100, 60:181] for name in ("Reference DSM", "Initial DSM"))
     stated = page.locator("#profile-stated").inner_text().partition("Initial DSM ")[2]
-    assert float(stated.split()[0]) == pytest.approx(np.abs(initial - truth).mean(), abs=0.011)
+    assert float(stated.split()[0]) == pytest.approx(np.abs(initial - reference).mean(), abs=0.011)
     first = page.evaluate("document.getElementById('profile-plot').data[2].y[0]")
-    assert first == pytest.approx(truth[0], abs=0.006)
+    assert first == pytest.approx(reference[0], abs=0.006)
 
 
 def test_a_profile_can_be_made_with_the_keyboard_alone(page: Page) -> None:
@@ -359,8 +359,8 @@ def odd_content(kind: str) -> PageContent:
     shape = (1, 400) if kind == "line" else (120, 130)
     grid, rng = grid_of(*shape), np.random.default_rng(0)
     initial = rng.normal(0, 1, shape).astype(np.float32)
-    truth = np.full(shape, np.nan if kind == "void" else 3, dtype=np.float32)
-    surfaces = {"Initial DSM": reader(initial, grid), "Reference DSM": reader(truth, grid)}
+    reference = np.full(shape, np.nan if kind == "void" else 3, dtype=np.float32)
+    surfaces = {"Initial DSM": reader(initial, grid), "Reference DSM": reader(reference, grid)}
     return made_content(grid=grid, surfaces=surfaces, images={}, masks={}, outcome=None)
 
 

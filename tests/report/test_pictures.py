@@ -8,7 +8,7 @@ from resdepth.report.pictures import error_colours, hillshade
 SQUARE = Sides(1.0, 1.0)
 
 
-def test_errors_are_red_above_the_truth_blue_below_and_grey_where_unknown() -> None:
+def test_errors_are_red_above_the_reference_blue_below_and_grey_where_unknown() -> None:
     colours = error_colours(np.array([[-4.0, 0.0, 4.0, np.nan]], dtype=np.float32), 4.0)
     below, none, above, void = (tuple(int(v) for v in pixel) for pixel in colours[0])
     assert below[2] > below[0] + 50

@@ -112,14 +112,14 @@ def test_pipes_sockets_and_devices_are_refused_at_once(config: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-@pytest.mark.parametrize("use", ["check", "raster", "truth", "polygons", "model"])
+@pytest.mark.parametrize("use", ["check", "raster", "reference", "polygons", "model"])
 def test_no_command_waits_for_a_named_pipe(tmp_path: Path, use: str) -> None:
-    pipe = tmp_path / ("pipe.json" if use in ("check", "truth") else "pipe.gpkg")
+    pipe = tmp_path / ("pipe.json" if use in ("check", "reference") else "pipe.gpkg")
     os.mkfifo(pipe)
     readers: dict[str, Callable[[], object]] = {
         "check": lambda: plan_training(pipe),
         "raster": lambda: FileBand(pipe),
-        "truth": lambda: made_from(pipe, SourceOptions()),
+        "reference": lambda: made_from(pipe, SourceOptions()),
         "polygons": lambda: open_vector_file(pipe),
         "model": lambda: load_model(pipe),
     }

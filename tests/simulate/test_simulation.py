@@ -201,7 +201,7 @@ def test_relief_covers_every_window_even_beyond_the_edge() -> None:
 SMALL = SimulateConfig(
     seed=5,
     town=TownSettings(style="suburb", size_px=192),
-    truth=SurfaceSettings(gsd_m=0.5),
+    reference=SurfaceSettings(gsd_m=0.5),
     dates=(
         DateSettings(sun_azimuth_deg=150, sun_elevation_deg=50),
         DateSettings(sun_azimuth_deg=170, sun_elevation_deg=35, winter=1.0),
@@ -228,7 +228,11 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def test_a_scene_is_a_complete_data_set(simulated: Path) -> None:
-    names = ["dsm/initial", "dsm/truth", *(f"satellite_views/{name}" for name in ("ahead", "back", "later"))]
+    names = [
+        "dsm/initial",
+        "dsm/reference",
+        *(f"satellite_views/{name}" for name in ("ahead", "back", "later")),
+    ]
     masks = ("building", "water", "forest", "ground_truth", "void", "shadow_date1", "shadow_date2")
     names += [f"mask/{name}" for name in masks]
     grids = set()
@@ -252,10 +256,10 @@ def test_its_training_configuration_has_no_problem(simulated: Path) -> None:
 
 def test_the_initial_dsm_has_the_errors_of_stereo_matching(simulated: Path) -> None:
     figures = json.loads((simulated / "scene.json").read_text())["errors_of_the_initial_dsm"]
-    truth = read_raster(simulated / "data" / "dsm" / "truth.tif").astype(np.float64)
+    reference = read_raster(simulated / "data" / "dsm" / "reference.tif").astype(np.float64)
     initial = read_raster(simulated / "data" / "dsm" / "initial.tif")
-    np.testing.assert_allclose(figures["all"]["MAE"], np.abs(initial - truth).mean(), atol=1e-3)
-    np.testing.assert_allclose(figures["all"]["MedAE"], np.median(np.abs(initial - truth)), atol=2e-3)
+    np.testing.assert_allclose(figures["all"]["MAE"], np.abs(initial - reference).mean(), atol=1e-3)
+    np.testing.assert_allclose(figures["all"]["MedAE"], np.median(np.abs(initial - reference)), atol=2e-3)
     assert 0.1 < figures["all"]["MAE"] < 4
     assert figures["all"]["MedAE"] < figures["all"]["MAE"] < figures["all"]["RMSE"]
     assert abs(figures["ground"]["median"]) < 0.3
@@ -276,10 +280,10 @@ def test_images_are_eleven_bit_with_shadows_and_sun(simulated: Path) -> None:
 def test_another_program_triangulates_with_the_images(simulated: Path) -> None:
     """rasterio's own RPC transformer takes two image positions down to different heights until they meet."""
     record = json.loads((simulated / "scene.json").read_text())
-    truth_path = simulated / "data" / "dsm" / "truth.tif"
-    with rasterio.open(truth_path) as dataset:
-        truth, crs, (x, y) = dataset.read(1), dataset.crs, dataset.xy(100, 90)
-    z = float(truth[100, 90])
+    reference_path = simulated / "data" / "dsm" / "reference.tif"
+    with rasterio.open(reference_path) as dataset:
+        reference, crs, (x, y) = dataset.read(1), dataset.crs, dataset.xy(100, 90)
+    z = float(reference[100, 90])
     rpcs, pixels = [], []
     for name in ("ahead", "back"):
         with rasterio.open(simulated / "data" / "satellite_views" / "raw" / f"{name}.tif") as dataset:
@@ -345,7 +349,7 @@ def test_a_texture_of_another_crs_is_refused_and_leaves_nothing(tmp_path: Path) 
 
 
 def test_a_real_texture_is_what_is_seen_from_above(simulated: Path, tmp_path: Path) -> None:
-    with rasterio.open(simulated / "data" / "dsm" / "truth.tif") as dataset:
+    with rasterio.open(simulated / "data" / "dsm" / "reference.tif") as dataset:
         origin = (dataset.transform.c, dataset.transform.f)
         assert dataset.units == ("metre",)
     rows, cols = np.indices((192, 192))
@@ -380,10 +384,10 @@ def test_true_heights_of_a_file_are_kept_to_the_bit_and_its_voids_stay_unknown(t
     write_raster(path, height, crs="EPSG:25832")
     before = path.read_bytes()
     simulate(path, tmp_path / "scene", SMALL, workers=0)
-    truth = read_raster(tmp_path / "scene" / "data" / "dsm" / "truth.tif")
+    reference = read_raster(tmp_path / "scene" / "data" / "dsm" / "reference.tif")
     known = ~np.isnan(height)
-    np.testing.assert_array_equal(truth[known], height[known])
-    assert (truth[~known] == -9999).all()
+    np.testing.assert_array_equal(reference[known], height[known])
+    assert (reference[~known] == -9999).all()
     mask = read_raster(tmp_path / "scene" / "data" / "mask" / "ground_truth.tif")
     np.testing.assert_array_equal(mask == 1, known)
     assert path.read_bytes() == before

@@ -34,8 +34,8 @@ def opened(path: Path, **options: Any) -> StoredSurface:
     return open_source(path, SourceOptions(**options), path.parent / "work", Silent())
 
 
-def whole(truth: StoredSurface):
-    return truth.surface(truth.grid.whole)
+def whole(reference: StoredSurface):
+    return reference.surface(reference.grid.whole)
 
 
 def made_town(side: int = 200) -> np.ndarray:
@@ -69,10 +69,10 @@ def test_known_heights_are_kept_to_the_bit_and_voids_are_filled_and_stated(tmp_p
 
 
 def test_any_window_is_a_crop_of_the_whole(tmp_path: Path) -> None:
-    truth = opened(write_raster(tmp_path / "dsm.tif", made_town()))
-    everything = whole(truth)
+    reference = opened(write_raster(tmp_path / "dsm.tif", made_town()))
+    everything = whole(reference)
     for window in (Window(0, 0, 1, 1), Window(37, 11, 90, 120), Window(190, 0, 10, 200)):
-        part, crop = truth.surface(window), everything.crop(window)
+        part, crop = reference.surface(window), everything.crop(window)
         for name in ("height", "known", "classes", "objects"):
             np.testing.assert_array_equal(getattr(part, name), getattr(crop, name))
             assert getattr(part, name).dtype == getattr(crop, name).dtype
@@ -169,21 +169,23 @@ def test_a_plane_stays_a_plane_on_finer_and_on_coarser_pixels(tmp_path: Path) ->
     rows, cols = np.mgrid[0:120, 0:160] + 0.5
     path = write_raster(tmp_path / "dsm.tif", (50 + 0.2 * rows + 0.1 * cols).astype(np.float32))
     for gsd in (0.25, 1.0):
-        truth = open_source(path, SourceOptions(gsd_m=gsd), tmp_path / str(gsd), Silent())
-        assert (truth.grid.gsd, truth.grid.height * gsd, truth.grid.width * gsd) == (gsd, 60, 80)
-        fine_rows, fine_cols = (np.mgrid[0 : truth.grid.height, 0 : truth.grid.width] + 0.5) * gsd / 0.5
+        reference = open_source(path, SourceOptions(gsd_m=gsd), tmp_path / str(gsd), Silent())
+        assert (reference.grid.gsd, reference.grid.height * gsd, reference.grid.width * gsd) == (gsd, 60, 80)
+        fine_rows, fine_cols = (
+            (np.mgrid[0 : reference.grid.height, 0 : reference.grid.width] + 0.5) * gsd / 0.5
+        )
         inner = (slice(4, -4), slice(4, -4))
         expected = 50 + 0.2 * fine_rows + 0.1 * fine_cols
-        np.testing.assert_allclose(whole(truth).height[inner], expected[inner], atol=2e-3)
+        np.testing.assert_allclose(whole(reference).height[inner], expected[inner], atol=2e-3)
 
 
 def test_only_the_extent_is_read_grown_to_whole_pixels(tmp_path: Path) -> None:
     heights = made_town()
     x, y = ORIGIN
     extent = (x + 10.2, y - 60, x + 40, y - 20.1)
-    truth = opened(write_raster(tmp_path / "dsm.tif", heights), extent=extent)
-    assert truth.grid.transform == (0.5, 0, x + 10, 0, -0.5, y - 20)
-    np.testing.assert_array_equal(whole(truth).height, heights[40:120, 20:80])
+    reference = opened(write_raster(tmp_path / "dsm.tif", heights), extent=extent)
+    assert reference.grid.transform == (0.5, 0, x + 10, 0, -0.5, y - 20)
+    np.testing.assert_array_equal(whole(reference).height, heights[40:120, 20:80])
 
 
 def test_turned_and_upside_down_rasters_are_laid_north_up(tmp_path: Path) -> None:
@@ -203,9 +205,9 @@ def test_turned_and_upside_down_rasters_are_laid_north_up(tmp_path: Path) -> Non
         transform=rasterio.Affine(0.8, 0.6, 500000, 0.6, -0.8, 5000000),
     ) as file:  # fmt: skip
         file.write(np.full((40, 60), 20, np.float32), 1)
-    truth = open_source(turned, SourceOptions(), tmp_path / "turned", Silent())
-    surface = whole(truth)
-    assert truth.grid.gsd == pytest.approx(1.0)
+    reference = open_source(turned, SourceOptions(), tmp_path / "turned", Silent())
+    surface = whole(reference)
+    assert reference.grid.gsd == pytest.approx(1.0)
     np.testing.assert_allclose(surface.height, 20, atol=1e-3)
     assert not surface.known[0, 0]
     assert surface.known.sum() == pytest.approx(2400, rel=0.05)
@@ -217,9 +219,9 @@ def test_a_raster_without_georeference_lies_on_local_metres(tmp_path: Path) -> N
     path = tmp_path / "dsm.tif"
     with rasterio.open(path, "w", driver="GTiff", height=64, width=64, count=1, dtype="float32") as file:
         file.write(heights, 1)
-    truth = opened(path)
-    assert (truth.grid.crs, truth.grid.transform) == ("", (1, 0, 0, 0, -1, 64))
-    np.testing.assert_array_equal(whole(truth).height, heights)
+    reference = opened(path)
+    assert (reference.grid.crs, reference.grid.transform) == ("", (1, 0, 0, 0, -1, 64))
+    np.testing.assert_array_equal(whole(reference).height, heights)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +260,7 @@ def test_unusable_rasters_and_options_are_stated(
     assert not [one for one in (tmp_path / "work").iterdir() if one.suffix == ".tif"]
 
 
-def test_what_is_no_truth_at_all_is_refused(tmp_path: Path) -> None:
+def test_what_is_no_reference_at_all_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(ResDepthError, match=r"notes.txt: this file cannot be read as a raster"):
         opened(tmp_path / "notes.txt")
@@ -280,7 +282,7 @@ def test_rasters_are_made_once_and_again_when_the_file_or_the_options_change(tmp
     (tmp_path / "work" / "known.tif").unlink()
     opened(path)
     assert sorted(one.name for one in (tmp_path / "work").iterdir()) == [
-        "classes.tif", "known.tif", "objects.tif", "surface.tif", "truth.json"
+        "classes.tif", "known.tif", "objects.tif", "surface.tif", "reference.json"
     ]  # fmt: skip
     assert read_raster(surface).dtype == np.float32
 
@@ -407,10 +409,10 @@ def test_a_gable_roof_has_its_exact_heights_at_pixel_centres(tmp_path: Path, ver
     city = City(version=version)
     city.add_terrain()
     city.add("house", "Building", "Solid", gable_house(city))
-    truth = opened(city.write(tmp_path / "town.city.json"))
-    assert (truth.grid.crs_name, truth.grid.gsd) == ("EPSG:28992", 0.5)
-    assert truth.grid.transform == (0.5, 0, TOWN[0], 0, -0.5, TOWN[1] + 40)
-    surface = whole(truth)
+    reference = opened(city.write(tmp_path / "town.city.json"))
+    assert (reference.grid.crs_name, reference.grid.gsd) == ("EPSG:28992", 0.5)
+    assert reference.grid.transform == (0.5, 0, TOWN[0], 0, -0.5, TOWN[1] + 40)
+    surface = whole(reference)
     y = 40 - (np.arange(80) + 0.5) * 0.5
     x = (np.arange(80) + 0.5) * 0.5
     on_house = ((y > 10) & (y < 18))[:, None] & ((x > 10) & (x < 20))[None, :]
@@ -505,9 +507,9 @@ def test_only_the_extent_of_a_city_model_is_built(tmp_path: Path) -> None:
     city = City()
     city.add_terrain()
     extent = (TOWN[0] + 5.1, TOWN[1] + 5, TOWN[0] + 9, TOWN[1] + 9)
-    truth = opened(city.write(tmp_path / "town.json"), extent=extent, gsd_m=0.25)
-    assert truth.grid.transform == (0.25, 0, TOWN[0] + 5, 0, -0.25, TOWN[1] + 9)
-    assert (truth.grid.height, truth.grid.width) == (16, 16)
+    reference = opened(city.write(tmp_path / "town.json"), extent=extent, gsd_m=0.25)
+    assert reference.grid.transform == (0.25, 0, TOWN[0] + 5, 0, -0.25, TOWN[1] + 9)
+    assert (reference.grid.height, reference.grid.width) == (16, 16)
 
 
 def test_a_city_model_without_crs_takes_the_one_in_the_options(tmp_path: Path) -> None:
@@ -584,23 +586,23 @@ def test_a_raster_in_another_unit_becomes_one_in_metres(
     if unit:
         with rasterio.open(path, "r+") as file:
             file.units = (unit,)
-    truth = opened(path)
-    assert truth.grid.crs_name == "EPSG:32632"
-    np.testing.assert_allclose(whole(truth).height, heights, atol=2e-3)
+    reference = opened(path)
+    assert reference.grid.crs_name == "EPSG:32632"
+    np.testing.assert_allclose(whole(reference).height, heights, atol=2e-3)
 
 
 def test_a_chosen_crs_may_give_the_unit_of_heights(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "dsm.tif", np.full((20, 20), 100, np.float32), crs=None)
-    truth = opened(path, crs="EPSG:32632+6360")
-    np.testing.assert_allclose(whole(truth).height, 100 * 1200 / 3937, rtol=1e-6)
+    reference = opened(path, crs="EPSG:32632+6360")
+    np.testing.assert_allclose(whole(reference).height, 100 * 1200 / 3937, rtol=1e-6)
 
 
 def test_a_city_model_in_feet_becomes_one_in_metres(tmp_path: Path) -> None:
     city = City(metadata={"referenceSystem": "urn:ogc:def:crs,crs:EPSG::28992,crs:EPSG::6360"})
     city.add_terrain(height=10.0)
-    truth = opened(city.write(tmp_path / "town.json"))
-    assert truth.grid.crs_name == "EPSG:28992"
-    np.testing.assert_allclose(whole(truth).height, 10 * 1200 / 3937, rtol=1e-6)
+    reference = opened(city.write(tmp_path / "town.json"))
+    assert reference.grid.crs_name == "EPSG:28992"
+    np.testing.assert_allclose(whole(reference).height, 10 * 1200 / 3937, rtol=1e-6)
 
 
 # --- point clouds
@@ -642,9 +644,9 @@ def test_the_highest_point_of_a_pixel_is_its_height(tmp_path: Path, name: str) -
     noise = high[::7] + np.array([0, 0, 50])
     xyz = np.concatenate([high, noise, low])
     classes = np.repeat([1, 18, 2], [len(high), len(noise), len(low)])
-    truth = opened(write_points(tmp_path / name, xyz, classes))
-    assert (truth.grid.crs_name, truth.grid.height, truth.grid.width) == ("EPSG:28992", 120, 120)
-    surface = whole(truth)
+    reference = opened(write_points(tmp_path / name, xyz, classes))
+    assert (reference.grid.crs_name, reference.grid.height, reference.grid.width) == ("EPSG:28992", 120, 120)
+    surface = whole(reference)
     np.testing.assert_allclose(surface.height, heights, atol=1e-3)
     assert surface.known.all()
     assert (surface.classes[25:55, 24:40] == SurfaceClass.ROOF_TILES).mean() > 0.95
@@ -731,9 +733,9 @@ def test_points_in_an_unusable_crs_are_refused(tmp_path: Path, epsg: int, stated
 )
 def test_heights_of_points_in_feet_become_metres(tmp_path: Path, keys: dict[int, int], size: float) -> None:
     path = write_points(tmp_path / "a.las", points_of(np.full((20, 20), 50, np.float32)), 2, keys=keys)
-    truth = opened(path)
-    assert truth.grid.crs_name == "EPSG:28992"
-    np.testing.assert_allclose(whole(truth).height, 50 * size, rtol=1e-6)
+    reference = opened(path)
+    assert reference.grid.crs_name == "EPSG:28992"
+    np.testing.assert_allclose(whole(reference).height, 50 * size, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ STANDARD = (Contrast(0.0, 1.0), Contrast(0.0, 1.0))
 
 
 def test_a_projected_image_shows_what_its_rpc_says(raw_scene) -> None:
-    dsm = FileBand(raw_scene / "dsm" / "truth.tif")
+    dsm = FileBand(raw_scene / "dsm" / "reference.tif")
     window = Window(40, 60, 64, 48)
     grid, heights = dsm.grid.crop(window), dsm.read(window)
     image = RawImage(raw_images_of(raw_scene)[0])
@@ -31,7 +31,7 @@ def test_a_projected_image_shows_what_its_rpc_says(raw_scene) -> None:
 
 
 def test_a_placement_moves_the_surface(raw_scene) -> None:
-    dsm = FileBand(raw_scene / "dsm" / "truth.tif")
+    dsm = FileBand(raw_scene / "dsm" / "reference.tif")
     near, moved = Window(40, 60, 32, 32), Window(44, 66, 32, 32)
     image = RawImage(raw_images_of(raw_scene)[0])
     heights = dsm.read(moved)
@@ -45,7 +45,7 @@ def test_a_placement_moves_the_surface(raw_scene) -> None:
 
 
 def test_beside_the_image_nothing_is_shown(raw_scene) -> None:
-    dsm = FileBand(raw_scene / "dsm" / "truth.tif")
+    dsm = FileBand(raw_scene / "dsm" / "reference.tif")
     window = Window(0, 0, 32, 32)
     image = RawImage(raw_images_of(raw_scene)[0])
     shown = projected(image, dsm.grid.crop(window), dsm.read(window), Placement(east_m=5000))

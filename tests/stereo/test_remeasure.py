@@ -30,7 +30,7 @@ def around(scene: Path, name: str = "initial", up: float = 0.0) -> Around:
 
 
 def reference_of(scene: Path) -> np.ndarray:
-    band = FileBand(scene / "dsm" / "truth.tif")
+    band = FileBand(scene / "dsm" / "reference.tif")
     return band.read(band.grid.whole)
 
 
@@ -55,7 +55,7 @@ def test_pairs_that_are_asked_for_are_measured(raw_scene: Path) -> None:
 def test_heights_are_measured_better_than_they_were(raw_scene: Path, tmp_path: Path) -> None:
     """Around a DSM whose errors are half a metre and more."""
     rng = np.random.default_rng(0)
-    here = around(raw_scene, "truth")
+    here = around(raw_scene, "reference")
     reference = reference_of(raw_scene)
     rough = (reference + rng.normal(0, 1.5, reference.shape)).astype(np.float32)
     here = replace(here, dsm=ArrayBand(rough, here.dsm.grid))
@@ -73,15 +73,15 @@ def test_heights_are_measured_better_than_they_were(raw_scene: Path, tmp_path: P
 
 @pytest.mark.parametrize("up", [-45.0, 38.5])
 def test_another_datum_is_found(up: float, raw_scene: Path) -> None:
-    assert height_offset(around(raw_scene, "truth", up)) == pytest.approx(-up, abs=2.5)
+    assert height_offset(around(raw_scene, "reference", up)) == pytest.approx(-up, abs=2.5)
 
 
 def test_the_datum_of_the_images_needs_no_offset(raw_scene: Path) -> None:
-    assert height_offset(around(raw_scene, "truth")) == 0.0
+    assert height_offset(around(raw_scene, "reference")) == 0.0
 
 
 def test_heights_come_back_in_the_place_of_the_dsm(raw_scene: Path, tmp_path: Path) -> None:
-    here = around(raw_scene, "truth", up=20.0)
+    here = around(raw_scene, "reference", up=20.0)
     here = replace(here, placement=Placement(up_m=-20.0))
     pair = chosen_pairs(here)[0]
     write_matched(here, pair, tmp_path / "matched.tif", advancing())

@@ -24,7 +24,7 @@ def samples_of(scene: MadeScene, region: Window) -> ValidationSamples:
     opened = Scene.open(
         scene.path("initial.tif"),
         [scene.path("ortho1.tif"), scene.path("ortho2.tif")],
-        truth=scene.path("truth.tif"),
+        reference=scene.path("reference.tif"),
     )
     patches = validation_patches(opened, [region], [(0, 1)], tile=16)
     return ValidationSamples([patches], 16, model.normalization, model.architecture.inputs)
@@ -40,7 +40,7 @@ def test_the_same_few_patches_are_shown_as_the_network_refines_them(tmp_path: Pa
     assert network.training
     for patch in shown:
         assert patch.refined is not None
-        assert patch.initial.shape == patch.refined.shape == patch.truth.shape == (16, 16)
+        assert patch.initial.shape == patch.refined.shape == patch.reference.shape == (16, 16)
         assert abs(float(patch.initial.mean())) < 1e-3
         assert patch.sides == (0.5, 0.5)
     again = Showcase(samples).refined_by(network, 2.5, torch.device("cpu"))
@@ -59,12 +59,12 @@ def test_pictures_become_rare() -> None:
 
 
 def test_a_picture_shows_five_surfaces_side_by_side() -> None:
-    truth = np.zeros((8, 8), np.float32)
-    picture = patch_picture(truth - 4, truth + 4, truth, Sides(0.5, 0.5))
+    reference = np.zeros((8, 8), np.float32)
+    picture = patch_picture(reference - 4, reference + 4, reference, Sides(0.5, 0.5))
     assert picture.shape == (8, 5 * 8 + 4 * 4, 3)
     before, after = picture[4, 3 * 12 + 4], picture[4, 4 * 12 + 4]
-    assert before[2] > before[0] + 50, "below the truth: blue"
-    assert after[0] > after[2] + 50, "above the truth: red"
+    assert before[2] > before[0] + 50, "below the reference DSM: blue"
+    assert after[0] > after[2] + 50, "above the reference DSM: red"
 
 
 def test_tensorboard_shows_them_after_each_epoch(scene: MadeScene) -> None:

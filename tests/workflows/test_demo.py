@@ -38,10 +38,10 @@ def demonstration(small: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
 
 
 def test_the_town_gets_better(demonstration: Path) -> None:
-    truth = read_raster(demonstration / "data" / "dsm" / "truth.tif")
+    reference = read_raster(demonstration / "data" / "dsm" / "reference.tif")
     initial = read_raster(demonstration / "data" / "dsm" / "initial.tif")
     (prediction,) = (demonstration / "results").glob("*/*/initial_prediction.tif")
-    before, after = (float(np.abs(of - truth).mean()) for of in (initial, read_raster(prediction)))
+    before, after = (float(np.abs(of - reference).mean()) for of in (initial, read_raster(prediction)))
     assert after < 0.75 * before
 
 
@@ -171,8 +171,8 @@ def test_an_interrupted_demonstration_can_be_replaced(
     stop_in_the_end(folder)
     (folder / "scene.json").unlink()
     shutil.rmtree(folder / "results_expected")
-    (folder / "unfinished" / "truth").mkdir(parents=True)
-    (folder / "unfinished" / "truth" / "cells.tif").write_text("half of a scene")
+    (folder / "unfinished" / "reference").mkdir(parents=True)
+    (folder / "unfinished" / "reference" / "cells.tif").write_text("half of a scene")
     with pytest.raises(Stopped):
         run_demo(folder, overwrite=True)
     assert [path.name for path in folder.iterdir()] == ["demo.json"]
@@ -227,7 +227,7 @@ def test_data_of_ones_own_are_found_by_the_authors_names(tmp_path: Path, pairs: 
     data = tmp_path / "own" / "data"
     named = {
         "dsm/DSM_Zurich_initial.tif": "initial.tif",
-        "dsm/DSM_Zurich_ground_truth.tif": "truth.tif",
+        "dsm/DSM_Zurich_ground_truth.tif": "reference.tif",
         "image_selection/imagelist.txt": "imagelist.txt",
         "image_selection/pairlist_simple.txt": "pair.txt",
     }

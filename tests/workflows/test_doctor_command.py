@@ -36,7 +36,9 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A scene without faults, as `simulate` writes it."""
     folder = tmp_path_factory.mktemp("doctor") / "scene"
     town = TownSettings(style="suburb", size_px=SIDE)
-    simulate("town", folder, SimulateConfig(seed=6, town=town, truth=SurfaceSettings(gsd_m=0.5)), workers=0)
+    simulate(
+        "town", folder, SimulateConfig(seed=6, town=town, reference=SurfaceSettings(gsd_m=0.5)), workers=0
+    )
     return folder
 
 
@@ -45,14 +47,14 @@ class Data:
     """Its rasters in a folder of their own, to be spoiled.
 
     Attributes:
-        folder: holds initial.tif, truth.tif, ortho1..3.tif.
-        initial, truth: heights.
+        folder: holds initial.tif, reference.tif, ortho1..3.tif.
+        initial, reference: heights.
         images: grey values.
     """
 
     folder: Path
     initial: np.ndarray
-    truth: np.ndarray
+    reference: np.ndarray
     images: list[np.ndarray]
 
     def write(self, name: str, values: np.ndarray, **options: Any) -> Path:
@@ -72,11 +74,11 @@ class Data:
 
 @pytest.fixture
 def data(simulated: Path, tmp_path: Path) -> Data:
-    heights = [read_raster(simulated / "data" / "dsm" / f"{name}.tif") for name in ("initial", "truth")]
+    heights = [read_raster(simulated / "data" / "dsm" / f"{name}.tif") for name in ("initial", "reference")]
     paths = sorted((simulated / "data" / "satellite_views").glob("*.tif"))[:VIEWS]
     made = Data(tmp_path / "data", *heights, [read_raster(path) for path in paths])
     made.write("initial", made.initial)
-    made.write("truth", made.truth)
+    made.write("reference", made.reference)
     for number, image in enumerate(made.images, 1):
         made.write(f"ortho{number}", image, nodata=0)
     return made
@@ -122,8 +124,8 @@ def plant_upside_down(data: Data) -> None:
 
 
 def plant_half_pixel_shift(data: Data) -> None:
-    noise = np.random.default_rng(0).normal(0, 0.3, data.truth.shape).astype(np.float32)
-    data.write("initial", moved(data.truth, 0.5, -0.5) + noise)
+    noise = np.random.default_rng(0).normal(0, 0.3, data.reference.shape).astype(np.float32)
+    data.write("initial", moved(data.reference, 0.5, -0.5) + noise)
 
 
 def plant_offset(data: Data) -> None:
@@ -161,59 +163,59 @@ def plant_blunders(data: Data) -> None:
 
 
 def plant_same_surface(data: Data) -> None:
-    data.write("truth", data.initial)
+    data.write("reference", data.initial)
 
 
 def plant_void_reference(data: Data) -> None:
-    data.write("truth", np.full_like(data.truth, np.nan))
+    data.write("reference", np.full_like(data.reference, np.nan))
 
 
 def plant_changes(data: Data) -> None:
-    built = data.truth.copy()
+    built = data.reference.copy()
     for row, col in ((30, 40), (120, 150), (180, 60)):
         built[row : row + 40, col : col + 40] = built[row : row + 40, col : col + 40].max() + 9
-    data.write("truth", built)
+    data.write("reference", built)
 
 
 def plant_coarse(data: Data) -> None:
-    for name, values in (("initial", data.initial), ("truth", data.truth)):
+    for name, values in (("initial", data.initial), ("reference", data.reference)):
         data.write(name, values, gsd=4.0)
     for number, image in enumerate(data.images, 1):
         data.write(f"ortho{number}", image, nodata=0, gsd=4.0)
 
 
 def plant_small(data: Data) -> None:
-    for name, values in (("initial", data.initial), ("truth", data.truth)):
+    for name, values in (("initial", data.initial), ("reference", data.reference)):
         data.write(name, values[:96])
     for number, image in enumerate(data.images, 1):
         data.write(f"ortho{number}", image[:96], nodata=0)
 
 
 def plant_degrees(data: Data) -> None:
-    for name, values in (("initial", data.initial), ("truth", data.truth)):
+    for name, values in (("initial", data.initial), ("reference", data.reference)):
         data.write(name, values, gsd=5e-6, origin=(8.5, 47.4), crs="EPSG:4326")
     for number, image in enumerate(data.images, 1):
         data.write(f"ortho{number}", image, nodata=0, gsd=5e-6, origin=(8.5, 47.4), crs="EPSG:4326")
 
 
 def plant_other_grid(data: Data) -> None:
-    data.write("truth", data.truth[:200], gsd=0.7)
+    data.write("reference", data.reference[:200], gsd=0.7)
 
 
 def plant_half_pixel_grid(data: Data) -> None:
-    data.write("truth", data.truth, origin=(465000.25, 5247999.75))
+    data.write("reference", data.reference, origin=(465000.25, 5247999.75))
 
 
 def plant_elsewhere(data: Data) -> None:
-    data.write("truth", data.truth, origin=(475000.0, 5248000.0))
+    data.write("reference", data.reference, origin=(475000.0, 5248000.0))
 
 
 def plant_other_zone(data: Data) -> None:
-    data.write("truth", data.truth, crs="EPSG:32633", origin=(12000.0, 5270000.0), gsd=20.0)
+    data.write("reference", data.reference, crs="EPSG:32633", origin=(12000.0, 5270000.0), gsd=20.0)
 
 
 def plant_foreign_zone(data: Data) -> None:
-    data.write("truth", data.truth, crs="EPSG:32740")
+    data.write("reference", data.reference, crs="EPSG:32740")
 
 
 def plant_empty(data: Data) -> None:
@@ -268,7 +270,7 @@ def plant_copy(data: Data) -> None:
 
 
 def plant_surface(data: Data) -> None:
-    data.write("ortho2", data.truth)
+    data.write("ortho2", data.reference)
 
 
 def plant_other_image(data: Data) -> None:
@@ -285,7 +287,7 @@ def plant_images_beside(data: Data) -> None:
 
 
 def plant_old_reference(data: Data) -> None:
-    for name, day in (("truth", "2015-06-01"), ("ortho1", "20230204"), ("ortho2", "2023:02:04 08:00:00")):
+    for name, day in (("reference", "2015-06-01"), ("ortho1", "20230204"), ("ortho2", "2023:02:04 08:00:00")):
         with rasterio.open(data.folder / f"{name}.tif", "r+") as dataset:
             dataset.update_tags(ACQUISITION_DATE=day)
 
@@ -365,11 +367,11 @@ def test_faults_end_with_code_2_and_warnings_with_0(data: Data) -> None:
     plant_offset(data)
     done = command("doctor", data.folder)
     assert done.exit_code == 0
-    assert "warning: Vertical offset - initial.tif and truth.tif" in done.stdout
+    assert "warning: Vertical offset - initial.tif and reference.tif" in done.stdout
     plant_datum(data)
     done = command("doctor", data.folder)
     assert done.exit_code == 2
-    assert "fault: Vertical datum - initial.tif and truth.tif" in done.stdout
+    assert "fault: Vertical datum - initial.tif and reference.tif" in done.stdout
     assert done.stderr == ""
 
 
@@ -530,9 +532,9 @@ def misuses(data: Data) -> dict[str, tuple[list[Any], str]]:
         "an empty folder": ([empty], "no run of a known stereo pipeline"),
         "several DSMs": ([two], "which is the initial DSM: dsm_a.tif, dsm_b.tif?"),
         "images of a folder": ([data.folder, data.folder / "ortho1.tif"], "names its own"),
-        "a reference of a folder": ([data.folder, "--truth", initial], "names its own"),
+        "a reference of a folder": ([data.folder, "--reference", initial], "names its own"),
         "no image": ([initial, data.folder / "ortho9.tif"], "ortho9.tif: no such file"),
-        "no reference": ([initial, "--truth", data.folder / "none.tif"], "none.tif: no such file"),
+        "no reference": ([initial, "--reference", data.folder / "none.tif"], "none.tif: no such file"),
         "no configuration": ([data.folder / "list.json"], "expected an object"),
         "no model": ([initial, "--model", data.folder / "none.safetensors"], "none.safetensors"),
         "a page over an input": ([initial, "--html", initial, "--overwrite"], "initial.tif"),

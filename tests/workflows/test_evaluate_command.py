@@ -24,14 +24,20 @@ def command(*arguments: Any) -> Result:
 
 def evaluated(scene: MadeScene, *options: Any, dsm: str = "initial.tif", output: str = "evaluated") -> Result:
     return command(
-        "evaluate", scene.path(dsm), "--truth", scene.path("truth.tif"), "-o", scene.folder / output, *options
+        "evaluate",
+        scene.path(dsm),
+        "--reference",
+        scene.path("reference.tif"),
+        "-o",
+        scene.folder / output,
+        *options,
     )
 
 
 @pytest.fixture
 def refined(scene: MadeScene) -> Path:
     """Half as wrong as the initial DSM."""
-    half = np.where(np.isnan(scene.truth), scene.initial, (scene.initial + scene.truth) / 2)
+    half = np.where(np.isnan(scene.reference), scene.initial, (scene.initial + scene.reference) / 2)
     return write_raster(scene.folder / "refined.tif", half.astype(np.float32), nodata=-9999)
 
 
@@ -45,13 +51,13 @@ def test_a_folder_with_everything_comes_of_it(scene: MadeScene, refined: Path) -
         "evaluation.html", "evaluation.json", "evaluation.csv", "evaluation.md", "statistics_refined.txt",
         "errors_initial.tif", "errors_initial.qml", "errors_refined.tif", "errors_refined.qml",
         *(f"figures/{name}.png" for name in (
-            "hillshade_initial", "hillshade_refined", "hillshade_truth", "errors_initial", "errors_refined",
-            "distribution", "classes",
+            "hillshade_initial", "hillshade_refined", "hillshade_reference", "errors_initial",
+            "errors_refined", "distribution", "classes",
         )),
     }  # fmt: skip
     found = json.loads((folder / "evaluation.json").read_text())
     assert list(found["surfaces"]) == ["initial", "refined"]
-    errors = (read_raster(refined) - scene.truth)[np.isfinite(scene.truth)].astype(np.float64)
+    errors = (read_raster(refined) - scene.reference)[np.isfinite(scene.reference)].astype(np.float64)
     overall = found["surfaces"]["refined"]["classes"]["overall"]
     assert overall["statistics"]["mae"] == pytest.approx(np.abs(errors).mean(), rel=1e-6)
     assert overall["better"] > 0.5
@@ -60,12 +66,12 @@ def test_a_folder_with_everything_comes_of_it(scene: MadeScene, refined: Path) -
     assert "evaluation.html" in done.stdout
 
 
-def test_the_rasters_of_errors_are_surface_minus_truth(scene: MadeScene) -> None:
+def test_the_rasters_of_errors_are_surface_minus_reference(scene: MadeScene) -> None:
     assert evaluated(scene, "--region", "vertical:1").exit_code == 0
     with rasterio.open(scene.folder / "evaluated" / "errors_initial.tif") as dataset:
         errors = dataset.read(1, masked=True).filled(np.nan)
         assert dataset.bounds.left == 465000 + 16
-    np.testing.assert_array_equal(errors, (scene.initial - scene.truth)[:, 32:64])
+    np.testing.assert_array_equal(errors, (scene.initial - scene.reference)[:, 32:64])
 
 
 def test_the_table_for_spreadsheets_has_a_row_for_each_surface_and_class(scene: MadeScene) -> None:
@@ -89,8 +95,8 @@ def test_styles_can_be_read_and_pictures_have_content(scene: MadeScene) -> None:
 
 def test_two_surfaces_stand_side_by_side_by_their_names(scene: MadeScene, refined: Path) -> None:
     done = command(
-        "evaluate", f"ours={refined}", scene.path("initial.tif"), "--truth", scene.path("truth.tif"), "-o",
-        scene.folder / "evaluated", "--no-rasters",
+        "evaluate", f"ours={refined}", scene.path("initial.tif"), "--reference", scene.path("reference.tif"),
+        "-o", scene.folder / "evaluated", "--no-rasters",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert re.findall(r"^\| (\w+)", done.stdout, re.MULTILINE) == ["surface", "ours", "initial"] * 2
@@ -113,9 +119,9 @@ def test_an_earlier_evaluation_is_not_overwritten_silently(scene: MadeScene) -> 
         (["far.tif"], "has no height where the reference DSM is known"),
         (["void.tif"], "has no height where the reference DSM is known"),
         (["other_crs.tif"], "EPSG:32633"),
-        (["slanted.tif", "--truth", "slanted.tif"], "are not at right angles"),
+        (["slanted.tif", "--reference", "slanted.tif"], "are not at right angles"),
         (["initial.tif", "initial.tif"], "another DSM is called 'initial'"),
-        (["initial=truth.tif", "--initial", "initial.tif"], "another name"),
+        (["initial=reference.tif", "--initial", "initial.tif"], "another name"),
         (["initial.tif", "--threshold", "0.000001"], "above the threshold"),
         (["initial.tif", "--mask", "water"], "NAME=FILE"),
         (["initial.tif", "--mask", "water=none.tif"], "none.tif: no such file"),
@@ -126,18 +132,18 @@ def test_an_earlier_evaluation_is_not_overwritten_silently(scene: MadeScene) -> 
         (["initial.tif", "--ground", "none.tif"], "none.tif"),
         (["initial.tif", "--threshold", "-1"], "not in the range"),
         (["initial.tif", "--threshold", "nan"], "must be a number above 0"),
-        (["truth.tif"], "as the reference DSM"),
+        (["reference.tif"], "as the reference DSM"),
         (["a b=initial.tif", "a_b=initial.tif"], "files of one name"),
         (["initial.tif", "--mask", "overall=zeros.tif"], "is a class already"),
         (["initial.tif", "--mask", "slope_1=zeros.tif"], "is a class already"),
-        (["thin.tif", "--truth", "thin.tif", "--region", "vertical:4"], "too small for a stripe"),
+        (["thin.tif", "--reference", "thin.tif", "--region", "vertical:4"], "too small for a stripe"),
     ],
 )
 def test_bad_input_is_stated_and_nothing_is_left(
     scene: MadeScene, monkeypatch: pytest.MonkeyPatch, arguments: list[str], stated: str
 ) -> None:
     monkeypatch.chdir(scene.folder)
-    shape = scene.truth.shape
+    shape = scene.reference.shape
     write_raster(Path("far.tif"), scene.initial, origin=(0, 0))
     write_raster(Path("void.tif"), np.full(shape, np.nan, np.float32))
     write_raster(Path("other_crs.tif"), scene.initial, crs="EPSG:32633")
@@ -146,7 +152,7 @@ def test_bad_input_is_stated_and_nothing_is_left(
     write_raster(Path("thin.tif"), scene.initial[:, :3])
     write_raster(Path("coded.tif"), np.full(shape, 7, np.uint8))
     write_raster(Path("zeros.tif"), np.zeros(shape, np.uint8))
-    done = command("evaluate", "--truth", "truth.tif", *arguments, "-o", "evaluated")
+    done = command("evaluate", "--reference", "reference.tif", *arguments, "-o", "evaluated")
     assert done.exit_code == 2, done.output
     assert stated in " ".join(done.output.split())
     assert not list(Path().glob("evaluated/*"))
@@ -211,7 +217,7 @@ def test_an_overwritten_evaluation_leaves_the_files_of_others(scene: MadeScene, 
     assert left - {str(path.relative_to(folder)) for path in mine} == {
         "evaluation.html", "evaluation.json", "evaluation.csv", "evaluation.md", "statistics_refined.txt",
         *(f"figures/{name}.png" for name in (
-            "hillshade_refined", "hillshade_truth", "errors_refined", "distribution", "classes",
+            "hillshade_refined", "hillshade_reference", "errors_refined", "distribution", "classes",
         )),
     }  # fmt: skip
 
@@ -231,7 +237,7 @@ def test_of_an_evaluation_that_cannot_be_read_only_the_json_goes(scene: MadeScen
     "name",
     [
         "evaluation.csv", "evaluation.html", "errors_initial.tif", "errors_initial.qml",
-        "statistics_initial.txt", "figures/classes.png", "figures/hillshade_truth.png",
+        "statistics_initial.txt", "figures/classes.png", "figures/hillshade_reference.png",
     ],
 )  # fmt: skip
 def test_a_file_of_ones_own_is_not_replaced_silently(scene: MadeScene, name: str) -> None:
@@ -299,7 +305,7 @@ def test_polygons_that_miss_a_part_of_the_page_do_no_harm(scene: MadeScene) -> N
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 30), (30, 1)])
 def test_the_smallest_rasters_are_evaluated(scene: MadeScene, shape: tuple[int, int]) -> None:
-    write_raster(scene.folder / "truth.tif", np.full(shape, 5, np.float32))
+    write_raster(scene.folder / "reference.tif", np.full(shape, 5, np.float32))
     write_raster(scene.folder / "small.tif", np.full(shape, 6, np.float32))
     done = evaluated(scene, dsm="small.tif")
     assert done.exit_code == 0, done.output
@@ -333,8 +339,8 @@ def test_large_rasters_are_shown_from_coarse_copies(
 
 
 def test_constant_rasters_have_figures(scene: MadeScene) -> None:
-    write_raster(scene.folder / "truth.tif", np.full(scene.truth.shape, 5, np.float32))
-    write_raster(scene.folder / "flat.tif", np.full(scene.truth.shape, 7, np.float32))
+    write_raster(scene.folder / "reference.tif", np.full(scene.reference.shape, 5, np.float32))
+    write_raster(scene.folder / "flat.tif", np.full(scene.reference.shape, 7, np.float32))
     done = evaluated(scene, dsm="flat.tif")
     assert done.exit_code == 0, done.output
     overall = json.loads((scene.folder / "evaluated" / "evaluation.json").read_text())["surfaces"]["flat"]
@@ -451,7 +457,7 @@ def test_a_stripe_is_the_same_region_for_evaluate_and_test(
     assert "differs" not in caplog.text
 
 
-def test_all_of_the_truth_is_the_same_region_for_evaluate_and_test(
+def test_all_of_the_reference_is_the_same_region_for_evaluate_and_test(
     scene: MadeScene, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = of_test(scene, "whole", allocation_strategy="entire")
@@ -463,7 +469,7 @@ def test_all_of_the_truth_is_the_same_region_for_evaluate_and_test(
     assert "differs" not in caplog.text
 
 
-@pytest.mark.parametrize("run", ["nothing", "truth.tif", "empty"])
+@pytest.mark.parametrize("run", ["nothing", "reference.tif", "empty"])
 def test_what_is_no_run_cannot_be_compared(scene: MadeScene, run: str) -> None:
     (scene.folder / "empty").mkdir()
     done = command("compare", scene.path(run), "-o", scene.folder / "c.html")
@@ -489,9 +495,9 @@ def test_the_test_command_makes_the_page_and_runs_of_it_can_be_compared(scene: M
 def test_an_evaluation_never_replaces_what_it_reads(scene: MadeScene) -> None:
     folder = scene.folder / "results"
     folder.mkdir()
-    reference = write_raster(folder / "errors_a.tif", scene.truth)
+    reference = write_raster(folder / "errors_a.tif", scene.reference)
     before = reference.read_bytes()
-    given = ["evaluate", f"a={scene.path('initial.tif')}", "--truth", str(reference), "-o", str(folder)]
+    given = ["evaluate", f"a={scene.path('initial.tif')}", "--reference", str(reference), "-o", str(folder)]
     done = CliRunner().invoke(main, [*given, "--overwrite"])
     assert done.exit_code == 2
     assert "errors_a.tif: is an input" in done.stderr

@@ -32,14 +32,14 @@ def made(
     raw_scene: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, tuple[pairs.StereoPair, ...]]:
     path = tmp_path_factory.mktemp("matched") / "dsm.tif"
-    return path, match_images(raw_images_of(raw_scene), path, like=raw_scene / "dsm" / "truth.tif").pairs
+    return path, match_images(raw_images_of(raw_scene), path, like=raw_scene / "dsm" / "reference.tif").pairs
 
 
 def test_images_alone_give_heights_as_good_as_where_the_relief_is_known(
     raw_scene: Path, made: tuple[Path, object]
 ) -> None:
     path, _ = made
-    reference = raw_scene / "dsm" / "truth.tif"
+    reference = raw_scene / "dsm" / "reference.tif"
     assert read_header(path).grid == read_header(reference).grid
     assert np.isnan(heights_of_file(path)).mean() < 0.1
     assert error(path, reference) < 1.1 * error(raw_scene / "dsm" / "initial.tif", reference)
@@ -56,7 +56,7 @@ def test_blocks_and_threads_do_not_show(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    like = raw_scene / "dsm" / "truth.tif"
+    like = raw_scene / "dsm" / "reference.tif"
     match_images(raw_images_of(raw_scene), tmp_path / "alone.tif", like=like, threads=0)
     whole = heights_of_file(made[0])
     np.testing.assert_array_equal(heights_of_file(tmp_path / "alone.tif"), whole)
@@ -123,7 +123,7 @@ def test_images_of_different_places_are_refused(raw_scene: Path, tmp_path: Path)
     with pytest.raises(ResDepthError, match="no two of them show the same area"):
         match_images([first, elsewhere], tmp_path / "dsm.tif")
     with pytest.raises(ResDepthError, match="no two of them show the same area"):
-        match_images([first, elsewhere], tmp_path / "dsm.tif", like=raw_scene / "dsm" / "truth.tif")
+        match_images([first, elsewhere], tmp_path / "dsm.tif", like=raw_scene / "dsm" / "reference.tif")
     assert [path.name for path in tmp_path.iterdir()] == ["elsewhere.tif"]
 
 
@@ -155,7 +155,7 @@ def test_what_cannot_be_matched_is_refused_before_anything_is_written(
     ) as dataset:  # fmt: skip
         dataset.write(np.zeros((1, 8, 8), np.float32))
     raw, ortho = raw_images_of(raw_scene), raw_scene / "satellite_views" / "back.tif"
-    options = {"images": [0, 1], "output": "dsm.tif", "like": raw_scene / "dsm" / "truth.tif", **change}
+    options = {"images": [0, 1], "output": "dsm.tif", "like": raw_scene / "dsm" / "reference.tif", **change}
     images = [ortho if one == "ortho" else raw[one] for one in options.pop("images")]  # type: ignore[index,attr-defined]
     output = tmp_path / str(options.pop("output"))
     like = (
@@ -163,7 +163,7 @@ def test_what_cannot_be_matched_is_refused_before_anything_is_written(
         if options.pop("like") == "degrees"
         else None
         if "like" in change
-        else raw_scene / "dsm/truth.tif"
+        else raw_scene / "dsm/reference.tif"
     )
     with pytest.raises(ResDepthError, match=message):
         match_images(images, output, like=like, **options)  # type: ignore[arg-type]

@@ -59,7 +59,7 @@ def moved_copy(source: Path, target: Path, shift: tuple[float, float, float]) ->
 def made(raw_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     """The simulated suburb, whose reference DSM lies elsewhere."""
     folder = tmp_path_factory.mktemp("prepared")
-    reference = moved_copy(raw_scene / "dsm" / "truth.tif", folder / "lidar.tif", SHIFT)
+    reference = moved_copy(raw_scene / "dsm" / "reference.tif", folder / "lidar.tif", SHIFT)
     return prepare(
         folder / "scene", dsm=dsm_of(raw_scene), images=raw_images_of(raw_scene), reference=reference,
         masks={"building": raw_scene / "mask" / "building.tif"}, threads=0,
@@ -72,7 +72,7 @@ def test_the_folder_is_one_that_simulate_writes(made: Prepared) -> None:
     expected = {
         "plan.json", "prepare.json", "prepare.html", "pairs.csv", "sky.png", "configs/config_train.json",
         "configs/config_test.json", "models/ResDepth-stereo/model.safetensors",
-        "data/dsm/initial.tif", "data/dsm/truth.tif",
+        "data/dsm/initial.tif", "data/dsm/reference.tif",
         "data/dsm/provenance.tif",
         *(f"data/mask/{name}.tif" for name in ("void", "building", "change", "ground_truth")),
         *(f"data/mask/hidden_{name}.tif" for name in views),
@@ -96,7 +96,7 @@ def test_configurations_can_run_as_they_are(made: Prepared) -> None:
 
 
 def test_the_initial_dsm_lies_on_the_reference(made: Prepared, raw_scene: Path) -> None:
-    surfaces = [SurfaceFile(MapBand(raw_scene / "dsm" / f"{name}.tif")) for name in ("initial", "truth")]
+    surfaces = [SurfaceFile(MapBand(raw_scene / "dsm" / f"{name}.tif")) for name in ("initial", "reference")]
     own = coregistration(*surfaces, surfaces[0].band.grid).motion  # the RPCs are half a pixel off
     motion = made.record["coregistration"]["motion"]
     assert motion["east_m"] - own.east_m == pytest.approx(SHIFT[0], abs=0.08)
@@ -154,21 +154,25 @@ def test_the_commands_take_the_folder(made: Prepared, tmp_path: Path) -> None:
     for command in (
         ["test", folder],
         ["refine", folder, "--device", "cpu"],
-        [
-            "evaluate",
-            folder / "results" / "refined.tif",
-            "--truth",
-            folder,
-            "-o",
-            tmp_path / "e",
-            "--no-rasters",
-        ],
+        ["evaluate", folder, "--no-rasters"],
+        ["evaluate", folder / "results/refined.tif", "--truth", folder, "-o", tmp_path / "e", "--no-rasters"],
     ):
         done = run(main, [str(one) for one in command])
         assert done.exit_code == 0, done.output
-    result = json.loads((tmp_path / "e" / "evaluation.json").read_text())
-    assert "building" in json.dumps(result)
+    for result in (folder / "evaluation", tmp_path / "e"):
+        found = json.loads((result / "evaluation.json").read_text())
+        assert "building" in json.dumps(found)
+        assert {"initial", "refined"} <= set(found["surfaces"])
+    assert len(json.loads((folder / "evaluation" / "evaluation.json").read_text())["surfaces"]) > 2
     assert read_prepared(folder).raw_images[0].is_file()
+
+
+def test_a_folder_without_a_refined_dsm_is_not_evaluated(made: Prepared, tmp_path: Path) -> None:
+    folder = shutil.copytree(made.folder, tmp_path / "scene")
+    done = CliRunner().invoke(main, ["evaluate", f"{folder}"])
+    assert done.exit_code == 2
+    assert "holds no refined DSM; first refine the data set (resdepth refine)" in done.output
+    assert not (folder / "evaluation").exists()
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -240,9 +244,9 @@ def test_images_alone_are_matched(raw_scene: Path, tmp_path: Path) -> None:
     assert made.record["datum"]["dsm"] == "ellipsoid"
     assert made.record["voids"]["void_share"] > 0
     assert not (tmp_path / "scene" / "configs" / "config_train.json").exists()
-    truth = MapBand(raw_scene / "dsm" / "truth.tif")
-    heights = MapBand(made.dsm).on(truth.grid)
-    assert np.nanmedian(np.abs(heights - truth.on(truth.grid))) < 1.5
+    reference = MapBand(raw_scene / "dsm" / "reference.tif")
+    heights = MapBand(made.dsm).on(reference.grid)
+    assert np.nanmedian(np.abs(heights - reference.on(reference.grid))) < 1.5
 
 
 def test_ortho_images_of_other_grids_serve_as_well(raw_scene: Path, tmp_path: Path) -> None:
@@ -257,7 +261,7 @@ def test_ortho_images_of_other_grids_serve_as_well(raw_scene: Path, tmp_path: Pa
 
 
 def test_degrees_feet_and_a_point_cloud_lead_to_the_same_surface(raw_scene: Path, tmp_path: Path) -> None:
-    source = raw_scene / "dsm" / "truth.tif"
+    source = raw_scene / "dsm" / "reference.tif"
     band = FileBand(source)
     heights = np.nan_to_num(band.read(band.grid.whole), nan=230.0)
     west, south, east, north = transform_bounds("EPSG:32632", "EPSG:4326", *band.grid.bounds)
@@ -471,7 +475,7 @@ def broken_inputs(scene: Path, folder: Path) -> dict[str, dict[str, Any]]:
         "an unknown unit": {"dsm": _with_unit(write_raster(folder / "unit.tif", ones), "smoot")},
         "a reference elsewhere": {"dsm": dsm, "reference": write_raster(folder / "r.tif", ones, origin=far)},
         "a reference in centimetres": {
-            "dsm": dsm, "reference": _in_centimetres(scene / "dsm" / "truth.tif", folder / "cm.tif")
+            "dsm": dsm, "reference": _in_centimetres(scene / "dsm" / "reference.tif", folder / "cm.tif")
         },
         "an unknown zero of heights": {"dsm": dsm, "dsm_vertical": "sea level"},
         "a geoid that is not there": {"dsm": dsm, "dsm_vertical": "EGM96", "vertical": "ellipsoid"},

@@ -657,14 +657,14 @@ def test_info_on_what_is_neither_is_stated(scene: MadeScene) -> None:
 def test_rasters_in_a_local_crs_are_refined_and_evaluated(scene: MadeScene, model: Path) -> None:
     local = 'LOCAL_CS["site",UNIT["metre",1]]'
     named = {"initial": scene.initial, "ortho1": scene.images[0], "ortho2": scene.images[1]}
-    for name, values in (named | {"truth": scene.truth}).items():
+    for name, values in (named | {"reference": scene.reference}).items():
         write_raster(scene.folder / f"{name}.tif", values, crs=local)
     done = command(scene, model, "--report")
     assert done.exit_code == 0, done.output
     assert Path(output(scene)).with_suffix(".html").exists()
     with rasterio.open(output(scene)) as file:
         assert file.crs.to_wkt().startswith('LOCAL_CS["site"')
-    evaluated = evaluate(output(scene), scene.path("truth.tif"), initial=scene.path("initial.tif"))
+    evaluated = evaluate(output(scene), scene.path("reference.tif"), initial=scene.path("initial.tif"))
     assert evaluated.refined["overall"].count > 0
 
 
@@ -703,8 +703,8 @@ def test_heights_in_another_unit_are_refined_as_metres_and_written_in_their_unit
         np.testing.assert_allclose(file.read(1) * size, expected, atol=2e-3)
     with rasterio.open(scene.folder / "initial_refined_provenance.tif") as file:
         assert file.units[0] is None
-    evaluated = evaluate(output(scene), scene.path("truth.tif"))
-    direct = evaluate(expected, scene.truth, gsd=GSD)
+    evaluated = evaluate(output(scene), scene.path("reference.tif"))
+    direct = evaluate(expected, scene.reference, gsd=GSD)
     assert evaluated.refined["overall"].mae == pytest.approx(direct.refined["overall"].mae, abs=2e-3)
 
 
@@ -721,7 +721,7 @@ def test_a_dsm_above_the_ellipsoid_lies_on_the_map_of_its_images(scene: MadeScen
         assert file.crs == rasterio.CRS.from_epsg(32632)
         assert file.units[0] == "metre"
         np.testing.assert_array_equal(file.read(1), expected)
-    evaluated = evaluate(output(scene), scene.path("truth.tif"), initial=scene.path("initial.tif"))
+    evaluated = evaluate(output(scene), scene.path("reference.tif"), initial=scene.path("initial.tif"))
     assert evaluated.refined["overall"].count > 0
     (scene.folder / "initial.tif.aux.xml").unlink()  # where GDAL puts such a CRS
     assert not list(scene.folder.glob("*.aux.xml"))

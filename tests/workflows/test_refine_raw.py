@@ -22,7 +22,7 @@ from resdepth.workflows._measured import shown_to_fusion
 
 
 def reference_of(scene: Path) -> np.ndarray:
-    return read_raster(scene / "dsm" / "truth.tif")
+    return read_raster(scene / "dsm" / "reference.tif")
 
 
 def error(heights: np.ndarray, scene: Path) -> float:
@@ -159,7 +159,7 @@ def test_a_folder_of_others_is_left_alone(raw_scene: Path, dsm: Path) -> None:
 def test_a_dsm_that_lies_elsewhere_is_found(raw_scene: Path, tmp_path: Path) -> None:
     """In another datum, and shifted: the result lies where the DSM lay."""
     reference = reference_of(raw_scene)
-    band = FileBand(raw_scene / "dsm" / "truth.tif")
+    band = FileBand(raw_scene / "dsm" / "reference.tif")
     a, _, x, _, _, y = band.grid.transform
     path = write_raster(
         tmp_path / "dsm.tif", (reference - 41.5).astype(np.float32), crs=band.grid.crs, gsd=a,
@@ -172,7 +172,7 @@ def test_a_dsm_that_lies_elsewhere_is_found(raw_scene: Path, tmp_path: Path) -> 
 
 
 def test_the_reference_itself_is_left_alone(raw_scene: Path) -> None:
-    path = raw_scene / "dsm" / "truth.tif"
+    path = raw_scene / "dsm" / "reference.tif"
     refined = refine(path, raw_images_of(raw_scene)[:2])
     assert float(np.nanmedian(np.abs(refined - read_raster(path)))) < 0.1
 
@@ -239,7 +239,7 @@ def test_ortho_images_of_another_dsm_show_where_a_dsm_is_right(
     kind: str, raw_scene: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without ghosts nothing is measured."""
-    paths = [raw_scene / "dsm" / "truth.tif", *orthos_of(raw_scene)]
+    paths = [raw_scene / "dsm" / "reference.tif", *orthos_of(raw_scene)]
     bands = [FileBand(path, "scaled" if path is paths[0] else "stored") for path in paths]
     given = paths if kind == "files" else [band.read(band.grid.whole) for band in bands]
     refined = refine(given[0], given[1:], gsd=None if kind == "files" else 0.5)

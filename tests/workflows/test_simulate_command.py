@@ -10,7 +10,11 @@ from click.testing import CliRunner
 from conftest import write_raster
 from resdepth.cli import main
 
-SMALL_TOWN = {"town": {"size_px": 160, "style": "suburb"}, "truth": {"gsd_m": 0.5}, "matching": {"pairs": 1}}
+SMALL_TOWN = {
+    "town": {"size_px": 160, "style": "suburb"},
+    "reference": {"gsd_m": 0.5},
+    "matching": {"pairs": 1},
+}
 
 
 def run(*arguments: str | Path):
@@ -46,9 +50,9 @@ def test_a_town_is_simulated_and_shown_also_where_a_mistake_was_made_before(tmp_
         ({"sead": 3}, "sead: unknown key; did you mean 'seed'?"),
         ({"town": {"style": "oldtown"}}, 'town.style: found "oldtown"; should be one of'),
         ({"town": {"size_px": 10}}, "town.size_px: found 10"),
-        ({"truth": {"extent": [1, 2, 3]}}, "truth.extent"),
-        ({"truth": {"extent": [1, 2, "a", 4]}}, 'truth.extent[2]: found "a"'),
-        ({"truth": {"gsd_m": 0}}, "truth.gsd_m: found 0"),
+        ({"reference": {"extent": [1, 2, 3]}}, "reference.extent"),
+        ({"reference": {"extent": [1, 2, "a", 4]}}, 'reference.extent[2]: found "a"'),
+        ({"reference": {"gsd_m": 0}}, "reference.gsd_m: found 0"),
         ({"dates": [{"sun_azimuth_deg": 100}]}, "dates[0].sun_elevation_deg: missing"),
         (
             {"dates": [{"sun_azimuth_deg": 100, "sun_elevation_deg": 5}]},
@@ -82,7 +86,7 @@ def test_wrong_configurations_are_stated(content: dict[str, object], stated: str
         (["town", "--config", "nowhere.json"], "nowhere.json"),
         (["town", "--config", "notes.txt"], "not valid JSON"),
         (["town", "--size", "5"], "town.size_px: found 5"),
-        (["town", "--gsd", "-1"], "truth.gsd_m: found -1"),
+        (["town", "--gsd", "-1"], "reference.gsd_m: found -1"),
         (["town", "--style", "baroque"], 'town.style: found "baroque"'),
         (["town", "--seed", "-3"], "--seed"),
         (["town", "--workers", "1000"], "--workers"),

@@ -166,19 +166,19 @@ def test_every_variant_writes_the_published_files(input_channels: str, scene: Ma
         assert result.predictions == (results_of(scene) / folder / "initial_prediction.tif",)
 
 
-def test_the_residuals_are_refined_minus_truth_and_void_where_the_truth_is(scene: MadeScene) -> None:
+def test_the_residuals_are_refined_minus_reference_and_void_where_the_reference_is(scene: MadeScene) -> None:
     test(config_of(scene, datasets={"test_stripe": 0}))
     folder = results_of(scene) / "Stereopair_0_1"
     prediction, residuals = (
         read_raster(folder / f"initial_{name}.tif") for name in ("prediction", "residuals")
     )
-    truth = scene.truth[:, :32]
-    assert np.isnan(truth).sum() == 80
+    reference = scene.reference[:, :32]
+    assert np.isnan(reference).sum() == 80
     assert np.isfinite(prediction).all()
     assert (prediction != -9999).all()
-    np.testing.assert_array_equal(residuals == -9999, np.isnan(truth))
+    np.testing.assert_array_equal(residuals == -9999, np.isnan(reference))
     np.testing.assert_allclose(
-        residuals[residuals != -9999], (prediction - truth)[np.isfinite(truth)], atol=1e-4
+        residuals[residuals != -9999], (prediction - reference)[np.isfinite(reference)], atol=1e-4
     )
 
 
@@ -197,7 +197,7 @@ def test_results_lie_where_the_region_lies(scene: MadeScene) -> None:
 
 
 @pytest.mark.parametrize("with_masks", [False, True])
-def test_without_truth_only_the_predictions_are_written(scene: MadeScene, with_masks: bool) -> None:
+def test_without_reference_only_the_predictions_are_written(scene: MadeScene, with_masks: bool) -> None:
     masks = {"mask_building": scene.path("mask_building.tif")} if with_masks else {}
     results = test(config_of(scene, datasets={"raster_gt": None, **masks}))
     pairs = ("Stereopair_0_1", "Stereopair_1_2")
@@ -206,7 +206,7 @@ def test_without_truth_only_the_predictions_are_written(scene: MadeScene, with_m
     assert [result.evaluation for result in results] == [None, None]
 
 
-def test_a_prediction_does_not_depend_on_the_truth(scene: MadeScene) -> None:
+def test_a_prediction_does_not_depend_on_the_reference(scene: MadeScene) -> None:
     test(config_of(scene))
     path = results_of(scene) / "Stereopair_1_2" / "initial_prediction.tif"
     before = path.read_bytes()
@@ -258,7 +258,7 @@ def test_statistics_cover_all_regions_and_over_all_pairs_each_pixel_once_per_pai
         assert found["pixels"] == known.size == 64 * 99 - 80
         assert found["area_km2"] == pytest.approx(known.size * 0.25e-6)
         assert found["classes"]["overall"]["refined"]["mae"] == pytest.approx(np.abs(known).mean())
-        initial = (scene.initial - scene.truth)[:, [*range(33), *range(99, 165)]].astype(float)
+        initial = (scene.initial - scene.reference)[:, [*range(33), *range(99, 165)]].astype(float)
         assert found["classes"]["overall"]["initial"]["mae"] == pytest.approx(np.nanmean(np.abs(initial)))
     union = np.concatenate(everything)
     found = figures(results_of(scene) / f"{OVER_ALL}.txt")
@@ -352,7 +352,7 @@ def test_masks_part_the_statistics_into_classes(
         assert inside.sum() > 0
         assert classes[name]["refined"]["count"] == classes[name]["initial"]["count"] == inside.sum()
         assert classes[name]["refined"]["mae"] == pytest.approx(np.abs(errors[inside]).mean())
-        before = (scene.initial - scene.truth)[STRIPE][inside].astype(float)
+        before = (scene.initial - scene.reference)[STRIPE][inside].astype(float)
         assert classes[name]["initial"]["rmse"] == pytest.approx(np.sqrt(np.square(before).mean()))
 
 
@@ -361,12 +361,14 @@ def test_water_or_forest_alone_part_nothing(scene: MadeScene, name: str) -> None
     assert list(classes_of(scene, name)) == ["overall"]
 
 
-def test_the_mask_of_the_truth_takes_pixels_out_of_everything(scene: MadeScene) -> None:
+def test_the_mask_of_the_reference_takes_pixels_out_of_everything(scene: MadeScene) -> None:
     classes = classes_of(scene, "ground_truth")
     valid = masks_of(scene)["ground_truth"]
     assert (~valid).sum() > 0
-    np.testing.assert_array_equal(np.isfinite(residuals_of(scene)), valid & np.isfinite(scene.truth[STRIPE]))
-    assert classes["overall"]["refined"]["count"] == (valid & np.isfinite(scene.truth[STRIPE])).sum()
+    np.testing.assert_array_equal(
+        np.isfinite(residuals_of(scene)), valid & np.isfinite(scene.reference[STRIPE])
+    )
+    assert classes["overall"]["refined"]["count"] == (valid & np.isfinite(scene.reference[STRIPE])).sum()
 
 
 def test_only_the_value_one_sets_a_mask(scene: MadeScene) -> None:
@@ -396,8 +398,8 @@ def test_a_class_without_pixels_prints_two_dashes(scene: MadeScene) -> None:
     assert "nan" not in text
 
 
-def test_a_stripe_without_any_truth_is_refined_and_prints_dashes(scene: MadeScene) -> None:
-    write_raster(scene.folder / "truth.tif", np.full((64, 160), -9999, np.float32), nodata=-9999)
+def test_a_stripe_without_any_reference_is_refined_and_prints_dashes(scene: MadeScene) -> None:
+    write_raster(scene.folder / "reference.tif", np.full((64, 160), -9999, np.float32), nodata=-9999)
     test(config_of(scene))
     assert figures(results_of(scene) / f"{OVER_ALL}.txt")["pixels"] == 0
     residuals = read_raster(results_of(scene) / "Stereopair_0_1" / "initial_residuals.tif")
@@ -694,7 +696,7 @@ def test_evaluating_files_gives_the_figures_of_the_configuration(scene: MadeScen
     expected = expected_figures(scene)
     prediction = results_of(scene) / "Stereopair_0_1" / "initial_prediction.tif"
     masks = {name: scene.path(f"mask_{name}.tif") for name in MASKS}
-    found = evaluate(prediction, scene.path("truth.tif"), initial=scene.path("initial.tif"), masks=masks)
+    found = evaluate(prediction, scene.path("reference.tif"), initial=scene.path("initial.tif"), masks=masks)
     assert isinstance(found, Evaluation)
     assert_same_figures(found, expected)
 
@@ -703,22 +705,22 @@ def test_evaluating_arrays_gives_the_figures_of_the_configuration(scene: MadeSce
     expected = expected_figures(scene)
     prediction = read_raster(results_of(scene) / "Stereopair_0_1" / "initial_prediction.tif")
     masks = {name: read_raster(scene.folder / f"mask_{name}.tif") for name in MASKS}
-    found = evaluate(prediction, scene.truth, initial=scene.initial, masks=masks, gsd=0.5)
+    found = evaluate(prediction, scene.reference, initial=scene.initial, masks=masks, gsd=0.5)
     assert_same_figures(found, expected)
     as_bool = {name: mask == 1 for name, mask in masks.items()}
-    again = evaluate(prediction, scene.truth, initial=scene.initial, masks=as_bool, gsd=0.5)
+    again = evaluate(prediction, scene.reference, initial=scene.initial, masks=as_bool, gsd=0.5)
     assert again == found
 
 
-def test_evaluating_needs_only_a_surface_and_a_truth() -> None:
-    truth = np.zeros((4, 4), np.float32)
+def test_evaluating_needs_only_a_surface_and_a_reference() -> None:
+    reference = np.zeros((4, 4), np.float32)
     refined = np.full((4, 4), 2, np.float32)
-    refined[0, 0], refined[1, 1], truth[2, 2] = 50, np.nan, np.nan
-    found = evaluate(refined, truth)
+    refined[0, 0], refined[1, 1], reference[2, 2] = 50, np.nan, np.nan
+    found = evaluate(refined, reference)
     assert (found.pixels, found.area_km2, found.initial) == (14, 14e-6, None)
     assert found.refined["overall"].maximum == 50
-    assert evaluate(refined, truth, threshold=10).refined["overall"].maximum == 2
-    assert evaluate(refined, truth, threshold=10).pixels == 13
+    assert evaluate(refined, reference, threshold=10).refined["overall"].maximum == 2
+    assert evaluate(refined, reference, threshold=10).pixels == 13
 
 
 @pytest.mark.parametrize(
@@ -726,14 +728,14 @@ def test_evaluating_needs_only_a_surface_and_a_truth() -> None:
     [
         ({"masks": {"roads": np.ones((4, 4))}}, "masks: unknown name roads; known: ground_truth, building"),
         ({"masks": {"water": np.ones((3, 4))}}, r"masks\['water'\]: shape \(3, 4\) differs"),
-        ({"truth": np.ones((5, 4))}, r"truth: shape \(5, 4\) differs"),
-        ({"truth": "truth.tif"}, "either arrays or paths"),
+        ({"reference": np.ones((5, 4))}, r"reference: shape \(5, 4\) differs"),
+        ({"reference": "reference.tif"}, "either arrays or paths"),
     ],
     ids=str,
 )
 def test_what_cannot_be_evaluated_is_refused_by_name(changes: dict[str, Any], stated: str) -> None:
     with pytest.raises(ResDepthError, match=stated):
-        evaluate(**{"refined": np.zeros((4, 4)), "truth": np.zeros((4, 4)), **changes})
+        evaluate(**{"refined": np.zeros((4, 4)), "reference": np.zeros((4, 4)), **changes})
 
 
 @pytest.mark.parametrize("key", ["raster_gt", "mask_building"])

@@ -119,11 +119,11 @@ def test_tensorboard_shows_loss_and_learning_rate_and_the_hyper_parameters_once(
 
 def test_the_error_of_the_initial_dsm_is_shown_beside_that_of_the_network(scene: MadeScene) -> None:
     """Eight tiles in the third stripe, in two batches; the mean of the batches, as for the network."""
-    truth = scene.truth.copy()
-    truth[4:25, 70:90] = np.nan
-    write_raster(scene.folder / "truth.tif", truth)
+    reference = scene.reference.copy()
+    reference[4:25, 70:90] = np.nan
+    write_raster(scene.folder / "reference.tif", reference)
     run = train(scene.write(scene.train_config(training_settings={"n_epochs": 3})))
-    error = np.abs(scene.initial.astype(np.float64) - truth)[:, 64:96]
+    error = np.abs(scene.initial.astype(np.float64) - reference)[:, 64:96]
     expected = (np.nanmean(error[:32]) + np.nanmean(error[32:])) / 2
     shown = scalars(scene.folder / "tensorboard" / run.name)
     assert [value for _, value in shown["val/MAE_initial"]] == pytest.approx([expected] * 3, rel=1e-5)
@@ -135,8 +135,8 @@ def test_the_error_of_the_initial_dsm_is_shown_beside_that_of_the_network(scene:
 
 def test_training_makes_a_biased_surface_better(scene: MadeScene) -> None:
     """An initial DSM whose buildings are 3 m too low: visible in the DSM, so learnable."""
-    truth = np.where(np.isnan(scene.truth), 400, scene.truth)
-    initial = np.where(truth > 403.5, truth - 3, truth).astype(np.float32)
+    reference = np.where(np.isnan(scene.reference), 400, scene.reference)
+    initial = np.where(reference > 403.5, reference - 3, reference).astype(np.float32)
     write_raster(scene.folder / "initial.tif", initial)
     config = scene.train_config(
         datasets={"n_training_samples": 200},
@@ -711,10 +711,10 @@ def test_what_a_kill_left_half_written_is_gone_after_resuming(
     assert not list((scene.folder / "tensorboard").rglob(".*"))
 
 
-def test_truth_without_a_single_height_is_stated(scene: MadeScene) -> None:
-    truth = read_raster(scene.folder / "truth.tif")
-    truth[:, 64:96] = -9999  # the validation stripe
-    write_raster(scene.folder / "truth.tif", truth, nodata=-9999.0)
+def test_reference_without_a_single_height_is_stated(scene: MadeScene) -> None:
+    reference = read_raster(scene.folder / "reference.tif")
+    reference[:, 64:96] = -9999  # the validation stripe
+    write_raster(scene.folder / "reference.tif", reference, nodata=-9999.0)
     with pytest.raises(ResDepthError, match="the reference DSM is void at every validation pixel"):
         train(scene.write(scene.train_config()))
 

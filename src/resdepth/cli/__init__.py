@@ -50,7 +50,7 @@ def main() -> None:
       resdepth check config_train.json       find every mistake in a configuration
       resdepth train config_train.json       learn from your data
       resdepth test config_test.json         refine, and compare with a reference DSM
-      resdepth evaluate a.tif --truth t.tif -o evaluated    evaluate any DSM, and look at a page
+      resdepth evaluate a.tif --reference t.tif -o evaluated    evaluate any DSM, and look at a page
     """
 
 

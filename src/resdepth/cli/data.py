@@ -77,7 +77,7 @@ def convert_model(run_folder: Path, output: Path, checkpoint: str, *, overwrite:
 
 
 @click.command()
-@click.argument("truth")
+@click.argument("reference")
 @click.option(
     "-o",
     "--output",
@@ -95,7 +95,7 @@ def convert_model(run_folder: Path, output: Path, checkpoint: str, *, overwrite:
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(0, 64), help="Threads.")
 @guarded
 def simulate(  # noqa: PLR0913, PLR0917 - options of a command
-    truth: str,
+    reference: str,
     output: Path,
     config: Path | None,
     seed: int | None,
@@ -106,7 +106,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - options of a command
 ) -> None:
     """Make a scene with a known reference DSM: satellite images, a DSM matched from them, ortho-images.
 
-    TRUTH is `town` (a made town), or a file: a DSM (GeoTIFF, in metres), a city model (CityJSON), a point
+    REFERENCE is `town` (a made town), or a file: a DSM (GeoTIFF, in metres), a city model (CityJSON), a point
     cloud (LAS, LAZ). The images show it from space, with shadows, haze and noise, and carry RPCs. The initial
     DSM comes from matching them. The scene folder holds lists and configurations for `train` and `test`, and
     scene.json states sun, cameras and errors. The same seed gives the same bytes; an interrupted simulation
@@ -120,7 +120,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - options of a command
     """
     from resdepth.simulate.plan import requested
 
-    given = {"seed": seed, "town.style": style, "town.size_px": size, "truth.gsd_m": gsd}
+    given = {"seed": seed, "town.style": style, "town.size_px": size, "reference.gsd_m": gsd}
     settings = requested(config, {key: value for key, value in given.items() if value is not None})
     for module in ("cv2", "jinja2", "plotly"):
         needs(module, "simulate")
@@ -128,7 +128,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - options of a command
     from resdepth.simulate.simulation import errors_as_text
     from resdepth.workflows.simulate import simulate_scene
 
-    scene = simulate_scene(truth, output, settings, workers=workers)
+    scene = simulate_scene(reference, output, settings, workers=workers)
     click.echo(errors_as_text(scene.record["errors_of_the_initial_dsm"]))
     click.echo(f"to look at: {scene.folder / 'scene.html'}")
     click.echo(f"to train:   resdepth train {scene.folder / 'configs' / 'config_train.json'}")

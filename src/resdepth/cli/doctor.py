@@ -12,7 +12,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.command()
 @click.argument("subject", metavar="FOLDER|CONFIG|DSM", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, metavar="[IMAGE]...", type=click.Path(path_type=Path))
-@click.option("--truth", type=FILE, help="The reference DSM, with an initial DSM.")
+@click.option("--reference", type=FILE, help="The reference DSM, with an initial DSM.")
 @click.option(
     "-m", "--model", type=click.Path(path_type=Path),
     help="What the data are for: a .safetensors file, a run folder, fusion or town-stereo.",
@@ -24,7 +24,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 def doctor(
     subject: Path,
     images: tuple[Path, ...],
-    truth: Path | None,
+    reference: Path | None,
     model: Path | None,
     page: Path | None,
     as_json: Path | None,
@@ -34,8 +34,8 @@ def doctor(
     """Say what will hurt in data, in plain words, before they are trained on, refined or evaluated.
 
     Looked for are shifts, tilts, wrong datums and units, voids, images that are flat, saturated, duplicated
-    or do not match, other grids, small areas, and more. FOLDER is one that `prepare` or `simulate` made,
-    one with initial.tif, truth.tif and ortho*.tif, or that of a finished run of a stereo pipeline. Samples of
+    or do not match, other grids, small areas, and more. FOLDER is one that `prepare` or `simulate` made, one
+    with initial.tif, reference.tif and ortho*.tif, or that of a finished run of a stereo pipeline. Samples of
     the pixels are read, so it takes seconds for rasters of any size. Each finding comes with what mends it.
     The exit code is 2 if there is a fault, as of `check`; else 0.
 
@@ -43,7 +43,7 @@ def doctor(
     Examples:
       resdepth doctor my_scene
       resdepth doctor my_train.json --html doctor.html
-      resdepth doctor initial.tif ortho1.tif ortho2.tif --truth truth.tif
+      resdepth doctor initial.tif ortho1.tif ortho2.tif --reference reference.tif
     """
     import sys
 
@@ -54,9 +54,9 @@ def doctor(
     if page is not None:
         needs("jinja2", "report")
     outputs = [path for path in (page, as_json) if path is not None]
-    refuse_inputs_as_outputs([path for path in (subject, *images, truth) if path is not None], outputs)
+    refuse_inputs_as_outputs([path for path in (subject, *images, reference) if path is not None], outputs)
     refuse_existing(outputs, overwrite=overwrite)
-    diagnosis = examine(subject, images, truth=truth, model=model)
+    diagnosis = examine(subject, images, reference=reference, model=model)
     click.echo(diagnosis.as_text())
     if page is not None:
         from resdepth.diagnosis.findings import write_findings_page

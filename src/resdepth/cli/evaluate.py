@@ -11,13 +11,12 @@ FILE = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("dsms", nargs=-1, required=True, metavar="DSM...")
+@click.argument("dsms", nargs=-1, required=True, metavar="DSM...|FOLDER")
 @click.option(
-    "--truth",
-    required=True,
-    type=FILE,
-    help="The reference DSM, or a folder of `prepare`; all metrics are on its grid.",
-)
+    "--reference", type=FILE,
+    help="The reference DSM, or a `prepare` folder; all metrics are on its grid. [required but for FOLDER]",
+)  # fmt: skip
+@click.option("--truth", type=FILE, hidden=True, help="The earlier name of --reference.")
 @click.option("--initial", type=FILE, help="The DSM before refinement, to see what became better.")
 @click.option(
     "--mask", "masks", multiple=True, metavar="NAME=FILE",
@@ -44,33 +43,38 @@ FILE = click.Path(path_type=Path)
     help="Also evaluate median filters (5 to 31 pixels) of the initial DSM; without one, of the only DSM.",
 )  # fmt: skip
 @click.option(
-    "-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="A folder."
-)
+    "-o", "--output", type=click.Path(file_okay=False, path_type=Path),
+    help="A folder. [required, but for FOLDER: its evaluation/]",
+)  # fmt: skip
 @click.option("--no-rasters", is_flag=True, help="Write no rasters of errors.")
 @OVERWRITE
 @guarded
-def evaluate(
+def evaluate(  # noqa: PLR0913 - each is an option
     dsms: tuple[str, ...],
     *,
     masks: tuple[str, ...],
     baselines: bool,
     write_aligned: bool,
-    output: Path,
+    output: Path | None,
     no_rasters: bool,
     overwrite: bool,
+    reference: Path | None,
+    truth: Path | None,
     **options: Any,
 ) -> None:
     """Evaluate each DSM against a reference DSM: metrics by class, rasters of errors, and a page to look at.
 
     The DSMs may come from any tool and lie on any grids of one CRS; a DSM is called like its file, or as in
-    NAME=FILE. The work goes band by band in constant memory. The folder receives evaluation.html (to look
+    NAME=FILE. Of a FOLDER that `prepare` or `simulate` made, what `refine FOLDER` and `test FOLDER` wrote is
+    evaluated. The work goes band by band in constant memory. The folder receives evaluation.html (to look
     at), evaluation.json, .csv and .md, errors_*.tif with styles for QGIS, and figures for papers.
 
     \b
     Examples:
-      resdepth evaluate refined.tif --truth lidar.tif --initial initial.tif -o evaluated
-      resdepth evaluate ours=a.tif theirs=b.tif --truth lidar.tif --mask building=houses.gpkg -o evaluated
-      resdepth evaluate refined.tif --truth lidar.tif --mask water=water.tif --region vertical:4 -o evaluated
+      resdepth evaluate prepared
+      resdepth evaluate refined.tif --reference lidar.tif --initial initial.tif -o evaluated
+      resdepth evaluate ours=a.tif theirs=b.tif --reference lidar.tif --mask building=houses.gpkg -o evaluated
+      resdepth evaluate refined.tif --reference lidar.tif --mask water=w.tif --region vertical:4 -o evaluated
     """
     if write_aligned and not options["align"]:
         raise click.UsageError("--write-aligned: only aligned surfaces are moved; add --align")
@@ -81,11 +85,18 @@ def evaluate(
     from resdepth.report.tables import centred_rows, markdown, median_rows, summary_rows
     from resdepth.workflows.evaluate import evaluate_into
 
-    chosen = named_masks(masks)
-    if (folder := dataset_in(Path(options["truth"]))) is not None:
-        options |= {"truth": folder.reference, "initial": options["initial"] or folder.initial}
+    chosen, surfaces, reference = named_masks(masks), _named_surfaces(dsms), reference or truth
+    if len(dsms) == 1 and (folder := dataset_in(Path(dsms[0]))) is not None:
+        surfaces, reference, output = folder.refined, reference or folder.path, output or folder.evaluation
+    for option, value in {"--reference": reference, "--output": output}.items():
+        if value is None:
+            raise click.UsageError(f"Missing option '{option}'.")
+    assert reference is not None
+    assert output is not None
+    if (folder := dataset_in(reference)) is not None:
+        reference, options["initial"] = folder.reference, options["initial"] or folder.initial
         chosen |= {name: path for name in SCENE_MASKS if (path := folder.mask(name)).is_file()} | chosen
-    request = Request(surfaces=_named_surfaces(dsms), masks=chosen, baselines=baselines, **options)
+    request = Request(surfaces=surfaces, reference=reference, masks=chosen, baselines=baselines, **options)
     done = evaluate_into(
         output, request, error_rasters=not no_rasters, aligned_rasters=write_aligned, overwrite=overwrite
     )

@@ -102,7 +102,7 @@ class Section(BaseModel):
 
 
 class TrainDataset(Section):
-    """One area: initial DSM, true DSM and ortho-images, all on one grid."""
+    """One area: initial DSM, reference DSM and ortho-images, all on one grid."""
 
     name: str | None = None
     """Name of the data set, for logs and result folders."""
@@ -287,7 +287,7 @@ class TestDataset(Section):
     raster_in: FilePath
     """Path of the initial DSM (GeoTIFF, metres, no voids)."""
     raster_gt: FilePath | None = None
-    """Path of the true DSM. Without it the DSM is refined but not evaluated."""
+    """Path of the reference DSM. Without it the DSM is refined but not evaluated."""
     path_image_list: ListPath | None = None
     """Path of the image list (.txt). Not needed for `geom`."""
     path_pairlist: ListPath | None = None

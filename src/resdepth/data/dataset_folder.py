@@ -68,7 +68,7 @@ class DatasetFolder:
     @property
     def reference(self) -> Path:
         """The reference DSM."""
-        return self.path / "data" / "dsm" / "truth.tif"
+        return self.path / "data" / "dsm" / "reference.tif"
 
     def mask(self, name: str) -> Path:
         """A mask: building, water, forest, ground_truth, void."""
@@ -93,6 +93,31 @@ class DatasetFolder:
         raw = [self.raw_image(name) for name in names]
         there = all(path.is_file() for path in raw)
         return raw if there else [self.ortho_image(name) for name in names]
+
+    @property
+    def refined(self) -> dict[str, Path]:
+        """The refined DSMs in its results, by name: of `refine` and of `test`.
+
+        Raises:
+            ResDepthError: if there is none.
+        """
+        results = self.path / "results"
+        found = [results / "refined.tif", *sorted(results.glob("**/*_prediction.tif"))]
+        there = {
+            "refined" if path.parent == results else f"test_{path.parent.name}": path
+            for path in found
+            if path.is_file()
+        }
+        if not there:
+            raise ResDepthError(
+                f"{results}: holds no refined DSM; first refine the data set (resdepth refine)"
+            )
+        return there
+
+    @property
+    def evaluation(self) -> Path:
+        """The folder of their evaluation."""
+        return self.path / "evaluation"
 
     @property
     def lists(self) -> Path:
@@ -167,7 +192,7 @@ def as_dataset(
     dataset: dict[str, Any] = {
         "name": name,
         "raster_in": f"{data}/dsm/initial.tif",
-        "raster_gt": f"{data}/dsm/truth.tif",
+        "raster_gt": f"{data}/dsm/reference.tif",
         "path_image_list": f"{data}/image_selection/imagelist.txt",
     }
     for key in PAIR_LIST_KEYS[role]:

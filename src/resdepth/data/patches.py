@@ -29,12 +29,12 @@ class Sample(NamedTuple):
 
     Attributes:
         channels: (C, T, T) float32, normalised.
-        truth: (T, T) float32, metres above `centre`; NaN where unknown or not to be counted.
+        reference: (T, T) float32, metres above `centre`; NaN where unknown or not to be counted.
         centre: mean height of the initial DSM in the patch, metres.
     """
 
     channels: Array
-    truth: Array
+    reference: Array
     centre: float
 
 
@@ -43,7 +43,7 @@ class ScenePatches:
     """The patches of one scene, each with the view sets that it is seen with.
 
     Attributes:
-        scene: where they lie; it has a truth.
+        scene: where they lie; it has a reference DSM.
         corners: (N, 2) int64, row and column.
         view_sets: the scene's view sets; one empty set for a network without images.
         drawn: (N,) index of the one view set of each patch; None if each patch is seen with all.
@@ -127,11 +127,11 @@ class _Patches:
         row, col = part.corners[patch]
         window = Window(int(row), int(col), self._tile, self._tile)
         scene = part.scene
-        if scene.truth is None:
+        if scene.reference is None:
             raise ValueError(f"scene {scene.name!r} has no reference DSM")
-        dsm, truth = scene.dsm.read(window), scene.truth.read(window)
+        dsm, reference = scene.dsm.read(window), scene.reference.read(window)
         seen = normalize_patch(dsm, scene.read_views(view_set, window), self._normalization, self._inputs)
-        return Sample(seen.channels, (truth - np.float64(seen.centre)).astype(np.float32), seen.centre)
+        return Sample(seen.channels, (reference - np.float64(seen.centre)).astype(np.float32), seen.centre)
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class TrainingSamples(_Patches):
         factor = np.float32(np.exp(rng.uniform(-limit, limit)))
         channels = sample.channels.copy()
         channels[: int(self._inputs.uses_dsm)] *= factor
-        return Sample(channels, sample.truth * factor, sample.centre)
+        return Sample(channels, sample.reference * factor, sample.centre)
 
 
 def _turned(sample: Sample, rng: np.random.Generator) -> Sample:
@@ -198,11 +198,11 @@ def _turned(sample: Sample, rng: np.random.Generator) -> Sample:
         values = values[..., ::-1, :] if upside_down else values
         return values[..., ::-1] if mirrored else values
 
-    return Sample(turned(sample.channels), turned(sample.truth), sample.centre)
+    return Sample(turned(sample.channels), turned(sample.reference), sample.centre)
 
 
 class ValidationSamples(_Patches):
-    """Every tile as it is; pixels that an earlier tile counted have no truth."""
+    """Every tile as it is; pixels that an earlier tile counted have no reference height."""
 
     def order(self, epoch: int) -> NDArray[np.int64]:  # noqa: ARG002 - the same in each epoch
         """The samples one after the other."""
@@ -214,10 +214,10 @@ class ValidationSamples(_Patches):
         read = self._read(part, patch, view_set)
         if part.fresh is None:
             return read
-        counted = np.full_like(read.truth, np.nan)
+        counted = np.full_like(read.reference, np.nan)
         fresh = part.fresh[patch].slices
-        counted[fresh] = read.truth[fresh]
-        return read._replace(truth=counted)
+        counted[fresh] = read.reference[fresh]
+        return read._replace(reference=counted)
 
     def initial(self, index: int) -> Array:
         """The initial heights of sample `index`, (T, T) float32, metres above its centre."""
@@ -250,18 +250,18 @@ class Batch(NamedTuple):
 
     Attributes:
         channels: (B, C, T, T) float32.
-        truth: (B, 1, T, T) float32, metres above the patch's centre; NaN = not counted.
+        reference: (B, 1, T, T) float32, metres above the patch's centre; NaN = not counted.
     """
 
     channels: Tensor
-    truth: Tensor
+    reference: Tensor
 
 
 def _collate(samples: SampleSet, indices: NDArray[np.int64], epoch: int) -> Batch:
     read = [samples.sample(int(index), epoch) for index in indices]
     channels = torch.from_numpy(np.stack([sample.channels for sample in read]))
-    truth = torch.from_numpy(np.stack([sample.truth for sample in read])[:, None])
-    return Batch(channels, truth)
+    reference = torch.from_numpy(np.stack([sample.reference for sample in read])[:, None])
+    return Batch(channels, reference)
 
 
 def batches(

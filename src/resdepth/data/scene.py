@@ -36,7 +36,7 @@ class Scene:
         name: for logs and result folders.
         grid: the one grid.
         dsm: the initial DSM, metres.
-        truth: the true DSM, metres, NaN = unknown; None if there is none.
+        reference: the reference DSM, metres, NaN = unknown; None if there is none.
         views: the ortho-images in use, by their index in the image list.
         masks: building, water, forest, ground_truth (those given); the value 1 sets a mask.
         image_paths: all images of the list.
@@ -46,7 +46,7 @@ class Scene:
     name: str
     grid: Grid
     dsm: Band
-    truth: Band | None = None
+    reference: Band | None = None
     views: Mapping[int, Band] = field(default_factory=dict)
     masks: Mapping[str, Band] = field(default_factory=dict)
     image_paths: tuple[Path, ...] = ()
@@ -58,7 +58,7 @@ class Scene:
         dsm: str | Path,
         images: Sequence[str | Path] = (),
         *,
-        truth: str | Path | None = None,
+        reference: str | Path | None = None,
         masks: Mapping[str, str | Path] | None = None,
         name: str = "scene",
     ) -> "Scene":
@@ -67,7 +67,7 @@ class Scene:
         Args:
             dsm: the initial DSM, metres.
             images: ortho-images; the first is view 0.
-            truth: the true DSM, metres.
+            reference: the reference DSM, metres.
             masks: paths by name: ground_truth, building, water, forest.
             name: what to call the scene.
 
@@ -77,7 +77,7 @@ class Scene:
         files = SceneFiles(
             name=name,
             dsm=("dsm", Path(dsm)),
-            truth=None if truth is None else ("truth", Path(truth)),
+            reference=None if reference is None else ("reference", Path(reference)),
             images=tuple(Path(image) for image in images),
             image_list_key="images",
             used_views=tuple(range(len(images))),
@@ -96,7 +96,7 @@ class Scene:
         dsm: Array,
         images: Sequence[Array] = (),
         *,
-        truth: Array | None = None,
+        reference: Array | None = None,
         masks: Mapping[str, Array] | None = None,
         gsd: float = 1.0,
         nodata: float | None = None,
@@ -107,13 +107,13 @@ class Scene:
         Raises:
             InputProblems: all arrays that cannot be used, and why.
         """
-        heights = {"dsm": dsm} if truth is None else {"dsm": dsm, "truth": truth}
+        heights = {"dsm": dsm} if reference is None else {"dsm": dsm, "reference": reference}
         bands = bands_of(heights, images, masks, gsd=gsd, nodata=nodata)
         return cls(
             name=name,
             grid=bands.grid,
             dsm=bands.heights["dsm"],
-            truth=bands.heights.get("truth"),
+            reference=bands.heights.get("reference"),
             views=dict(enumerate(bands.images)),
             masks=bands.masks,
         )
@@ -133,10 +133,10 @@ class Scene:
             result[channel] = self.views[index].read(window)
         return result
 
-    def counted_truth(self, window: Window) -> Array:
+    def counted_reference(self, window: Window) -> Array:
         """The reference DSM where it counts, (height, width) float32, metres, else NaN."""
-        assert self.truth is not None, "only scenes with a reference DSM are evaluated"
-        heights = self.truth.read(window)
+        assert self.reference is not None, "only scenes with a reference DSM are evaluated"
+        heights = self.reference.read(window)
         if "ground_truth" in self.masks:
             heights[~self.read_mask("ground_truth", window)[0]] = np.nan
         return heights
@@ -161,7 +161,7 @@ class SceneFiles:
 
     name: str
     dsm: tuple[str, Path] | None
-    truth: tuple[str, Path] | None
+    reference: tuple[str, Path] | None
     images: tuple[Path, ...]
     image_list_key: str
     used_views: tuple[int, ...]
@@ -180,7 +180,7 @@ def open_scene(files: SceneFiles, *, any_grid: bool = False) -> tuple[Scene | No
     """
     problems: list[Problem] = []
     dsm = _open_band(*files.dsm, problems) if files.dsm else None
-    truth = _open_band(*files.truth, problems) if files.truth else None
+    reference = _open_band(*files.reference, problems) if files.reference else None
     masks = {name: _open_band(*named, problems, "mask") for name, named in files.masks.items()}
     views = {
         index: _open_band(files.image_list_key, files.images[index], problems, "stored")
@@ -189,18 +189,18 @@ def open_scene(files: SceneFiles, *, any_grid: bool = False) -> tuple[Scene | No
     if dsm is None or files.dsm is None:
         return None, problems
     problems += _map_problems(files.dsm[0], dsm)
-    others = [(files.truth[0], truth)] if files.truth else []
+    others = [(files.reference[0], reference)] if files.reference else []
     others += [(files.masks[name][0], band) for name, band in masks.items()]
     others += [(files.image_list_key, band) for band in views.values()]
     if not any_grid:
         problems += [one for key, band in others for one in _misalignments(key, band, dsm)]
-    if files.truth and truth is not None and (other := truth.header.other_zero(dsm.header)):
-        problems.append(Problem(files.truth[0], other, "warning"))
+    if files.reference and reference is not None and (other := reference.header.other_zero(dsm.header)):
+        problems.append(Problem(files.reference[0], other, "warning"))
     scene = Scene(
         name=files.name,
         grid=dsm.grid,
         dsm=dsm,
-        truth=truth,
+        reference=reference,
         views={index: band for index, band in views.items() if band is not None},
         masks={name: band for name, band in masks.items() if band is not None},
         image_paths=files.images,
@@ -275,8 +275,8 @@ def _misalignments(key: str, band: FileBand | None, dsm: FileBand) -> list[Probl
 def hold_in_memory(scenes: Sequence[Scene], budget_bytes: float) -> list[Scene]:
     """The scenes with their rasters held in memory, as far as the budget reaches.
 
-    Rasters are taken in order (DSM, truth, views in use); those that do not fit stay in their files and are
-    read by window. Masks are not needed in training and stay where they are.
+    Rasters are taken in order (DSM, reference DSM, views in use); those that do not fit stay in their files
+    and are read by window. Masks are not needed in training and stay where they are.
     """
     left = budget_bytes
     in_memory: dict[tuple[Path, Numbers], Band] = {}  # data sets may share files
@@ -297,7 +297,7 @@ def hold_in_memory(scenes: Sequence[Scene], budget_bytes: float) -> list[Scene]:
         replace(
             scene,
             dsm=held(scene.dsm),
-            truth=None if scene.truth is None else held(scene.truth),
+            reference=None if scene.reference is None else held(scene.reference),
             views={index: held(band) for index, band in scene.views.items()},
         )
         for scene in scenes
@@ -311,7 +311,7 @@ def scene_of(
     dsm: Surface,
     images: Sequence[Surface],
     *,
-    truth: Surface | None = None,
+    reference: Surface | None = None,
     masks: Mapping[str, Surface] | None = None,
     gsd: float | None = None,
     nodata: float | None = None,
@@ -322,7 +322,7 @@ def scene_of(
         ResDepthError: if both are mixed, a file cannot be read, shapes or grids differ, or `nodata` is given
             for files.
     """
-    surfaces = [dsm, *images, *([] if truth is None else [truth]), *(masks or {}).values()]
+    surfaces = [dsm, *images, *([] if reference is None else [reference]), *(masks or {}).values()]
     are_paths = {isinstance(surface, str | Path) for surface in surfaces}
     if len(are_paths) > 1:
         raise ResDepthError("give either arrays or paths, not a mixture: arrays have no georeference")
@@ -332,9 +332,9 @@ def scene_of(
     if gsd is not None and are_paths == {True}:
         raise ResDepthError(f"gsd: found {gsd}; it is for arrays; files state their own")
     if are_paths == {True}:
-        return Scene.open(dsm, images, truth=truth, masks=masks)  # type: ignore[arg-type] # all are paths
+        return Scene.open(dsm, images, reference=reference, masks=masks)  # type: ignore[arg-type] # all are paths
     side = 1.0 if gsd is None else gsd
-    return Scene.of_arrays(dsm, images, truth=truth, masks=masks, gsd=side, nodata=nodata)  # type: ignore[arg-type]
+    return Scene.of_arrays(dsm, images, reference=reference, masks=masks, gsd=side, nodata=nodata)  # type: ignore[arg-type]
 
 
 def refuse_nodata_of_files(nodata: float | None, are_paths: Collection[bool]) -> None:

@@ -53,12 +53,12 @@ def alignment_findings(opened: Opened) -> list[Finding]:
         ResDepthError: if pixels cannot be read.
     """
     scene = opened.scene
-    if scene.truth is None or scene.grid.is_in_degrees:
+    if scene.reference is None or scene.grid.is_in_degrees:
         return []
     windows = list(sample_windows(scene.grid))
     common = sum(int(np.isfinite(_difference(scene, window)).sum()) for window in windows)
     if common < MIN_PIXELS:
-        name = opened.subject.truth.name if opened.subject.truth else "the reference DSM"
+        name = opened.subject.reference.name if opened.subject.reference else "the reference DSM"
         text = f"Nowhere do both {opened.subject.dsm.name} and {name} have heights."
         return [Finding("no_common_heights", "fault", name, text, "Is it of another place, or all void?")]
     if all(not np.nan_to_num(_difference(scene, window)).any() for window in windows):
@@ -67,7 +67,7 @@ def alignment_findings(opened: Opened) -> list[Finding]:
         return [Finding("same_surface", "fault", about, text, remedy)]
     if found := _units(opened) or _far_shift(opened) or _unlike(opened):
         return found  # all else follows from it
-    aligned = align(scene.dsm.read, scene.counted_truth, scene.grid, name=str(opened.subject.dsm))
+    aligned = align(scene.dsm.read, scene.counted_reference, scene.grid, name=str(opened.subject.dsm))
     return [
         *_bias(opened, aligned),
         *_shift(opened, aligned),
@@ -77,7 +77,7 @@ def alignment_findings(opened: Opened) -> list[Finding]:
 
 
 def _difference(scene: Scene, window: Window) -> Array:
-    return scene.dsm.read(window) - scene.counted_truth(window)
+    return scene.dsm.read(window) - scene.counted_reference(window)
 
 
 def _is_known(values: Array) -> bool:
@@ -85,8 +85,8 @@ def _is_known(values: Array) -> bool:
 
 
 def _about(opened: Opened) -> str:
-    assert opened.subject.truth is not None, "it was compared"
-    return f"{opened.subject.dsm.name} and {opened.subject.truth.name}"
+    assert opened.subject.reference is not None, "it was compared"
+    return f"{opened.subject.dsm.name} and {opened.subject.reference.name}"
 
 
 def _bias(opened: Opened, found: Alignment) -> list[Finding]:
@@ -175,8 +175,8 @@ def _shift(opened: Opened, found: Alignment) -> list[Finding]:
 def _far_shift(opened: Opened) -> list[Finding]:
     """A shift that is too far for least squares, by the edges of both."""
     scene = opened.scene
-    assert scene.truth is not None, "it was looked for"
-    found = edges_beside(scene, scene.truth, scene.dsm)
+    assert scene.reference is not None, "it was looked for"
+    found = edges_beside(scene, scene.reference, scene.dsm)
     if found is None or np.hypot(*found) <= LEAST_FAR_PX:
         return []
     (east, north), pixels = on_the_map(scene, *found), float(np.hypot(*found))
@@ -212,7 +212,7 @@ def _moved_back(scene: Scene, found: Alignment) -> Callable[[Window], Array]:
 
 def _tilt(opened: Opened, aligned: Alignment) -> list[Finding]:
     scene = opened.scene
-    found = estimate_tilt(_moved_back(scene, aligned), scene.counted_truth, scene.grid)
+    found = estimate_tilt(_moved_back(scene, aligned), scene.counted_reference, scene.grid)
     if found is None or not found.matters:
         return []
     per_km = 1000 * float(np.hypot(found.east, found.north))
@@ -235,12 +235,14 @@ def _tilt(opened: Opened, aligned: Alignment) -> list[Finding]:
 
 def _units(opened: Opened) -> list[Finding]:
     """Whether the heights of one are a multiple of the other's that a wrong unit makes."""
-    dsm, truth = _both(opened)
-    if dsm.std() == 0 or truth.std() == 0 or np.corrcoef(dsm, truth)[0, 1] < LEAST_CORRELATION:
+    dsm, reference = _both(opened)
+    if dsm.std() == 0 or reference.std() == 0 or np.corrcoef(dsm, reference)[0, 1] < LEAST_CORRELATION:
         return []
-    ratio = float(np.median(np.abs(truth - np.median(truth))) / np.median(np.abs(dsm - np.median(dsm))))
+    ratio = float(
+        np.median(np.abs(reference - np.median(reference))) / np.median(np.abs(dsm - np.median(dsm)))
+    )
     for unit, (plural, size) in UNITS.items():
-        for wrong, expected in ((opened.subject.dsm, size), (opened.subject.truth, 1 / size)):
+        for wrong, expected in ((opened.subject.dsm, size), (opened.subject.reference, 1 / size)):
             if abs(ratio / expected - 1) < RATIO_TOLERANCE and wrong is not None:
                 text = (
                     f"Heights of the reference DSM vary by {ratio:.4g} times as much as those of the initial "
@@ -255,16 +257,20 @@ def _units(opened: Opened) -> list[Finding]:
 def _both(opened: Opened) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(N,) heights of the sample that both know."""
     scene = opened.scene
-    pairs = [(scene.dsm.read(window), scene.counted_truth(window)) for window in sample_windows(scene.grid)]
-    dsm, truth = (np.concatenate([pair[end].ravel() for pair in pairs]).astype(np.float64) for end in (0, 1))
-    known = np.isfinite(dsm) & np.isfinite(truth)
-    return dsm[known], truth[known]
+    pairs = [
+        (scene.dsm.read(window), scene.counted_reference(window)) for window in sample_windows(scene.grid)
+    ]
+    dsm, reference = (
+        np.concatenate([pair[end].ravel() for pair in pairs]).astype(np.float64) for end in (0, 1)
+    )
+    known = np.isfinite(dsm) & np.isfinite(reference)
+    return dsm[known], reference[known]
 
 
 def _unlike(opened: Opened) -> list[Finding]:
     """Whether both show something else: the differences vary as much as the heights themselves."""
-    dsm, truth = _both(opened)
-    relief, apart = (float(np.median(np.abs(one - np.median(one)))) for one in (truth, dsm - truth))
+    dsm, reference = _both(opened)
+    relief, apart = (float(np.median(np.abs(one - np.median(one)))) for one in (reference, dsm - reference))
     if relief < LEAST_RELIEF_M or apart < UNLIKE * relief:
         return []
     about = _about(opened)

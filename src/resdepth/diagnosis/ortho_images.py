@@ -201,7 +201,7 @@ def _surfaces(opened: Opened, views: list[int]) -> list[Finding]:
             "surface_as_image", "fault", opened.image_name(view),
             f"{opened.image_name(view)} is no image: its values are nearly the heights of the initial DSM.",
             "If it is the reference DSM, say so.",
-            typed("resdepth", "doctor", opened.subject.dsm, "--truth", opened.subject.images[view]),
+            typed("resdepth", "doctor", opened.subject.dsm, "--reference", opened.subject.images[view]),
         )
         for view in views
     ]  # fmt: skip
@@ -346,7 +346,7 @@ def _places_of(views: list[int], moves: Mapping[tuple[int, int], _Typical]) -> d
 def _beside_surface(opened: Opened, views: list[int]) -> list[Finding]:
     """Images whose edges lie beside those of the reference DSM, or of the initial DSM without one."""
     scene = opened.scene
-    surface, limit, name = scene.truth, LEAST_BESIDE_REFERENCE_PX, "reference DSM"
+    surface, limit, name = scene.reference, LEAST_BESIDE_REFERENCE_PX, "reference DSM"
     if surface is None:
         surface, limit, name = scene.dsm, LEAST_BESIDE_DSM_PX, "initial DSM"
     found = []

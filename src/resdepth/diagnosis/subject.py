@@ -29,7 +29,7 @@ class Subject:
     Attributes:
         name: of the data set.
         dsm: the initial DSM.
-        truth: the reference DSM.
+        reference: the reference DSM.
         images: ortho-images.
         raw: raw images with RPCs.
         masks: by name.
@@ -41,7 +41,7 @@ class Subject:
 
     name: str
     dsm: Path
-    truth: Path | None = None
+    reference: Path | None = None
     images: tuple[Path, ...] = ()
     raw: tuple[Path, ...] = ()
     masks: Mapping[str, Path] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Subject:
     def prepared(self, *options: str) -> str:
         """The command that makes a data set of these files in which most of what is found is mended."""
         images = [word for image in self.raw or self.images for word in ("--image", image)]
-        reference = ["--reference", self.truth] if self.truth else []
+        reference = ["--reference", self.reference] if self.reference else []
         return typed(
             "resdepth", "prepare", "--dsm", self.dsm, *images, *reference, *options, "-o", "prepared"
         )
@@ -116,7 +116,7 @@ def open_subject(subject: Subject) -> tuple[Opened | None, list[Finding]]:
     files = SceneFiles(
         name=subject.name,
         dsm=(INITIAL, subject.dsm),
-        truth=(REFERENCE, subject.truth) if subject.truth else None,
+        reference=(REFERENCE, subject.reference) if subject.reference else None,
         images=subject.images,
         image_list_key=IMAGE,
         used_views=tuple(range(len(subject.images))),
@@ -133,7 +133,7 @@ def open_subject(subject: Subject) -> tuple[Opened | None, list[Finding]]:
     usable = {name: band for name, band in on_grid.items() if band is not None}
     scene = replace(
         scene,
-        truth=usable.get(REFERENCE),
+        reference=usable.get(REFERENCE),
         views={view: usable[f"{IMAGE} {view}"] for view in scene.views if f"{IMAGE} {view}" in usable},
         masks={name: usable[f"mask {name}"] for name in scene.masks if f"mask {name}" in usable},
     )
@@ -142,7 +142,7 @@ def open_subject(subject: Subject) -> tuple[Opened | None, list[Finding]]:
 
 def _others(scene: Scene) -> Iterator[tuple[str, FileBand]]:
     """All bands but the initial DSM's, with their names in the data set."""
-    named: dict[str, Band | None] = {REFERENCE: scene.truth}
+    named: dict[str, Band | None] = {REFERENCE: scene.reference}
     named |= {f"{IMAGE} {view}": band for view, band in scene.views.items()}
     named |= {f"mask {name}": band for name, band in scene.masks.items()}
     for name, band in named.items():

@@ -41,7 +41,10 @@ def surface_findings(opened: Opened) -> list[Finding]:
     """
     scene, subject = opened.scene, opened.subject
     found = [*_placed(opened), *_size(opened)]
-    for name, band, path in ((INITIAL, scene.dsm, subject.dsm), (REFERENCE, scene.truth, subject.truth)):
+    for name, band, path in (
+        (INITIAL, scene.dsm, subject.dsm),
+        (REFERENCE, scene.reference, subject.reference),
+    ):
         if band is not None and path is not None:
             found += _voids(opened, name, band, path)
     return [*found, *_implausible(opened), *_of_model(opened), *_dates(opened)]
@@ -95,11 +98,11 @@ def without_undeclared(opened: Opened) -> tuple[Opened, list[Finding]]:
     found: list[Finding] = []
     dsm, more = _declared(INITIAL, scene.dsm, subject.dsm)
     found += more
-    truth = scene.truth
-    if truth is not None and subject.truth is not None:
-        truth, more = _declared(REFERENCE, truth, subject.truth)
+    reference = scene.reference
+    if reference is not None and subject.reference is not None:
+        reference, more = _declared(REFERENCE, reference, subject.reference)
         found += more
-    return replace(opened, scene=replace(scene, dsm=dsm, truth=truth)), found
+    return replace(opened, scene=replace(scene, dsm=dsm, reference=reference)), found
 
 
 def _declared(name: str, band: Band, path: Path) -> tuple[Band, list[Finding]]:
@@ -241,8 +244,8 @@ def taken_on(path: Path) -> date | None:
 def _dates(opened: Opened) -> list[Finding]:
     subject = opened.subject
     seen = [(taken, path) for path in (*subject.images, *subject.raw) if (taken := taken_on(path))]
-    reference = taken_on(subject.truth) if subject.truth else None
-    if not seen or reference is None or subject.truth is None:
+    reference = taken_on(subject.reference) if subject.reference else None
+    if not seen or reference is None or subject.reference is None:
         return []
     last, image = max(seen)
     days = (last - reference).days
@@ -253,4 +256,4 @@ def _dates(opened: Opened) -> list[Finding]:
         f"({last}): what was built in between counts as an error of the initial DSM."
     )
     remedy = "Leave changed places out with mask_ground_truth."
-    return [Finding("dates", "warning", subject.truth.name, text, remedy, figures={"days": float(days)})]
+    return [Finding("dates", "warning", subject.reference.name, text, remedy, figures={"days": float(days)})]

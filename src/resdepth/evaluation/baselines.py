@@ -109,12 +109,12 @@ def _medians(values: Array) -> Array:
 def _errors(case: Case, surface: Candidate, tile: Window) -> list[tuple[int, Array]]:
     """By width, the errors of the filtered surface within a tile, NaN where none counts."""
     margin = max(WIDTHS_PX) // 2
-    heights, truth = read_padded(surface.band, tile, margin), case.counted_truth(tile)
+    heights, reference = read_padded(surface.band, tile, margin), case.counted_reference(tile)
     found = []
     for width in WIDTHS_PX:
         cut = margin - width // 2
         inner = slice(cut, -cut or None)
-        errors = median_filtered(heights[inner, inner], width, ~np.isnan(truth)) - truth
+        errors = median_filtered(heights[inner, inner], width, ~np.isnan(reference)) - reference
         if case.threshold is not None:
             errors[np.abs(errors) > np.float64(case.threshold)] = np.nan
         found.append((width, errors))

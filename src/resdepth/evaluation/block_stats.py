@@ -35,7 +35,7 @@ from resdepth.geo.windows import Window
 
 # What is summed up over the pixels of a class, in this order.
 COLUMNS = (
-    "truth_pixels", "covered", "shaped", "gradient", "normal_deg", "roughness_m", "truth_roughness_m",
+    "reference_pixels", "covered", "shaped", "gradient", "normal_deg", "roughness_m", "reference_roughness_m",
     "compared", "better", "worse",
 )  # fmt: skip
 BETTER_M = 0.1
@@ -45,7 +45,7 @@ Block = tuple[int, int, int]
 HISTOGRAM_BINS, SIZES = 160, 200
 # The histogram reaches to this multiple of LE95, so that a few gross errors do not flatten it.
 REACH = 1.5
-SHAPE_COLUMNS = ("gradient", "normal_deg", "roughness_m", "truth_roughness_m")
+SHAPE_COLUMNS = ("gradient", "normal_deg", "roughness_m", "reference_roughness_m")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Scenery:
 
     Attributes:
         window: in the raster.
-        truth: (H + 2 margin, W + 2 margin) float32, metres, NaN where unknown.
+        reference: (H + 2 margin, W + 2 margin) float32, metres, NaN where unknown.
         evaluated: the same shape, bool: where the reference DSM counts.
         masks: by name, where it is set and where it is known; the same shape.
         ground: heights of the bare ground, the same shape; None without.
@@ -65,7 +65,7 @@ class Scenery:
     """
 
     window: Window
-    truth: Array
+    reference: Array
     evaluated: Mask
     masks: Mapping[str, MaskPixels]
     ground: Array | None
@@ -98,7 +98,7 @@ class Scenery:
         return replace(
             self,
             window=window,
-            truth=self.truth[where],
+            reference=self.reference[where],
             evaluated=self.evaluated[where],
             masks={name: (inside[where], known[where]) for name, (inside, known) in self.masks.items()},
             ground=None if self.ground is None else self.ground[where],
@@ -107,7 +107,7 @@ class Scenery:
     def classes(self, slope: Array) -> dict[str, Mask]:
         """Which pixels of the window belong to which class, by the names of `classes.titles_of`."""
         inner = self.inner
-        objects = object_classes(self.truth.shape, self.masks, dilation_px(self.sides))
+        objects = object_classes(self.reference.shape, self.masks, dilation_px(self.sides))
         classes = {name: pixels[inner] for name, pixels in objects.items()}
         if "building" in self.masks:
             classes["edge"] = edge_band(*self.masks["building"], edge_px(self.sides))[inner]
@@ -116,7 +116,7 @@ class Scenery:
                 classes[name] = inside[inner]
         classes |= slope_classes(slope)
         if self.ground is not None:
-            classes |= above_ground_classes((self.truth - self.ground)[inner])
+            classes |= above_ground_classes((self.reference - self.ground)[inner])
         return classes
 
 
@@ -158,7 +158,7 @@ def count(
     """
     inner, shaping = scenery.inner, scenery.shaping
     evaluated = scenery.evaluated[inner]
-    true_shape = shape_of(scenery.truth[shaping], scenery.sides)
+    true_shape = shape_of(scenery.reference[shaping], scenery.sides)
     classes = scenery.classes(true_shape.slope)
     members = np.stack([pixels.ravel() for pixels in classes.values()]).astype(np.float32)
     outlines = _outlines(scenery) if "building" in scenery.masks else None
@@ -181,7 +181,7 @@ def count(
 
 def _outlines(scenery: Scenery) -> OutlineProfiles:
     building, _ = scenery.masks["building"]
-    known = np.where(scenery.evaluated, scenery.truth, np.float32(np.nan))
+    known = np.where(scenery.evaluated, scenery.reference, np.float32(np.nan))
     origin = (scenery.window.row - scenery.margin, scenery.window.col - scenery.margin)
     return OutlineProfiles.of(building, known, scenery.inner, scenery.sides, origin)
 
@@ -189,7 +189,7 @@ def _outlines(scenery: Scenery) -> OutlineProfiles:
 def _errors(height: Array, scenery: Scenery) -> Array:
     """Surface minus reference DSM where it is evaluated, else NaN."""
     inner = scenery.inner
-    errors = height[inner] - scenery.truth[inner]
+    errors = height[inner] - scenery.reference[inner]
     errors[~scenery.evaluated[inner]] = np.nan
     if scenery.threshold is not None:
         errors[np.abs(errors) > np.float64(scenery.threshold)] = np.nan
@@ -251,8 +251,8 @@ class ClassTotal:
 
         return ClassResult(
             statistics=found,
-            truth_pixels=int(summed["truth_pixels"]),
-            coverage=mean("covered", "truth_pixels"),
+            reference_pixels=int(summed["reference_pixels"]),
+            coverage=mean("covered", "reference_pixels"),
             intervals=intervals(list(self.blocks.values()), found),
             shape=ShapeErrors(*(mean(name, "shaped") for name in SHAPE_COLUMNS)),
             better=mean("better", "compared") if has_initial else None,

@@ -195,7 +195,7 @@ def empty_classes(outcome: EvaluationResult, masks: Mapping[str, str]) -> Iterat
         masks: where each comes from, by name.
     """
     classes = [surface.classes for surface in outcome.surfaces.values()]
-    empty = {name for name in outcome.titles if not any(one[name].truth_pixels for one in classes)}
+    empty = {name for name in outcome.titles if not any(one[name].reference_pixels for one in classes)}
     for name in [name for name in outcome.titles if name in masks and name != "ground_truth"]:
         made = [name, *(MADE_OF_BUILDINGS if name == "building" else ())]
         if left := [outcome.titles[one] for one in made if one in empty]:

@@ -199,12 +199,12 @@ class _Sample:
 
     Attributes:
         inner: the window, counted from the upper-left corner of `surface`.
-        truth: (H, W) float32, NaN = void.
+        reference: (H, W) float32, NaN = void.
         surface: with a margin.
     """
 
     inner: Window
-    truth: Array
+    reference: Array
     surface: Array
 
 
@@ -214,13 +214,13 @@ class _Pixels:
 
     Attributes:
         order: (N,) where they come from in the samples, one behind the other.
-        truth: (N,) float64, metres.
+        reference: (N,) float64, metres.
         gradients: (N, 2) float64, metres per pixel, along rows and along columns.
         starts: where each class of slope begins, and N.
     """
 
     order: NDArray[np.int64]
-    truth: Floats
+    reference: Floats
     gradients: Floats
     starts: NDArray[np.int64]
 
@@ -234,7 +234,7 @@ class _Step:
     pixels: int
 
 
-def estimate_shift(surface: Read, truth: Read, grid: Grid, *, name: str) -> Shift:
+def estimate_shift(surface: Read, reference: Read, grid: Grid, *, name: str) -> Shift:
     """What moves a surface onto the reference DSM: added to its coordinates and heights.
 
     A sample of 2.4 million pixels at most is looked at, so neither time nor memory grow with the area.
@@ -243,7 +243,7 @@ def estimate_shift(surface: Read, truth: Read, grid: Grid, *, name: str) -> Shif
 
     Args:
         surface: reads windows of it on the grid: (h, w) float32, metres, NaN = void.
-        truth: likewise.
+        reference: likewise.
         grid: of both. y grows to the north, whatever way the rows go.
         name: of the surface, for a warning if the search does not converge.
 
@@ -252,7 +252,7 @@ def estimate_shift(surface: Read, truth: Read, grid: Grid, *, name: str) -> Shif
         for dx and dy where the reference DSM is too flat to tell (its gradients vary by less than 0.01 in
         some direction).
     """
-    samples = [_sample(surface, truth, grid, window) for window in sample_windows(grid)]
+    samples = [_sample(surface, reference, grid, window) for window in sample_windows(grid)]
     pixels = _sorted_pixels(samples, grid.sides_m)
     (row, col), last, converged = _searched(samples, pixels, grid.sides_m)
     if not converged:
@@ -294,20 +294,20 @@ def sample_windows(grid: Grid) -> Iterator[Window]:
                 yield Window(int(row), int(col), int(height), int(width))
 
 
-def _sample(surface: Read, truth: Read, grid: Grid, window: Window) -> _Sample:
+def _sample(surface: Read, reference: Read, grid: Grid, window: Window) -> _Sample:
     around = window.grown(MARGIN, grid.whole)
-    return _Sample(window.relative_to(around), truth(window), surface(around))
+    return _Sample(window.relative_to(around), reference(window), surface(around))
 
 
 def _sorted_pixels(samples: list[_Sample], sides: Sides) -> _Pixels:
-    truth = np.concatenate([one.truth.ravel() for one in samples]).astype(np.float64)
-    gradients = np.concatenate([_gradients(one.truth).reshape(-1, 2) for one in samples])
-    known = np.flatnonzero(np.isfinite(gradients).all(axis=1) & np.isfinite(truth))
+    reference = np.concatenate([one.reference.ravel() for one in samples]).astype(np.float64)
+    gradients = np.concatenate([_gradients(one.reference).reshape(-1, 2) for one in samples])
+    known = np.flatnonzero(np.isfinite(gradients).all(axis=1) & np.isfinite(reference))
     slopes = np.hypot(*(gradients[known] / np.array(sides, np.float32)).T)
     classes = np.digitize(slopes, SLOPES).astype(np.int8)
     order = known[np.argsort(classes, kind="stable")]
     starts = np.searchsorted(np.sort(classes), np.arange(len(SLOPES) + 2))
-    return _Pixels(order, truth[order], gradients[order].astype(np.float64), starts)
+    return _Pixels(order, reference[order], gradients[order].astype(np.float64), starts)
 
 
 def _gradients(heights: Array) -> Array:
@@ -321,7 +321,7 @@ def _gradients(heights: Array) -> Array:
 def _differences(samples: list[_Sample], pixels: _Pixels, by: Floats) -> Floats:
     """(N,) reference DSM minus moved surface; NaN where that is void."""
     surface = np.concatenate([_moved(one.surface, one.inner, by).ravel() for one in samples])
-    result: Floats = pixels.truth - surface[pixels.order]
+    result: Floats = pixels.reference - surface[pixels.order]
     return result
 
 

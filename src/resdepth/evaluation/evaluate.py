@@ -32,7 +32,7 @@ class Case:
     """What is to be evaluated, on one grid: that of the reference DSM.
 
     Attributes:
-        truth: heights, metres, NaN where unknown.
+        reference: heights, metres, NaN where unknown.
         surfaces: to be evaluated; names are unique.
         regions: windows, which do not overlap.
         initial: the name of the initial DSM among the surfaces; None without one.
@@ -46,7 +46,7 @@ class Case:
         together: name of one more result, over all surfaces but the initial one; "" for none.
     """
 
-    truth: Band
+    reference: Band
     surfaces: Sequence[Candidate]
     regions: Sequence[Window]
     initial: str | None = None
@@ -64,9 +64,9 @@ class Case:
         several: list[tuple[str, Candidate | None]] = [(one.name, one) for one in self.surfaces]
         return [*several, (self.together, None)] if self.together else several
 
-    def counted_truth(self, window: Window) -> Array:
+    def counted_reference(self, window: Window) -> Array:
         """The reference DSM within a window, NaN where it does not count."""
-        heights = self.truth.read(window)
+        heights = self.reference.read(window)
         for mask in filter(None, (self.inside, self.masks.get("ground_truth"))):
             heights[mask.read(window) != 1] = np.nan
         return heights
@@ -136,14 +136,14 @@ def _outcome(
     everywhere = [total.classes[OVERALL] for total in totals.values()]
     return EvaluationResult(
         surfaces={
-            name: _result(surface or Candidate(name, case.truth), totals[name], case, reach)
+            name: _result(surface or Candidate(name, case.reference), totals[name], case, reach)
             for name, surface in case.results
         },
         initial=case.initial,
         titles=titles,
         facts=dict(facts),
-        pixel_area_m2=case.truth.grid.pixel_area_m2,
-        block_m=side * case.truth.grid.gsd_m,
+        pixel_area_m2=case.reference.grid.pixel_area_m2,
+        block_m=side * case.reference.grid.gsd_m,
         blocks=max(len(one.blocks) for one in everywhere),
         exact=all(one.tally.is_exact for one in everywhere),
     )
@@ -208,10 +208,10 @@ def _count_band(
 
 
 def _scenery(case: Case, window: Window) -> Scenery:
-    sides = case.truth.grid.sides_m
+    sides = case.reference.grid.sides_m
     margin = max(*dilation_px(sides), SHAPE_MARGIN_PX, *edge_px(sides), outline_margin_px(sides))
-    truth = read_padded(case.truth, window, margin)
-    evaluated = ~np.isnan(truth)
+    reference = read_padded(case.reference, window, margin)
+    evaluated = ~np.isnan(reference)
     masks = {}
     for name, band in case.masks.items():
         values = read_padded(band, window, margin)
@@ -222,7 +222,7 @@ def _scenery(case: Case, window: Window) -> Scenery:
         evaluated &= read_padded(case.inside, window, margin) == 1
     ground = None if case.ground is None else read_padded(case.ground, window, margin)
     return Scenery(
-        window, truth, evaluated, masks, ground, margin, sides, case.threshold, case.initial
+        window, reference, evaluated, masks, ground, margin, sides, case.threshold, case.initial
     )  # fmt: skip
 
 
@@ -236,7 +236,7 @@ def demand_pixels(outcome: EvaluationResult, threshold: float | None) -> None:
         found = surface.classes[OVERALL]
         if found.statistics.count:
             continue
-        if not found.truth_pixels:
+        if not found.reference_pixels:
             raise ResDepthError(
                 "the reference DSM is void, or masked, everywhere in the region; is it the right one, and is "
                 "1 what marks the pixels that count?"

@@ -33,7 +33,7 @@ WITHIN_M = (0.5, 1.0, 2.0)
 
 @dataclass(frozen=True)
 class Statistics:
-    """Figures over residuals (height minus truth), metres; NaN where there is no residual.
+    """Figures over residuals (height minus reference), metres; NaN where there is no residual.
 
     Attributes:
         count: number of residuals.

@@ -12,7 +12,7 @@ from resdepth.evaluation.classes import check_mask_values
 from resdepth.evaluation.coregistration import estimate_shift
 from resdepth.evaluation.evaluate import Case
 from resdepth.evaluation.inputs import Candidate, Move, OnGrid, open_candidate, sha256_of
-from resdepth.evaluation.result import OVERALL, TRUTH, Shift
+from resdepth.evaluation.result import ERRORS, OVERALL, REFERENCE_KEY, Shift
 from resdepth.geo.grid import Bounds, Grid
 from resdepth.geo.raster import Band, read_header, read_tags
 from resdepth.geo.vectors import bounds_on, is_vector, open_vector_mask
@@ -42,7 +42,7 @@ class Request:
 
     Attributes:
         surfaces: by name: a file, or files that lie side by side.
-        truth: heights; its grid is the one of all figures.
+        reference: heights; its grid is the one of all figures.
         initial: the DSM before refinement; evaluated as well.
         masks: rasters, 1 = inside, or vector files: ground_truth (where the reference DSM counts), building,
             water, forest, or any other name.
@@ -58,7 +58,7 @@ class Request:
     """
 
     surfaces: Mapping[str, PARTS]
-    truth: Path
+    reference: Path
     initial: Path | None = None
     masks: Mapping[str, Path] = field(default_factory=dict)
     ground: Path | None = None
@@ -76,7 +76,7 @@ class Request:
         """All that is read; None for what is not given."""
         surfaces = [part for parts in self.surfaces.values() for part in _parts(parts)]
         region = Path(self.region) if isinstance(self.region, str | Path) else None
-        return [self.truth, self.initial, *surfaces, *self.masks.values(), self.ground, region]
+        return [self.reference, self.initial, *surfaces, *self.masks.values(), self.ground, region]
 
 
 def open_case(request: Request) -> tuple[Case, "Area"]:
@@ -89,22 +89,22 @@ def open_case(request: Request) -> tuple[Case, "Area"]:
     named: dict[str, PARTS] = {} if request.initial is None else {INITIAL: request.initial}
     _demand_sense(request)
     named |= request.surfaces
-    for path in (request.truth, *(part for parts in named.values() for part in _parts(parts))):
+    for path in (request.reference, *(part for parts in named.values() for part in _parts(parts))):
         if not path.is_file():
             raise ResDepthError(f"{path}: {why_no_file(path)}")
-    grid = read_header(request.truth).grid
-    truth = OnGrid([request.truth], grid)
-    _demand_right_angles(request.truth, grid)
+    grid = read_header(request.reference).grid
+    reference = OnGrid([request.reference], grid)
+    _demand_right_angles(request.reference, grid)
     area = area_of(request.windows, grid) if request.windows else find_area(request.region, grid)
     masks = {name: _open_mask(path, grid) for name, path in request.masks.items()}
     for warning in [] if request.lenient else check_mask_values(masks):
         logger.warning("%s", warning)
     ground = None if request.ground is None else OnGrid([request.ground], grid)
     surfaces = [open_candidate(name, _parts(parts), grid) for name, parts in named.items()]
-    heights = [request.truth, *(part for parts in named.values() for part in _parts(parts))]
+    heights = [request.reference, *(part for parts in named.values() for part in _parts(parts))]
     _warn_of_units([*heights, *([] if request.ground is None else [request.ground])])
     case = Case(
-        truth=truth,
+        reference=reference,
         surfaces=surfaces,
         regions=area.windows,
         initial=None if request.initial is None else INITIAL,
@@ -161,7 +161,7 @@ def _demand_sense(request: Request) -> None:
         )
     if request.initial is not None and INITIAL in request.surfaces:
         raise ResDepthError(f"a surface is called {INITIAL!r}, as the initial DSM; give it another name")
-    for name in (TRUTH, REFERENCE):
+    for name in (REFERENCE_KEY, REFERENCE):
         if name in request.surfaces:
             raise ResDepthError(
                 f"a surface is called {name!r}, as the reference DSM; give it another name: NAME=FILE"
@@ -190,8 +190,8 @@ def _shift_of(surface: Candidate, case: Case) -> Shift:
 
     return estimate_shift(
         lambda window: surface.band.read(window.moved(row, col)),
-        lambda window: case.counted_truth(window.moved(row, col)),
-        case.truth.grid.crop(around),
+        lambda window: case.counted_reference(window.moved(row, col)),
+        case.reference.grid.crop(around),
         name=surface.name,
     )
 
@@ -202,7 +202,7 @@ def _moved(surface: Candidate, paths: Sequence[Path], case: Case, shift: Shift) 
         logger.warning("%s: is not aligned: no shift was found; it stays where it is", surface.name)
         return surface
     dx_m, dy_m, dz_m = (0.0 if np.isnan(one) else one for one in (shift.dx_m, shift.dy_m, shift.dz_m))
-    grid = case.truth.grid
+    grid = case.reference.grid
     around = grid.crop(bounding(case.regions))  # in which the shift was found
     band = OnGrid(paths, grid, move=Move(*around.map_units_of(dx_m, dy_m), dz_m))
     return replace(surface, band=band, resampling=band.resampling)
@@ -210,14 +210,14 @@ def _moved(surface: Candidate, paths: Sequence[Path], case: Case, shift: Shift) 
 
 def conditions_of(request: Request, case: Case, area: "Area") -> dict[str, str]:
     """What another evaluation needs to have in common with this one; see EvaluationResult."""
-    files = {"Truth": request.truth, **{f"Mask {name}": path for name, path in request.masks.items()}}
+    files = {"Reference": request.reference, **{f"Mask {name}": path for name, path in request.masks.items()}}
     if request.ground is not None:
         files["Ground model"] = request.ground
     return {
         # Of a layer in a file there is only the name.
         **{name: sha256_of(path) if path.is_file() else str(path) for name, path in files.items()},
         "Region": area.pixels,
-        "Errors": "surface minus truth, in metres, where both are known"
+        "Errors": f"{ERRORS}, in metres, where both are known"
         + ("" if request.threshold is None else f"; those above {request.threshold:g} m are left out"),
         "Alignment": _alignment(request, case),
     }
@@ -225,10 +225,11 @@ def conditions_of(request: Request, case: Case, area: "Area") -> dict[str, str]:
 
 def facts_of(request: Request, case: Case, area: "Area", conditions: Mapping[str, str]) -> dict[str, str]:
     """What was evaluated by which rules, for people."""
-    grid = case.truth.grid
+    grid = case.reference.grid
     facts = {
-        "Truth": f"{request.truth}, {grid.height} x {grid.width} px of {grid.sides_m} m, {grid.crs_name}, "
-        f"SHA-256 {conditions['Truth']}{_unit_stated(request.truth)}",
+        "Reference": f"{request.reference}, {grid.height} x {grid.width} px of {grid.sides_m} m, "
+        f"{grid.crs_name}, "
+        f"SHA-256 {conditions['Reference']}{_unit_stated(request.reference)}",
         "Region": area.stated,
     }
     named = {**request.surfaces, **({} if request.initial is None else {INITIAL: request.initial})}
@@ -261,7 +262,7 @@ def _alignment(request: Request, case: Case) -> str:
     left = [one.name for one in case.surfaces if not case.shifts[one.name].applied]
     if len(left) == len(case.surfaces):
         return "as they are: no shift was found"
-    stated = "moved onto the truth (Nuth & Kääb 2011)"
+    stated = "moved onto the reference DSM (Nuth & Kääb 2011)"
     return f"{stated}, but not {', '.join(left)}, of which no shift was found" if left else stated
 
 

@@ -13,28 +13,32 @@ from resdepth.errors import ResDepthError
 from resdepth.evaluation.metrics import Interval, Statistics
 from resdepth.runtime.jsonfiles import Count, Number, demand, read_json
 
-OVERALL, TRUTH = "overall", "truth"
-FORMAT = "resdepth-evaluation 1"
-EARLIER_FORMAT = "resdepth-judgement 1"
-"""The same under the name that it had before."""
+OVERALL, REFERENCE_KEY = "overall", "reference"
+FORMAT = "resdepth-evaluation 2"
+EARLIER_FORMATS = ("resdepth-evaluation 1", "resdepth-judgement 1")
+"""The same with other names for the reference DSM, and under the name that it had before."""
+_RENAMED = {
+    "truth_pixels": "reference_pixels", "truth_roughness_m": "reference_roughness_m", "Truth": "Reference",
+}  # fmt: skip
+ERRORS = "surface minus reference"
 LARGEST_BYTES = 256 * 2**20
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
 class ShapeErrors:
-    """How far the shape of a surface is from that of the truth; NaN where nothing was compared.
+    """How far the shape of a surface is from that of the reference DSM; NaN where nothing was compared.
 
     Attributes:
         gradient: mean length of the difference of both gradients (Horn 1981), metres per metre.
         normal_deg: mean angle between both normals, degrees.
-        roughness_m, truth_roughness_m: mean range of heights among 3 x 3 pixels (Wilson et al. 2007).
+        roughness_m, reference_roughness_m: mean range of heights among 3 x 3 pixels (Wilson et al. 2007).
     """
 
     gradient: Number
     normal_deg: Number
     roughness_m: Number
-    truth_roughness_m: Number
+    reference_roughness_m: Number
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class ClassResult:
 
     Attributes:
         statistics: of the errors.
-        truth_pixels: pixels of the class where the truth is known.
+        reference_pixels: pixels of the class where the reference DSM is known.
         coverage: share of them (0 to 1) where the surface has a height; NaN without any.
         intervals: by the name of a figure (a field of Statistics), where 95 % of the block bootstrap's
             figures lie; empty where there are too few blocks for one.
@@ -70,7 +74,7 @@ class ClassResult:
     """
 
     statistics: Statistics
-    truth_pixels: Count
+    reference_pixels: Count
     coverage: Number
     intervals: Mapping[str, Interval]
     shape: ShapeErrors
@@ -81,7 +85,7 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class Shift:
-    """What moves a surface onto the truth (Nuth & Kaab 2011): add it to its coordinates and heights.
+    """What moves a surface onto the reference DSM (Nuth & Kaab 2011): add it to its coordinates and heights.
 
     Attributes:
         dx_m, dy_m, dz_m: to the east, to the north, up; NaN where it could not be found.
@@ -104,7 +108,7 @@ class OutlineErrors:
     """Where a surface has the edges of buildings, across the outlines of the building mask.
 
     Attributes:
-        profiles: across outlines where the truth has a clear edge.
+        profiles: across outlines where the reference DSM has a clear edge.
         found: share of them (0 to 1) where the surface has one, too.
         statistics: of surface edge minus true edge, metres; positive: the building is too large.
     """
@@ -122,8 +126,8 @@ class SurfaceResult:
         name: for people; unique.
         source: the file or files it comes from.
         sha256: of the file; "" where there is none or there are several.
-        resampling: how it came onto the truth's grid: "none", "average" or "bilinear".
-        shift: against the truth.
+        resampling: how it came onto the reference DSM's grid: "none", "average" or "bilinear".
+        shift: against the reference DSM.
         outlines: None without a building mask.
         classes: by the name of a class; OVERALL first.
     """
@@ -177,7 +181,7 @@ class EvaluationResult:
         initial: the name of the initial DSM; None without one.
         titles: of the classes, for people ("terrain without water").
         facts: what was evaluated by which rules, name to text, for the provenance.
-        pixel_area_m2: area of one pixel of the truth.
+        pixel_area_m2: area of one pixel of the reference DSM.
         block_m: side of the bootstrap's blocks.
         blocks: how many there are.
         exact: whether all quantiles are exact; if not, to half a tenth of a millimetre.
@@ -281,7 +285,9 @@ def read_result(path: Path) -> EvaluationResult:
         ResDepthError: if the file is none; the message says which value is not as it should be.
     """
     content = read_json(path, at_most=LARGEST_BYTES)
-    if content.pop("format", None) not in (FORMAT, EARLIER_FORMAT):
+    if (found := content.pop("format", None)) in EARLIER_FORMATS:
+        content = _with_names_of_today(content)
+    elif found != FORMAT:
         raise ResDepthError(
             f"{path}: is no evaluation of this version ({FORMAT!r}); resdepth evaluate and test "
             "write evaluation.json"
@@ -293,6 +299,15 @@ def read_result(path: Path) -> EvaluationResult:
     if outcome.initial is not None and outcome.initial not in outcome.surfaces:
         raise ResDepthError(f"{path}: the initial surface {outcome.initial!r} is not there")
     return outcome if outcome.conditions else replace(outcome, conditions=_earlier_conditions(outcome.facts))
+
+
+def _with_names_of_today(content: Any) -> Any:
+    """Of an earlier format, with the names that its keys and conditions have now."""
+    if isinstance(content, dict):
+        return {_RENAMED.get(key, key): _with_names_of_today(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_with_names_of_today(value) for value in content]
+    return content.replace("surface minus truth", ERRORS) if isinstance(content, str) else content
 
 
 def _earlier_conditions(facts: Mapping[str, str]) -> dict[str, str]:

@@ -131,7 +131,7 @@ class OutlineProfiles:
     def of(
         cls,
         building: NDArray[np.bool_],
-        truth: Array,
+        reference: Array,
         inner: tuple[slice, slice],
         sides: Sides,
         origin: tuple[int, int] = (0, 0),
@@ -143,7 +143,7 @@ class OutlineProfiles:
 
         Args:
             building: (H, W) bool: the block, and `outline_margin_px` more on each side.
-            truth: (H, W) float32, metres, NaN = void. Profiles that touch a void are left out.
+            reference: (H, W) float32, metres, NaN = void. Profiles that touch a void are left out.
             inner: the block in these arrays: rows and columns. Outline pixels in it count, except those
                 nearer to an end of the arrays than the margin.
             sides: of a pixel.
@@ -157,7 +157,7 @@ class OutlineProfiles:
         cells, directions = cells[facing], directions[facing] * scale
         outward = directions / np.hypot(directions[:, 0], directions[:, 1])[:, None] * scale
         unknown = np.zeros(len(cells), np.float32)
-        drops, edges = cls(cells, outward, unknown, unknown, sides)._edges_of(truth)
+        drops, edges = cls(cells, outward, unknown, unknown, sides)._edges_of(reference)
         clear = (drops > LEAST_DROP_M) & np.isfinite(edges)
         return cls(cells[clear], outward[clear], drops[clear], edges[clear], sides)
 

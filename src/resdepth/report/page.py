@@ -304,7 +304,7 @@ def evaluation_content(
     outcome: EvaluationResult,
     *,
     title: str,
-    truth: Path,
+    reference: Path,
     masks: Mapping[str, Path],
     images: Mapping[str, Path] | None = None,
 ) -> PageContent:
@@ -314,15 +314,15 @@ def evaluation_content(
         case: what was evaluated.
         outcome: what was found.
         title: of the page.
-        truth: its file.
+        reference: its file.
         masks: their files by name, rasters or vectors.
         images: ortho-images by name.
     """
-    grid = case.truth.grid.crop(bounding(case.regions))
+    grid = case.reference.grid.crop(bounding(case.regions))
     surfaces: dict[str, Read] = {
         one.name: one.band.on for one in case.surfaces if isinstance(one.band, OnGrid)
     }
-    surfaces[REFERENCE] = _evaluated_reference(case, truth, masks)
+    surfaces[REFERENCE] = _evaluated_reference(case, reference, masks)
     return PageContent(
         title=title,
         lead=LEAD,
@@ -368,13 +368,13 @@ def mask_reader(path: Path, grid: Grid) -> Read:
     return OnGrid([path], grid, is_mask=True).on
 
 
-def _evaluated_reference(case: Case, truth: Path, masks: Mapping[str, Path]) -> Read:
+def _evaluated_reference(case: Case, reference: Path, masks: Mapping[str, Path]) -> Read:
     """The reference DSM where it counts, on any grid."""
-    heights = OnGrid([truth], case.truth.grid)
+    heights = OnGrid([reference], case.reference.grid)
     counting = [masks["ground_truth"]] if "ground_truth" in masks else []
     if case.inside is not None and case.inside_path is not None:
         counting.append(case.inside_path)
-    readers = [mask_reader(path, case.truth.grid) for path in counting]
+    readers = [mask_reader(path, case.reference.grid) for path in counting]
 
     def read(there: Grid) -> Array:
         values = heights.on(there)

@@ -29,13 +29,13 @@ CENTRED = (("MAE", "mae", "mae_centred"), ("RMSE", "rmse", "rmse_centred"))
 GAINS = ("better", "worse")
 NONE = "--"
 # Columns of the CSV file: the name and where it comes from. Metres, shares from 0 to 1, degrees.
-OF_CLASS = ("truth_pixels", "coverage", "better", "worse")
+OF_CLASS = ("reference_pixels", "coverage", "better", "worse")
 OF_STATISTICS = (
     "count", "bias", "median", "mae", "rmse", "absolute_median", "nmad", "le68", "le90", "le95", "within_05",
     "within_1", "within_2", "minimum", "maximum", "nmad_resdepth_2022", "mae_centred", "rmse_centred",
     "absolute_median_centred",
 )  # fmt: skip
-OF_SHAPE = ("gradient", "normal_deg", "roughness_m", "truth_roughness_m")
+OF_SHAPE = ("gradient", "normal_deg", "roughness_m", "reference_roughness_m")
 # Of tables before and after refinement, and of those beside median filters.
 BEFORE_AFTER_COLUMNS = (
     ("MAE", "mae"),
@@ -114,7 +114,7 @@ def class_rows(outcome: EvaluationResult) -> Rows:
     for name, title in outcome.titles.items():
         for surface in outcome.surfaces.values():
             result = surface.classes.get(name)  # runs that are compared may differ in their classes
-            if result is not None and result.truth_pixels:
+            if result is not None and result.reference_pixels:
                 row = [title, surface.name, f"{result.statistics.count:,}", *_figures(result)]
                 rows.append([*row, *(_gains(result) if with_initial else ())])
     return rows
@@ -151,7 +151,7 @@ def shape_rows(outcome: EvaluationResult) -> Rows:
                 _metres(shape.gradient),
                 f"{shape.normal_deg:.1f}" if math.isfinite(shape.normal_deg) else NONE,
                 _metres(shape.roughness_m),
-                _metres(shape.truth_roughness_m),
+                _metres(shape.reference_roughness_m),
                 *_edges(surface),
                 _shift(surface),
             ]

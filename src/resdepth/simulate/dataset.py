@@ -47,7 +47,7 @@ from resdepth.stereo.matching import (
 from resdepth.stereo.ortho import RawImage, new_image, orthorectified
 
 # What the simulation's own folder holds.
-WORK = ("truth", "cells.tif")
+WORK = ("reference", "cells.tif")
 IMAGE_BLOCK, MATCH_BLOCK, FILL_BLOCK, ORTHO_BLOCK, COPY_BLOCK = 640, 512, 1024, 2048, 1024
 # How much of their surroundings blocks see, in cells: matching needs context, and voids their rims.
 MATCH_HALO, FILL_HALO = 64, 192

@@ -30,7 +30,7 @@ NotNegative = Annotated[float, Field(ge=0, le=10000, allow_inf_nan=False)]
 
 
 class TownSettings(Section):
-    """The procedural town (TRUTH = town)."""
+    """The procedural town (REFERENCE = town)."""
 
     style: AnyStyle = "any"
     """What is built; `any` lets the seed choose."""
@@ -131,7 +131,7 @@ class SimulateConfig(Section):
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     """Of everything random. The same seed gives the same bytes."""
     town: TownSettings = TownSettings()
-    truth: SurfaceSettings = SurfaceSettings()
+    reference: SurfaceSettings = SurfaceSettings()
     dates: tuple[DateSettings, ...] = ()
     """The dates. Default: two, drawn from the seed."""
     views: tuple[ViewSettings, ...] = ()

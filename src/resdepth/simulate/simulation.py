@@ -121,7 +121,7 @@ def simulate(
 def _made(scene: SceneFolder, source: str | Path, config: SimulateConfig, workers: int) -> SimulatedScene:
     """Everything but the record."""
     try:
-        reference = reference_surface(source, config, scene.work / "truth")
+        reference = reference_surface(source, config, scene.work / "reference")
         texture = _texture(config.texture, reference.grid)
     except ResDepthError:
         _withdraw(scene)
@@ -230,7 +230,7 @@ def reference_surface(source: str | Path, config: SimulateConfig, work: Path) ->
     Raises:
         ResDepthError: if the file cannot be read, or has no CRS in metres.
     """
-    requested = config.truth
+    requested = config.reference
     if str(source) == TOWN:
         return _built_town(work, config)
     options = SourceOptions(
@@ -248,7 +248,7 @@ def reference_surface(source: str | Path, config: SimulateConfig, work: Path) ->
         reference = open_source(Path(source), options, work, progress)
     if not reference.grid.crs:
         raise ResDepthError(
-            f'{source}: names no CRS; cameras need one. Give it: "truth": {{"crs": "EPSG:25832"}}'
+            f'{source}: names no CRS; cameras need one. Give it: "reference": {{"crs": "EPSG:25832"}}'
         )
     return reference
 
@@ -271,7 +271,7 @@ def _built_town(folder: Path, config: SimulateConfig) -> StoredSurface:
     if done.exists():
         return StoredSurface(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    grid = town_grid(config.town.size_px, config.truth.gsd_m or TOWN_GSD_M)
+    grid = town_grid(config.town.size_px, config.reference.gsd_m or TOWN_GSD_M)
     town = Town(grid, STYLES[chosen_style(config)], config.seed)
     parts = list(blocks(grid.whole, TOWN_BLOCK))
     with (

@@ -37,28 +37,28 @@ class Patch:
 
     Attributes:
         initial: NaN = void.
-        truth: NaN = unknown.
+        reference: NaN = unknown.
         refined: what the network makes of it; None before it was asked.
         sides: of a pixel.
     """
 
     initial: Array
-    truth: Array
+    reference: Array
     sides: Sides
     refined: Array | None = None
 
 
 class Showcase:
-    """The patches, chosen once: spread over the validation area, with as much truth as can be had."""
+    """The patches, chosen once: spread over the validation area, where reference heights are known."""
 
     def __init__(self, samples: ValidationSamples) -> None:
         read = {index: samples.sample(index, 0) for index in _spread(len(samples), CANDIDATES)}
-        known = {index: float(np.isfinite(sample.truth).mean()) for index, sample in read.items()}
+        known = {index: float(np.isfinite(sample.reference).mean()) for index, sample in read.items()}
         good = [index for index, share in known.items() if share > 0 and share >= 0.5 * max(known.values())]
         chosen = [good[place] for place in _spread(len(good), SHOWN)]
         self._channels = [read[index].channels for index in chosen]
         self._patches = [
-            Patch(samples.initial(index), read[index].truth, samples.sides(index)) for index in chosen
+            Patch(samples.initial(index), read[index].reference, samples.sides(index)) for index in chosen
         ]
 
     @staticmethod
@@ -74,7 +74,10 @@ class Showcase:
         try:
             return [
                 Patch(
-                    patch.initial, patch.truth, patch.sides, _heights(network, channels, height_sigma, device)
+                    patch.initial,
+                    patch.reference,
+                    patch.sides,
+                    _heights(network, channels, height_sigma, device),
                 )
                 for patch, channels in zip(self._patches, self._channels, strict=True)
             ]
@@ -125,8 +128,8 @@ class Learner:
     def loss_of(self, batch: Batch) -> Tensor:
         """The loss of a batch in metres: the network's output is denormalised first."""
         channels = batch.channels.to(self.device, memory_format=torch.channels_last)  # (B, C, T, T)
-        truth = batch.truth.to(self.device)  # (B, 1, T, T)
-        return self.loss(self.network(channels) * self.height_sigma, truth)
+        reference = batch.reference.to(self.device)  # (B, 1, T, T)
+        return self.loss(self.network(channels) * self.height_sigma, reference)
 
 
 @dataclass
@@ -238,7 +241,7 @@ def fit(
 
     Raises:
         Interrupted: on Ctrl-C or SIGTERM, after the state was saved.
-        ResDepthError: if the loss is not finite, or no validation pixel has a truth.
+        ResDepthError: if the loss is not finite, or no validation pixel has a reference DSM.
     """
     total = (standing.end - standing.epoch) * len(train)
     done = standing.iteration * schedule.batch_size
@@ -267,8 +270,9 @@ def _train_epoch(
     for batch in batches(
         samples, order, batch_size=schedule.batch_size, epoch=standing.epoch, workers=schedule.workers
     ):
-        # A batch without any truth teaches nothing; a step would still move the weights by their momentum.
-        if torch.isfinite(batch.truth).any():
+        # A batch without reference heights teaches nothing; a step would still move the weights by their
+        # momentum.
+        if torch.isfinite(batch.reference).any():
             loss = learner.loss_of(batch)
             learner.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -361,13 +365,13 @@ def _step_scheduler(learner: Learner, loss_val: float | None) -> None:
 def validate(
     learner: Learner, samples: ValidationSamples, schedule: Schedule, stop: Stop | None = None
 ) -> float | None:
-    """The mean of the batches' losses, metres; batches without a known truth are left out.
+    """The mean of the batches' losses, metres; batches without a known reference height are left out.
 
     Returns:
         None if the user stopped it.
 
     Raises:
-        ResDepthError: if no pixel has a known truth, or the loss is not finite.
+        ResDepthError: if no pixel has a known reference height, or the loss is not finite.
     """
     learner.network.eval()
     mean = _mean_loss(learner.loss_of, samples, schedule, stop)
@@ -388,7 +392,7 @@ def initial_error(
         ResDepthError: if no pixel has a known reference height.
     """
     return _mean_loss(
-        lambda batch: loss(batch.channels, batch.truth), InitialSamples(samples), schedule, stop
+        lambda batch: loss(batch.channels, batch.reference), InitialSamples(samples), schedule, stop
     )
 
 
@@ -404,7 +408,7 @@ def _mean_loss(
     ):
         if stop is not None and stop.asked:
             return None
-        if torch.isfinite(batch.truth).any():
+        if torch.isfinite(batch.reference).any():
             losses.append(float(loss_of(batch)))
     if not losses:
         raise ResDepthError(

@@ -66,9 +66,9 @@ class RunRecorder:
         self._to_events(lambda events: events.add_scalar(name, value, step))
 
     def patches(self, shown: Sequence[Patch], step: int) -> None:
-        """Pictures of patches: initial, refined, truth; and the errors before and after."""
+        """Pictures of patches: initial, refined, reference DSM; and the errors before and after."""
         pictures = {
-            f"val/patch_{number}": patch_picture(patch.initial, patch.refined, patch.truth, patch.sides)
+            f"val/patch_{number}": patch_picture(patch.initial, patch.refined, patch.reference, patch.sides)
             for number, patch in enumerate(shown, 1)
         }
 

@@ -171,7 +171,7 @@ def write_prepared_page(folder: DatasetFolder, record: Mapping[str, Any]) -> lis
     if find_spec("jinja2") is None or find_spec("plotly") is None or find_spec("matplotlib") is None:
         return []
     from resdepth.report.page import quick_looks, write_page
-    from resdepth.report.pictures import write_sky_plot
+    from resdepth.report.plots import write_sky_plot
 
     with quick_looks(prepared_content(folder.path, record)) as content:
         write_page(folder.path / PAGE, content)

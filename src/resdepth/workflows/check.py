@@ -269,7 +269,7 @@ def _open(
     files = SceneFiles(
         name=name,
         dsm=named.get("raster_in"),
-        truth=named.get("raster_gt"),
+        reference=named.get("raster_gt"),
         images=images,
         image_list_key="path_image_list",
         used_views=used_views(chain.from_iterable(sets.values())),
@@ -304,7 +304,7 @@ def _pixel_problems(area: Area) -> Iterator[Problem]:
     """What the pixels of the regions show; a file that cannot be read is a problem."""
     looks: dict[Iterator[str], tuple[str, Literal["error", "warning"]]] = {
         _undeclared(area.scene.dsm): ("raster_in", "warning"),
-        _undeclared(area.scene.truth): ("raster_gt", "warning"),
+        _undeclared(area.scene.reference): ("raster_gt", "warning"),
         _voids(area.scene, area.windows): ("raster_in", "error"),
         _misalignment(area.scene, area.windows): ("raster_in", "warning"),
     }
@@ -335,14 +335,14 @@ def _voids(scene: Scene, windows: tuple[Window, ...]) -> Iterator[str]:
 
 def _misalignment(scene: Scene, windows: tuple[Window, ...]) -> Iterator[str]:
     """How the initial DSM lies above, below or beside the reference DSM; a sample is read."""
-    if scene.truth is None or not windows or scene.grid.is_in_degrees:
+    if scene.reference is None or not windows or scene.grid.is_in_degrees:
         return
-    if scene.truth.grid.whole != scene.grid.whole:
+    if scene.reference.grid.whole != scene.grid.whole:
         return  # a problem of its own, which the scene has reported
     around, name = bounding(windows), str(scene.dsm_path)
     found = align(
         lambda window: scene.dsm.read(window.moved(around.row, around.col)),
-        lambda window: scene.counted_truth(window.moved(around.row, around.col)),
+        lambda window: scene.counted_reference(window.moved(around.row, around.col)),
         scene.grid.crop(around),
         name=name,
     )

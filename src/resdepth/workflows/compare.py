@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 # What must agree for figures to be comparable.
 CONDITIONS = (
-    "Truth", "Region", "Errors", "Alignment", "Mask ground_truth", "Mask building", "Mask water",
+    "Reference", "Region", "Errors", "Alignment", "Mask ground_truth", "Mask building", "Mask water",
     "Mask forest", "Ground model",
 )  # fmt: skip
 

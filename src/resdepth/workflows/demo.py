@@ -60,13 +60,13 @@ class _OwnData:
     """A data set in the layout of the authors' demonstration.
 
     Attributes:
-        initial, truth: heights; there need not be a truth.
+        initial, reference: heights; there need not be a reference DSM.
         images, pairs: the lists.
         masks: by name.
     """
 
     initial: Path
-    truth: Path | None
+    reference: Path | None
     images: Path
     pairs: Path
     masks: Mapping[str, Path]
@@ -151,7 +151,8 @@ def _found_data(scene: Path) -> _OwnData:
     pairs = simple[0] if simple else one("image_selection/pairlist*.txt", "the list of image pairs")
     if initial is None or images is None or pairs is None:
         raise InputProblems(problems)
-    references = sorted((scene / "data").glob("dsm/*truth*.tif"))
+    names = ("reference", "truth")  # the second is that of the authors
+    references = [path for name in names for path in sorted((scene / "data").glob(f"dsm/*{name}*.tif"))]
     masks = {
         name: path
         for name in ("building", "water", "forest", "ground_truth")
@@ -163,7 +164,7 @@ def _found_data(scene: Path) -> _OwnData:
 def _files(found: _OwnData) -> list[Path | None]:
     """All files of a data set."""
     images = read_image_list(found.images)[0] or ()
-    return [found.initial, found.truth, found.images, found.pairs, *found.masks.values(), *images]
+    return [found.initial, found.reference, found.images, found.pairs, *found.masks.values(), *images]
 
 
 def _misfits(found: _OwnData, *, force: bool) -> tuple[str, ...]:
@@ -200,8 +201,8 @@ def _test_config(found: _OwnData, named_in: Path) -> dict[str, Any]:
         "path_pairlist": named(found.pairs),
         "allocation_strategy": "entire",
     }
-    if found.truth is not None:
-        dataset["raster_gt"] = named(found.truth)
+    if found.reference is not None:
+        dataset["raster_gt"] = named(found.reference)
         dataset |= {f"mask_{name}": named(path) for name, path in found.masks.items()}
     grid = read_header(found.initial).grid
     return {
@@ -215,8 +216,8 @@ def _test_config(found: _OwnData, named_in: Path) -> dict[str, Any]:
 def _page(found: _OwnData, result: PairResult, folder: Path, misfits: Sequence[str]) -> PageContent:
     """What there is to show: before, after, and what the network saw."""
     surfaces = {"Initial DSM": found.initial, "Refined DSM": result.predictions[0]}
-    if found.truth is not None:
-        surfaces["Reference DSM"] = found.truth
+    if found.reference is not None:
+        surfaces["Reference DSM"] = found.reference
     paths = read_image_list(found.images)[0] or ()
     (first, *_), _ = read_pair_list(found.pairs, paths, n_views=2)  # `test` refined with it: it is there
     facts = {
@@ -228,13 +229,13 @@ def _page(found: _OwnData, result: PairResult, folder: Path, misfits: Sequence[s
     record = folder / "scene.json"
     if record.exists():
         facts |= read_scene_facts(record)
-    outcome = None if found.truth is None else _result(result)
+    outcome = None if found.reference is None else _result(result)
     return PageContent(
         title="A surface model, refined",
         lead=headline(result.evaluation),
         grid=read_header(found.initial).grid,
         surfaces={name: reading(path, "average") for name, path in surfaces.items()},
-        reference="Initial DSM" if found.truth is None else "Reference DSM",
+        reference="Initial DSM" if found.reference is None else "Reference DSM",
         images={
             f"Ortho-image {paths[view].name}": reading(paths[view], "average", "stored") for view in first
         },
@@ -242,7 +243,7 @@ def _page(found: _OwnData, result: PairResult, folder: Path, misfits: Sequence[s
         outcome=outcome,
         facts=facts,
         warnings=misfits,
-        difference="change" if found.truth is None else "error",
+        difference="change" if found.reference is None else "error",
     )
 
 
@@ -274,7 +275,7 @@ TEXTS = (".txt", ".json", ".html")
 WRITTEN = (
     "data", "models", "configs", "results", "results_expected", "logs", "unfinished", "unfinished/*",
     "scene.json", "simulate.json", PAGE,
-    "data/dsm/initial.tif", "data/dsm/truth.tif",
+    "data/dsm/initial.tif", "data/dsm/reference.tif",
     *(f"data/mask/{name}.tif" for name in (*SCENE_MASKS, "void", "shadow_date[0-9]")),
     *(f"data/satellite_views/{raw}date[0-9][a-z].tif" for raw in ("", "raw/")),
     *(f"data/image_selection/{name}.txt" for name in ("imagelist", "pairlist", "pairlist_simple",

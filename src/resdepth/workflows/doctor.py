@@ -35,7 +35,7 @@ from resdepth.workflows.check import read_model
 CONFIGURATIONS = ("config_train.json", "config_test.json")
 """Of the folder of a data set, the first that is there."""
 DSM_NAMES = ("initial.tif", "dsm.tif", "*initial*.tif", "*[dD][sS][mM]*.tif")
-TRUTH_NAMES = ("truth.tif", "reference.tif", "*truth*.tif", "*reference*.tif")
+REFERENCE_NAMES = ("reference.tif", "truth.tif", "*reference*.tif", "*truth*.tif")
 ORTHO_NAMES = ("*ortho*.tif",)
 
 
@@ -52,7 +52,7 @@ def doctor(
     subject: str | Path,
     images: Sequence[str | Path] = (),
     *,
-    truth: str | Path | None = None,
+    reference: str | Path | None = None,
     model: Model | str | Path | None = None,
 ) -> Diagnosis:
     """Look for what will hurt when data are trained on, refined or evaluated.
@@ -62,16 +62,16 @@ def doctor(
 
     Args:
         subject: a folder (as `simulate` writes it, of a finished run of a stereo pipeline, or with rasters
-            named initial.tif, truth.tif, ortho*.tif), a configuration file, or an initial DSM.
+            named initial.tif, reference.tif, ortho*.tif), a configuration file, or an initial DSM.
         images: of an initial DSM: ortho-images, or raw images with RPCs.
-        truth: of an initial DSM: the reference DSM.
+        reference: of an initial DSM: the reference DSM.
         model: what the data are for, a model or where it lies; by default that of a test configuration.
 
     Raises:
         ResDepthError: if there is nothing to look at, or a file cannot be read.
     """
     subject = Path(subject)
-    asked = _asked(subject, [Path(image) for image in images], None if truth is None else Path(truth))
+    asked = _asked(subject, [Path(image) for image in images], None if reference is None else Path(reference))
     if model is not None:
         used = model if isinstance(model, Model) else load_model(model)
         asked = replace(asked, subjects=tuple(replace(one, model=used) for one in asked.subjects))
@@ -93,10 +93,14 @@ def _looked_at(opened: Opened) -> tuple[list[Finding], list[str]]:
     found += [*surface_findings(opened), *alignment_findings(opened)]
     of_images, left_out = image_findings(opened)
     subject = opened.subject
-    if subject.truth is None:
-        left_out.insert(0, f"{subject.dsm.name} beside a reference DSM: there is none (--truth REFERENCE)")
-    elif opened.scene.truth is None:
-        left_out.insert(0, f"{subject.dsm.name} beside {subject.truth.name}, which is not usable as it is")
+    if subject.reference is None:
+        left_out.insert(
+            0, f"{subject.dsm.name} beside a reference DSM: there is none (--reference REFERENCE)"
+        )
+    elif opened.scene.reference is None:
+        left_out.insert(
+            0, f"{subject.dsm.name} beside {subject.reference.name}, which is not usable as it is"
+        )
     if not subject.images and not subject.raw:
         left_out.append(f"images of {subject.dsm.name}: there are none")
     return found + of_images, left_out
@@ -106,18 +110,18 @@ def _described(opened: Opened) -> str:
     """What was looked at, in words."""
     subject, grid = opened.subject, opened.scene.grid
     parts = [f"{subject.dsm.name} ({grid.height} x {grid.width} pixels of {grid.sides_m} m, {grid.crs_name})"]
-    if subject.truth:
-        parts.append(f"reference DSM {subject.truth.name}")
+    if subject.reference:
+        parts.append(f"reference DSM {subject.reference.name}")
     for name, paths in (("ortho-images", subject.images), ("raw images", subject.raw)):
         if paths:
             parts.append(f"{name} {', '.join(path.name for path in paths)}")
     return "; ".join(parts)
 
 
-def _asked(subject: Path, images: list[Path], truth: Path | None) -> _Asked:
+def _asked(subject: Path, images: list[Path], reference: Path | None) -> _Asked:
     is_alone = subject.is_dir() or subject.suffix.lower() == ".json"
-    if is_alone and (images or truth):
-        named = images[0] if images else truth
+    if is_alone and (images or reference):
+        named = images[0] if images else reference
         raise ResDepthError(
             f"{named}: images and a reference DSM go with an initial DSM; {subject} names its own"
         )
@@ -128,19 +132,19 @@ def _asked(subject: Path, images: list[Path], truth: Path | None) -> _Asked:
         raise unusable(subject, reason.replace("file", what, 1))
     if subject.suffix.lower() == ".json":
         return _of_configuration(subject)
-    return _of_rasters(subject, images, truth)
+    return _of_rasters(subject, images, reference)
 
 
-def _of_rasters(dsm: Path, images: Iterable[Path], truth: Path | None) -> _Asked:
+def _of_rasters(dsm: Path, images: Iterable[Path], reference: Path | None) -> _Asked:
     """A data set of files that were named one by one."""
     missing = [Problem(str(path), reason) for path in images if (reason := why_no_file(path))]
-    if truth is not None and (reason := why_no_file(truth)):
-        missing.append(Problem(str(truth), reason))
+    if reference is not None and (reason := why_no_file(reference)):
+        missing.append(Problem(str(reference), reason))
     if missing:
         raise InputProblems(missing)
     raw = tuple(path for path in images if has_rpc(path))
     ortho = tuple(path for path in images if path not in raw)
-    return _Asked((Subject(dsm.stem, dsm, truth, ortho, raw),))
+    return _Asked((Subject(dsm.stem, dsm, reference, ortho, raw),))
 
 
 def _of_folder(folder: Path) -> _Asked:
@@ -164,9 +168,9 @@ def _of_dataset_folder(folder: DatasetFolder) -> _Asked:
             asked = _of_configuration(folder.configs / name)
             # The model in the folder is the bundled one; `test` says whether it fits.
             return replace(asked, subjects=tuple(replace(one, raw=raw, model=None) for one in asked.subjects))
-    truth = folder.reference if folder.reference.is_file() else None
+    reference = folder.reference if folder.reference.is_file() else None
     orthos = tuple(folder.ortho_image(path.stem) for path in folder.images)
-    return _Asked((Subject(folder.path.name, folder.initial, truth, orthos, raw),))
+    return _Asked((Subject(folder.path.name, folder.initial, reference, orthos, raw),))
 
 
 def _by_names(folder: Path, refusal: InputProblems) -> _Asked:
@@ -175,26 +179,26 @@ def _by_names(folder: Path, refusal: InputProblems) -> _Asked:
     Raises:
         InputProblems: if there is no initial DSM; what was found wrong with it as a run of a pipeline.
     """
-    truths = _first_named(folder, TRUTH_NAMES)
-    dsms = [path for path in _first_named(folder, DSM_NAMES) if path not in truths]
+    references = _first_named(folder, REFERENCE_NAMES)
+    dsms = [path for path in _first_named(folder, DSM_NAMES) if path not in references]
     rasters = sorted(folder.glob("*.tif"))
-    raw = tuple(path for path in rasters if path not in (*dsms, *truths) and has_rpc(path))
+    raw = tuple(path for path in rasters if path not in (*dsms, *references) and has_rpc(path))
     if not dsms and raw:
         named = " ".join(str(path) for path in raw)
         raise unusable(folder, f"holds raw images and no DSM; make one: resdepth match {named} -o dsm.tif")
     if not dsms:
         raise refusal
-    if len(dsms) > 1 or len(truths) > 1:
-        listed = ", ".join(path.name for path in (dsms if len(dsms) > 1 else truths))
+    if len(dsms) > 1 or len(references) > 1:
+        listed = ", ".join(path.name for path in (dsms if len(dsms) > 1 else references))
         what = "initial" if len(dsms) > 1 else "reference"
         raise unusable(folder, f"which is the {what} DSM: {listed}? Name the files (resdepth doctor DSM ...)")
     orthos = tuple(dict.fromkeys(path for name in ORTHO_NAMES for path in sorted(folder.glob(name))))
-    orthos = tuple(path for path in orthos if path not in (*dsms, *truths, *raw))
+    orthos = tuple(path for path in orthos if path not in (*dsms, *references, *raw))
     masks = {name: path for name in MASKS if (path := folder / f"mask_{name}.tif").is_file()}
-    used = {*dsms, *truths, *raw, *orthos, *masks.values()}
+    used = {*dsms, *references, *raw, *orthos, *masks.values()}
     notes = tuple(f"{path.name}: its name says nothing of what it is" for path in rasters if path not in used)
-    truth = next(iter(truths), None)
-    return _Asked((Subject(folder.name, dsms[0], truth, orthos, raw, masks),), notes=notes)
+    reference = next(iter(references), None)
+    return _Asked((Subject(folder.name, dsms[0], reference, orthos, raw, masks),), notes=notes)
 
 
 def _first_named(folder: Path, patterns: Iterable[str]) -> list[Path]:

@@ -19,7 +19,7 @@ from resdepth.evaluation.inputs import ABSURD_M, Candidate, OnGrid
 from resdepth.evaluation.request import INITIAL, REFINED, Request, conditions_of, facts_of, open_case
 from resdepth.evaluation.result import (
     OVERALL,
-    TRUTH,
+    REFERENCE_KEY,
     Evaluation,
     EvaluationResult,
     evaluation_of,
@@ -65,7 +65,7 @@ def evaluate_files(
 
     Raises:
         ResDepthError: if a file cannot be read, names are not unique, CRSs differ, masks mark by other
-            numbers than 1, or a surface has no pixel in common with the truth.
+            numbers than 1, or a surface has no pixel in common with the reference DSM.
     """
     case, area = open_case(request)
     conditions = conditions_of(request, case, area)
@@ -113,7 +113,7 @@ def ask_about_voids(case: Case) -> set[str]:
         The names of those surfaces.
     """
     asked = set()
-    for name, band in [(TRUTH, case.truth), *((one.name, one.band) for one in case.surfaces)]:
+    for name, band in [(REFERENCE_KEY, case.reference), *((one.name, one.band) for one in case.surfaces)]:
         for one in [FileBand(path) for path in band.paths] if isinstance(band, OnGrid) else [band]:
             if question := look_for_undeclared(one).question:
                 where = one.header.path if isinstance(one, FileBand) else name
@@ -124,7 +124,7 @@ def ask_about_voids(case: Case) -> set[str]:
 
 def _warn_of_numbers(case: Case, outcome: EvaluationResult, asked: Collection[str]) -> None:
     """Warn of numbers that may be undeclared nodata values, but for surfaces already `asked` about."""
-    if isinstance(case.truth, OnGrid) and case.truth.has_absurd and TRUTH not in asked:
+    if isinstance(case.reference, OnGrid) and case.reference.has_absurd and REFERENCE_KEY not in asked:
         logger.warning(
             "the reference DSM: numbers beyond %g m count as void; does the file declare its nodata value?",
             ABSURD_M,
@@ -152,7 +152,7 @@ def _error_files(case: Case, paths: Mapping[str, Path]) -> Iterator[Sink | None]
         yield None
         return
     (region,) = case.regions
-    grid = case.truth.grid.crop(region).flat
+    grid = case.reference.grid.crop(region).flat
     with ExitStack() as stack:
         writers = {
             name: stack.enter_context(
@@ -170,7 +170,7 @@ def _error_files(case: Case, paths: Mapping[str, Path]) -> Iterator[Sink | None]
 
 def evaluate(  # noqa: PLR0913 - each is a choice of its own, with a default
     refined: Surface,
-    truth: Surface,
+    reference: Surface,
     *,
     initial: Surface | None = None,
     masks: Mapping[str, Surface] | None = None,
@@ -180,11 +180,11 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own, with a default
     region: str | Path | Bounds | None = None,
     baselines: bool = False,
 ) -> Evaluation:
-    """Evaluate a surface against the truth.
+    """Evaluate a surface against the reference DSM.
 
     Args:
         refined: the surface: (H, W) array in metres, NaN = void, or a path.
-        truth: the true surface; an array of the same shape, or a file on any grid of the same CRS. The
+        reference: the reference DSM; an array of the same shape, or a file on any grid of the same CRS. The
             figures are those of its pixels.
         initial: the surface before refinement, evaluated as well.
         masks: by name (ground_truth, building, water, forest); the value 1 sets a mask. Vector files may be
@@ -205,7 +205,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own, with a default
     unknown = sorted(set(given) - set(MASKS))
     if unknown:
         raise ResDepthError(f"masks: unknown name {', '.join(unknown)}; known: {', '.join(MASKS)}")
-    surfaces = [refined, truth, *given.values(), *([] if initial is None else [initial])]
+    surfaces = [refined, reference, *given.values(), *([] if initial is None else [initial])]
     are_paths = {isinstance(one, str | Path) for one in surfaces}
     if len(are_paths) > 1:
         raise ResDepthError("give either arrays or paths, not a mixture: arrays have no georeference")
@@ -213,7 +213,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own, with a default
     if are_paths == {True}:
         request = Request(
             {REFINED: Path(refined)},  # type: ignore[arg-type] # all are paths
-            Path(truth),  # type: ignore[arg-type]
+            Path(reference),  # type: ignore[arg-type]
             initial=None if initial is None else Path(initial),  # type: ignore[arg-type]
             masks={name: Path(one) for name, one in given.items()},  # type: ignore[arg-type]
             region=region,
@@ -224,7 +224,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own, with a default
     if region is not None:
         raise ResDepthError("region: cut arrays themselves; only files have a place on the map")
     heights = {REFINED: refined} if initial is None else {INITIAL: initial, REFINED: refined}
-    case = _case_of_arrays(heights, truth, given, gsd=gsd, nodata=nodata, threshold=threshold)
+    case = _case_of_arrays(heights, reference, given, gsd=gsd, nodata=nodata, threshold=threshold)
     outcome = evaluate_case(case)
     for warning in empty_classes(outcome, {name: f"masks[{name!r}]" for name in given}):
         logger.warning("%s", warning)
@@ -233,18 +233,18 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own, with a default
 
 def _case_of_arrays(
     surfaces: Mapping[str, Surface],
-    truth: Surface,
+    reference: Surface,
     masks: Mapping[str, Surface],
     *,
     gsd: float,
     nodata: float | None,
     threshold: float | None,
 ) -> Case:
-    bands = bands_of({**surfaces, TRUTH: truth}, (), masks, gsd=gsd, nodata=nodata)
+    bands = bands_of({**surfaces, REFERENCE_KEY: reference}, (), masks, gsd=gsd, nodata=nodata)
     for warning in check_mask_values(bands.masks):
         logger.warning("%s", warning)
     case = Case(
-        truth=bands.heights[TRUTH],
+        reference=bands.heights[REFERENCE_KEY],
         surfaces=[Candidate(name, bands.heights[name]) for name in surfaces],
         regions=(bands.grid.whole,),
         initial=INITIAL if INITIAL in surfaces else None,
@@ -291,7 +291,7 @@ def evaluate_into(
         folder: made if it is not there.
         request: what is evaluated.
         title: of the page; by default it names the surfaces.
-        error_rasters: also write surface minus truth as GeoTIFFs.
+        error_rasters: also write surface minus reference as GeoTIFFs.
         aligned_rasters: also write the surfaces that were moved, on the grid of the reference DSM.
         overwrite: replace an earlier evaluation in the folder, and files that are called like those of this
             one; any others stay.
@@ -300,7 +300,7 @@ def evaluate_into(
         ResDepthError: see `evaluate_files`; or the folder holds an evaluation already, or files with
             the names of one, or cannot be written.
     """
-    from resdepth.report.pictures import file_name
+    from resdepth.report.plots import file_name
 
     names = [*([] if request.initial is None else [INITIAL]), *request.surfaces]
     _demand_file_names(names)
@@ -339,7 +339,7 @@ def _evaluated_into(
         aligned: likewise of aligned surfaces; those that are not moved have none.
     """
     from resdepth.report.page import quick_looks, write_page
-    from resdepth.report.pictures import error_limit, file_name
+    from resdepth.report.plots import error_limit, file_name
 
     case, outcome = evaluate_files(request, {surface: folder / name for surface, name in rasters.items()})
     moved = write_aligned(case, {surface: folder / name for surface, name in aligned.items()})
@@ -360,7 +360,7 @@ def _evaluated_into(
 
 
 def _demand_file_names(names: Sequence[str]) -> None:
-    from resdepth.report.pictures import file_name
+    from resdepth.report.plots import file_name
 
     by_file: dict[str, str] = {}
     for name in names:
@@ -374,9 +374,9 @@ def _demand_file_names(names: Sequence[str]) -> None:
 
 def _own_files(files: Iterable[str]) -> list[str]:
     """All that an evaluation writes into its folder, given the files of its surfaces."""
-    from resdepth.report.pictures import CLASSES, DISTRIBUTION, plot_names
+    from resdepth.report.plots import CLASSES, DISTRIBUTION, plot_names
 
-    plots = [f"{FIGURES}/{name}" for name in (DISTRIBUTION, CLASSES, plot_names(TRUTH)[0])]
+    plots = [f"{FIGURES}/{name}" for name in (DISTRIBUTION, CLASSES, plot_names(REFERENCE_KEY)[0])]
     return [JSON, CSV, MARKDOWN, PAGE, *files, *plots]
 
 
@@ -394,14 +394,14 @@ def _earlier(folder: Path) -> list[str]:
 
 def _raster_files(surfaces: Iterable[str], kind: str) -> list[str]:
     """The rasters of one kind, and their styles; within the folder of the evaluation."""
-    from resdepth.report.pictures import file_name
+    from resdepth.report.plots import file_name
 
     return [f"{kind}{file_name(name)}{suffix}" for name in surfaces for suffix in (".tif", ".qml")]
 
 
 def _text_and_plot_files(refined: Iterable[str], surfaces: Iterable[str]) -> list[str]:
     """The statistics of refined surfaces, and the plots of all; within the folder of the evaluation."""
-    from resdepth.report.pictures import file_name, plot_names
+    from resdepth.report.plots import file_name, plot_names
 
     plots = [f"{FIGURES}/{plot}" for name in surfaces for plot in plot_names(name)]
     return [*(f"statistics_{file_name(name)}.txt" for name in refined), *plots]
@@ -437,7 +437,7 @@ def _content(
     from resdepth.report.page import evaluation_content
 
     return evaluation_content(
-        case, outcome, title=title, truth=request.truth, masks=request.masks, images=images
+        case, outcome, title=title, reference=request.reference, masks=request.masks, images=images
     )
 
 
@@ -451,19 +451,20 @@ def add_styles(kinds: Mapping[Path, StyleKind]) -> None:
 def _title(request: Request) -> str:
     names = list(request.surfaces)
     stated = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    return f"{stated} against {request.truth.name}"
+    return f"{stated} against {request.reference.name}"
 
 
 def _write_figures(folder: Path, content: "PageContent", outcome: EvaluationResult) -> None:
-    from resdepth.report.pictures import write_plots
+    from resdepth.report.plots import write_plots
 
     folder.mkdir(exist_ok=True)
     assert content.grid is not None, "surfaces were evaluated"
     shown = content.grid.coarser(PLOT_PX)
     heights = {
-        TRUTH if name == content.reference else name: read(shown) for name, read in content.surfaces.items()
+        REFERENCE_KEY if name == content.reference else name: read(shown)
+        for name, read in content.surfaces.items()
     }
-    write_plots(folder, outcome, heights, shown, TRUTH)
+    write_plots(folder, outcome, heights, shown, REFERENCE_KEY)
 
 
 BLOCK_PX, TILE_PX = 1024, 256
@@ -486,7 +487,7 @@ def write_aligned(case: Case, paths: Mapping[str, Path]) -> list[str]:
         ResDepthError: if a surface cannot be read, or a file not be written.
     """
     region = bounding(case.regions)
-    grid = case.truth.grid.crop(region).flat
+    grid = case.reference.grid.crop(region).flat
     moved = [one for one in case.surfaces if one.name in paths and case.shifts[one.name].applied]
     for surface in moved:
         with new_geotiff(

@@ -47,7 +47,7 @@ def _write_scene_page(scene: SimulatedScene) -> None:
 def scene_content(folder: Path, record: Mapping[str, Any]) -> PageContent:
     """What there is to show of a simulated scene."""
     data = folder / "data"
-    truth, initial = data / "dsm" / "truth.tif", data / "dsm" / "initial.tif"
+    reference, initial = data / "dsm" / "reference.tif", data / "dsm" / "initial.tif"
     views = record["views"][:2] + record["views"][-1:]
     dates = {view["name"]: f"date {view['date'] + 1}" for view in views}
     images = {
@@ -63,8 +63,8 @@ def scene_content(folder: Path, record: Mapping[str, Any]) -> PageContent:
     return PageContent(
         title=f"Simulated scene {folder.resolve().name}",
         lead="A reference surface, photographed from space, and what stereo matching makes of the images.",
-        grid=read_header(truth).grid,
-        surfaces={"Initial DSM": reading(initial, "average"), "Reference DSM": reading(truth, "average")},
+        grid=read_header(reference).grid,
+        surfaces={"Initial DSM": reading(initial, "average"), "Reference DSM": reading(reference, "average")},
         reference="Reference DSM",
         images=images,
         masks=masks,

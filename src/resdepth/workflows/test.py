@@ -57,7 +57,7 @@ class PairResult:
         dataset: its name.
         views: the result folder's name, "Stereopair_0_1"; "" without views; "all" over all view sets.
         predictions: the refined DSMs, one per region.
-        evaluation: the figures; None without a truth.
+        evaluation: the figures; None without a reference DSM.
     """
 
     dataset: str
@@ -67,7 +67,7 @@ class PairResult:
 
 
 def test(config: str | Path) -> list[PairResult]:
-    """Refine DSMs as a configuration file says, and evaluate them where a truth is given.
+    """Refine DSMs as a configuration file says, and evaluate them where a reference DSM is given.
 
     Returns:
         One result for each data set and view set, and one over all view sets where there are several.
@@ -180,12 +180,12 @@ def _evaluated(
     predictions: Mapping[str, tuple[Path, ...]],
 ) -> dict[str, Evaluation]:
     """Statistics of each view set, and of all together where there are several; and a page to look at."""
-    truth = area.scene.truth
-    if truth is None:
+    reference = area.scene.reference
+    if reference is None:
         return {}
     request = Request(
         surfaces={views or REFINED: files for views, files in predictions.items()},
-        truth=_path_of(truth),
+        reference=_path_of(reference),
         initial=dsm,
         masks={name: _path_of(area.scene.masks[name]) for name in MASKS if name in area.scene.masks},
         windows=tuple(area.test),
@@ -265,7 +265,7 @@ class _Job:
 
 
 def _refine_area(job: _Job, regions: Sequence[Window], stem: Path) -> tuple[tuple[Path, ...], Moved]:
-    """Write the refined DSM of each region and, where there is a truth, its residuals.
+    """Write the refined DSM of each region and, where there is a reference DSM, its residuals.
 
     Args:
         job: what to refine.
@@ -285,7 +285,7 @@ def _refine_area(job: _Job, regions: Sequence[Window], stem: Path) -> tuple[tupl
         with ExitStack() as stack:
             errors = None
             refined = stack.enter_context(new_geotiff(path, grid, dtype=dtype, unit=scene.unit))
-            if scene.truth is not None:
+            if scene.reference is not None:
                 errors = stack.enter_context(new_geotiff(residuals, grid.flat, dtype=dtype, unit=METRE))
             for strip in job.strips(region):
                 heights = strip.values.astype(dtype)  # the residuals are those of the heights in the file
@@ -293,9 +293,9 @@ def _refine_area(job: _Job, regions: Sequence[Window], stem: Path) -> tuple[tupl
                 rows = Window(region.row + strip.row, region.col, *heights.shape)
                 moved += Moved.between(scene.dsm.read(rows), heights, moved.sigma_m)
                 if errors is not None:
-                    errors.write(strip.row, heights - scene.counted_truth(rows))
+                    errors.write(strip.row, heights - scene.counted_reference(rows))
         add_styles({path: "height"})
-        if scene.truth is not None:
+        if scene.reference is not None:
             add_styles({residuals: "error"})
         predictions.append(path)
     return tuple(predictions), moved

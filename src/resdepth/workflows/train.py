@@ -253,7 +253,7 @@ def _is_evaluated_alike(earlier_run: Path, config: Mapping[str, Any]) -> bool:
 
 
 def _validation_data(config: Mapping[str, Any]) -> list[tuple[Path, Path, Any]]:
-    """Initial DSM, truth and pixels of each data set that validates."""
+    """Initial DSM, reference and pixels of each data set that validates."""
     return [
         (Path(one["raster_in"]).resolve(), Path(one["raster_gt"]).resolve(), one["area_defn"]["val"])
         for one in config["datasets"]

@@ -49,7 +49,7 @@ SMOOTHING_STEPS = 12
 # rather the water, or the ground behind a building, than the tree beside it.
 LOW_SCALE_M = 2.0
 TYPES = {"surface": "float32", "known": "uint8", "classes": "uint8", "objects": "int32"}
-STAMP = "truth.json"
+STAMP = "reference.json"
 # Raised when the same file would become other rasters.
 VERSION = 1
 TILE = 256

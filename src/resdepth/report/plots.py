@@ -1,0 +1,211 @@
+"""Figures for papers: PNG files of an evaluation and of the surfaces that it evaluates."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from resdepth.evaluation.result import OVERALL, EvaluationResult
+from resdepth.geo.grid import Grid
+from resdepth.report.pictures import hillshade
+from resdepth.runtime.atomic import atomic_path, writing
+
+Array = NDArray[np.float32]
+
+ERROR_MAP = "RdBu_r"  # that of pictures.error_colours
+DPI = 200
+WIDTH_IN = 6.9  # of a page with two columns
+# Okabe and Ito (2008): distinguished by colour-blind readers, too.
+COLOURS = ("#999999", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+SMALL = 8
+SHOWN_CLASSES = 14
+DISTRIBUTION, CLASSES = "distribution.png", "classes.png"
+
+
+def write_plots(
+    folder: Path, outcome: EvaluationResult, heights: Mapping[str, Array], grid: Grid, reference: str
+) -> list[Path]:
+    """Write hillshade and error map of each surface, and charts of errors.
+
+    Args:
+        folder: receives the files.
+        outcome: the figures.
+        heights: of all surfaces and of the reference DSM on one grid, an overview say; metres, NaN = void.
+        grid: theirs.
+        reference: its name among them.
+
+    Returns:
+        The files.
+    """
+    limit = error_limit(outcome)
+    written = []
+    for name, height in heights.items():
+        relief, errors = plot_names(name)
+        title = "reference DSM" if name == reference else name
+        written.append(_saved(folder / relief, _relief(height, grid, title)))
+        if name != reference:
+            figure = _error_map(height - heights[reference], grid, name, limit)
+            written.append(_saved(folder / errors, figure))
+    written.append(_saved(folder / DISTRIBUTION, _distribution(outcome)))
+    written.append(_saved(folder / CLASSES, _classes(outcome)))
+    return written
+
+
+def write_sky_plot(
+    path: Path, directions: Mapping[str, tuple[float, float]], pairs: Sequence[tuple[str, str]]
+) -> Path:
+    """Where the sensors of views stood, seen from the ground: north up, the zenith in the middle.
+
+    Args:
+        path: the PNG.
+        directions: azimuth and incidence of each view, degrees.
+        pairs: of views, drawn as lines; the first is the best.
+
+    Raises:
+        ResDepthError: if it cannot be written.
+    """
+    figure = Figure(figsize=(WIDTH_IN / 2 + 0.8, WIDTH_IN / 2 + 0.8), layout="constrained")
+    axes = figure.add_subplot(projection="polar")
+    axes.set_theta_zero_location("N")  # type: ignore[attr-defined] # of polar axes
+    axes.set_theta_direction(-1)  # type: ignore[attr-defined]
+    for number, pair in reversed(list(enumerate(pairs))):
+        angles, radii = zip(*(directions[name] for name in pair), strict=True)
+        width = 2.0 if number == 0 else 0.6
+        axes.plot(np.radians(angles), radii, color="#808080", linewidth=width, zorder=1)
+    for (name, (azimuth, incidence)), colour in zip(
+        directions.items(), _colours(len(directions)), strict=True
+    ):
+        axes.scatter([np.radians(azimuth)], [incidence], color=colour, label=name.lstrip("_"), zorder=2)
+    axes.set_ylim(0, max(10.0, 1.2 * max(incidence for _, incidence in directions.values())))
+    axes.tick_params(labelsize=SMALL)
+    axes.set_title("Azimuth and incidence [deg]; thick: the best pair", fontsize=SMALL + 1)
+    figure.legend(fontsize=SMALL, loc="outside lower center", ncols=2)
+    return _saved(path, figure)
+
+
+def error_limit(outcome: EvaluationResult) -> float:
+    """The error of the strongest colours, metres: one for all surfaces, a round number."""
+    largest = max(one.classes[OVERALL].statistics.le90 for one in outcome.surfaces.values())
+    return next((limit for limit in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0) if limit >= largest), 32.0)
+
+
+def plot_names(surface: str) -> tuple[str, str]:
+    """The files of a surface: its hillshade and its error map."""
+    return f"hillshade_{file_name(surface)}.png", f"errors_{file_name(surface)}.png"
+
+
+def file_name(name: str) -> str:
+    """A name of a surface as part of a file's name."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+
+
+def _saved(path: Path, figure: Figure) -> Path:
+    with atomic_path(path) as temporary, writing(path):
+        figure.savefig(temporary, dpi=DPI, format="png", metadata={"Software": None})
+    return path
+
+
+def _extent(grid: Grid) -> tuple[float, float, float, float]:
+    """In metres from the lower left corner."""
+    sides = grid.sides_m
+    return 0.0, grid.width * sides.width, 0.0, grid.height * sides.height
+
+
+def _map(grid: Grid, title: str) -> tuple[Figure, Axes]:
+    _, width_m, _, height_m = _extent(grid)
+    height = WIDTH_IN / 2 * np.clip(height_m / width_m, 0.3, 3.0)
+    figure = Figure(figsize=(WIDTH_IN / 2 + 0.8, float(height) + 0.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=SMALL + 1)
+    axes.set_xlabel("m", fontsize=SMALL)
+    axes.tick_params(labelsize=SMALL)
+    return figure, axes
+
+
+def _relief(height: Array, grid: Grid, title: str) -> Figure:
+    figure, axes = _map(grid, title)
+    axes.imshow(hillshade(height, grid.sides_m), cmap="gray", vmin=0, vmax=255, extent=_extent(grid))
+    return figure
+
+
+def _error_map(errors: Array, grid: Grid, title: str, limit_m: float) -> Figure:
+    figure, axes = _map(grid, f"{title} minus reference DSM")
+    colours = mpl.colormaps[ERROR_MAP].with_extremes(bad="#808080")
+    shown = axes.imshow(
+        errors, cmap=colours, vmin=-limit_m, vmax=limit_m, extent=_extent(grid), interpolation="none"
+    )
+    bar = figure.colorbar(shown, ax=axes, extend="both", shrink=0.8)
+    bar.set_label("error [m]", fontsize=SMALL)
+    bar.ax.tick_params(labelsize=SMALL)
+    return figure
+
+
+def _distribution(outcome: EvaluationResult) -> Figure:
+    """How often errors occur, and what share of them is smaller than a size."""
+    figure = Figure(figsize=(WIDTH_IN, 2.6), layout="constrained")
+    often, cumulative = figure.subplots(1, 2)
+    for surface, colour in zip(outcome.surfaces.values(), _colours(len(outcome.surfaces)), strict=True):
+        found = surface.classes[OVERALL].histogram
+        edges = np.asarray(found.edges_m)
+        density = (
+            np.asarray(found.counts) / max(surface.classes[OVERALL].statistics.count, 1) / np.diff(edges)
+        )
+        often.stairs(density, edges, color=colour, label=surface.name.lstrip("_"))
+        cumulative.plot(
+            found.sizes_m, 100 * np.asarray(found.shares), color=colour, label=surface.name.lstrip("_")
+        )
+    often.set_xlabel("error [m]", fontsize=SMALL)
+    often.set_ylabel("density [1/m]", fontsize=SMALL)
+    cumulative.set_xlabel("absolute error [m]", fontsize=SMALL)
+    cumulative.set_ylabel("pixels below [%]", fontsize=SMALL)
+    cumulative.set_ylim(0, 100)
+    cumulative.legend(fontsize=SMALL, frameon=False, loc="lower right")
+    _plain(often, cumulative)
+    return figure
+
+
+def _classes(outcome: EvaluationResult) -> Figure:
+    """The mean absolute error of each class, with its interval."""
+    filled = [
+        name
+        for name in outcome.titles
+        if any(one.classes[name].statistics.count for one in outcome.surfaces.values())
+    ][:SHOWN_CLASSES]
+    count = len(outcome.surfaces)
+    figure = Figure(figsize=(WIDTH_IN, 0.9 + len(filled) * (0.12 + 0.14 * count)), layout="constrained")
+    axes = figure.add_subplot()
+    places = np.arange(len(filled), dtype=float)
+    for index, (surface, colour) in enumerate(zip(outcome.surfaces.values(), _colours(count), strict=True)):
+        results = [surface.classes[name] for name in filled]
+        values = [one.statistics.mae for one in results]
+        limits = [
+            one.intervals.get("mae", (value, value)) for one, value in zip(results, values, strict=True)
+        ]
+        reach = [
+            [max(value - low, 0) for value, (low, _) in zip(values, limits, strict=True)],
+            [max(high - value, 0) for value, (_, high) in zip(values, limits, strict=True)],
+        ]
+        axes.barh(
+            places + 0.8 * (index + 0.5) / count - 0.4, values, 0.8 / count, xerr=reach, color=colour,
+            label=surface.name.lstrip("_"), error_kw={"elinewidth": 0.8, "ecolor": "black"},
+        )  # fmt: skip
+    axes.set_yticks(places, [outcome.titles[name] for name in filled])
+    axes.invert_yaxis()
+    axes.set_xlabel("mean absolute error [m], with 95 % intervals", fontsize=SMALL)
+    axes.legend(fontsize=SMALL, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
+    _plain(axes)
+    return figure
+
+
+def _colours(count: int) -> Sequence[str]:
+    return [COLOURS[index % len(COLOURS)] for index in range(count)]
+
+
+def _plain(*several: Axes) -> None:
+    for axes in several:
+        axes.tick_params(labelsize=SMALL)
+        axes.spines[["top", "right"]].set_visible(False)
