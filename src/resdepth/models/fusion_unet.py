@@ -15,8 +15,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from resdepth.models.schema import FusionSettings
 
-HALO_PX, WIDER_HALO_PX = 96, 112
-"""How far around an area of whole cells (16 pixels) the network looks, in whole cells: 95 pixels, or 98 where
+HALO_PX, WIDER_HALO_PX = 112, 128
+"""How far around an area of whole cells (16 pixels) the network looks, in whole cells: 111 pixels, or 114 where
 heights are averaged."""
 SCALE_LIMITS = (-4.0, 4.0)
 MADE = (1.5, 2.5)
@@ -155,7 +155,8 @@ def _around(values: Tensor) -> Tensor:
 
 
 def _twice(x: Tensor) -> Tensor:
-    return functional.interpolate(x, scale_factor=2, mode="nearest")
+    # Not the nearest value: the borders of coarse cells would show as faint lines.
+    return functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 class DeployedFusion(nn.Module):
