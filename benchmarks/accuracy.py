@@ -98,10 +98,10 @@ SIZES = {
 }
 SEEN: tuple[Style, ...] = ("old-town", "suburb")
 UNSEEN: tuple[Style, ...] = ("high-rise", "industrial")
-REAL_TRAINING = Place("nrw", 31, source="reference/nrw_dom1_1m.tif", gsd_m=0.5)
+REAL_TRAINING = Place("nrw", 31, source="truth/nrw_dom1_1m.tif", gsd_m=0.5)
 REAL_TESTS = (
-    Place("delft", 41, source="reference/delft_ahn3_0.5m_dsm.tif", gsd_m=0.25),
-    Place("denhaag", 42, source="reference/denhaag_0.5m_dsm.tif", gsd_m=0.25),
+    Place("delft", 41, source="truth/delft_ahn3_0.5m_dsm.tif", gsd_m=0.25),
+    Place("denhaag", 42, source="truth/denhaag_0.5m_dsm.tif", gsd_m=0.25),
 )
 
 
@@ -336,9 +336,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--size", choices=sorted(SIZES), default="small")
     parser.add_argument("--seeds", type=int, help="trainings [default: 2 for small]")
-    parser.add_argument(
-        "--data", type=Path, help="folder of real data, with reference/; without it, towns only"
-    )
+    parser.add_argument("--data", type=Path, help="folder of real data, with truth/; without it, towns only")
     parser.add_argument("--config", type=Path, help="JSON: what to change about network and training")
     parser.add_argument("--work", type=Path, default=Path("build/accuracy"), help="keep scenes and runs here")
     parser.add_argument("--page", type=Path, default=Path("docs/accuracy.md"))
@@ -348,8 +346,8 @@ def main() -> None:
     size = SIZES[given.size]
     if given.seeds:
         size = replace(size, seeds=given.seeds)
-    if given.data and not (given.data / "reference").is_dir():
-        sys.exit(f"{given.data}: there is no folder reference/ in it; give the folder of the real data")
+    if given.data and not (given.data / "truth").is_dir():
+        sys.exit(f"{given.data}: there is no folder truth/ in it; give the folder of the real data")
     try:
         requests = json.loads(given.config.read_text(encoding="utf-8")) if given.config else {}
         run(size, requests, given)

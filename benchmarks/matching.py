@@ -28,7 +28,7 @@ from resdepth.workflows.match import MatchedDsm, match_images
 Array = NDArray[np.float32]
 
 SHOWN_PX = 400
-ALONE = ("aligned/reunion/initial.tif", "aligned/reunion/reference.tif", "stereo/reunion", "stereo/gizeh")
+ALONE = ("aligned/reunion/initial.tif", "aligned/reunion/truth.tif", "stereo/reunion", "stereo/gizeh")
 
 PAGE = """# From raw images to a DSM
 

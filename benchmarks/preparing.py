@@ -3,7 +3,7 @@
     python benchmarks/preparing.py ../shared/data
 
 The folder holds stereo/reunion (a raw Pleiades pair and s2p's DSM), aligned/reunion (ortho-images of it),
-stereo/gizeh and stereo/kahramanmaras (raw pairs), and reference/ (lidar DSMs). Writes docs/preparing.md.
+stereo/gizeh and stereo/kahramanmaras (raw pairs), and truth/ (lidar DSMs). Writes docs/preparing.md.
 """
 
 import argparse
@@ -195,7 +195,7 @@ def _wrong_heights(prepared: Prepared) -> tuple[NDArray[np.float64], NDArray[np.
 def _recovery(data: Path, work: Path) -> str:
     rows = []
     for name in ("nrw_dom1_1m", "delft_ahn3_0.5m_dsm"):
-        reference = data / "reference" / f"{name}.tif"
+        reference = data / "truth" / f"{name}.tif"
         scene = simulate(reference, work / name).folder
         initial = SurfaceFile(MapBand(scene / "data" / "dsm" / "initial.tif"))
         grid = initial.band.grid

@@ -3,7 +3,7 @@
     python benchmarks/real_data.py ../shared/data
 
 The folder holds stereo/reunion and stereo/gizeh (raw Pleiades pairs), aligned/reunion (a plane-sweep DSM of
-the first, and that of s2p) and, for simulated images, reference/delft_ahn3_0.5m_dsm.tif (a lidar DSM). Writes
+the first, and that of s2p) and, for simulated images, truth/delft_ahn3_0.5m_dsm.tif (a lidar DSM). Writes
 docs/real-data.md and its pictures.
 """
 
@@ -41,7 +41,7 @@ MEDIANS = 8
 MOVED_M = 0.1
 """A height is better or worse if its error falls or grows by more."""
 SHOWN_PX, GSD_M = 400, 0.5
-NEEDED = ("aligned/reunion/initial.tif", "aligned/reunion/reference.tif", "stereo/reunion", "stereo/gizeh",
+NEEDED = ("aligned/reunion/initial.tif", "aligned/reunion/truth.tif", "stereo/reunion", "stereo/gizeh",
           "stereo/kahramanmaras")  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def scenes(data: Path, work: Path) -> list[Scene]:
     """What is refined."""
     aligned = data / "aligned" / "reunion"
     raw = tuple(sorted((data / "stereo" / "reunion").glob("img_*.tif")))
-    reference = read(aligned / "reference.tif")
+    reference = read(aligned / "truth.tif")
     plane_sweep = aligned / "initial.tif"
     fill = read(plane_sweep)
     matched = work / "matched.tif"
@@ -126,7 +126,7 @@ def scenes(data: Path, work: Path) -> list[Scene]:
         made("s2p made rough", rough(known, 1)),
         made("the reference itself", known),
     ]
-    delft = data / "reference" / "delft_ahn3_0.5m_dsm.tif"
+    delft = data / "truth" / "delft_ahn3_0.5m_dsm.tif"
     if delft.is_file():
         simulate_scene(delft, work / "delft", {"seed": 1})
         simulated = work / "delft" / "data"

@@ -48,7 +48,7 @@ def dataset(data: Path) -> dict[str, Any]:
     return {
         "name": "reunion",
         "raster_in": str(scene / "initial.tif"),
-        "raster_gt": str(scene / "reference.tif"),
+        "raster_gt": str(scene / "truth.tif"),
         "path_image_list": str(scene / "imagelist.txt"),
         "allocation_strategy": STRATEGY,
         "test_stripe": TEST_STRIPE,
@@ -144,7 +144,7 @@ def test_stripe(grid: Grid) -> Window:
 def read_surfaces(data: Path, result: PairResult) -> tuple[dict[str, Array], float]:
     """Initial, refined and true heights of the test stripe."""
     scene = data / "aligned" / "reunion"
-    reference, initial = FileBand(scene / "reference.tif"), FileBand(scene / "initial.tif")
+    reference, initial = FileBand(scene / "truth.tif"), FileBand(scene / "initial.tif")
     grid, region = reference.grid, test_stripe(reference.grid)
     refined = FileBand(result.predictions[0])
     return {

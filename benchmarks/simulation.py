@@ -3,7 +3,7 @@
     python benchmarks/simulation.py ../shared/data
 
 The folder holds real data: aligned/reunion (an initial DSM and a better one), stereo/reunion and stereo/gizeh
-(raw Pleiades pairs with RPCs), dsm/montpellier_0.5m.tif (a stereo DSM), reference/ (lidar and city models).
+(raw Pleiades pairs with RPCs), dsm/montpellier_0.5m.tif (a stereo DSM), truth/ (lidar and city models).
 Writes docs/simulation.md and its pictures.
 """
 
@@ -40,11 +40,11 @@ GSD_M = 0.5
 SEED = 11
 TOWNS: tuple[Style, ...] = ("old-town", "suburb", "high-rise", "industrial")
 REAL_SURFACES = {
-    "lidar, Germany": "reference/nrw_dom1_1m.tif",
-    "lidar, Delft": "reference/delft_ahn3_0.5m_dsm.tif",
-    "points, Delft": "reference/delft_ahn3.laz",
-    "city model, The Hague": "reference/DenHaag_01.json",
-    "raster of it": "reference/denhaag_0.5m_dsm.tif",
+    "lidar, Germany": "truth/nrw_dom1_1m.tif",
+    "lidar, Delft": "truth/delft_ahn3_0.5m_dsm.tif",
+    "points, Delft": "truth/delft_ahn3.laz",
+    "city model, The Hague": "truth/DenHaag_01.json",
+    "raster of it": "truth/denhaag_0.5m_dsm.tif",
 }
 # Heights within this distance of what the real matcher could have found.
 SEARCH_M = {"reunion": (30.0, 30.0), "gizeh": (40.0, 40.0)}
@@ -87,7 +87,7 @@ def real_cases(data: Path) -> list[Case]:
         real=True,
         surface=read(aligned / "initial.tif"),
         void=np.isnan(read(aligned / "initial_voids.tif")),
-        reference=read(aligned / "reference.tif"),
+        reference=read(aligned / "truth.tif"),
         image=read(aligned / "ortho1.tif"),
     )
     montpellier = read(data / "dsm" / "montpellier_0.5m.tif")
@@ -98,7 +98,7 @@ def real_cases(data: Path) -> list[Case]:
         void=np.isnan(montpellier),
         reference=None,
     )
-    reunion = rematched(data, "reunion", aligned / "reference.tif", read(aligned / "ortho1.tif"))
+    reunion = rematched(data, "reunion", aligned / "truth.tif", read(aligned / "ortho1.tif"))
     gizeh = rematched(data, "gizeh", data / "stereo" / "gizeh" / "dsm_wta.tif", None)
     return [others, reunion, city, gizeh]
 

@@ -16,8 +16,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from resdepth.models.schema import FusionSettings
 
 HALO_PX, WIDER_HALO_PX = 112, 128
-"""How far around an area of whole cells (16 pixels) the network looks, in whole cells: 111 pixels, or 114 where
-heights are averaged."""
+"""How far around an area of whole cells (16 pixels) the network looks, in whole cells: 111 pixels, or 114
+where heights are averaged."""
 SCALE_LIMITS = (-4.0, 4.0)
 MADE = (1.5, 2.5)
 """Large corrections, which make or remove what people see, are not made below the first multiple of their

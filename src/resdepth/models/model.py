@@ -22,6 +22,8 @@ from resdepth.errors import InputProblems, Problem, ResDepthError, unusable
 from resdepth.models import fusion_unet
 from resdepth.models.fusion_unet import FusionUNet
 from resdepth.models.schema import (
+    DescribedFusion,
+    DescribedFusionModel,
     DescribedModel,
     DescribedNetwork,
     FusionSettings,
@@ -339,7 +341,7 @@ def load_safetensors(path: Path) -> Model:
     return model
 
 
-def _read_description(text: str, path: Path) -> DescribedModel:
+def _read_description(text: str, path: Path) -> DescribedModel | DescribedFusionModel:
     where = f"{path}: {METADATA_KEY}"
     try:
         content = parse_json(text)
@@ -348,13 +350,16 @@ def _read_description(text: str, path: Path) -> DescribedModel:
     version = content.get("format")
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise unusable(path, f"written by a newer resdepth (format {version}); update with pip")
-    described, problems = draft(DescribedModel, content, f"{where}.")
+    network = content.get("architecture")
+    fuses = isinstance(network, dict) and network.get("name") == FusionUNet.__name__
+    described: DescribedModel | DescribedFusionModel
+    described, problems = draft(DescribedFusionModel if fuses else DescribedModel, content, f"{where}.")
     if problems:
         raise InputProblems(problems)
     return described
 
 
-def described_architecture(described: DescribedNetwork, where: str) -> Architecture:
+def described_architecture(described: DescribedNetwork | DescribedFusion, where: str) -> Architecture:
     """The architecture that a file describes.
 
     Args:

@@ -44,11 +44,22 @@ class FusionSettings(Section):
 class DescribedNetwork(Section):
     """What model_config.json holds."""
 
-    name: Literal["UNet", "FusionUNet"]
+    name: Literal["UNet"]
     """Network architecture."""
     input_channels: ModelInputs
     """What the network sees."""
     settings: UNetSettings
+    """Its constructor arguments."""
+
+
+class DescribedFusion(Section):
+    """What a model file says of a fusion network."""
+
+    name: Literal["FusionUNet"]
+    """Network architecture."""
+    input_channels: Literal["geom-matched"]
+    """What the network sees."""
+    settings: FusionSettings
     """Its constructor arguments."""
 
 
@@ -119,14 +130,26 @@ class TrainingState(BaseModel):
     resdepth: Progress | None = None
 
 
-class DescribedModel(Section):
-    """What a model file says beside its weights."""
+class _Described(Section):
+    """What a model file says beside its weights, whatever its network."""
 
     format: Annotated[int, Field(ge=1)]
     """Version of this description."""
-    architecture: DescribedNetwork
-    """Which network."""
     normalization: DescribedNormalization
     """The constants of its training."""
     provenance: dict[str, Any] = Field(default_factory=dict)
     """Where it comes from."""
+
+
+class DescribedModel(_Described):
+    """A model file of a published network."""
+
+    architecture: DescribedNetwork
+    """Which network."""
+
+
+class DescribedFusionModel(_Described):
+    """A model file of a fusion network."""
+
+    architecture: DescribedFusion
+    """Which network."""
