@@ -117,7 +117,7 @@ def evaluate(  # noqa: PLR0913 - each is an option
 @OVERWRITE
 @guarded
 def compare(runs: tuple[Path, ...], output: Path, *, overwrite: bool) -> None:
-    """Put the figures of several RUNs side by side: folders of `evaluate` or `test`, or their JSON files.
+    """Put the metrics of several RUNs side by side: folders of `evaluate` or `test`, or their JSON files.
 
     \b
     Example:

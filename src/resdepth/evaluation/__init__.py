@@ -1,1 +1,1 @@
-"""Evaluating surfaces against a reference DSM: rasters of any size in, figures that people trust out."""
+"""Evaluating surfaces against a reference DSM: rasters of any size in, metrics that people trust out."""

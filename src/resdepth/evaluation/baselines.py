@@ -43,7 +43,7 @@ def median_baselines(
         surface: to be filtered, on the grid of the reference DSM.
         workers: threads.
         exact: up to so many errors the quantiles are exact.
-        tile_px: side of the parts that are filtered at once; the figures do not depend on it.
+        tile_px: side of the parts that are filtered at once; the metrics do not depend on it.
         progress: receives the number of pixels that were done.
 
     Raises:

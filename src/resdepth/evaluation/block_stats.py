@@ -243,7 +243,7 @@ class ClassTotal:
         return dict(zip(COLUMNS, self.columns.tolist(), strict=True))
 
     def result(self, edges_m: NDArray[np.float64], centre: float, *, has_initial: bool) -> ClassResult:
-        """The figures, with a histogram over these bins; the centred ones of errors minus a centre."""
+        """The metrics, with a histogram over these bins; the centred ones of errors minus a centre."""
         summed, found = self.summed(), self.tally.statistics(centre)
 
         def mean(name: str, over: str) -> float:
@@ -302,7 +302,7 @@ class SurfaceTotal:
         return OutlineErrors(self._profiles, share, found)
 
     def results(self, *, has_initial: bool, reach_m: float) -> dict[str, ClassResult]:
-        """The figures of all classes."""
+        """The metrics of all classes."""
         edges = np.linspace(-reach_m, reach_m, HISTOGRAM_BINS + 1)
         centre = self.classes[OVERALL].tally.statistics().median
         return {

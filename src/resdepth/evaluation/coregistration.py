@@ -86,7 +86,7 @@ class Alignment:
             f"lies {abs(self.bias_m):.2f} m {side} the reference DSM (median difference; NMAD "
             f"{self.spread_m:.2f} m). A network learns a constant bias: the error falls by as much, which "
             "looks like success, and no shape is better. Before training, bring both to one vertical datum, "
-            f"or move the initial DSM by {-self.bias_m:+.2f} m; resdepth evaluate shows figures without the "
+            f"or move the initial DSM by {-self.bias_m:+.2f} m; resdepth evaluate shows metrics without the "
             "median"
         )
         beside = (

@@ -33,7 +33,7 @@ WITHIN_M = (0.5, 1.0, 2.0)
 
 @dataclass(frozen=True)
 class Statistics:
-    """Figures over residuals (height minus reference), metres; NaN where there is no residual.
+    """Metrics over residuals (height minus reference), metres; NaN where there is no residual.
 
     Attributes:
         count: number of residuals.
@@ -72,7 +72,7 @@ class Statistics:
     absolute_median_centred: Number = math.nan
 
     def as_json(self) -> dict[str, float | int | None]:
-        """The figures with None for NaN, which JSON lacks."""
+        """The metrics with None for NaN, which JSON lacks."""
         return {name: None if value != value else value for name, value in asdict(self).items()}  # noqa: PLR0124 - NaN
 
 
@@ -204,10 +204,10 @@ class Tally:
         return self._kept is not None
 
     def statistics(self, centre: float | None = None) -> Statistics:
-        """The figures of all errors so far.
+        """The metrics of all errors so far.
 
         Args:
-            centre: the centred figures are of the errors minus it, metres; by default the errors' own median.
+            centre: the centred metrics are of the errors minus it, metres; by default the errors' own median.
         """
         if not self._n:
             return NO_STATISTICS
@@ -268,7 +268,7 @@ class Tally:
         }
 
     def _centred(self, centre: float) -> dict[str, float]:
-        """Figures of the errors minus a centre; of counted ones by the middles of their bins."""
+        """Metrics of the errors minus a centre; of counted ones by the middles of their bins."""
         if self._kept is not None:
             sizes = np.abs(np.concatenate(self._kept).astype(np.float64) - centre)
             mae, square, medae = sizes.mean(), np.mean(sizes**2), np.median(sizes)
@@ -313,7 +313,7 @@ def _median_distance(centres: NDArray[np.float64], counts: Counts, centre: float
 
 
 def statistics(residuals: Array, threshold: float | None = None) -> Statistics:
-    """Figures over all finite residuals, exact however many there are.
+    """Metrics over all finite residuals, exact however many there are.
 
     Args:
         residuals: any shape, metres, NaN = invalid.
@@ -327,14 +327,14 @@ def statistics(residuals: Array, threshold: float | None = None) -> Statistics:
     return tally.statistics()
 
 
-# The figures that get intervals; names of fields of Statistics.
+# The metrics that get intervals; names of fields of Statistics.
 FIGURES = ("bias", "median", "mae", "rmse", "absolute_median", "nmad", "le68", "le90", "le95")
 DRAWS = 500
 LEVEL = 0.95
 FEWEST_BLOCKS = 10
 SEED = 0
 
-# Quantiles of a draw come from coarse bins: what matters is how they vary, the figures themselves are exact.
+# Quantiles of a draw come from coarse bins: what matters is how they vary, the metrics themselves are exact.
 FINE_M, FINE_UP_TO_M, GROWTH, UP_TO_M = 0.02, 2.0, 1.08, 2000.0
 
 
@@ -383,14 +383,14 @@ class BlockErrors:
 
 
 def intervals(blocks: Sequence[BlockErrors], found: Statistics) -> dict[str, Interval]:
-    """Within which limits figures lie in 95 % of the draws.
+    """Within which limits metrics lie in 95 % of the draws.
 
     Args:
         blocks: those that hold errors.
-        found: the figures of all errors, around which intervals of quantiles are laid.
+        found: the metrics of all errors, around which intervals of quantiles are laid.
 
     Returns:
-        By the name of a figure; empty for fewer than FEWEST_BLOCKS blocks, of which nothing can be said.
+        By the name of a metric; empty for fewer than FEWEST_BLOCKS blocks, of which nothing can be said.
     """
     if len(blocks) < FEWEST_BLOCKS:
         return {}

@@ -42,7 +42,7 @@ class Request:
 
     Attributes:
         surfaces: by name: a file, or files that lie side by side.
-        reference: heights; its grid is the one of all figures.
+        reference: heights; its grid is the one of all metrics.
         initial: the DSM before refinement; evaluated as well.
         masks: rasters, 1 = inside, or vector files: ground_truth (where the reference DSM counts), building,
             water, forest, or any other name.

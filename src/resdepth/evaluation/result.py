@@ -65,8 +65,8 @@ class ClassResult:
         statistics: of the errors.
         reference_pixels: pixels of the class where the reference DSM is known.
         coverage: share of them (0 to 1) where the surface has a height; NaN without any.
-        intervals: by the name of a figure (a field of Statistics), where 95 % of the block bootstrap's
-            figures lie; empty where there are too few blocks for one.
+        intervals: by the name of a metric (a field of Statistics), where 95 % of the block bootstrap's
+            metrics lie; empty where there are too few blocks for one.
         shape: errors of gradients, normals, roughness.
         better, worse: share of pixels whose absolute error is by more than 10 cm smaller, larger than that of
             the initial DSM; None without one.
@@ -90,7 +90,7 @@ class Shift:
     Attributes:
         dx_m, dy_m, dz_m: to the east, to the north, up; NaN where it could not be found.
         pixels: how many it was estimated from.
-        applied: whether the figures are those of the moved surface.
+        applied: whether the metrics are those of the moved surface.
     """
 
     dx_m: Number
@@ -226,10 +226,10 @@ PUBLISHED_CLASSES = (
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures before and after refinement, per class of objects.
+    """Metrics before and after refinement, per class of objects.
 
     Attributes:
-        refined: class name to figures.
+        refined: class name to metrics.
         initial: the same before refinement; None where only the results are evaluated.
         pixel_area_m2: area of one pixel.
         baselines: median filters of the initial DSM; None if nobody asked for them.
@@ -251,7 +251,7 @@ class Evaluation:
         return self.pixels * self.pixel_area_m2 / M2_PER_KM2
 
     def as_json(self) -> dict[str, Any]:
-        """All figures; None where a class is empty."""
+        """All metrics; None where a class is empty."""
         content: dict[str, Any] = {"pixels": self.pixels, "area_km2": self.area_km2, "classes": {}}
         for name, refined in self.refined.items():
             content["classes"][name] = {"refined": refined.as_json()}
@@ -263,7 +263,7 @@ class Evaluation:
 
 
 def evaluation_of(outcome: EvaluationResult, refined: str, *, with_initial: bool = True) -> Evaluation:
-    """The figures of one surface, and of the initial DSM, in the published classes."""
+    """The metrics of one surface, and of the initial DSM, in the published classes."""
 
     def figures(name: str) -> dict[str, Statistics]:
         classes = outcome.surfaces[name].classes

@@ -1,1 +1,1 @@
-"""Figures to files that people read."""
+"""Metrics to files that people read."""

@@ -53,7 +53,7 @@ LARGEST_BYTES = 15_000_000
 PIXEL_SHARE, MOST_SHRINKS = 0.96, 8
 ASSETS = "assets"
 SCRIPTS = ("pixels", "maps", "charts", "profile", "relief", "start")
-# The figures to choose from: the field of Statistics, its name, what it stands for, what it shows.
+# The metrics to choose from: the field of Statistics, its name, what it stands for, what it shows.
 FIGURES = (
     ("mae", "MAE", "mean absolute error", "how far heights are off on average"),
     ("rmse", "RMSE", "root mean square error", "as the MAE, but large errors count more"),
@@ -212,7 +212,7 @@ def _described(content: PageContent, embedded: Embedded) -> dict[str, Any]:
 
 
 def chart_data(outcome: EvaluationResult) -> dict[str, Any]:
-    """Figures, intervals, histograms and curves by surface and class; without classes that have no errors."""
+    """Metrics, intervals, histograms and curves by surface and class; without classes that have no errors."""
     names = {name: None for surface in outcome.surfaces.values() for name in surface.classes}
     filled = [
         name
@@ -269,7 +269,7 @@ def within_a_sentence(name: str) -> str:
 
 
 def text_columns(rows: Sequence[Sequence[str]]) -> set[int]:
-    """Which columns of a table hold text, not figures."""
+    """Which columns of a table hold text, not metrics."""
     return {
         column for row in rows[1:] for column, cell in enumerate(row) if not re.match(r"[-+±]?\d|--|$", cell)
     }

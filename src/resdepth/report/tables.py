@@ -54,7 +54,7 @@ BASELINE_COLUMNS = (
     ("MedAE", "absolute_median"),
     ("NMAD", "nmad"),
 )
-# Of the published files: label, and the number of tabs that brings the figures into one column.
+# Of the published files: label, and the number of tabs that brings the metrics into one column.
 PUBLISHED_LINES = (
     ("maximum", "Maximum residual error [m]:", 6),
     ("minimum", "Minimum residual error [m]:", 6),
@@ -77,7 +77,7 @@ PUBLISHED_TITLES = {
 
 
 def summary_rows(outcome: EvaluationResult) -> Rows:
-    """The figures that matter most over all pixels, a row for each surface."""
+    """The metrics that matter most over all pixels, a row for each surface."""
     with_initial = _has_initial(outcome)
     head = ["surface", *_heads(), "within 1 m", "coverage", *(GAINS if with_initial else ())]
     rows = [head]
@@ -89,7 +89,7 @@ def summary_rows(outcome: EvaluationResult) -> Rows:
 
 
 def centred_rows(outcome: EvaluationResult) -> Rows:
-    """Figures over all pixels with and without the median difference, a row for each surface."""
+    """Metrics over all pixels with and without the median difference, a row for each surface."""
     heads = [f"{label}{where} [m]" for label, *_ in CENTRED for where in ("", ", median removed")]
     rows = [["surface", "median [m]", *heads, "NMAD [m]"]]
     for surface in outcome.surfaces.values():
@@ -175,7 +175,7 @@ def _shift(surface: SurfaceResult) -> str:
 
 
 def _with_interval(result: ClassResult, field: str) -> str:
-    """The figure, and how far its interval reaches: "0.41 ±0.02"."""
+    """The metric, and how far its interval reaches: "0.41 ±0.02"."""
     value = getattr(result.statistics, field)
     shown = _signed(value) if field == "bias" else _metres(value)
     if field not in result.intervals or not math.isfinite(value):
@@ -215,10 +215,10 @@ def markdown_report(outcome: EvaluationResult) -> str:
 
 
 def stated_facts(outcome: EvaluationResult) -> dict[str, str]:
-    """The provenance, and what the figures mean."""
+    """The provenance, and what the metrics mean."""
     facts = dict(outcome.facts)
     facts["Intervals"] = (
-        f"±: half the width of the middle 95 % of figures from blocks of {outcome.block_m:g} m, drawn with "
+        f"±: half the width of the middle 95 % of metrics from blocks of {outcome.block_m:g} m, drawn with "
         f"replacement ({outcome.blocks} blocks)"
         if any(surface.classes[OVERALL].intervals for surface in outcome.surfaces.values())
         else f"none: {outcome.blocks} blocks of {outcome.block_m:g} m are too few for a bootstrap"
@@ -243,7 +243,7 @@ def stated_facts(outcome: EvaluationResult) -> dict[str, str]:
 
 
 def csv_text(outcome: EvaluationResult) -> str:
-    """A row for each surface and class with every figure; nothing where it is unknown."""
+    """A row for each surface and class with every metric; nothing where it is unknown."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     limits = [f"{name}_{end}" for name in FIGURES for end in ("low", "high")]
@@ -252,13 +252,13 @@ def csv_text(outcome: EvaluationResult) -> str:
         for name, result in surface.classes.items():
             values: list[object] = [getattr(result, one) for one in OF_CLASS]
             values += [getattr(result.statistics, one) for one in OF_STATISTICS]
-            for figure in FIGURES:
-                values += result.intervals.get(figure, (None, None))
+            for metric in FIGURES:
+                values += result.intervals.get(metric, (None, None))
             values += [getattr(result.shape, one) for one in OF_SHAPE]
             writer.writerow([surface.name, name, *map(_cell, values)])
     for title, found in _median_filters(outcome):
-        figures = {**dict.fromkeys([*OF_CLASS, *OF_STATISTICS, *limits, *OF_SHAPE]), **asdict(found)}
-        writer.writerow([title, OVERALL, *map(_cell, figures.values())])
+        metrics = {**dict.fromkeys([*OF_CLASS, *OF_STATISTICS, *limits, *OF_SHAPE]), **asdict(found)}
+        writer.writerow([title, OVERALL, *map(_cell, metrics.values())])
     return buffer.getvalue()
 
 
@@ -329,13 +329,13 @@ def markdown(rows: Sequence[Sequence[str]], *, text_columns: int = 1) -> str:
     return "\n".join([line(rows[0]), line(rule), *(line(row) for row in rows[1:])])
 
 
-def _counted_values(figures: Statistics) -> list[str]:
-    return [f"{figures.count}", *_values(figures, BEFORE_AFTER_COLUMNS)]
+def _counted_values(metrics: Statistics) -> list[str]:
+    return [f"{metrics.count}", *_values(metrics, BEFORE_AFTER_COLUMNS)]
 
 
-def _values(figures: Statistics, columns: Sequence[tuple[str, str]]) -> list[str]:
-    values = [getattr(figures, name) for _, name in columns]
-    return [f"{value:.3f}" if figures.count else "--" for value in values]
+def _values(metrics: Statistics, columns: Sequence[tuple[str, str]]) -> list[str]:
+    values = [getattr(metrics, name) for _, name in columns]
+    return [f"{value:.3f}" if metrics.count else "--" for value in values]
 
 
 def format_statistics(evaluation: Evaluation, model_name: str, weights: str) -> str:
@@ -368,16 +368,16 @@ def format_overall_statistics(evaluation: Evaluation, model_name: str, weights: 
     return "\n\n\n".join(["\n".join(header), *sections]) + "\n\n"
 
 
-def _section(title: str, figures: Statistics, underline: int) -> str:
+def _section(title: str, metrics: Statistics, underline: int) -> str:
     lines = [title, "-" * underline, ""]
     for name, label, tabs in PUBLISHED_LINES:
-        value = getattr(figures, name)
-        shown = f"{value:10.3f} m" if figures.count else "-- m"
+        value = getattr(metrics, name)
+        shown = f"{value:10.3f} m" if metrics.count else "-- m"
         lines.append(label + "\t" * tabs + shown)
     return "\n".join(lines)
 
 
 def write_statistics(path: Path, text: str, evaluation: Evaluation) -> None:
-    """Write the text file and, beside it, a JSON file with all figures."""
+    """Write the text file and, beside it, a JSON file with all metrics."""
     write_text(path, text)
     write_json(path.with_suffix(".json"), evaluation.as_json())

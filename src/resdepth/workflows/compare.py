@@ -15,7 +15,7 @@ from resdepth.workflows.evaluate import JSON
 
 logger = logging.getLogger(__name__)
 
-# What must agree for figures to be comparable.
+# What must agree for metrics to be comparable.
 CONDITIONS = (
     "Reference", "Region", "Errors", "Alignment", "Mask ground_truth", "Mask building", "Mask water",
     "Mask forest", "Ground model",
@@ -48,7 +48,7 @@ def compare_runs(runs: Sequence[Path], output: Path, *, overwrite: bool = False)
     write_page(
         output,
         PageContent(
-            title=f"{len(found)} runs compared" if len(found) > 1 else f"The figures of {next(iter(found))}",
+            title=f"{len(found)} runs compared" if len(found) > 1 else f"The metrics of {next(iter(found))}",
             lead=" ".join(differing)
             or "All runs were evaluated against the same reference DSM, in the same region.",
             grid=None,
@@ -80,9 +80,9 @@ def _named(runs: Sequence[Path]) -> dict[str, Path]:
 
 
 def _differences(found: Mapping[str, EvaluationResult]) -> list[str]:
-    """What keeps figures from being comparable, as sentences."""
+    """What keeps metrics from being comparable, as sentences."""
     return [
-        f"{condition} differs between runs, so their figures cannot be compared as they are."
+        f"{condition} differs between runs, so their metrics cannot be compared as they are."
         for condition in CONDITIONS
         if len({outcome.conditions.get(condition, "") for outcome in found.values()}) > 1
     ]

@@ -185,7 +185,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own, with a default
     Args:
         refined: the surface: (H, W) array in metres, NaN = void, or a path.
         reference: the reference DSM; an array of the same shape, or a file on any grid of the same CRS. The
-            figures are those of its pixels.
+            metrics are those of its pixels.
         initial: the surface before refinement, evaluated as well.
         masks: by name (ground_truth, building, water, forest); the value 1 sets a mask. Vector files may be
             masks of files.
@@ -196,7 +196,7 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own, with a default
         baselines: also evaluate median filters of the initial DSM; without one, of `refined` itself.
 
     Returns:
-        Figures per class of objects.
+        Metrics per class of objects.
 
     Raises:
         ResDepthError: if arrays differ in shape, files cannot be read or have nothing in common.

@@ -57,7 +57,7 @@ class PairResult:
         dataset: its name.
         views: the result folder's name, "Stereopair_0_1"; "" without views; "all" over all view sets.
         predictions: the refined DSMs, one per region.
-        evaluation: the figures; None without a reference DSM.
+        evaluation: the metrics; None without a reference DSM.
     """
 
     dataset: str
