@@ -82,7 +82,7 @@ Array = NDArray[np.float32]
 
 ROWS_AT_ONCE = 512
 TRIMMED_PERCENT = 5
-NOISE = (0.06, 0.09)
+NOISE = (0.020, 0.028)
 """Shares of a pixel's side: between both a DSM becomes noisy (docs/real-data.md has examples)."""
 
 
@@ -212,7 +212,7 @@ def noise_share(patches: Iterable[Array], side_m: float) -> float:
     """How noisy a DSM is: 0 where neighbours agree, 1 where they do not, between the limits of NOISE.
 
     Roofs, rocks and trees make heights differ from the mean of their four neighbours as noise does, but not
-    on the smoothest ground: of all that differ at all, the lower quartile counts. Filled voids are flat and
+    on the smoothest ground: of all that differ at all, the lowest decile counts. Filled voids are flat and
     count for nothing; where most is flat, that is how the DSM is.
 
     Args:
@@ -225,7 +225,7 @@ def noise_share(patches: Iterable[Array], side_m: float) -> float:
     if unlike.size <= differences.size / 2:
         return 0.0
     quietest, noisiest = NOISE
-    noise = np.quantile(unlike, 0.25) / side_m
+    noise = np.quantile(unlike, 0.1) / side_m
     return float(np.clip((noise - quietest) / (noisiest - quietest), 0, 1))
 
 
