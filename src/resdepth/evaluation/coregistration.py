@@ -234,7 +234,7 @@ class _Step:
     pixels: int
 
 
-def estimate_shift(surface: Read, reference: Read, grid: Grid, *, name: str) -> Shift:
+def estimate_shift(surface: Read, reference: Read, grid: Grid, *, name: str | None) -> Shift:
     """What moves a surface onto the reference DSM: added to its coordinates and heights.
 
     A sample of 2.4 million pixels at most is looked at, so neither time nor memory grow with the area.
@@ -245,7 +245,7 @@ def estimate_shift(surface: Read, reference: Read, grid: Grid, *, name: str) -> 
         surface: reads windows of it on the grid: (h, w) float32, metres, NaN = void.
         reference: likewise.
         grid: of both. y grows to the north, whatever way the rows go.
-        name: of the surface, for a warning if the search does not converge.
+        name: of the surface, for a warning if the search does not converge; None: no warning.
 
     Returns:
         Metres; NaN for all three with fewer than 100 common pixels, or if the search does not converge; NaN
@@ -255,7 +255,7 @@ def estimate_shift(surface: Read, reference: Read, grid: Grid, *, name: str) -> 
     samples = [_sample(surface, reference, grid, window) for window in sample_windows(grid)]
     pixels = _sorted_pixels(samples, grid.sides_m)
     (row, col), last, converged = _searched(samples, pixels, grid.sides_m)
-    if not converged:
+    if not converged and name is not None:
         logger.warning(
             "%s: the search for the shift against the reference DSM does not converge: none is reported", name
         )

@@ -429,7 +429,7 @@ def _software_tag(path: Path) -> str:
 def _read_metashape(folder: Path, dsm: Path) -> PipelineRun:
     single = [one for name in ("[Oo]rthophotos/*.tif", "[Oo]rthos/*.tif") for one in _matches(folder, name)]
     mosaics = [one for one in _matches(folder, "*[Oo]rtho*.tif") if one != dsm]
-    notes = ["Metashape interpolates voids unless told not to when the DEM is built"]
+    notes = ["Metashape interpolates voids unless this is switched off when the DEM is built"]
     if mosaics and not single:
         notes.append("an orthomosaic hides from where a place was seen; Metashape exports single orthophotos")
     return PipelineRun(METASHAPE, dsm, tuple(single or mosaics), {}, tuple(notes))

@@ -54,7 +54,7 @@ class Coregistration:
 
     Attributes:
         motion: what moves the surface onto the reference DSM.
-        is_horizontal: whether the shift could be told; not in flat land.
+        is_horizontal: whether a horizontal shift was found; in flat land none is.
         before, after: differences without and with the motion.
     """
 
@@ -98,10 +98,10 @@ def coregistration(
             "the unit of both right (gdal_edit.py -units), and are both heights?"
         )
     x, y = grid.map_position(grid.height / 2, grid.width / 2)
-    told = progress or Silent()
-    motion, found = _coarse_motion(surface, reference, grid, Motion(middle=(x, y)), told), False
+    shown = progress or Silent()
+    motion, found = _coarse_motion(surface, reference, grid, Motion(middle=(x, y)), shown), False
     for _ in range(ROUNDS):
-        told.advance(note="looking for what is still missing")
+        shown.advance(note="looking for what is still missing")
         shifted = _shifted(surface, reference, grid, motion)
         found |= shifted != motion
         turned = _tilted(surface, reference, grid, shifted) if tilt else shifted
@@ -110,6 +110,10 @@ def coregistration(
         if step < STEP_M:
             break
     if not found:
+        logger.warning(
+            "%s: no horizontal shift against the reference DSM is found; only its bias is taken out",
+            surface.path,
+        )
         motion = replace(motion, up_m=motion.up_m - _median(surface.moved(motion), reference, grid))
     return Coregistration(motion, found, before, difference(surface.moved(motion), reference, grid))
 
@@ -136,9 +140,9 @@ def _median(surface: SurfaceFile, reference: SurfaceFile, grid: Grid) -> float:
 
 
 def _shifted(surface: SurfaceFile, reference: SurfaceFile, grid: Grid, motion: Motion) -> Motion:
-    """The motion with the shift that is still missing; the same if none can be told."""
+    """The motion with the shift that is still missing; the same if none is found."""
     ours, theirs = surface.moved(motion).reader(grid), reference.reader(grid)
-    shift = estimate_shift(ours.read, theirs.read, grid, name=str(surface.path))
+    shift = estimate_shift(ours.read, theirs.read, grid, name=None)
     if not math.isfinite(shift.dx_m):
         return motion
     up = motion.rise(*(np.array(at) for at in motion.middle))

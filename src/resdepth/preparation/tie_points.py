@@ -77,20 +77,20 @@ class Biases:
 def without_bias(images: Sequence[Image], dsm: Band, progress: Progress | None = None) -> Biases:
     """The RPCs of images, with the biases between them taken out.
 
-    What all have in common cannot be told: the mean of the offsets on the ground is zero.
+    What all have in common is not known: the mean of the offsets on the ground is zero.
 
     Args:
         images: raw, with RPCs.
         dsm: heights as the RPCs count them, metres, NaN = void.
         progress: advances by 1 for each window that is looked at.
     """
-    told = progress or Silent()
+    shown = progress or Silent()
     rpcs = [image.rpc for image in images]
     sizes = [pixel_size_m(image.rpc, image.grid.whole.shape, dsm.grid.crs) for image in images]
     dsm = _at_pixel_size(dsm, min(sizes))
     windows = _chosen(dsm)
     larger = max(int(dsm.grid.gsd_m / min(sizes)), 1)  # pixels of the DSM than those of the images
-    before = after = ties_of([reduced(image, larger) for image in images], dsm, windows, told)
+    before = after = ties_of([reduced(image, larger) for image in images], dsm, windows, shown)
     connected = {one for tie in before for one in (tie.first, tie.second)}
     for _ in range(ROUNDS):
         moves = _solved(len(images), after)
@@ -99,7 +99,7 @@ def without_bias(images: Sequence[Image], dsm: Band, progress: Progress | None =
         rpcs = [_moved_on_ground(rpc, dsm, move) for rpc, move in zip(rpcs, moves, strict=True)]
         described = (DescribedImage(image, rpc) for image, rpc in zip(images, rpcs, strict=True))
         seen = [reduced(image, larger) for image in described]
-        after = ties_of(seen, dsm, windows, told)
+        after = ties_of(seen, dsm, windows, shown)
     offsets = [
         (rpc.offsets[0] - image.rpc.offsets[0], rpc.offsets[1] - image.rpc.offsets[1])
         for rpc, image in zip(rpcs, images, strict=True)
