@@ -100,28 +100,27 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         output: write a Cloud-Optimised GeoTIFF, block by block, and beside it where each height comes from
             (OUTPUT_provenance.tif); needs paths. A job that was stopped or killed resumes when the function
             is called again.
-        nodata: a number that marks voids of the DSM, for arrays; files declare it.
+        nodata: marks voids of the DSM, for arrays; files declare it.
         pairs: sets of images to show the model, by their index in `images`, or the path of a pair list.
         region: the part to refine: xmin, ymin, xmax, ymax on the map, or a window of pixels.
         mode: "seamless": results do not depend on tiles (new); "exact": as published.
-        precision: what the network computes in; "auto" takes bfloat16 where the processor is made for it,
-            which is faster, and may give other heights at single edges.
+        precision: of the network; "auto" takes bfloat16 where the processor is made for it: faster, and
+            single edges may differ.
         device: "auto", "cpu", "cuda" or "mps".
-        fill: keep the heights that voids of the DSM were given; without it, voids stay voids.
+        fill: keep the heights that voids of the DSM were given; else voids stay voids.
         fuse: how the results of several pairs become one; None writes a file for each.
         uncertainty: also give the expected error of each height: 68 % of errors are smaller, 90 % smaller
             than twice as much. By default files have it as their last band if the model knows it ("fusion"
             does), and arrays come without it.
-        tile_size: side of the tiles that the height reference is taken from; by default that of the training.
+        tile_size: of the tiles that the height reference is taken from; by default that of the training.
         compression: of the output: "zstd", "deflate", "lzw" or "none".
         existing: an output that is there counts as done if the same job made it, else it is an error
             ("refuse"); or it is made anew ("replace").
         workers: processes on this machine that compute blocks, with `output`.
-        scheduler: address of a Dask scheduler, whose workers compute blocks instead; they see the same files.
-            Needs the extra `cluster`.
+        scheduler: address of a Dask scheduler (extra `cluster`), whose workers compute; they see the files.
         wait_for_workers: seconds that the cluster's queue may take to give workers.
         report: also write a page to look at (OUTPUT.html); needs the extra `report`.
-        gsd: side of a pixel in metres, for arrays; without it, it is not compared with the model's.
+        gsd: side of a pixel in metres, for arrays; unknown, it is not compared with the model's (0.5 counts).
         force: refine although model and rasters do not fit, and keep a result that cannot be right; what is
             wrong is then a warning. Without it, such an output is written as OUTPUT_not_trusted.tif.
 
@@ -151,10 +150,8 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         _tell(findings, trained, force=force)
         with_error = _with_error(trained, mode, fuse, uncertainty=uncertainty, to_file=output is not None)
         fused = fuse is not None or output is None
-        works = [
-            Work(scene, window, sets, mode, tile, fill, fuse or "median", with_error)
-            for sets in ([view_sets] if fused else [(one,) for one in view_sets])
-        ]
+        groups = [view_sets] if fused else [(one,) for one in view_sets]
+        works = [Work(scene, window, one, mode, tile, fill, fuse or "median", with_error) for one in groups]
         if output is None:
             return _in_memory(works[0], refiner, force=force)
         outputs = [_output_of(Path(output), work, refiner, several=len(works) > 1) for work in works]
