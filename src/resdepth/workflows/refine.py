@@ -154,11 +154,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         works = [Work(scene, window, one, mode, tile, fill, fuse or "median", with_error) for one in groups]
         if output is None:
             return _in_memory(works[0], refiner, force=force)
-        outputs = [_output_of(Path(output), work, refiner, several=len(works) > 1) for work in works]
-        jobs = [
-            Job(work, refiner, path, compression, findings.misfits, shown.made_from)
-            for work, path in zip(works, outputs, strict=True)
-        ]
+        jobs = list(_jobs(works, refiner, Path(output), compression, findings, shown))
         compute = _compute_by(workers, scheduler, wait_for_workers)
         return _to_files(jobs, compute, existing=existing, report=report, force=force)
 
@@ -229,6 +225,16 @@ def _shown(  # noqa: PLR0913 - what refine() was given
         raise Interrupted(f"stopped by Ctrl-C{resumes}") from stopped
     if folder is not None:
         remove_measured(folder)
+
+
+def _jobs(
+    works: Sequence[Work], refiner: Refiner, output: Path, compression: Compression, findings: Findings,
+    shown: _Shown,
+) -> Iterator[Job]:  # fmt: skip
+    """The rasters to be made, one of each work."""
+    for work in works:
+        path = _output_of(output, work, refiner, several=len(works) > 1)
+        yield Job(work, refiner, path, compression, findings.misfits, shown.made_from)
 
 
 def _fitted(model: Model, found: Measured, side_m: float) -> Model:
