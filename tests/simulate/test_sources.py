@@ -282,7 +282,7 @@ def test_rasters_are_made_once_and_again_when_the_file_or_the_options_change(tmp
     (tmp_path / "work" / "known.tif").unlink()
     opened(path)
     assert sorted(one.name for one in (tmp_path / "work").iterdir()) == [
-        "classes.tif", "known.tif", "objects.tif", "surface.tif", "reference.json"
+        "classes.tif", "known.tif", "objects.tif", "reference.json", "surface.tif"
     ]  # fmt: skip
     assert read_raster(surface).dtype == np.float32
 
