@@ -42,7 +42,7 @@ slow: setup  ## the tests of benchmarks that take minutes
 
 # What each package is for: training, refining, evaluating, polygons, cities, point clouds, pages, a cluster.
 SMOKE = tests/test_golden.py tests/models tests/training tests/geo/test_crs.py tests/geo/test_vectors.py \
-	tests/simulate/test_sources.py tests/workflows/test_simulate_command.py tests/report/test_page.py \
+	tests/preparation tests/simulate/test_sources.py tests/workflows/test_simulate_command.py tests/report/test_page.py \
 	tests/workflows/test_train.py::test_every_variant_trains_and_its_model_refines \
 	tests/refinement/test_dask.py::test_workers_tell_what_they_compute_on
 
@@ -50,7 +50,7 @@ lowest:  ## a smoke test with the lowest versions that pyproject.toml allows (fe
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST) --resolution lowest-direct \
-		-e '.[cluster,report,simulate,vector]'
+		-e '.[cluster,prepare,report,simulate,vector]'
 	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST) hypothesis pytest
 	$(LOWEST)/bin/python -m pytest -W default $(SMOKE)
 
