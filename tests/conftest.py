@@ -230,6 +230,7 @@ def make_scene(folder: Path, height: int, width: int, seed: int = 0) -> MadeScen
         np.where(np.isnan(reference), -9999, reference).astype(np.float32),
         nodata=-9999.0,
     )
+    (folder / "truth.tif").symlink_to("reference.tif")  # its earlier name, which people's scripts use
     for index, image in enumerate(images, 1):
         write_raster(folder / f"ortho{index}.tif", image)
     masks = {
