@@ -112,3 +112,10 @@ def test_an_output_that_is_a_file_is_left_alone(tmp_path: Path) -> None:
     done = run("town", "-o", tmp_path / "file")
     assert done.exit_code == 2
     assert (tmp_path / "file").read_text() == "dear"
+
+
+def test_the_earlier_name_of_the_reference_surface_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "old.json").write_text('{"truth": {"gsd_m": -1}}')
+    done = run("town", "-o", tmp_path / "scene", "--config", tmp_path / "old.json")
+    assert done.exit_code == 2
+    assert "reference.gsd_m: found -1" in done.output

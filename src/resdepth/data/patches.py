@@ -208,7 +208,7 @@ class ValidationSamples(_Patches):
         """The samples one after the other."""
         return np.arange(len(self))
 
-    def sample(self, index: int, epoch: int) -> Sample:  # noqa: ARG002
+    def sample(self, index: int, epoch: int) -> Sample:  # noqa: ARG002 - as in order
         """Sample `index`; the epoch does not matter."""
         part, patch, view_set = self._locate(index)
         read = self._read(part, patch, view_set)

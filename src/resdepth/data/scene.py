@@ -334,7 +334,9 @@ def scene_of(
     if are_paths == {True}:
         return Scene.open(dsm, images, reference=reference, masks=masks)  # type: ignore[arg-type] # all are paths
     side = 1.0 if gsd is None else gsd
-    return Scene.of_arrays(dsm, images, reference=reference, masks=masks, gsd=side, nodata=nodata)  # type: ignore[arg-type]
+    return Scene.of_arrays(
+        dsm, images, reference=reference, masks=masks, gsd=side, nodata=nodata  # type: ignore[arg-type] # all are arrays
+    )  # fmt: skip
 
 
 def refuse_nodata_of_files(nodata: float | None, are_paths: Collection[bool]) -> None:

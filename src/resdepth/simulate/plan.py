@@ -157,6 +157,8 @@ def requested(given: Path | Mapping[str, Any] | None, options: Mapping[str, Any]
     """
     path = given if isinstance(given, Path) else None
     content = read_json(path) if path else json.loads(json.dumps(given or {}, default=str))
+    if "truth" in content:  # the name that the section had before
+        content.setdefault("reference", content.pop("truth"))
     for key, value in options.items():
         section, _, name = key.rpartition(".")
         place = content.setdefault(section, {}) if section else content
