@@ -1,5 +1,12 @@
-"""What can be chosen by name: the lists that functions, configuration files and the command line share."""
+"""What can be chosen by name: the lists that functions, configuration files and the command line share.
 
+Messages name an option as its user gives it: `option("overwrite", value=True)` is overwrite=True for whoever
+calls a function, and --overwrite for whoever gives a command (cli/frame.py).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Literal
 
 Kind = Literal["train", "test"]
@@ -20,3 +27,33 @@ AnyStyle = Literal["any", Style]
 """Of a simulated town; `any` lets the seed choose."""
 Motions = Literal["shift", "tilt", "none"]
 Moves = Literal["dsm", "reference"]
+
+Spelling = Callable[[str, object], str]
+"""How an option is given: its name in Python, and its value or None, to text."""
+
+
+def _as_argument(name: str, value: object) -> str:
+    return f"{name}=" if value is None else f"{name}={value!r}"
+
+
+_SPELLING: ContextVar[Spelling] = ContextVar("spelling", default=_as_argument)
+
+
+def option(name: str, *, value: object = None) -> str:
+    """How the user gives an option, for messages.
+
+    Args:
+        name: of the argument of a function.
+        value: to give; None: any.
+    """
+    return _SPELLING.get()(name, value)
+
+
+@contextmanager
+def spelled(spelling: Spelling) -> Iterator[None]:
+    """Let `option` spell otherwise in this context."""
+    token = _SPELLING.set(spelling)
+    try:
+        yield
+    finally:
+        _SPELLING.reset(token)

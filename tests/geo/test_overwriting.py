@@ -73,7 +73,7 @@ def test_what_exists_is_refused_unless_it_may_be_replaced(tmp_path: Path) -> Non
     refuse_existing([file, gone], overwrite=True)
     for taken in ([file], [gone], [new, file]):
         with pytest.raises(
-            ResDepthError, match=r"tif: exists already; add --overwrite, or choose another name"
+            ResDepthError, match=r"tif: exists already; add overwrite=True, or choose another name"
         ):
             refuse_existing(taken, overwrite=False)
     with pytest.raises(ResDepthError, match=r"file.tif, .*link.tif: exist already"):

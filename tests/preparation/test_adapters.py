@@ -159,7 +159,7 @@ def test_a_run_without_its_dsm_is_refused_with_what_was_looked_for(tmp_path: Pat
     message = refusal(tmp_path / "out")
     assert f"looks like a run of {software}" in message
     assert dsms[0] in message
-    assert "--dsm" in message
+    assert "dsm=" in message
 
 
 def test_several_dsms_are_listed(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_images_that_a_run_names_but_are_gone_are_noted(tmp_path: Path) -> None:
     (tmp_path / "img_02.tif").unlink()
     run = recognise(tmp_path / "out")
     assert [image.name for image in run.images] == ["img_01.tif"]
-    assert any("img_02.tif; name them (--image)" in note for note in run.notes)
+    assert any("img_02.tif; name them (images=)" in note for note in run.notes)
 
 
 def test_exports_of_metashape_are_known_by_their_tags(tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_workers_that_a_queue_gives_late_are_waited_for(
     caplog.set_level("INFO")
     with local_cluster(tmp_path, 0) as cluster:
         address = cluster.scheduler_address
-        with pytest.raises(ResDepthError, match=r"no worker is there after 1 s .*--wait-for-workers"):
+        with pytest.raises(ResDepthError, match=r"no worker is there after 1 s .*wait_for_workers="):
             chosen_by_workers(address, "cpu", "fp32", 1)
         caplog.clear()
 

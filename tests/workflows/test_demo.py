@@ -99,7 +99,7 @@ def test_a_demonstration_is_not_replaced_unless_asked(demonstration: Path) -> No
     before = contents_of(demonstration)
     for seed in (3, 4):
         with pytest.raises(
-            ResDepthError, match="demo: exists already; add --overwrite, or choose another name"
+            ResDepthError, match="demo: exists already; add overwrite=True, or choose another name"
         ):
             run_demo(demonstration, seed=seed, style="old-town")
     assert contents_of(demonstration) == before

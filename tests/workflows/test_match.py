@@ -140,7 +140,7 @@ def test_images_of_different_places_are_refused(raw_scene: Path, tmp_path: Path)
         ({"gsd": 1e6, "like": None}, "the images have pixels of 0.5"),
         ({"output": "dsm.jpg"}, "should end in .tif"),
         ({"output": "missing/dsm.tif"}, "there is no folder"),
-        ({"output": "there.tif"}, "exists already; add --overwrite"),
+        ({"output": "there.tif"}, "exists already; add overwrite=True"),
         ({"like": "degrees"}, "cannot be taken; a projected CRS"),
     ],
 )

@@ -214,7 +214,7 @@ def test_what_exists_is_refused_and_replaced_when_asked(raw_scene: Path, tmp_pat
     request = {"dsm": dsm_of(raw_scene), "threads": 0}
     prepare(target, **request)
     (target / "results" / "mine.txt").write_text("mine")
-    with pytest.raises(ResDepthError, match="exists already, a complete data set; add --overwrite"):
+    with pytest.raises(ResDepthError, match="exists already, a complete data set; add overwrite=True"):
         prepare(target, **request)
     prepare(target, **request, gsd_m=1.0, overwrite=True)
     assert read_header(target / "data" / "dsm" / "initial.tif").grid.gsd == 1.0

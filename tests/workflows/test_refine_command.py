@@ -780,7 +780,7 @@ def test_bfloat16_is_reported_where_auto_takes_it(
     caplog.set_level("INFO")
     device = torch.device("cpu")
     _refiner(make_model(), "auto", device, choose_precision("auto", device))
-    assert ("--precision fp32 makes the same choices" in caplog.text) == can
+    assert ("precision='fp32' makes the same choices" in caplog.text) == can
 
 
 def stopped_job(scene: MadeScene, model: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:

@@ -47,6 +47,18 @@ def make_streams_sound() -> None:
             stream.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
 
 
+_SPELLED = {
+    "compression": "--compress", "correct_rpcs": "--keep-rpcs", "gsd_m": "--gsd", "images": "--image"
+}  # fmt: skip
+"""Options that are called otherwise than the arguments of functions."""
+
+
+def as_option(name: str, value: object) -> str:
+    """How an argument of a function is given on the command line: tile_size is --tile-size."""
+    spelled = _SPELLED.get(name, f"--{name.replace('_', '-')}")
+    return spelled if value is None or isinstance(value, bool) else f"{spelled} {value}"
+
+
 def _refuse_foreign_paths(arguments: Mapping[str, Any]) -> None:
     """Refuse paths of GDAL's virtual files, URLs, and names that are not UTF-8.
 
@@ -79,13 +91,15 @@ def guarded(command: Callable[Params, None]) -> Callable[Params, None]:
     def run(*args: Params.args, **kwargs: Params.kwargs) -> None:
         from resdepth.errors import InputProblems, Interrupted, ResDepthError
         from resdepth.geo.gdal import tune_process
+        from resdepth.options import spelled
 
         tune_process()
         logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_ToStderr()])
         logging.getLogger("resdepth").setLevel(logging.INFO)
         try:
             _refuse_foreign_paths(kwargs)
-            command(*args, **kwargs)
+            with spelled(as_option):
+                command(*args, **kwargs)
         except InputProblems as error:
             count = sum(problem.severity == "error" for problem in error.problems)
             for problem in error.problems:

@@ -1,4 +1,4 @@
-"""From a JSON file to a configuration, and what is wrong with its single keys: names, types, ranges.
+"""From a file or a mapping to a configuration, and what is wrong with its single keys: names, types, ranges.
 
 Each key is read by itself, so that one that is wrong hides no other. A wrong value is not in the
 configuration: asking for it raises UnknownValueError. So whoever looks for further problems, between keys
@@ -7,6 +7,7 @@ configuration: asking for it raises UnknownValueError. So whoever looks for furt
 
 import difflib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,9 +20,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from resdepth.config.schema import DERIVED_KEYS, Loc, Section, TestConfig, TrainConfig
-from resdepth.errors import Problem, location, unusable
+from resdepth.errors import InputProblems, Problem, location
 from resdepth.options import Kind
-from resdepth.runtime.jsonfiles import expected, read_json
+from resdepth.runtime.jsonfiles import expected, parse_json, read_json
 
 AnySection = TypeVar("AnySection", bound=Section)
 
@@ -50,25 +51,70 @@ def kind_of(content: Mapping[str, Any]) -> Kind:
     return "test" if misfits("test") < misfits("train") else "train"
 
 
-def load_train_config(path: Path) -> tuple[TrainConfig, list[Problem]]:
+@dataclass(frozen=True)
+class Source:
+    """Where a configuration stands: in a file, or in a mapping of a program.
+
+    Attributes:
+        content: its keys, as JSON has them.
+        text: the file, byte for byte, or the mapping as JSON.
+        path: the file; None for a mapping, whose relative paths lead from the working directory.
+    """
+
+    content: dict[str, Any]
+    text: bytes
+    path: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called: the file, or "config"."""
+        return "config" if self.path is None else str(self.path)
+
+    @property
+    def where(self) -> str:
+        """What problems put before its keys."""
+        return "" if self.path is None else f"{self.path}: "
+
+
+def source_of(given: str | Path | Mapping[str, Any]) -> Source:
+    """A configuration, from the path of a file or from a mapping.
+
+    Raises:
+        InputProblems: if the file cannot be read, or either is no JSON object.
+    """
+    if isinstance(given, str | Path):
+        path = Path(given)
+        return Source(read_json(path), path.read_bytes(), path)
+    try:
+        text = json.dumps(given, indent=2, default=os.fspath)
+        return Source(parse_json(text), text.encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputProblems([Problem("config", f"cannot be written as JSON ({error})")]) from error
+
+
+def load_train_config(given: str | Path | Mapping[str, Any] | Source) -> tuple[TrainConfig, list[Problem]]:
     """A training configuration with absolute paths, and every problem of a single key (see `draft`).
 
     Raises:
-        InputProblems: if the file is no JSON object, or is a test configuration.
+        InputProblems: if it is no JSON object, or is a test configuration.
     """
-    return _load(TrainConfig, path, "train", "test")
+    return _load(TrainConfig, given, "train", "test")
 
 
-def load_test_config(path: Path) -> tuple[TestConfig, list[Problem]]:
+def load_test_config(given: str | Path | Mapping[str, Any] | Source) -> tuple[TestConfig, list[Problem]]:
     """A test configuration; otherwise as `load_train_config`."""
-    return _load(TestConfig, path, "test", "train")
+    return _load(TestConfig, given, "test", "train")
 
 
-def _load(schema: type[AnySection], path: Path, kind: Kind, other: Kind) -> tuple[AnySection, list[Problem]]:
-    content = read_json(path)
-    config, problems = draft(schema, content, f"{path}: ", named_in=path)
-    if problems and not draft(SCHEMAS[other], content, "")[1]:
-        raise unusable(path, f"is a configuration for `resdepth {other}`, not for `resdepth {kind}`")
+def _load(
+    schema: type[AnySection], given: str | Path | Mapping[str, Any] | Source, kind: Kind, other: Kind
+) -> tuple[AnySection, list[Problem]]:
+    source = given if isinstance(given, Source) else source_of(given)
+    named_in = source.path or Path("config")
+    config, problems = draft(schema, source.content, source.where, named_in=named_in)
+    if problems and not draft(SCHEMAS[other], source.content, "")[1]:
+        wrong = f"is a configuration for `resdepth {other}`, not for `resdepth {kind}`"
+        raise InputProblems([Problem(source.name, wrong)])
     return config, problems
 
 

@@ -17,6 +17,7 @@ from resdepth.geo.grid import Bounds, Grid
 from resdepth.geo.raster import Band, read_header, read_tags
 from resdepth.geo.vectors import bounds_on, is_vector, open_vector_mask
 from resdepth.geo.windows import N_STRIPES, Strategy, Window, bounding, split_regions
+from resdepth.options import option
 from resdepth.runtime.paths import why_no_file
 from resdepth.version import __version__
 
@@ -157,7 +158,7 @@ def _demand_sense(request: Request) -> None:
     if request.baselines and request.initial is None and len(request.surfaces) > 1:
         raise ResDepthError(
             f"baselines: found {len(request.surfaces)} DSMs ({', '.join(request.surfaces)}) and no initial "
-            "DSM to filter; name it (--initial), or evaluate a single DSM"
+            f"DSM to filter; name it ({option('initial')}), or evaluate a single DSM"
         )
     if request.initial is not None and INITIAL in request.surfaces:
         raise ResDepthError(f"a surface is called {INITIAL!r}, as the initial DSM; give it another name")

@@ -29,7 +29,7 @@ from resdepth.geo.gdal import open_raster
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import files_behind
 from resdepth.geo.windows import Window, row_bands
-from resdepth.options import Compression
+from resdepth.options import Compression, option
 from resdepth.runtime.atomic import atomic_path, seal, write_text
 from resdepth.runtime.paths import is_there
 
@@ -280,17 +280,17 @@ def refuse_existing(
     *,
     overwrite: bool,
     why: str = "",
-    remedy: str = "add --overwrite, or choose another name",
+    remedy: str = "",
 ) -> None:
     """Refuse to write what is there already, be it a link that leads nowhere.
 
-    What is an input is refused first (`refuse_inputs_as_outputs`), as no --overwrite lets it be written.
+    What is an input is refused first (`refuse_inputs_as_outputs`), as nothing lets it be written.
 
     Args:
         paths: what is to be written.
         overwrite: let it be replaced.
         why: what else is known of what is there, for the message.
-        remedy: what to do.
+        remedy: what to do; "": overwrite, or choose another name.
 
     Raises:
         ResDepthError: which of them are there.
@@ -299,6 +299,7 @@ def refuse_existing(
     if taken:
         more = f" and {len(taken) - SHOWN} more" if len(taken) > SHOWN else ""
         exist = "exists" if len(taken) == 1 else "exist"
+        remedy = remedy or f"add {option('overwrite', value=True)}, or choose another name"
         raise ResDepthError(f"{', '.join(taken[:SHOWN])}{more}: {exist} already{why}; {remedy}")
 
 

@@ -39,7 +39,7 @@ class MapBand:
         crs: of a file that names none.
         scaling: scale and offset that make heights of the numbers that the file has.
         valid: a raster of the same pixels, 0 where the file has no value.
-        other_way: how else a CRS can be named, for the message: ", or with --dsm-crs".
+        other_way: how else a CRS can be named, for the message: ", or with dsm_crs=".
 
     Raises:
         ResDepthError: if it cannot be read, or lies on no map.

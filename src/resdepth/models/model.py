@@ -158,6 +158,12 @@ class Model:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
 
+    def __repr__(self) -> str:
+        """What it is called, its network, what that sees, and how large it is."""
+        count = sum(value.numel() for value in self.weights.values())
+        name, network = Path(self.source).stem or "unnamed", self.architecture
+        return f"Model({name}: {network.name} of {network.input_channels}, {count:,} weights)"
+
     def network(self) -> nn.Module:
         """The network with these weights, in evaluation mode.
 

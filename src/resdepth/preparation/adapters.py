@@ -13,6 +13,7 @@ from typing import Any
 from resdepth.errors import InputProblems, ResDepthError, unusable
 from resdepth.geo.crs import vertical_part
 from resdepth.geo.raster import open_header, read_header
+from resdepth.options import option
 from resdepth.runtime.jsonfiles import read_json
 from resdepth.runtime.paths import MAX_TEXT_BYTES, NO_SUCH_FILE, is_there
 
@@ -138,7 +139,7 @@ def _software(folder: Path) -> tuple[str, str]:
     raise unusable(
         folder,
         f"no run of a known stereo pipeline{_runs_below(folder)}. Looked for {looked_for}. Name the DSM and "
-        "the images themselves (--dsm DSM --image IMAGE)",
+        f"the images themselves ({option('dsm')}, {option('images')})",
     )
 
 
@@ -160,11 +161,11 @@ def _find_dsm(folder: Path, software: str, sign: str) -> Path:
         if found:
             listed = ", ".join(str(path.relative_to(folder)) for path in found)
             raise unusable(folder, f"{len(found)} files may be the DSM of this run of {software}: {listed}; "
-                           "name the right one (--dsm)")  # fmt: skip
+                           f"name the right one ({option('dsm')})")  # fmt: skip
     raise unusable(
         folder,
         f"looks like a run of {software} ({sign}), but its DSM is missing: looked for {', '.join(names)}; "
-        f"{PIPELINES[software].remedy}, or name a DSM (--dsm)",
+        f"{PIPELINES[software].remedy}, or name a DSM ({option('dsm')})",
     )
 
 
@@ -208,7 +209,8 @@ def _there(names: Iterable[str], folders: Iterable[Path]) -> tuple[tuple[Path, .
             found[paths[0].resolve()] = None
         else:
             lost.append(name)
-    notes = (f"images of this run are not there: {', '.join(lost)}; name them (--image)",) if lost else ()
+    named = option("images")
+    notes = (f"images of this run are not there: {', '.join(lost)}; name them ({named})",) if lost else ()
     return tuple(found), notes
 
 
@@ -357,7 +359,7 @@ def _latest_of_micmac(folder: Path, found: list[Path]) -> list[Path]:
         raise unusable(
             folder,
             f"MicMac left its DSM in tiles ({whole}_Tile_*.tif); put them together (gdalbuildvrt {whole}.vrt "
-            f"{whole}_Tile_*.tif), and name the result (--dsm)",
+            f"{whole}_Tile_*.tif), and name the result ({option('dsm')})",
         )
     return [path for path in found if steps.get(path) == last]
 

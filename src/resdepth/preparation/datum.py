@@ -14,6 +14,7 @@ from scipy.interpolate import RegularGridInterpolator
 from resdepth.errors import ResDepthError
 from resdepth.geo.crs import horizontal_part, vertical_part
 from resdepth.geo.grid import Grid
+from resdepth.options import option
 from resdepth.runtime.surroundings import without_warnings
 
 Array = NDArray[np.float32]
@@ -157,7 +158,7 @@ def height_change(source: str, target: str, grid: Grid, z: float) -> HeightChang
     if not np.isfinite(up).all():
         raise ResDepthError(
             f"heights: {title_of(target)} is not known all over the area; name another zero of heights "
-            "(--vertical)"
+            f"({option('vertical')})"
         )
     return HeightChange(x, y, up)
 
@@ -175,13 +176,13 @@ def _transformer(source: Any, target: Any) -> Any:
         raise MissingGeoid(
             f"heights: from {source.name} to {target.name} PROJ needs {', '.join(missing)}, which is not "
             f"here: {stems} or install the package proj-data. Where both heights count from one zero "
-            "already, name it for both (--dsm-vertical, --reference-vertical); or name one `unknown`, and "
-            "co-registration takes out what is constant"
+            f"already, name it for both ({option('dsm_vertical')}, {option('reference_vertical')}); or name "
+            "one `unknown`, and co-registration takes out what is constant"
         )
     if not group.transformers:
         raise ResDepthError(
             f"heights: PROJ knows no way from {source.name} to {target.name} here; name another zero of "
-            "heights (--vertical)"
+            f"heights ({option('vertical')})"
         )
     return group.transformers[0]
 

@@ -10,6 +10,7 @@ from resdepth.errors import ResDepthError
 from resdepth.geo.crs import find_crs
 from resdepth.geo.grid import Bounds, Grid
 from resdepth.geo.reprojected import MapBand
+from resdepth.options import option
 from resdepth.stereo.ortho import to_geographic
 from resdepth.stereo.pairs import overlap
 
@@ -102,8 +103,8 @@ def lattice_grid(bounds: Bounds, side: float, crs: tuple[str, str]) -> Grid:
     if min(height, width) < LEAST_SIDE_PX or height * width > MAX_PIXELS:
         raise ResDepthError(
             f"grid: {max(height, 0)} x {max(width, 0)} pixels of {side:.4g} m lie in {_text(bounds)}, the "
-            "area that all have in common; choose another pixel size (--gsd), or look at the extents of the "
-            "files"
+            f"area that all have in common; choose another pixel size ({option('gsd_m')}), or look at the "
+            "extents of the files"
         )
     return Grid(height, width, (side, 0.0, left * side, 0.0, -side, top * side), *crs)
 

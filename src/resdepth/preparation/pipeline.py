@@ -18,6 +18,7 @@ from resdepth.geo.reprojected import MapBand
 from resdepth.geo.rpc import Rpc
 from resdepth.geo.vectors import is_vector, open_vector_mask
 from resdepth.geo.windows import Window, blocks
+from resdepth.options import option
 from resdepth.preparation.change import Changes, write_changes
 from resdepth.preparation.coregister import Difference, coregistration, difference
 from resdepth.preparation.datum import (
@@ -277,9 +278,10 @@ class Pipeline:
         if up:
             logger.warning(
                 "%s: the images see its heights %+.1f m higher, as from the ellipsoid, and that counts: "
-                "a zero of heights that is stated (--dsm-vertical) gives a better figure",
+                "a zero of heights that is stated (%s) gives a better figure",
                 self.inputs.dsm.path,
                 up,
+                option("dsm_vertical"),
             )
         return Lift(known=False, up_m=up)
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from resdepth.config.parse import draft
 from resdepth.config.schema import FilePath, NamePart, Section
 from resdepth.errors import InputProblems, Problem
-from resdepth.options import Motions, Moves
+from resdepth.options import Motions, Moves, option
 from resdepth.runtime.jsonfiles import read_json
 from resdepth.runtime.paths import why_no_file
 
@@ -94,8 +94,8 @@ def prepare_rules(config: PrepareConfig, where: str = "") -> list[Problem]:
         problems.append(
             Problem(
                 f"{where}dsm",
-                "there is none, and a DSM is matched from two raw images or more; give a DSM (--dsm), or "
-                "more images (--image)",
+                "there is none, and a DSM is matched from two raw images or more; give a DSM "
+                f"({option('dsm')}), or more images ({option('images')})",
             )
         )
     files = {"dsm": config.dsm, "reference": config.reference, "dsm_valid": config.dsm_valid}

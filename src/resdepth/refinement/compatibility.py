@@ -19,6 +19,7 @@ from resdepth.geo.grid import UNREFERENCED
 from resdepth.geo.raster import Array
 from resdepth.geo.windows import Window
 from resdepth.models.model import Model
+from resdepth.options import option
 
 # docs/refine.md shows the measurements that these limits rest on.
 GSD_TOLERANCE = 0.2
@@ -42,10 +43,12 @@ PLACES_A_SIDE = (5, 12)
 """Samples on a side of the area; more are taken where an image shows nothing at the first ones."""
 
 
-REMEDY = (
-    "train a model on data like these (docs/train.md), or take --force (in Python force=True): the "
-    "mismatches are then warnings, and the result may be worse than the initial DSM"
-)
+def remedy() -> str:
+    """What to do where model and rasters do not fit."""
+    return (
+        f"train a model on data like these (docs/train.md), or take {option('force', value=True)}: the "
+        "mismatches are then warnings, and the result may be worse than the initial DSM"
+    )
 
 
 class Unsuitable(ResDepthError):
@@ -73,7 +76,7 @@ class Findings:
         if self.misfits:
             listed = "\n".join(f"  - {misfit}" for misfit in self.misfits)
             name = model.source or "the model"
-            raise Unsuitable(f"{name} does not fit these rasters; nothing was written\n{listed}\n{REMEDY}")
+            raise Unsuitable(f"{name} does not fit these rasters; nothing was written\n{listed}\n{remedy()}")
 
 
 def trained_gsd(model: Model) -> float | None:

@@ -16,7 +16,7 @@ import torch
 
 from resdepth.errors import ResDepthError
 from resdepth.geo.windows import Window
-from resdepth.options import Device, Precision
+from resdepth.options import Device, Precision, option
 from resdepth.refinement.engine import choose_device, choose_precision
 from resdepth.refinement.job import Job
 from resdepth.refinement.run_job import Compute
@@ -85,7 +85,7 @@ def chosen_by_workers(
         found = "; ".join(f"{worker}: {name}, {dtype}" for worker, (name, dtype) in chosen.items())
         raise ResDepthError(
             f"{scheduler}: its workers would compute differently ({found}); choose device and precision "
-            "(--device, --precision), or leave some of them out"
+            f"({option('device')}, {option('precision')}), or leave some of them out"
         )
     name, dtype = next(iter(chosen.values()))
     show_once(chain.from_iterable(warnings for _, _, warnings in answers.values()), set())
@@ -214,7 +214,7 @@ class _Cluster:
             if now - start >= self._patience:
                 raise ResDepthError(
                     f"{self._scheduler}: no worker is there after {self._patience:.0f} s of waiting; start "
-                    "workers, or wait longer (--wait-for-workers)"
+                    f"workers, or wait longer ({option('wait_for_workers')})"
                 )
             if now >= next_line:
                 logger.info("waiting for workers (for %.0f of %.0f s)", now - start, self._patience)

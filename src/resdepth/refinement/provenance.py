@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from resdepth.errors import ResDepthError
+from resdepth.options import option
 from resdepth.runtime.jsonfiles import Count, Number, parse_json
 
 # docs/refine.md shows the measurements that the shares rest on.
@@ -121,4 +122,4 @@ def refuse_untrusted(reasons: Sequence[str]) -> None:
         NotTrusted: if there are reasons, with all of them, and what to do.
     """
     if reasons:
-        raise NotTrusted("\n".join((*reasons, f"{REMEDY}; or keep it with --force (in Python force=True)")))
+        raise NotTrusted("\n".join((*reasons, f"{REMEDY}; or keep it with {option('force', value=True)}")))

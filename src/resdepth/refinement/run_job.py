@@ -20,6 +20,7 @@ from resdepth.geo.geotiff import (
 from resdepth.geo.raster import read_tags
 from resdepth.geo.windows import Window
 from resdepth.models.model import save_model
+from resdepth.options import option
 from resdepth.refinement.blocks import refined_blocks
 from resdepth.refinement.job import (
     JOB_TAG,
@@ -222,8 +223,8 @@ def _begin(job: Job, *, anew: bool) -> None:
     own = _own_files(job)
     if not same and not anew and any(path.suffix == ".tif" for path in own):
         raise ResDepthError(
-            f"{job.unfinished}: holds blocks of another job ({_changed(job)}); add --overwrite to start "
-            "anew, or remove the folder"
+            f"{job.unfinished}: holds blocks of another job ({_changed(job)}); add "
+            f"{option('overwrite', value=True)} to start anew, or remove the folder"
         )
     if not same:
         for path in own:
@@ -349,6 +350,8 @@ def _moved(job: Job) -> Moved:
     total = Moved(job.refiner.model.normalization.height_sigma)
     for path in (job.block_path(job.layer, block) for block in job.blocks):
         if (moved := Moved.from_tags(read_tags(path))) is None:
-            raise ResDepthError(f"{path}: does not state how far heights were moved; add --overwrite")
+            raise ResDepthError(
+                f"{path}: does not state how far heights were moved; add {option('overwrite', value=True)}"
+            )
         total += moved
     return total

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from itertools import islice
 from typing import TypeVar
 
@@ -23,10 +24,10 @@ def in_order(jobs: Iterable[Callable[[], Result]], workers: int) -> Iterator[Res
     with ThreadPoolExecutor(workers, thread_name_prefix="ahead") as pool:
         waiting: deque[Future[Result]] = deque()
         try:
-            waiting.extend(pool.submit(job) for job in islice(given, workers + 1))
+            waiting.extend(pool.submit(copy_context().run, job) for job in islice(given, workers + 1))
             while waiting:
                 result = waiting.popleft().result()
-                waiting.extend(pool.submit(job) for job in islice(given, 1))
+                waiting.extend(pool.submit(copy_context().run, job) for job in islice(given, 1))
                 yield result
         finally:
             for future in waiting:

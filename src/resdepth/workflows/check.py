@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
-from resdepth.config.parse import kind_of, load_test_config, load_train_config
+from resdepth.config.parse import Source, kind_of, load_test_config, load_train_config, source_of
 from resdepth.config.rules import (
     PAIR_LISTS,
     AnyConfig,
@@ -54,12 +54,12 @@ from resdepth.models.model import Architecture, Model, check_weights, load_safet
 from resdepth.models.published import PublishedFiles, load_published, read_training_state
 from resdepth.options import Kind
 from resdepth.refinement.engine import choose_device
-from resdepth.runtime.jsonfiles import read_json
 from resdepth.runtime.paths import is_there, why_no_folder
 from resdepth.training.optim import ignored_options, setting_problems, state_misfits
 
 Config = TypeVar("Config", TrainConfig, TestConfig)
 Network = TypeVar("Network", Architecture, Model)
+Configuration = str | Path | Mapping[str, Any] | Source
 ViewSets = Mapping[str, tuple[ViewSet, ...]]
 """View sets by what they serve for: the keys of `PAIR_LISTS`."""
 
@@ -93,15 +93,15 @@ class Plan(Generic[Config, Network]):
     """A checked configuration.
 
     Attributes:
-        config: what it says; `original` is its file, `source`, byte for byte.
+        config: what it says.
+        source: the file that says it, byte for byte, or the mapping.
         network: what is to be trained, or the model that refines.
         areas: its data sets.
         warnings: what may make the result differ from the request.
     """
 
     config: Config
-    source: Path
-    original: bytes
+    source: Source
     network: Network
     areas: tuple[Area, ...]
     warnings: tuple[Problem, ...] = ()
@@ -111,34 +111,34 @@ TrainPlan = Plan[TrainConfig, Architecture]
 TestPlan = Plan[TestConfig, Model]
 
 
-def check(path: str | Path, kind: Kind | None = None) -> list[Problem]:
-    """Every problem of a configuration file, of either kind; an empty list if it can run.
+def check(config: str | Path | Mapping[str, Any], kind: Kind | None = None) -> list[Problem]:
+    """Every problem of a configuration, of either kind; an empty list if it can run.
 
     Args:
-        path: the configuration file.
+        config: the path of a configuration file, or a mapping of its keys.
         kind: "train" or "test"; by default it is seen from the keys.
     """
-    path = Path(path)
     try:
-        kind = kind or kind_of(read_json(path))
-        plan = plan_training(path) if kind == "train" else plan_test(path)
+        source = source_of(config)
+        kind = kind or kind_of(source.content)
+        plan = plan_training(source) if kind == "train" else plan_test(source)
     except InputProblems as error:
         return list(error.problems)
     return list(plan.warnings)
 
 
-def plan_training(path: Path, *, resumed: bool = False) -> TrainPlan:
+def plan_training(given: Configuration, *, resumed: bool = False) -> TrainPlan:
     """Check a training configuration.
 
     Args:
-        path: the configuration file.
+        given: the configuration.
         resumed: it is that of a run that resumes, which no longer needs the checkpoint it began with.
 
     Raises:
         InputProblems: everything that is wrong.
     """
-    config, wrong = load_train_config(path)
-    original = path.read_bytes()
+    source = given if isinstance(given, Source) else source_of(given)
+    config, wrong = load_train_config(source)
     n_views = None
     with suppress(UnknownValueError):
         n_views = inputs_for_training(config.model.input_channels, config.multiview.config).n_views
@@ -147,18 +147,18 @@ def plan_training(path: Path, *, resumed: bool = False) -> TrainPlan:
     found += conclusions(_scheduler_problems(config), _machine_problems(config))
     if not resumed:
         found += conclusions(_checkpoint_problems(config))
-    warnings = _refuse_errors(path, wrong, found)
-    return TrainPlan(config, path, original, architecture_of(config), areas, warnings)
+    warnings = _refuse_errors(source, wrong, found)
+    return TrainPlan(config, source, architecture_of(config), areas, warnings)
 
 
-def plan_test(path: Path) -> TestPlan:
+def plan_test(given: Configuration) -> TestPlan:
     """Check a test configuration.
 
     Raises:
         InputProblems: everything that is wrong.
     """
-    config, wrong = load_test_config(path)
-    original = path.read_bytes()
+    source = given if isinstance(given, Source) else source_of(given)
+    config, wrong = load_test_config(source)
     model, problems = read_model(config)
     n_views = model.architecture.inputs.n_views if model else None
     depth = model.architecture.depth if model else 0
@@ -167,9 +167,9 @@ def plan_test(path: Path) -> TestPlan:
     found = [*problems, *conclusions(*rules)]
     areas = _read_areas(config, n_views, found)
     found += conclusions(_folder_problems(config), _machine_problems(config))
-    warnings = _refuse_errors(path, wrong, found)
+    warnings = _refuse_errors(source, wrong, found)
     assert model is not None, "what is wrong with it is an error"
-    return TestPlan(config, path, original, model, areas, warnings)
+    return TestPlan(config, source, model, areas, warnings)
 
 
 def architecture_of(config: TrainConfig) -> Architecture:
@@ -180,13 +180,13 @@ def architecture_of(config: TrainConfig) -> Architecture:
     return Architecture(model.name, model.input_channels, {"n_input_channels": inputs.n_channels, **chosen})
 
 
-def _refuse_errors(path: Path, wrong: list[Problem], found: list[Problem]) -> tuple[Problem, ...]:
-    """The warnings about a configuration file: what is `wrong` with single keys, and `found` at its keys.
+def _refuse_errors(source: Source, wrong: list[Problem], found: list[Problem]) -> tuple[Problem, ...]:
+    """The warnings about a configuration: what is `wrong` with single keys, and `found` at its keys.
 
     Raises:
         InputProblems: all problems, if one is no mere warning.
     """
-    problems = [*wrong, *within(f"{path}: ", found)]
+    problems = [*wrong, *within(source.where, found)]
     if has_errors(problems):
         raise InputProblems(problems)
     return tuple(problems)

@@ -26,6 +26,7 @@ from resdepth.diagnosis.surfaces import surface_findings, without_undeclared
 from resdepth.errors import InputProblems, Problem, ResDepthError, unusable
 from resdepth.models.model import Model
 from resdepth.models.published import load_model
+from resdepth.options import option
 from resdepth.preparation.adapters import recognise
 from resdepth.runtime.jsonfiles import read_json
 from resdepth.runtime.paths import NO_SUCH_FILE, is_there, why_no_file
@@ -95,7 +96,7 @@ def _looked_at(opened: Opened) -> tuple[list[Finding], list[str]]:
     subject = opened.subject
     if subject.reference is None:
         left_out.insert(
-            0, f"{subject.dsm.name} beside a reference DSM: there is none (--reference REFERENCE)"
+            0, f"{subject.dsm.name} beside a reference DSM: there is none ({option('reference')})"
         )
     elif opened.scene.reference is None:
         left_out.insert(

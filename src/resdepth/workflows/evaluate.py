@@ -36,6 +36,7 @@ from resdepth.geo.geotiff import (
 from resdepth.geo.grid import Bounds
 from resdepth.geo.raster import Array, FileBand
 from resdepth.geo.windows import Window, blocks, bounding
+from resdepth.options import option
 from resdepth.report.pictures import StyleKind, write_style
 from resdepth.report.tables import csv_text, format_statistics, markdown_report
 from resdepth.runtime.atomic import temporary_folder, write_json, write_text
@@ -305,7 +306,9 @@ def evaluate_into(
     names = [*([] if request.initial is None else [INITIAL]), *request.surfaces]
     _demand_file_names(names)
     if aligned_rasters and not request.align:
-        raise ResDepthError("aligned_rasters: only aligned surfaces are moved; add align (--align)")
+        raise ResDepthError(
+            f"aligned_rasters: only aligned surfaces are moved; add {option('align', value=True)}"
+        )
     rasters = {name: f"{ERRORS}{file_name(name)}.tif" for name in names} if error_rasters else {}
     aligned = {name: f"{ALIGNED}{file_name(name)}.tif" for name in names} if aligned_rasters else {}
     files = [*_raster_files(rasters, ERRORS), *_raster_files(aligned, ALIGNED)]

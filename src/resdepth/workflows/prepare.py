@@ -19,6 +19,7 @@ from resdepth.geo.geotiff import new_geotiff, refuse_inputs_as_outputs
 from resdepth.geo.raster import read_header
 from resdepth.geo.reprojected import MapBand
 from resdepth.geo.windows import blocks
+from resdepth.options import option
 from resdepth.preparation.adapters import recognise
 from resdepth.preparation.journal import Journal, files_in
 from resdepth.preparation.pipeline import Pipeline
@@ -223,7 +224,10 @@ def _begin(
     complete = record.exists()
     if (complete or begun != plan) and not overwrite:
         what = "a complete data set" if complete else "an unfinished data set of another request"
-        raise ResDepthError(f"{place}: exists already, {what}; add --overwrite, or choose another folder")
+        raise ResDepthError(
+            f"{place}: exists already, {what}; add {option('overwrite', value=True)}, or choose another "
+            "folder"
+        )
     if complete or begun != plan:
         own = _own_files(folder)
         refuse_inputs_as_outputs(inputs, own)
@@ -290,10 +294,10 @@ def _opened(folder: DatasetFolder, config: PrepareConfig, threads: int) -> Input
     reference = None
     if config.reference is not None:
         path = _as_raster(Path(config.reference), folder.work, config, "reference")
-        reference = MapBand(path, crs=config.reference_crs, other_way=", or with --reference-crs")
+        reference = MapBand(path, crs=config.reference_crs, other_way=f", or with {option('reference_crs')}")
     if config.dsm is not None:
         path = _as_raster(Path(config.dsm), folder.work, config, "dsm")
-        named = ", or with --dsm-crs"
+        named = f", or with {option('dsm_crs')}"
         valid = None if config.dsm_valid is None else Path(config.dsm_valid)
         dsm = MapBand(path, crs=config.dsm_crs, scaling=config.dsm_scaling, other_way=named, valid=valid)
     else:
@@ -380,7 +384,9 @@ def _as_raster(path: Path, folder: Path, config: PrepareConfig, role: Literal["d
         with progress_bar(f"points of {path.name}", 1) as progress:
             source = PointSource(path, options, work, progress)
         if not source.grid.crs:
-            raise ResDepthError(f"{path}: names no CRS; name it with --{role}-crs, as in EPSG:25832")
+            raise ResDepthError(
+                f"{path}: names no CRS; name it with {option(f'{role}_crs')}, as in EPSG:25832"
+            )
         with new_geotiff(target, source.grid, tile=TILE_PX, unit=METRE) as file:
             for part in blocks(source.grid.whole, BLOCK_PX):
                 file.write(part.row, source.read(part).height, col=part.col)

@@ -26,7 +26,7 @@ from resdepth.geo.windows import Window
 from resdepth.models.model import Model
 from resdepth.models.pretrained import FUSION
 from resdepth.models.published import load_model
-from resdepth.options import Compression, Device, Fuse, Mode, Precision
+from resdepth.options import Compression, Device, Fuse, Mode, Precision, option
 from resdepth.refinement.blocks import Work, blocks_of, computed_times, refined_blocks
 from resdepth.refinement.compatibility import Findings, examine, stated_gsd
 from resdepth.refinement.dask import SECONDS_TO_WAIT, chosen_by_workers, on_cluster
@@ -168,7 +168,9 @@ def _refuse_contradictions(
     if scheduler is not None and workers > 1:
         raise ResDepthError("scheduler, workers: give one of them; workers of a cluster are started there")
     if scheduler is None and wait_for_workers != SECONDS_TO_WAIT:
-        raise ResDepthError("wait_for_workers (--wait-for-workers): is for a cluster; name its scheduler")
+        raise ResDepthError(
+            f"{option('wait_for_workers')} is for a cluster; name it with {option('scheduler')}"
+        )
     if output is None and (scheduler is not None or workers > 1):
         raise ResDepthError("scheduler, workers: need an output, which other processes can help to make")
 
@@ -282,7 +284,8 @@ def _refiner(model: Model, precision: Precision, there: torch.device, dtype: tor
     if precision == "auto" and dtype == torch.bfloat16:
         logger.info(
             "computing in bfloat16: at single edges heights differ by decimetres from those of other "
-            "processors; --precision fp32 makes the same choices everywhere"
+            "processors; %s makes the same choices everywhere",
+            option("precision", value="fp32"),
         )
     return Refiner(model, device=there, precision=dtype)
 
@@ -340,7 +343,7 @@ def _warn(refiner: Refiner, scene: Scene, mode: Mode) -> None:
     if mode == "seamless" and computed_times(refiner) > WASTEFUL:
         logger.warning(
             "this network is so deep that seamless refinement computes each pixel %.0f times; the mode exact "
-            "(--mode exact) is faster", computed_times(refiner),
+            "(%s) is faster", computed_times(refiner), option("mode", value="exact"),
         )  # fmt: skip
     if question := look_for_undeclared(scene.dsm).question:
         logger.warning("%s: %s", scene.dsm_path or "dsm", question)
@@ -369,7 +372,7 @@ def _view_sets(model: Model, scene: Scene, pairs: Pairs | None) -> tuple[ViewSet
     n_views, n_images = model.architecture.inputs.n_views, len(scene.views)
     if pairs is None:
         if n_images != n_views:
-            more = "; name the sets to use with pairs (--pairs)" if n_images > n_views > 0 else ""
+            more = f"; name the sets to use with {option('pairs')}" if n_images > n_views > 0 else ""
             raise ResDepthError(f"images: found {n_images}; this model takes {n_views}{more}")
         return (tuple(range(n_images)),)
     if isinstance(pairs, str | Path):
@@ -477,7 +480,5 @@ def _tile_of(model: Model) -> int:
         )
     tile = model.provenance.get("tile_size", DEFAULT_TILE_SIZE)
     if not isinstance(tile, int):
-        raise ResDepthError(
-            f"{model.source}: its tile_size is {tile!r}; give one with tile_size (--tile-size)"
-        )
+        raise ResDepthError(f"{model.source}: its tile_size is {tile!r}; give one with {option('tile_size')}")
     return tile

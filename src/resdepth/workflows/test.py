@@ -66,8 +66,11 @@ class PairResult:
     evaluation: Evaluation | None
 
 
-def test(config: str | Path) -> list[PairResult]:
-    """Refine DSMs as a configuration file says, and evaluate them where a reference DSM is given.
+def test(config: str | Path | Mapping[str, Any]) -> list[PairResult]:
+    """Refine DSMs as a configuration says, and evaluate them where a reference DSM is given.
+
+    Args:
+        config: the path of a file, or a mapping of its keys.
 
     Returns:
         One result for each data set and view set, and one over all view sets where there are several.
@@ -76,7 +79,7 @@ def test(config: str | Path) -> list[PairResult]:
         InputProblems: everything that is wrong with the configuration or its data; nothing is written then.
         ResDepthError: if a result cannot be written, or has the name of a file that is no result.
     """
-    plan = plan_test(Path(config))
+    plan = plan_test(config)
     warn(plan.warnings)
     general = plan.config.general
     device = choose_device(general.device)
@@ -116,7 +119,7 @@ def _inputs(plan: TestPlan, index: int) -> list[Path]:
     """The files that a data set is refined and evaluated from."""
     sections = (plan.config.model, plan.config.datasets[index])
     named = [path for section in sections for _, _, path in paths_in(section)]
-    return [plan.source, *plan.areas[index].scene.image_paths, *named]
+    return [*filter(None, [plan.source.path]), *plan.areas[index].scene.image_paths, *named]
 
 
 def _results(plan: TestPlan, index: int, refiner: Refiner) -> list[Path]:
@@ -142,7 +145,9 @@ def _test_area(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ResDepthError(f"{folder}: cannot be made ({error})") from error
-    write_bytes(folder / ORIGINAL_CONFIG_FILE, plan.original)  # first: it marks the folder as one of results
+    write_bytes(
+        folder / ORIGINAL_CONFIG_FILE, plan.source.text
+    )  # first: it marks the folder as one of results
     write_json(folder / CONFIG_FILE, _complete_test_config(plan))
     for misfit in _misfits(plan, area):
         logger.warning("%s: %s", area.scene.name, misfit)
@@ -223,7 +228,7 @@ def _facts(plan: TestPlan, area: Area, refiner: Refiner) -> dict[str, str]:
     images = ", ".join(f"{index}: {path.name}" for index, path in enumerate(area.scene.image_paths))
     return {
         "Model": f"{plan.network.source}, SHA-256 of its weights {fingerprint(plan.network)}",
-        "Configuration": f"{plan.source}, SHA-256 {hashlib.sha256(plan.original).hexdigest()}",
+        "Configuration": f"{plan.source.name}, SHA-256 {hashlib.sha256(plan.source.text).hexdigest()}",
         "Refined": f"mode {general.mode}, {_named(refiner.precision)}, tiles of {general.tile_size} px",
         **({"Images": images} if images else {}),
     }

@@ -62,8 +62,8 @@ from resdepth.workflows.descriptions import complete_config, describe_training_a
 logger = logging.getLogger(__name__)
 
 
-def train(config: str | Path) -> Path:
-    """Train a network as a configuration file says.
+def train(config: str | Path | Mapping[str, Any]) -> Path:
+    """Train a network as a configuration says: the path of a file, or a mapping of its keys.
 
     Returns:
         The run folder.
@@ -73,7 +73,7 @@ def train(config: str | Path) -> Path:
         Interrupted: on Ctrl-C or SIGTERM; the message states how to resume.
         ResDepthError: if training cannot continue (loss not finite, disk full).
     """
-    plan = plan_training(Path(config))
+    plan = plan_training(config)
     warn(plan.warnings)
     learner = _new_learner(plan)
     pretrained = _restore_pretrained(plan, learner)
@@ -96,7 +96,7 @@ def train(config: str | Path) -> Path:
         write_description(
             draft,
             complete,
-            plan.original,
+            plan.source.text,
             plan.network,
             learner.network,
             with_layers=output.plot_model_txt,
@@ -185,7 +185,7 @@ def _restore_pretrained(plan: TrainPlan, learner: Learner) -> dict[str, Any] | N
     try:
         restore(learner, checkpoint)
     except ResDepthError as error:
-        raise ResDepthError(f"{plan.source}: model.pretrained_path: {error}") from error
+        raise ResDepthError(f"{plan.source.name}: model.pretrained_path: {error}") from error
     return checkpoint
 
 
@@ -393,7 +393,7 @@ def measured_normalization(plan: TrainPlan, material: Material) -> Normalization
         ]
         return Normalization(sigma, *image_statistics(images))
     except ValueError as error:
-        raise ResDepthError(f"{plan.source}: no normalisation can be computed: {error}") from error
+        raise ResDepthError(f"{plan.source.name}: no normalisation can be computed: {error}") from error
 
 
 def _heights(parts: Iterable[ScenePatches], tile: int) -> Iterator[Array]:
