@@ -19,6 +19,7 @@ from conftest import MadeScene, make_model, write_published_run
 from resdepth.cli import main, run_old_script
 from resdepth.errors import Interrupted, ResDepthError
 from resdepth.models.published import load_model
+from resdepth.runtime import progress
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 COMMANDS = (
@@ -347,3 +348,92 @@ def test_every_public_name_is_there_and_documented() -> None:
     )
     result = python("-c", code, cwd=REPOSITORY)
     assert result.returncode == 0, result.stderr
+
+
+# What goes where: results to stdout, all else to stderr
+
+
+def test_how_much_is_reported_can_be_chosen(scene: MadeScene) -> None:
+    config = scene.write(scene.train_config())
+    said = {}
+    for options in (["-q"], [], ["-v"], ["--log-level", "error"]):
+        result = python("-m", "resdepth", "train", config.name, *options, cwd=scene.folder)
+        assert result.returncode == 0, result.stderr
+        assert Path(result.stdout.strip()).is_dir(), "the result is printed all the same"
+        said[" ".join(options)] = result.stderr
+    assert "training samples" in said[""]
+    assert "epoch 1" in said[""]
+    assert said["-q"] == said["--log-level error"] == ""
+    assert re.search(
+        r"^\d{4}-\d\d-\d\d \S+ INFO resdepth\.workflows\.train: run folder", said["-v"], re.MULTILINE
+    )
+    log = sorted((scene.folder / "logs").rglob("run.log"))[0]
+    assert "training samples" in log.read_text(), "the file of the run keeps what the terminal does not show"
+
+
+def test_quiet_work_shows_no_progress(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
+    for level, lines in ((logging.NOTSET, 1), (logging.INFO, 1), (logging.WARNING, 0)):
+        for name in ("resdepth", progress.PROGRESS):
+            logging.getLogger(name).setLevel(level)
+            with progress.progress_bar("refining", 2) as bar:
+                bar.advance()
+            logging.getLogger(name).setLevel(logging.NOTSET)
+            assert capsys.readouterr().err.count("refining  50 %") == lines
+
+
+def test_one_level_is_asked_for_at_most(scene: MadeScene) -> None:
+    refused = run("check", scene.write(scene.train_config()), "-q", "-v")
+    assert refused.exit_code == 2
+    assert "give one of -q, -v" in refused.stderr
+
+
+def test_documents_for_programs_stand_alone_on_stdout(scene: MadeScene) -> None:
+    """Of whole processes, so that nothing slips past the test."""
+    config = scene.write(scene.train_config())
+    folder, reference = scene.folder, scene.path("reference.tif")
+    commands: dict[str, list[object]] = {
+        "check": [config],
+        "info": [scene.path("initial.tif"), "town-stereo"],
+        "doctor": [scene.path("initial.tif"), "--reference", reference],
+        "evaluate": [scene.path("ortho1.tif"), "--reference", reference, "-o", folder / "evaluated",
+                     "--initial", scene.path("initial.tif"), "--baselines"],
+        "compare": [folder / "evaluated", "-o", folder / "compared.html"],
+    }  # fmt: skip
+    found = {}
+    for name, arguments in commands.items():
+        result = python("-m", "resdepth", name, *arguments, "--json", cwd=folder)
+        assert result.returncode == 0, result.stderr
+        found[name] = json.loads(result.stdout, parse_constant=pytest.fail)
+    assert found["check"] == {"config": str(config), "can_run": True, "problems": []}
+    assert found["info"][scene.path("initial.tif")]["height"] == 64
+    assert found["doctor"]["worst"] in {"fault", "warning", "note", None}
+    evaluated = found["evaluate"]
+    kept = json.loads((folder / "evaluated" / "evaluation.json").read_text())
+    assert {key: evaluated[key] for key in kept} == kept
+    assert evaluated["verdict"]["rating"] == "worse", "an image is no DSM"
+    assert evaluated["verdict"]["median_px"] in {5, 7, 9, 11, 15, 21, 31}
+    assert Path(evaluated["page"]).is_file()
+    assert found["compare"]["surfaces"]["evaluated"]["classes"] == kept["surfaces"]["ortho1"]["classes"]
+
+
+def test_problems_are_a_document_too(scene: MadeScene) -> None:
+    broken = run("check", scene.write(scene.train_config(model={"depth": 0})), "--json")
+    assert broken.exit_code == 2
+    stated = json.loads(broken.stdout)
+    assert stated["can_run"] is False
+    assert stated["problems"][0]["where"].endswith("config.json: model.depth")
+    assert broken.stderr == ""
+
+
+def test_evaluate_ends_with_a_verdict(scene: MadeScene) -> None:
+    dsm, reference = scene.path("initial.tif"), scene.path("reference.tif")
+    done = run("evaluate", f"same={reference}", "--reference", reference, "--initial", dsm,
+               "-o", scene.folder / "evaluated", "--no-rasters")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert re.search(
+        r"^verdict: same is better than the initial DSM: its MAE is 0\.00 m against \d\.\d\d m \(-100 %\)$",
+        done.stdout, re.MULTILINE,
+    ), done.stdout  # fmt: skip

@@ -239,8 +239,8 @@ def test_an_output_that_cannot_be_right_is_set_aside(scene: MadeScene, wild: Pat
     assert FIGURES in aside.with_suffix(".html").read_text(encoding="utf-8")
     stated = CliRunner().invoke(main, ["info", str(aside), "--json"])
     facts = json.loads(stated.stdout)[str(aside)]
-    assert facts["heights moved by more than 5 sigmas (12.5 m)"] == "100.00 %"
-    assert FIGURES in facts["warning 1"]
+    assert facts["moved"]["percent"]["5 sigmas (12.5 m)"] == 100.0
+    assert FIGURES in facts["tags"]["RESDEPTH_WARNING_1"]
     assert command(scene, wild, "--fill").exit_code == 2, "that of another job is not replaced"
 
 
@@ -625,8 +625,13 @@ def test_info_tells_what_a_model_and_a_raster_are(scene: MadeScene, model: Path)
     assert stated.exit_code == 0, stated.output
     assert "the DSM and 2 images" in stated.stdout
     assert "64 x 160 px" in stated.stdout
-    as_json = CliRunner().invoke(main, ["info", "--json", "town-stereo"])
-    assert json.loads(as_json.stdout)["town-stereo"]["pixel size"] == "0.25 m"
+    as_json = CliRunner().invoke(main, ["info", "--json", "town-stereo", scene.path("initial.tif")])
+    facts = json.loads(as_json.stdout)
+    assert facts["town-stereo"]["gsd_range_m"] == [0.25, 0.25]
+    assert facts["town-stereo"]["views"] == 2
+    raster = facts[scene.path("initial.tif")]
+    assert (raster["height"], raster["width"], raster["pixel_width_m"]) == (64, 160, 0.5)
+    assert raster["nodata"] == -9999
 
 
 def test_info_tells_the_unit_of_heights_and_what_a_map_makes_of_pixels(scene: MadeScene) -> None:
@@ -635,13 +640,16 @@ def test_info_tells_the_unit_of_heights_and_what_a_map_makes_of_pixels(scene: Ma
     wrong = write_raster(scene.folder / "wrong.tif", scene.initial)
     with rasterio.open(wrong, "r+") as file:
         file.units = ("dB",)
-    stated = CliRunner().invoke(main, ["info", "--json", str(feet), str(mercator), str(wrong)])
-    found = json.loads(stated.stdout)
-    assert found[str(feet)]["unit of heights"] == "US survey foot"
-    assert found[str(feet)]["pixel size"] == "0.5 m"
-    assert found[str(mercator)]["unit of heights"] == "not stated; metres are taken"
-    assert "stretches lengths" in found[str(mercator)]["map"]
-    assert "'dB', which is no known unit" in found[str(wrong)]["unit of heights"]
+    stated = CliRunner().invoke(main, ["info", str(feet), str(mercator), str(wrong)]).stdout
+    for fact in ("US survey foot", "not stated; metres are taken", "'dB', which is no known unit"):
+        assert re.search(rf"unit of heights +.*{fact}", stated), stated
+    listed = CliRunner().invoke(main, ["info", "--json", str(feet), str(mercator), str(wrong)])
+    found = json.loads(listed.stdout)
+    assert found[str(feet)]["unit_of_heights"] == "US survey foot"
+    assert found[str(feet)]["pixel_height_m"] == pytest.approx(0.5)
+    assert found[str(mercator)]["unit_of_heights"] is None
+    assert "stretches lengths" in found[str(mercator)]["doubts"][0]
+    assert "'dB', which is no known unit" in found[str(wrong)]["doubts"][0]
 
 
 def test_info_on_what_is_neither_is_stated(scene: MadeScene) -> None:

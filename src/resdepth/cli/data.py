@@ -1,18 +1,17 @@
 """Commands on models and data: info, convert-model, simulate, match, download, demo."""
 
-import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import rich_click as click
 
-from resdepth.cli.frame import OVERWRITE, guarded, needs, use_one_opencv_thread
+from resdepth.cli.frame import AS_JSON, OVERWRITE, echo_json, guarded, needs, use_one_opencv_thread
 from resdepth.options import AnyStyle, Style
 
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="MODEL|RASTER...", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@AS_JSON
 @guarded
 def info(paths: tuple[Path, ...], *, as_json: bool) -> None:
     """Show what a model expects, or what a raster is.
@@ -22,14 +21,14 @@ def info(paths: tuple[Path, ...], *, as_json: bool) -> None:
     \b
     Examples:
       resdepth info zurich.safetensors
-      resdepth info dsm.tif ortho1.tif
+      resdepth info dsm.tif ortho1.tif --json
     """
-    from resdepth.workflows.info import about
+    from resdepth.workflows.info import about, values_of
 
-    stated: dict[str, dict[str, Any]] = {str(path): about(path) for path in paths}
     if as_json:
-        click.echo(json.dumps(stated, indent=2))
+        echo_json({str(path): values_of(path) for path in paths})
         return
+    stated = {str(path): about(path) for path in paths}
     for index, (name, facts) in enumerate(stated.items()):
         if index:
             click.echo()

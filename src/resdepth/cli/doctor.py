@@ -4,7 +4,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from resdepth.cli.frame import EXIT_INPUT, OVERWRITE, guarded, needs
+from resdepth.cli.frame import AS_JSON, EXIT_INPUT, OVERWRITE, echo_json, guarded, needs
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -18,7 +18,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     help="What the data are for: a .safetensors file, a run folder, fusion or town-stereo.",
 )  # fmt: skip
 @click.option("--html", "page", type=FILE, help="Also write a page with pictures (.html).")
-@click.option("--json", "as_json", type=FILE, help="Also write the findings for programs (.json).")
+@AS_JSON
 @OVERWRITE
 @guarded
 def doctor(
@@ -27,8 +27,8 @@ def doctor(
     reference: Path | None,
     model: Path | None,
     page: Path | None,
-    as_json: Path | None,
     *,
+    as_json: bool,
     overwrite: bool,
 ) -> None:
     """Say what will hurt in data, in plain words, before they are trained on, refined or evaluated.
@@ -44,25 +44,26 @@ def doctor(
       resdepth doctor my_scene
       resdepth doctor my_train.json --html doctor.html
       resdepth doctor initial.tif ortho1.tif ortho2.tif --reference reference.tif
+      resdepth doctor initial.tif --json > findings.json
     """
     import sys
 
     from resdepth.geo.geotiff import refuse_existing, refuse_inputs_as_outputs
-    from resdepth.runtime.atomic import write_json
     from resdepth.workflows.doctor import doctor as examine
 
     if page is not None:
         needs("jinja2", "report")
-    outputs = [path for path in (page, as_json) if path is not None]
+    outputs = [] if page is None else [page]
     refuse_inputs_as_outputs([path for path in (subject, *images, reference) if path is not None], outputs)
     refuse_existing(outputs, overwrite=overwrite)
     diagnosis = examine(subject, images, reference=reference, model=model)
-    click.echo(diagnosis.as_text())
+    if as_json:
+        echo_json(diagnosis.as_json())
+    else:
+        click.echo(diagnosis.as_text())
     if page is not None:
         from resdepth.diagnosis.findings import write_findings_page
 
         write_findings_page(page, diagnosis)
-    if as_json is not None:
-        write_json(as_json, diagnosis.as_json())
     if diagnosis.worst == "fault":
         sys.exit(EXIT_INPUT)

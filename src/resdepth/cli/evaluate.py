@@ -5,7 +5,7 @@ from typing import Any
 
 import rich_click as click
 
-from resdepth.cli.frame import OVERWRITE, guarded, needs
+from resdepth.cli.frame import AS_JSON, OVERWRITE, echo_json, guarded, needs
 
 FILE = click.Path(path_type=Path)
 
@@ -47,6 +47,7 @@ FILE = click.Path(path_type=Path)
     help="A folder. [required, but for FOLDER: its evaluation/]",
 )  # fmt: skip
 @click.option("--no-rasters", is_flag=True, help="Write no rasters of errors.")
+@AS_JSON
 @OVERWRITE
 @guarded
 def evaluate(  # noqa: PLR0913 - each is an option
@@ -57,6 +58,7 @@ def evaluate(  # noqa: PLR0913 - each is an option
     write_aligned: bool,
     output: Path | None,
     no_rasters: bool,
+    as_json: bool,
     overwrite: bool,
     reference: Path | None,
     truth: Path | None,
@@ -67,7 +69,8 @@ def evaluate(  # noqa: PLR0913 - each is an option
     The DSMs may come from any tool and lie on any grids of one CRS; a DSM is called like its file, or as in
     NAME=FILE. Of a FOLDER that `prepare` or `simulate` made, what `refine FOLDER` and `test FOLDER` wrote is
     evaluated. The work goes band by band in constant memory. The folder receives evaluation.html (to look
-    at), evaluation.json, .csv and .md, errors_*.tif with styles for QGIS, and figures for papers.
+    at), evaluation.json, .csv and .md, errors_*.tif with styles for QGIS, and figures for papers. A line says
+    whether the best DSM is better than the initial one, and with --baselines than its best median filter.
 
     \b
     Examples:
@@ -83,6 +86,7 @@ def evaluate(  # noqa: PLR0913 - each is an option
     from resdepth.data.dataset_folder import SCENE_MASKS, dataset_in
     from resdepth.evaluation.request import Request
     from resdepth.report.tables import centred_rows, markdown, median_rows, summary_rows
+    from resdepth.report.verdict import verdict_of
     from resdepth.workflows.evaluate import evaluate_into
 
     chosen, surfaces, reference = named_masks(masks), _named_surfaces(dsms), reference or truth
@@ -100,12 +104,21 @@ def evaluate(  # noqa: PLR0913 - each is an option
     done = evaluate_into(
         output, request, error_rasters=not no_rasters, aligned_rasters=write_aligned, overwrite=overwrite
     )
+    verdict = verdict_of(done.outcome)
+    if as_json:
+        echo_json({
+            "folder": str(done.folder), "page": str(done.page),
+            "verdict": None if verdict is None else verdict.as_json(), **done.outcome.as_json(),
+        })  # fmt: skip
+        return
     click.echo(markdown(summary_rows(done.outcome)))
     click.echo()
     click.echo(markdown(centred_rows(done.outcome)))
     if baselines:
         click.echo()
         click.echo(markdown(median_rows(done.outcome)))
+    if verdict is not None:
+        click.echo(f"\nverdict: {verdict.sentence}")
     click.echo(f"to look at: {done.page}")
 
 
@@ -114,9 +127,10 @@ def evaluate(  # noqa: PLR0913 - each is an option
 @click.option(
     "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="A page (.html)."
 )
+@AS_JSON
 @OVERWRITE
 @guarded
-def compare(runs: tuple[Path, ...], output: Path, *, overwrite: bool) -> None:
+def compare(runs: tuple[Path, ...], output: Path, *, as_json: bool, overwrite: bool) -> None:
     """Put the metrics of several RUNs side by side: folders of `evaluate` or `test`, or their JSON files.
 
     \b
@@ -125,11 +139,14 @@ def compare(runs: tuple[Path, ...], output: Path, *, overwrite: bool) -> None:
     """
     for module in ("jinja2", "plotly"):
         needs(module, "report")
-    from resdepth.report.tables import markdown
+    from resdepth.report.tables import markdown, summary_rows
     from resdepth.workflows.compare import compare_runs
 
-    rows = compare_runs(runs, output, overwrite=overwrite)
-    click.echo(markdown(rows))
+    merged = compare_runs(runs, output, overwrite=overwrite)
+    if as_json:
+        echo_json({"page": str(output), **merged.as_json()})
+        return
+    click.echo(markdown(summary_rows(merged)))
     click.echo(f"to look at: {output}")
 
 

@@ -1,8 +1,9 @@
-"""What all commands share: errors become messages and exit codes."""
+"""What all commands share: how much they say, and errors that become messages and exit codes."""
 
 import codecs
 import errno
 import io
+import json
 import logging
 import os
 import sys
@@ -10,18 +11,23 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any
 
 import rich_click as click
 
-Params = ParamSpec("Params")
+from resdepth.runtime.progress import PROGRESS
 
 EXIT_INPUT, EXIT_INTERRUPTED = 2, 130
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LOG_LEVELS = ("debug", "info", "warning", "error")
+_PLAIN, _DETAILED = "%(message)s", "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 CONFIG = click.argument("config", type=click.Path(path_type=Path))
 OVERWRITE = click.option(
     "--overwrite", is_flag=True, help="Replace outputs that exist already; without it, they are refused."
+)
+AS_JSON = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document for programs, and nothing else."
 )
 
 
@@ -84,18 +90,54 @@ class _ToStderr(logging.Handler):
             sys.stderr.flush()
 
 
-def guarded(command: Callable[Params, None]) -> Callable[Params, None]:
-    """Turn the errors that users can mend into a message and an exit code."""
+def echo_json(content: Any) -> None:
+    """Print the one JSON document of a command; null stands for what is not known."""
+    click.echo(json.dumps(content, indent=2, allow_nan=False))
+
+
+def _with_loudness(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options that say how much it reports on stderr."""
+    for option in (
+        click.option(
+            "--log-level", type=click.Choice(LOG_LEVELS, case_sensitive=False),
+            help="Report from this level on; like -q (warning) and -v (debug), one of the three.",
+        ),
+        click.option("-v", "--verbose", is_flag=True, help="Also report details, with times."),
+        click.option("-q", "--quiet", is_flag=True, help="Report warnings and errors alone; no progress."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _configure_logging(*, quiet: bool, verbose: bool, log_level: str | None) -> None:
+    """Let messages of a level reach stderr; progress shows with those of the level info.
+
+    Raises:
+        UsageError: if more than one option asks for a level.
+    """
+    asked = {"-q": quiet, "-v": verbose, "--log-level": log_level}
+    given = [name for name, value in asked.items() if value]
+    if len(given) > 1:
+        raise click.UsageError(f"give one of {', '.join(given)}")
+    level = log_level or ("warning" if quiet else "debug" if verbose else "info")
+    handler = _ToStderr(level.upper())  # of its own, as files may keep more
+    handler.setFormatter(logging.Formatter(_DETAILED if level == "debug" else _PLAIN))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    for name in ("resdepth", PROGRESS):
+        logging.getLogger(name).setLevel(level.upper())
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn the errors that users can mend into a message and an exit code; add the options on loudness."""
 
     @wraps(command)
-    def run(*args: Params.args, **kwargs: Params.kwargs) -> None:
+    def run(*args: Any, quiet: bool, verbose: bool, log_level: str | None, **kwargs: Any) -> None:
         from resdepth.errors import InputProblems, Interrupted, ResDepthError
         from resdepth.geo.gdal import tune_process
         from resdepth.options import spelled
 
         tune_process()
-        logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_ToStderr()])
-        logging.getLogger("resdepth").setLevel(logging.INFO)
+        _configure_logging(quiet=quiet, verbose=verbose, log_level=log_level)
         try:
             _refuse_foreign_paths(kwargs)
             with spelled(as_option):
@@ -116,7 +158,7 @@ def guarded(command: Callable[Params, None]) -> Callable[Params, None]:
                 raise
             fail(f"error: {error.filename or 'a file cannot be written'}: {error.strerror}")
 
-    return run
+    return _with_loudness(run)
 
 
 def needs(module: str, extra: str) -> None:

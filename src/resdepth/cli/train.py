@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import rich_click as click
 
-from resdepth.cli.frame import CONFIG, guarded
+from resdepth.cli.frame import AS_JSON, CONFIG, EXIT_INPUT, echo_json, guarded
 from resdepth.options import Kind
 
 
@@ -81,21 +81,32 @@ def test(config: Path) -> None:
 @click.command()
 @CONFIG
 @click.option("--kind", type=click.Choice(get_args(Kind)), help="By default it is seen from the keys.")
+@AS_JSON
 @guarded
-def check(config: Path, kind: Kind | None) -> None:
+def check(config: Path, kind: Kind | None, *, as_json: bool) -> None:
     """List every problem of CONFIG, a training or test configuration.
 
     Headers are read, the initial DSM is scanned for voids, and compared with the reference DSM in a sample of
     windows: a bias or a horizontal shift between them is a warning. Nothing is written.
 
     \b
-    Example:
+    Examples:
       resdepth check configs/config_ResDepth-stereo.json
+      resdepth check my_train.json --json
     """
+    import sys
+    from dataclasses import asdict
+
     from resdepth.errors import InputProblems, has_errors
     from resdepth.workflows.check import check as find_problems
 
     problems = find_problems(config, kind)
+    if as_json:
+        can_run = not has_errors(problems)
+        echo_json({
+            "config": str(config), "can_run": can_run, "problems": [asdict(problem) for problem in problems],
+        })  # fmt: skip
+        sys.exit(0 if can_run else EXIT_INPUT)
     if has_errors(problems):
         raise InputProblems(problems)
     for problem in problems:

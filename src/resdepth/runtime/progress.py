@@ -1,14 +1,18 @@
 """Progress of long work: a bar on a terminal, plain lines elsewhere. Always on stderr, if there is one.
 
-There is none, or one that cannot do all, in QGIS, in services, under pythonw and behind `2>&-`.
+There is none, or one that cannot do all, in QGIS, in services, under pythonw and behind `2>&-`. Nothing is
+shown where the logger "resdepth", or this module's, has a level above INFO.
 """
 
+import logging
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol, TextIO
 
+PROGRESS = __name__
+"""The logger whose level decides whether progress is shown."""
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -88,6 +92,11 @@ class _Lines:
         pass
 
 
+def _is_quiet() -> bool:
+    """Whether the package is asked for warnings alone; a level that nobody has set is none."""
+    return any(logging.getLogger(name).level > logging.INFO for name in ("resdepth", PROGRESS))
+
+
 def _is_terminal(stream: TextIO | None) -> bool:
     try:
         return stream is not None and stream.isatty()
@@ -113,6 +122,9 @@ def progress_bar(title: str, total: float | None, *, unit: str = "", done: float
         unit: the unit's name, for the rate ("samples" gives "120 samples/s").
         done: how many units an earlier try had done already; they do not count for the rate.
     """
+    if _is_quiet():
+        yield Silent()
+        return
     kind = _Bar if _is_terminal(sys.stderr) else _Lines
     shown = kind(title, total, unit, done)
     try:

@@ -10,7 +10,6 @@ from resdepth.evaluation.request import INITIAL
 from resdepth.evaluation.result import EvaluationResult, SurfaceResult, read_result
 from resdepth.geo.geotiff import refuse_existing, refuse_inputs_as_outputs
 from resdepth.report.page import PageContent, tables_of, write_page
-from resdepth.report.tables import summary_rows
 from resdepth.workflows.evaluate import JSON
 
 logger = logging.getLogger(__name__)
@@ -22,8 +21,8 @@ CONDITIONS = (
 )  # fmt: skip
 
 
-def compare_runs(runs: Sequence[Path], output: Path, *, overwrite: bool = False) -> list[list[str]]:
-    """Write a page with the figures of several runs, and give those over all pixels.
+def compare_runs(runs: Sequence[Path], output: Path, *, overwrite: bool = False) -> EvaluationResult:
+    """Write a page with the metrics of several runs, and give all of them as one result.
 
     Args:
         runs: folders of `evaluate` or `test` results, or their JSON files.
@@ -58,7 +57,7 @@ def compare_runs(runs: Sequence[Path], output: Path, *, overwrite: bool = False)
             facts=merged.facts,
         ),
     )
-    return summary_rows(merged)
+    return merged
 
 
 def _named(runs: Sequence[Path]) -> dict[str, Path]:

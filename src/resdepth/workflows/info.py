@@ -1,5 +1,6 @@
-"""What a model expects, and what a raster is, for people who are about to put them together."""
+"""What a model expects, and what a raster is: in words for people, in numbers for programs."""
 
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from resdepth.data.arrays import look_for_undeclared
 from resdepth.errors import ResDepthError
+from resdepth.evaluation.result import plain
 from resdepth.geo.raster import FileBand, Header, read_header, read_tags
 from resdepth.models.model import Model
 from resdepth.models.pretrained import BUNDLED
@@ -26,13 +28,89 @@ def about(path: Path) -> Facts:
     Raises:
         ResDepthError: if it is neither.
     """
-    if path.suffix == ".safetensors" or path.is_dir():
-        return about_model(load_model(path))
-    if f"{path}" in BUNDLED and not path.exists():
-        return about_model(load_model(path))
+    return about_model(load_model(path)) if _is_model(path) else about_raster(path)
+
+
+def values_of(path: Path) -> Facts:
+    """The same for programs: numbers as numbers, None for what is not known; names end in their units.
+
+    Raises:
+        ResDepthError: as `about`.
+    """
+    values = _values_of_model(load_model(path)) if _is_model(path) else _values_of_raster(path)
+    stated: Facts = plain(values)
+    return stated
+
+
+def _is_model(path: Path) -> bool:
+    """Whether a path names a model; else it is that of a raster.
+
+    Raises:
+        ResDepthError: if it is neither.
+    """
+    if path.suffix == ".safetensors" or path.is_dir() or (f"{path}" in BUNDLED and not path.exists()):
+        return True
     if reason := why_no_file(path):
         raise ResDepthError(f"{path}: {reason}")
-    return about_raster(path)
+    return False
+
+
+def _values_of_model(model: Model) -> Facts:
+    architecture, constants, known = model.architecture, model.normalization, model.provenance
+    gsd = trained_gsd(model)
+    datasets = known.get("datasets")
+    return {
+        "kind": "model",
+        "network": architecture.name,
+        "input_channels": architecture.input_channels,
+        "depth": architecture.depth,
+        "start_kernel": architecture.network.start_kernel,
+        "parameters": sum(value.numel() for value in model.weights.values()),
+        "uses_dsm": architecture.inputs.uses_dsm,
+        "raw_images": architecture.inputs.matched,
+        "views": None if architecture.inputs.matched else architecture.inputs.n_views,
+        "knows_error": architecture.knows_error,
+        "gsd_range_m": [gsd, gsd] if gsd else trained_gsd_range(model),
+        "tile_px": known.get("tile_size"),
+        "halo_px": architecture.halo_px,
+        "height_sigma_m": constants.height_sigma,
+        "image_mean": constants.image_mean,
+        "image_std": constants.image_std,
+        "datasets": datasets if isinstance(datasets, list) else [],
+        "epoch": known.get("epoch"),
+        "validation_loss_m": known.get("loss_val"),
+        "resdepth": known.get("resdepth"),
+    }
+
+
+def _values_of_raster(path: Path) -> Facts:
+    header = read_header(path)
+    grid, tags = header.grid, read_tags(path)
+    moved, facts = Moved.from_tags(tags), about_raster(path)
+    doubts = [facts[name] for name in ("map", "suspicious") if name in facts]
+    unit = None
+    try:
+        unit = header.unit if "unit of heights" in facts else None
+    except ResDepthError as error:
+        doubts.append(str(error))
+    is_nan = header.nodata is not None and isnan(header.nodata)
+    return {
+        "kind": "raster",
+        "height": grid.height,
+        "width": grid.width,
+        "pixel_height_m": grid.sides_m.height,
+        "pixel_width_m": grid.sides_m.width,
+        "transform": grid.transform,
+        "crs": grid.crs_name,
+        "bounds": grid.bounds,
+        "dtype": header.dtype,
+        "bands": header.bands,
+        "nodata": "nan" if is_nan else header.nodata,
+        "unit_of_heights": None if unit is None else unit.name,
+        "doubts": doubts,
+        "moved": None if moved is None else {"heights": moved.heights, "percent": moved.shares},
+        "tags": {name: value for name, value in tags.items() if name.startswith(OUR_TAG)},
+    }
 
 
 def _pixel_size(model: Model) -> str:
