@@ -1,10 +1,12 @@
 """Blocks put together."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
+from rio_cogeo.cogeo import cog_validate
 
 from resdepth.errors import ResDepthError
 from resdepth.geo.geotiff import Layer, write_block, write_cog
@@ -51,6 +53,13 @@ def test_the_whole_is_what_its_blocks_are(tmp_path: Path) -> None:
             assert stated["statistics_maximum"] == pytest.approx(np.nanmax(values[band]))
             share = 100 * np.isfinite(values[band]).mean()
             assert stated["statistics_valid_percent"] == pytest.approx(share, abs=0.01)
+
+
+@pytest.mark.parametrize("compression", ["zstd", "deflate", "lzw", "none"])
+def test_the_whole_is_what_others_call_cloud_optimised(compression: Any, tmp_path: Path) -> None:
+    parts = parts_of(surface(), tmp_path / "blocks", HEIGHTS)
+    write_cog(tmp_path / "x.tif", GRID, HEIGHTS, parts, compression=compression, tags={})
+    assert cog_validate(tmp_path / "x.tif", strict=True, quiet=True) == (True, [], [])
 
 
 def test_the_order_of_the_blocks_does_not_change_a_byte(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import rich_click as click
 
 from resdepth import __version__
-from resdepth.cli.data import convert_model, demo, download, info, match, simulate
+from resdepth.cli.data import convert_model, demo, download, export, info, match, simulate
 from resdepth.cli.doctor import doctor
 from resdepth.cli.evaluate import compare, evaluate
 from resdepth.cli.frame import make_streams_sound
@@ -22,7 +22,16 @@ click.rich_click.COMMAND_GROUPS = {
         {"name": "Evaluate", "commands": ["evaluate", "compare"]},
         {
             "name": "Models and data",
-            "commands": ["prepare", "match", "simulate", "demo", "info", "convert-model", "download"],
+            "commands": [
+                "prepare",
+                "match",
+                "simulate",
+                "demo",
+                "info",
+                "convert-model",
+                "export",
+                "download",
+            ],
         },
         {"name": "Configuration", "commands": ["schema"]},
     ]
@@ -68,6 +77,7 @@ for command in (
     simulate,
     demo,
     convert_model,
+    export,
     download,
     schema,
 ):

@@ -1,4 +1,4 @@
-"""Commands on models and data: info, convert-model, simulate, match, download, demo."""
+"""Commands on models and data: info, convert-model, export, simulate, match, download, demo."""
 
 from pathlib import Path
 from typing import get_args
@@ -72,6 +72,49 @@ def convert_model(run_folder: Path, output: Path, checkpoint: str, *, overwrite:
     refuse_inputs_as_outputs(run_folder.rglob("*"), [output])
     refuse_existing([output], overwrite=overwrite)
     save_model(load_run_folder(run_folder, checkpoint), output)
+    click.echo(f"{output}")
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path),
+    help="The ONNX file (.onnx).",
+)  # fmt: skip
+@OVERWRITE
+@guarded
+def export(model: Path, output: Path, *, overwrite: bool) -> None:
+    """Write MODEL as an ONNX file, for programs without PyTorch.
+
+    MODEL is a .safetensors file, a run folder, or a bundled model: fusion, town-stereo. The normalisation is
+    part of the file: heights in metres go in, heights in metres come out, of tiles whose sides are multiples
+    of 2^depth. It is written only if onnxruntime computes from it what PyTorch does.
+
+    \b
+    Examples:
+      resdepth export zurich.safetensors -o zurich.onnx
+      resdepth export fusion -o fusion.onnx
+    """
+    from resdepth.errors import ResDepthError
+    from resdepth.geo.geotiff import refuse_existing, refuse_inputs_as_outputs
+    from resdepth.models.published import load_model
+
+    if output.suffix != ".onnx":
+        raise ResDepthError(f"{output}: should end in .onnx")
+    if not output.parent.is_dir():
+        raise ResDepthError(f"{output}: there is no folder {output.parent}")
+    for module in ("onnx", "onnxscript", "onnxruntime"):
+        needs(module, "onnx")
+    refuse_inputs_as_outputs(model.rglob("*") if model.is_dir() else [model], [output])
+    refuse_existing([output], overwrite=overwrite)
+    trained = load_model(model)
+    from resdepth.models.onnx_export import export_onnx
+
+    exported = export_onnx(trained, output)
+    for kind, ends in (("in: ", exported.inputs), ("out:", exported.outputs)):
+        for name, described in ends.items():
+            click.echo(f"{kind} {name}: {described}", err=True)
+    click.echo(f"onnxruntime and PyTorch agree to {exported.difference:.0e} of the unit of height", err=True)
     click.echo(f"{output}")
 
 

@@ -7,6 +7,7 @@ checkerboards. For inference its BatchNorm is folded, and areas are computed wit
 """
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -98,15 +99,22 @@ class FusionUNet(nn.Module):
             (B, 2, H, W): heights, and the standard error: 68 % of the errors are smaller, 90 % smaller than
             twice as much. What was not corrected adds to it.
         """
+        return self.weighed(x, self.smoothing)
+
+    def weighed(
+        self, x: Tensor, smoothing: float | Tensor,
+        to_average: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> Tensor:  # fmt: skip
+        """The same of a DSM that is so noisy, a number or (1,); heights may be averaged in another way."""
         refined, scale = self.predict(x)
         initial, known = x[:, :1], x[:, 2:3]
         correction = refined - initial
         unseen = (x[:, 2:] == 0).all(dim=1, keepdim=True)
-        made = _share_made(correction, scale, unseen, self.smoothing)
+        made = _share_made(correction, scale, unseen, smoothing)
         error = torch.hypot(scale.exp(), (1 - made) * correction) * torch.where(known > 0, *ERROR_FACTORS)
         heights = initial + made * correction
-        if self.smoothing:
-            heights = heights + self.smoothing * _to_average(heights, scale.exp())
+        if isinstance(smoothing, Tensor) or smoothing:
+            heights = heights + smoothing * (to_average or _to_average)(heights, scale.exp())
         return torch.cat([heights, error], dim=1)
 
 
@@ -118,7 +126,7 @@ def _double(n_in: int, n_out: int) -> nn.Sequential:
     )  # fmt: skip
 
 
-def _share_made(correction: Tensor, scale: Tensor, unseen: Tensor, smoothing: float) -> Tensor:
+def _share_made(correction: Tensor, scale: Tensor, unseen: Tensor, smoothing: float | Tensor) -> Tensor:
     """Which share of each correction is made; corrections and errors count as they are on average around."""
     size = _around(correction.abs())
     begins, ends = (torch.where(unseen, there, seen) for seen, there in zip(LARGE, LARGE_UNSEEN, strict=True))
