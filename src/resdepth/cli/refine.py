@@ -59,6 +59,9 @@ from resdepth.options import Compression, Device, Fuse, Mode, Precision
 @click.option("--tile-size", type=int, help="[default: that of the model's training]")
 @click.option("--report", is_flag=True, help="Also write a page to look at: OUTPUT.html.")
 @click.option(
+    "--stac", is_flag=True, help="Also write a STAC item, for catalogues: OUTPUT.stac.json (needs pystac)."
+)
+@click.option(
     "--force",
     is_flag=True,
     help="Refine although model and rasters do not fit, and keep what cannot be right; it is a warning then.",
@@ -79,6 +82,7 @@ def refine(  # noqa: PLR0913 - options of a command
     fuse: Fuse | Literal["none"],
     compress: Compression,
     report: bool,
+    stac: bool,
     skip_existing: bool,
     resume: bool,
     overwrite: bool,
@@ -116,6 +120,8 @@ def refine(  # noqa: PLR0913 - options of a command
     if report:
         for module in ("jinja2", "plotly"):
             needs(module, "report")
+    if stac:
+        needs("pystac", "stac")
     if (folder := dataset_in(dsm)) is not None:
         dsm, images = folder.initial, images or tuple(folder.images)
         output = output or folder.path / "results" / "refined.tif"
@@ -131,6 +137,7 @@ def refine(  # noqa: PLR0913 - options of a command
         fuse=None if fuse == "none" else fuse,
         compression=compress,
         report=report,
+        stac=stac,
         existing="replace" if overwrite else "refuse",
         **options,
     )

@@ -152,6 +152,27 @@ def open_header(path: Path) -> Iterator[Any]:
             raise ResDepthError(f"{path}: its header cannot be read ({error!s:.200})") from error
 
 
+@dataclass(frozen=True)
+class StoredBand:
+    """What a file says of one of its bands: name, type and nodata value as stored, and unit; "" = none."""
+
+    name: str
+    dtype: str
+    nodata: float | None
+    unit: str
+
+
+def described_bands(path: Path) -> list[StoredBand]:
+    """All bands of a raster.
+
+    Raises:
+        ResDepthError: if the file is no raster.
+    """
+    with open_header(path) as dataset:
+        stated = zip(dataset.descriptions, dataset.dtypes, dataset.nodatavals, dataset.units, strict=True)
+        return [StoredBand(name or "", dtype, nodata, unit or "") for name, dtype, nodata, unit in stated]
+
+
 def read_header(path: Path) -> Header:
     """Open a raster, read its header, close it.
 

@@ -187,6 +187,29 @@ def _edges(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     return a * col + b * row + c, d * col + e * row + f
 
 
+def outline_of(grid: Grid) -> list[tuple[float, float]]:
+    """Longitudes and latitudes (WGS 84) around a grid, counterclockwise and closed; empty without a CRS.
+
+    Raises:
+        ResDepthError: if places on its map have none.
+    """
+    if not grid.crs:
+        return []
+    along = np.linspace(0, 1, EDGE_POINTS)[:-1]
+    row = np.concatenate([along, np.ones_like(along), 1 - along, np.zeros_like(along)]) * grid.height
+    col = np.concatenate([np.zeros_like(along), along, np.ones_like(along), 1 - along]) * grid.width
+    a, b, c, d, e, f = grid.transform
+    places = a * col + b * row + c, d * col + e * row + f
+    try:
+        lon, lat = transform(_flat(grid), CRS.from_epsg(4326), *places)
+    except (RasterioError, CPLE_BaseError) as error:
+        raise ResDepthError(f"{grid.crs_name}: places have no longitude and latitude ({error})") from error
+    ring = [(round(float(x), 7), round(float(y), 7)) for x, y in zip(lon, lat, strict=True)]
+    if sum(x * v - u * y for (x, y), (u, v) in zip(ring, ring[1:] + ring[:1], strict=True)) < 0:
+        ring.reverse()
+    return [*ring, ring[0]]
+
+
 def _moved_to(
     path: Path, grid: Grid, crs: str, places: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -91,9 +91,15 @@ class Results:
         return self.output.with_suffix(".html")
 
     @property
+    def item(self) -> Path:
+        """The STAC item that describes it to catalogues."""
+        return self.output.with_suffix(".stac.json")
+
+    @property
     def files(self) -> list[Path]:
         """All that may be written, page and styles among them."""
-        return [*self.rasters, *(path.with_suffix(".qml") for path in self.rasters), self.report]
+        styles = (path.with_suffix(".qml") for path in self.rasters)
+        return [*self.rasters, *styles, self.report, self.item]
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ def run_jobs(
     compute: Compute | None = None,
     force: bool = False,
     pages: bool = False,
+    items: bool = False,
 ) -> list[Results]:
     """Make the outputs of one command, or resume them where an earlier try was stopped or killed.
 
@@ -74,6 +75,7 @@ def run_jobs(
         compute: who does the work; by default this process.
         force: let results that are not trusted have their names, too.
         pages: the caller writes the pages of the results, too.
+        items: ... and their STAC items.
 
     Returns:
         Where the results lie.
@@ -89,7 +91,7 @@ def run_jobs(
     # What these jobs have left tells that a command is given again; what is finished is its own then.
     resuming = any(_was_stopped(job, existing) for job in jobs)
     if existing != "replace":
-        _refuse_foreign(jobs, force=force, pages=pages)
+        _refuse_foreign(jobs, force=force, pages=pages, items=items)
     made = []
     for job in jobs:
         done = _made(job) if resuming or existing != "replace" else None
@@ -127,9 +129,9 @@ def _named(job: Job) -> Results:
         style, named = before.with_suffix(".qml"), path.with_suffix(".qml")
         if style.exists() and not os.path.lexists(named):
             style.replace(named)
-    page = job.set_aside.report
-    if page.exists() and job.number in read_text(page):
-        page.unlink()
+    for page in (job.set_aside.report, job.set_aside.item):
+        if page.exists() and job.number in read_text(page):
+            page.unlink()
     return job.named
 
 
@@ -142,15 +144,16 @@ def _refuse_long_name(job: Job) -> None:
         )
 
 
-def _refuse_foreign(jobs: Sequence[Job], *, force: bool, pages: bool) -> None:
+def _refuse_foreign(jobs: Sequence[Job], *, force: bool, pages: bool, items: bool) -> None:
     """Refuse to touch files that these jobs have not made."""
     for job in jobs:
         rasters = (*job.named.rasters, *(() if force else job.set_aside.rasters))
         foreign = [path for path in rasters if not _is_own(job, path)]
         refuse_existing(foreign, overwrite=False, why=", made from other inputs or with other options")
         beside = [sidecar for path in rasters for sidecar in ownerless_sidecars(path)]
-        reports = (job.named.report, job.set_aside.report) if pages else ()
-        beside += [page for page in reports if not (page.is_file() and job.number in read_text(page))]
+        texts = [job.named.report, job.set_aside.report] if pages else []
+        texts += [job.named.item, job.set_aside.item] if items else []
+        beside += [page for page in texts if not (page.is_file() and job.number in read_text(page))]
         refuse_existing(beside, overwrite=False)
 
 

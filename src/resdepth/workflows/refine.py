@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args, overload
 
@@ -74,7 +75,7 @@ def refine(
     precision: Precision = ..., device: Device = ..., fill: bool = ..., fuse: Fuse | None = ...,
     uncertainty: bool | None = ..., tile_size: int | None = ..., compression: Compression = ...,
     existing: Existing = ..., workers: int = ..., scheduler: str | None = ..., wait_for_workers: float = ...,
-    report: bool = ..., force: bool = ...,
+    report: bool = ..., stac: bool = ..., force: bool = ...,
 ) -> list[Path]: ...  # fmt: skip
 
 
@@ -85,8 +86,8 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     device: Device = "auto", fill: bool = False, fuse: Fuse | None = "median",
     uncertainty: bool | None = None, tile_size: int | None = None, compression: Compression = "zstd",
     existing: Existing = "refuse", workers: int = 1, scheduler: str | None = None,
-    wait_for_workers: float = SECONDS_TO_WAIT, report: bool = False, gsd: float | None = None,
-    force: bool = False,
+    wait_for_workers: float = SECONDS_TO_WAIT, report: bool = False, stac: bool = False,
+    gsd: float | None = None, force: bool = False,
 ) -> Array | tuple[Array, Array] | list[Path]:  # fmt: skip
     """Refine a DSM with a trained model: in memory, or from file to file at any size.
 
@@ -120,6 +121,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         scheduler: address of a Dask scheduler (extra `cluster`), whose workers compute; they see the files.
         wait_for_workers: seconds that the cluster's queue may take to give workers.
         report: also write a page to look at (OUTPUT.html); needs the extra `report`.
+        stac: also write a STAC item (OUTPUT.stac.json); needs the extra `stac`.
         gsd: side of a pixel in metres, for arrays; unknown, it is not compared with the model's (0.5 counts).
         force: refine although model and rasters do not fit, and keep a result that cannot be right; what is
             wrong is then a warning. Without it, such an output is written as OUTPUT_not_trusted.tif.
@@ -156,7 +158,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
             return _in_memory(works[0], refiner, force=force)
         jobs = list(_jobs(works, refiner, Path(output), compression, findings, shown))
         compute = _compute_by(workers, scheduler, wait_for_workers)
-        return _to_files(jobs, compute, existing=existing, report=report, force=force)
+        return _to_files(jobs, compute, existing=existing, report=report, stac=stac, force=force)
 
 
 def _refuse_contradictions(
@@ -252,18 +254,21 @@ def _fitted(model: Model, found: Measured, side_m: float) -> Model:
 
 
 def _to_files(
-    jobs: Sequence[Job], compute: Compute, *, existing: Existing, report: bool, force: bool
+    jobs: Sequence[Job], compute: Compute, *, existing: Existing, report: bool, stac: bool, force: bool
 ) -> list[Path]:
-    """Make the rasters of jobs, their styles and pages; returns the refined DSMs.
+    """Make the rasters of jobs, their styles, pages and STAC items; returns the refined DSMs.
 
     Raises:
         NotTrusted: if more heights are moved far than can be right, unless forced.
     """
-    made = run_jobs(jobs, existing=existing, compute=compute, force=force, pages=report)
+    write_item = import_module("resdepth.report.stac").write_item if stac else None  # not there: at once
+    made = run_jobs(jobs, existing=existing, compute=compute, force=force, pages=report, items=stac)
     for job, results in zip(jobs, made, strict=True):
         add_styles({results.output: "height", results.provenance: "provenance"})
         if report and (existing == "replace" or not results.report.exists()):
             _write_report(job, results)
+        if write_item:
+            write_item(results, job.made_from or job.work.scene.image_paths)
     written = [results.output for results in made]
     _report_moved({f"{path}": Moved.from_tags(read_tags(path)) for path in written}, force=force)
     return written
