@@ -52,6 +52,7 @@ def test_the_bare_minimum_of_the_manual_has_the_published_defaults(tmp_path: Pat
         "tile_size": 256,
         "augment": True,
         "height_stretch": 1.0,
+        "remove_bias": False,
         "batch_size": 20,
         "n_epochs": 2000,
         "loss": "L1",

@@ -120,9 +120,9 @@ def test_check_warns_of_a_shift_with_its_direction(scene: MadeScene) -> None:
     raised(scene, up=0, right=2)
     (problem,) = check(configuration(scene, "train"))
     assert problem.severity == "warning"
-    assert "lies 2.0 pixels beside the reference DSM" in problem.message
-    assert "-1.0" in problem.message
-    assert "--write-aligned" in problem.message
+    assert "(2.0 pixels) to the east of the reference DSM" in problem.message
+    assert "+1.0" in problem.message
+    assert "Co-register both (prepare)" in problem.message
 
 
 def test_what_the_mask_leaves_out_is_no_bias(scene: MadeScene) -> None:
@@ -135,6 +135,6 @@ def test_what_the_mask_leaves_out_is_no_bias(scene: MadeScene) -> None:
     model = scene.folder / "model.safetensors"
     save_model(make_model("geom-stereo", depth=2), model)
     config = scene.test_config({"path": str(model)}, datasets={"allocation_strategy": "entire"})
-    assert len(check(scene.write(config))) == 1
+    assert "above the reference DSM" in check(scene.write(config))[0].message
     config["datasets"][0]["mask_ground_truth"] = scene.path("mask.tif")
     assert check(scene.write(config)) == []

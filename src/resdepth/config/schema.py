@@ -198,6 +198,10 @@ class TrainingSettings(Section):
     height_stretch: Annotated[float, Field(ge=1, le=10, allow_inf_nan=False)] = 1.0
     """(new) Relief is made higher or lower at random, at most by this factor; 1 leaves it as it is. It
     prepares a network for buildings taller than those it learns from."""
+    remove_bias: bool = False
+    """(new) Take a constant difference between initial and reference DSM, where there is one, out of the
+    reference DSM: a network would learn it, which looks like success. Configurations of `prepare` and
+    `simulate` say true."""
     batch_size: Positive = 20
     """Patches per step."""
     n_epochs: Positive = 2000

@@ -227,6 +227,7 @@ def training_config(
             "tile_size": tile,
             "batch_size": 8,
             "n_epochs": 30,
+            "remove_bias": True,
             "n_training_samples": max(FEWEST_SAMPLES, int(height * width * 0.6 / PIXELS_PER_SAMPLE)),
         },
         "stereopair_settings": {"use_all_stereo_pairs": False, "permute_images_within_pair": True},

@@ -52,28 +52,34 @@ def alignment_findings(opened: Opened) -> list[Finding]:
     Raises:
         ResDepthError: if pixels cannot be read.
     """
+    found, aligned = placement(opened)
+    return found if aligned is None else [*found, *_changes(opened, aligned)]
+
+
+def placement(opened: Opened) -> tuple[list[Finding], Alignment | None]:
+    """What is wrong with where the initial DSM lies; and how it lies, None where that cannot be compared.
+
+    Raises:
+        ResDepthError: if pixels cannot be read.
+    """
     scene = opened.scene
     if scene.reference is None or scene.grid.is_in_degrees:
-        return []
+        return [], None
     windows = list(sample_windows(scene.grid))
     common = sum(int(np.isfinite(_difference(scene, window)).sum()) for window in windows)
     if common < MIN_PIXELS:
         name = opened.subject.reference.name if opened.subject.reference else "the reference DSM"
         text = f"Nowhere do both {opened.subject.dsm.name} and {name} have heights."
-        return [Finding("no_common_heights", "fault", name, text, "Is it of another place, or all void?")]
+        remedy = "Is it of another place, or all void?"
+        return [Finding("no_common_heights", "fault", name, text, remedy)], None
     if all(not np.nan_to_num(_difference(scene, window)).any() for window in windows):
         about, remedy = _about(opened), "Name the reference DSM that was meant."
         text = f"{about} have the same heights: nothing is to be learned or evaluated with them."
-        return [Finding("same_surface", "fault", about, text, remedy)]
+        return [Finding("same_surface", "fault", about, text, remedy)], None
     if found := _units(opened) or _far_shift(opened) or _unlike(opened):
-        return found  # all else follows from it
+        return found, None  # all else follows from it
     aligned = align(scene.dsm.read, scene.counted_reference, scene.grid, name=str(opened.subject.dsm))
-    return [
-        *_bias(opened, aligned),
-        *_shift(opened, aligned),
-        *_tilt(opened, aligned),
-        *_changes(opened, aligned),
-    ]
+    return [*_bias(opened, aligned), *_shift(opened, aligned), *_tilt(opened, aligned)], aligned
 
 
 def _difference(scene: Scene, window: Window) -> Array:
@@ -111,7 +117,11 @@ def _bias(opened: Opened, found: Alignment) -> list[Finding]:
         about, command = _about(opened), opened.subject.prepared()
         text = f"{text} {stated}"
         return [Finding("vertical_datum", "fault", about, text, remedy, command, figures)]
-    remedy = "Remove it before training: a network learns a constant, which looks like success."
+    remedy = (
+        "A network learns a constant bias: the error falls by as much, which looks like success, and no "
+        "shape is better. Remove it before training (resdepth prepare, or remove_bias in the configuration); "
+        "resdepth evaluate shows metrics without the median."
+    )
     about, command = _about(opened), opened.subject.prepared()
     return [Finding("vertical_offset", severity, about, text, remedy, command, figures)]
 
@@ -160,7 +170,7 @@ def _shift(opened: Opened, found: Alignment) -> list[Finding]:
         "Kääb)."
     )
     figures = {"east_m": east, "north_m": north, "pixels": found.shift_px}
-    remedy = "Each wall is an error then, and a network learns to move walls. Co-register both."
+    remedy = "Each wall is an error then, and a network learns to move walls. Co-register both (prepare)."
     kind = "shift"
     if all(abs(abs(one) / side - 0.5) < HALF_PX for one in (east, north)):
         kind = "half_pixel_shift"

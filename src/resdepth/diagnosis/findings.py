@@ -107,6 +107,11 @@ class Finding:
         """What people read."""
         return TITLES[self.kind]
 
+    @property
+    def stated(self) -> str:
+        """What it is and what to do, in one line, for those who only warn."""
+        return f"{self.text} {self.remedy} (resdepth doctor says more)"
+
     def as_json(self) -> dict[str, Any]:
         """Everything but the picture, for a JSON file; null for figures that are not known."""
         figures = {name: value if isfinite(value) else None for name, value in self.figures.items()}

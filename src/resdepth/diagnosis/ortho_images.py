@@ -3,21 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from pathlib import Path
 from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.data.scene import Scene
 from resdepth.diagnosis.alignment import RUINOUS_SHIFT_PX
 from resdepth.diagnosis.edges import BLOCK_PX as EDGE_BLOCK_PX
 from resdepth.diagnosis.edges import BLOCKS_A_SIDE, MOSTLY, compass, edges_beside, on_the_map, shading_beside
-from resdepth.diagnosis.findings import Finding, Severity, image_picture, shown_around, typed
+from resdepth.diagnosis.findings import Finding, Severity, image_picture, typed
+from resdepth.diagnosis.raw_images import MANY, MOST_SEEN, GreyLevels, grey_levels, raw_findings, saturation
 from resdepth.diagnosis.subject import Opened
-from resdepth.errors import ResDepthError
 from resdepth.evaluation.coregistration import sample_windows
-from resdepth.geo.raster import Band, read_header
 from resdepth.geo.windows import Window
 from resdepth.refinement.compatibility import (
     BLOCK_PX,
@@ -33,15 +30,12 @@ from resdepth.refinement.compatibility import (
     sample_places,
     smoothness,
 )
-from resdepth.stereo.ortho import read_rpc, to_geographic
 
 WIDE_BLOCKS = 4
 """So many blocks lie side by side in an area before they are as large as a network's tiles."""
 # More pairs of images than this are not compared: those that follow each other are.
 MOST_PAIRS = 28
-SEVERAL, MOST_SEEN = 2, 0.5
-SATURATED, BLACK, MANY = 0.01, 0.01, 5.0
-"""Shares of pixels of the highest value, and of 0; and how many times as many as have the next value."""
+SEVERAL, BLACK = 2, 0.01
 FEWEST_LEVELS, LEAST_CONTRAST = 32, 0.01
 LEAST_SHIFT_PX, LEAST_ERRORS = 0.5, 4.0
 """A displacement between images counts from this, and from so many of its standard errors."""
@@ -60,11 +54,11 @@ def image_findings(opened: Opened) -> tuple[list[Finding], list[str]]:
     Raises:
         ResDepthError: if pixels cannot be read.
     """
-    found = _raw(opened)
+    found = raw_findings(opened)
     views = sorted(opened.scene.views)
     if not views:
         return found, []
-    levels = {view: _levels(opened.scene, opened.scene.views[view]) for view in views}
+    levels = {view: grey_levels(opened.scene.views[view]) for view in views}
     for view in views:
         found += [*_by_itself(opened, view, levels[view]), *_noise(opened, view)]
     sound = [view for view in views if levels[view].known and not _is_surface(opened, view)]
@@ -88,37 +82,7 @@ def _pairs(views: list[int]) -> list[tuple[int, int]]:
     return every if len(every) <= MOST_PAIRS else list(pairwise(views))
 
 
-@dataclass(frozen=True)
-class _Levels:
-    """The grey values of a sample: of how many pixels, how many are known, which occur, how often."""
-
-    pixels: int
-    known: int
-    values: NDArray[np.float32]
-    counts: NDArray[np.int64]
-    brightest: Window
-
-    def share(self, place: int) -> float:
-        """How many pixels have the value at a place of the order."""
-        return float(self.counts[place] / self.known)
-
-    def percentile(self, percent: float) -> float:
-        """The value below which so many pixels are."""
-        reached = np.searchsorted(np.cumsum(self.counts), percent / 100 * self.known)
-        return float(self.values[min(int(reached), len(self.values) - 1)])
-
-
-def _levels(scene: Scene, band: Band) -> _Levels:
-    windows = {window: band.read(window) for window in sample_windows(scene.grid)}
-    values = np.concatenate([one[np.isfinite(one)] for one in windows.values()])
-    levels, counts = np.unique(values, return_counts=True)
-    top = levels[-1] if levels.size else np.nan
-    brightest = max(windows, key=lambda window: int((windows[window] == top).sum()))
-    pixels = sum(one.size for one in windows.values())
-    return _Levels(pixels, values.size, levels, counts, brightest)
-
-
-def _by_itself(opened: Opened, view: int, levels: _Levels) -> list[Finding]:
+def _by_itself(opened: Opened, view: int, levels: GreyLevels) -> list[Finding]:
     name, path = opened.image_name(view), opened.subject.images[view]
     if not levels.known:
         text = f"{name} shows nothing in the area of the initial DSM."
@@ -131,15 +95,8 @@ def _by_itself(opened: Opened, view: int, levels: _Levels) -> list[Finding]:
         remedy = "Leave it out, or write it again from the raw image."
         return [Finding("flat_image", "fault", name, text, remedy, figures={"low": low, "high": high})]
     found = _part(name, levels)
-    top, count, share = float(levels.values[-1]), len(levels.values), levels.share(-1)
-    if count > 2 and share > max(SATURATED, MANY * levels.share(-2)):
-        stated = f"{100 * share:.1f} % of the pixels of {name} have its highest value, {top:g}"
-        remedy = "Write it again without cutting bright values off: 16 bits, or a range that holds them."
-        shown = shown_around(levels.brightest, opened.scene.grid.whole)
-        picture = image_picture(opened.scene.views[view].read(shown))
-        figures = {"share_percent": 100 * share, "value": top}
-        found.append(Finding("saturated_image", "warning", name, f"{stated}: they are saturated.", remedy, "",
-                             figures, picture, "where most is saturated"))  # fmt: skip
+    count = len(levels.values)
+    found += saturation(name, levels, opened.scene.views[view])
     if levels.values[0] == 0 and levels.share(0) > max(BLACK, MANY * levels.share(1)) and count > 2:
         zeros = 100 * levels.share(0)
         text = f"{zeros:.1f} % of the pixels of {name} are 0, which no nodata value declares void."
@@ -155,7 +112,7 @@ def _by_itself(opened: Opened, view: int, levels: _Levels) -> list[Finding]:
     return found
 
 
-def _part(name: str, levels: _Levels) -> list[Finding]:
+def _part(name: str, levels: GreyLevels) -> list[Finding]:
     share = levels.known / levels.pixels
     if share >= MOST_SEEN:
         return []
@@ -370,52 +327,3 @@ def _beside_surface(opened: Opened, views: list[int]) -> list[Finding]:
         command = opened.subject.rectified
         found.append(Finding("image_beside_surface", "warning", image, text, remedy, command, figures))
     return found
-
-
-LATTICE = np.linspace(0, 1, 9)
-
-
-def _raw(opened: Opened) -> list[Finding]:
-    """Raw images that show another place, or a part of the area."""
-    found: list[Finding] = []
-    for path in opened.subject.raw:
-        try:
-            share = _share_seen(opened.scene, path)
-        except ResDepthError as error:
-            found.append(Finding("raw_image", "fault", path.name, f"{error}."))
-            continue
-        figures = {"seen_percent": 100 * share}
-        if not share:
-            text = f"By its RPC, {path.name} shows nothing of the area of {opened.subject.dsm.name}."
-            remedy = "Is it of another scene, is the RPC that of another image, or the CRS of the DSM wrong?"
-            found.append(Finding("raw_elsewhere", "fault", path.name, text, remedy, "", figures))
-        elif share < 0.99:
-            text = (
-                f"By its RPC, {path.name} shows {100 * share:.0f} % of the area of {opened.subject.dsm.name}."
-            )
-            found.append(Finding("raw_image", "note", path.name, text, figures=figures))
-    return found
-
-
-def _share_seen(scene: Scene, path: Path) -> float:
-    """The share of the area that a raw image shows."""
-    rpc, grid = read_rpc(path), scene.grid
-    rows, cols = (
-        one.ravel() for one in np.meshgrid(LATTICE * grid.height, LATTICE * grid.width, indexing="ij")
-    )
-    a, b, c, d, e, f = grid.transform
-    lon, lat = to_geographic(grid.crs, a * cols + b * rows + c, d * cols + e * rows + f)
-    row, col = rpc.project(lon, lat, np.full(lon.shape, _middle_height(scene)))
-    height, width = _shape_of(path)
-    return float(np.mean((row >= 0) & (row < height) & (col >= 0) & (col < width)))
-
-
-def _middle_height(scene: Scene) -> float:
-    heights = np.concatenate([scene.dsm.read(window).ravel() for window in sample_windows(scene.grid)])
-    known = heights[np.isfinite(heights)]
-    return float(np.median(known)) if known.size else 0.0
-
-
-def _shape_of(path: Path) -> tuple[int, int]:
-    grid = read_header(path).grid
-    return grid.height, grid.width

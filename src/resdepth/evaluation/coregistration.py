@@ -78,25 +78,6 @@ class Alignment:
         """Whether the horizontal shift matters."""
         return self.shift_px > LEAST_SHIFT_PX
 
-    @property
-    def doubts(self) -> list[str]:
-        """What speaks against training with both as they are, and what to do."""
-        side, shift = "above" if self.bias_m > 0 else "below", self.shift
-        bias = (
-            f"lies {abs(self.bias_m):.2f} m {side} the reference DSM (median difference; NMAD "
-            f"{self.spread_m:.2f} m). A network learns a constant bias: the error falls by as much, which "
-            "looks like success, and no shape is better. Before training, bring both to one vertical datum, "
-            f"or move the initial DSM by {-self.bias_m:+.2f} m; resdepth evaluate shows metrics without the "
-            "median"
-        )
-        beside = (
-            f"lies {self.shift_px:.1f} pixels beside the reference DSM; what moves it there is "
-            f"{shift.dx_m:+.2f} m to the east and {shift.dy_m:+.2f} m to the north (Nuth and Kääb). Each "
-            "wall is an error then, and a network learns to move walls. Before training, co-register both: "
-            "resdepth evaluate --align --write-aligned, or xDEM"
-        )
-        return [text for text, holds in ((bias, self.is_biased), (beside, self.is_shifted)) if holds]
-
 
 def align(surface: Read, reference: Read, grid: Grid, *, name: str) -> Alignment:
     """Compare an initial DSM with the reference DSM.

@@ -1,7 +1,7 @@
 """From a configuration file to a plan that can run: all files looked at, every problem reported at once.
 
 Headers are read; what no header tells is looked for in the pixels: voids of the initial DSM, and, in a sample
-of windows, undeclared voids and how the initial DSM lies to the reference DSM. Nothing is written.
+of windows, undeclared voids and what the quick part of the doctor looks for. Nothing is written.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -46,10 +46,10 @@ from resdepth.data.scene import (
     read_pair_list,
     used_views,
 )
+from resdepth.diagnosis.quick import quick_images, quick_surfaces
 from resdepth.errors import InputProblems, Problem, ResDepthError, has_errors, location, within
-from resdepth.evaluation.coregistration import align
 from resdepth.geo.raster import Band, FileBand, count_voids
-from resdepth.geo.windows import Window, bounding, corner_count, split_regions
+from resdepth.geo.windows import Window, corner_count, split_regions
 from resdepth.models.model import Architecture, Model, check_weights, load_safetensors
 from resdepth.models.published import PublishedFiles, load_published, read_training_state
 from resdepth.options import Kind
@@ -211,7 +211,7 @@ def _read_areas(config: AnyConfig, n_views: int | None, found: list[Problem]) ->
             area = Area(scene)
             with suppress(UnknownValueError):
                 area = _area(config, dataset, scene, sets)
-            problems += conclusions(_size_problems(config, index, area), _pixel_problems(area))
+            problems += conclusions(_size_problems(config, index, area), _pixel_problems(config, area))
             areas.append(area)
         found += within(f"datasets[{index}].", problems)
     return tuple(areas)
@@ -300,13 +300,14 @@ def _size_problems(config: AnyConfig, index: int, area: Area) -> Iterator[Proble
         yield Problem("n_training_samples", text)
 
 
-def _pixel_problems(area: Area) -> Iterator[Problem]:
+def _pixel_problems(config: AnyConfig, area: Area) -> Iterator[Problem]:
     """What the pixels of the regions show; a file that cannot be read is a problem."""
     looks: dict[Iterator[str], tuple[str, Literal["error", "warning"]]] = {
         _undeclared(area.scene.dsm): ("raster_in", "warning"),
         _undeclared(area.scene.reference): ("raster_gt", "warning"),
         _voids(area.scene, area.windows): ("raster_in", "error"),
-        _misalignment(area.scene, area.windows): ("raster_in", "warning"),
+        _surfaces(config, area): ("raster_in", "warning"),
+        _images(area): ("path_image_list", "warning"),
     }
     for texts, (key, severity) in looks.items():
         try:
@@ -333,20 +334,17 @@ def _voids(scene: Scene, windows: tuple[Window, ...]) -> Iterator[str]:
         )
 
 
-def _misalignment(scene: Scene, windows: tuple[Window, ...]) -> Iterator[str]:
-    """How the initial DSM lies above, below or beside the reference DSM; a sample is read."""
-    if scene.reference is None or not windows or scene.grid.is_in_degrees:
-        return
-    if scene.reference.grid.whole != scene.grid.whole:
-        return  # a problem of its own, which the scene has reported
-    around, name = bounding(windows), str(scene.dsm_path)
-    found = align(
-        lambda window: scene.dsm.read(window.moved(around.row, around.col)),
-        lambda window: scene.counted_reference(window.moved(around.row, around.col)),
-        scene.grid.crop(around),
-        name=name,
-    )
-    yield from (f"{name}: {doubt}" for doubt in found.doubts)
+def _surfaces(config: AnyConfig, area: Area) -> Iterator[str]:
+    """How the initial DSM lies to the reference DSM; a sample is read."""
+    removes = isinstance(config, TrainConfig) and config.training_settings.remove_bias
+    for one in quick_surfaces(area.scene, area.windows):
+        if not (removes and one.kind == "vertical_offset"):  # train states it
+            yield f"{area.scene.dsm_path}: {one.stated}"
+
+
+def _images(area: Area) -> Iterator[str]:
+    """What is wrong with the images in use; a sample is read."""
+    yield from (one.stated for one in quick_images(area.scene, area.windows))
 
 
 def _scheduler_problems(config: TrainConfig) -> Iterator[Problem]:

@@ -3,8 +3,8 @@
 import logging
 import operator
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +18,8 @@ from resdepth.config.schema import DEFAULT_TILE_SIZE
 from resdepth.data.arrays import look_for_undeclared
 from resdepth.data.normalization import noise_share
 from resdepth.data.scene import Scene, Surface, ViewSet, read_pair_list, scene_of
+from resdepth.diagnosis.findings import Finding
+from resdepth.diagnosis.quick import quick_files, quick_images
 from resdepth.errors import InputProblems, Interrupted, ResDepthError, has_errors
 from resdepth.evaluation.coregistration import sample_windows
 from resdepth.geo.geotiff import refuse_inputs_as_outputs
@@ -50,6 +52,8 @@ MEASURED = ".measured"
 # Seamless refinement computes the surroundings of a block with it: beyond this factor tiles are faster.
 WASTEFUL = 4.0
 USUAL_GSD_M = 0.5
+EXAMINED = ("duplicated_image", "images_do_not_match", "empty_image")
+"""What `examine` refuses in its own words."""
 
 
 @overload
@@ -150,6 +154,8 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         _warn(refiner, scene, mode)
         findings = examine(trained, scene, view_sets, window, gsd or stated_gsd(scene))
         _tell(findings, trained, force=force)
+        if scene.dsm_path is not None and not trained.architecture.inputs.matched:
+            _warn_of(one for one in quick_images(scene, [window]) if one.kind not in EXAMINED)
         with_error = _with_error(trained, mode, fuse, uncertainty=uncertainty, to_file=output is not None)
         fused = fuse is not None or output is None
         groups = [view_sets] if fused else [(one,) for one in view_sets]
@@ -219,6 +225,9 @@ def _shown(  # noqa: PLR0913 - what refine() was given
     part = None
     if region is not None and isinstance(dsm, str | Path):
         part = _window(Scene.open(dsm), region)
+    if isinstance(dsm, str | Path) and made_from:
+        with suppress(ResDepthError):  # what cannot be read is stated by whoever needs it
+            _warn_of(quick_files(Path(dsm), made_from, part))
     try:
         seen = shown_to_fusion(dsm, images, pairs=numbers, gsd=gsd, nodata=nodata, region=part, folder=folder)
         with seen as found:
@@ -366,6 +375,12 @@ def _tell(findings: Findings, model: Model, *, force: bool) -> None:
         findings.refuse_misfits(model)
     for misfit in findings.misfits:
         logger.warning("%s", misfit)
+
+
+def _warn_of(findings: Iterable[Finding]) -> None:
+    """Log what the quick part of the doctor has found in the images."""
+    for one in findings:
+        logger.warning("%s", one.stated)
 
 
 def _view_sets(model: Model, scene: Scene, pairs: Pairs | None) -> tuple[ViewSet, ...]:

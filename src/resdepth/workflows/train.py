@@ -6,11 +6,12 @@ import shlex
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import resdepth
@@ -26,7 +27,9 @@ from resdepth.data.patches import (
     validation_patches,
 )
 from resdepth.data.scene import Scene, hold_in_memory, used_views
+from resdepth.diagnosis.quick import bias_in, quick_surfaces
 from resdepth.errors import InputProblems, Interrupted, ResDepthError
+from resdepth.geo.raster import Band
 from resdepth.geo.windows import Window
 from resdepth.models.model import build_network, torch_version
 from resdepth.models.published import (
@@ -56,7 +59,7 @@ from resdepth.training.run_folder import (
     write_description,
     write_normalization,
 )
-from resdepth.workflows.check import TrainPlan, plan_training
+from resdepth.workflows.check import Area, TrainPlan, plan_training
 from resdepth.workflows.descriptions import complete_config, describe_training_area, log_file, warn
 
 logger = logging.getLogger(__name__)
@@ -352,6 +355,8 @@ def gather(plan: TrainPlan) -> Material:
     """Draw the patches of a plan, and hold its rasters in memory as far as the budget reaches."""
     config = plan.config
     scenes = hold_in_memory([area.scene for area in plan.areas], config.general.memory_gb * BYTES_PER_GB)
+    if config.training_settings.remove_bias:
+        scenes = [_without_bias(scene, area) for scene, area in zip(scenes, plan.areas, strict=True)]
     tile = config.training_settings.tile_size
     train_parts, val_parts = [], []
     for index, (scene, area) in enumerate(zip(scenes, plan.areas, strict=True)):
@@ -370,6 +375,33 @@ def gather(plan: TrainPlan) -> Material:
         if area.val:
             val_parts.append(validation_patches(scene, area.val, area.val_sets, tile=tile))
     return Material(tuple(scenes), tuple(train_parts), tuple(val_parts))
+
+
+def _without_bias(scene: Scene, area: Area) -> Scene:
+    """The scene with a reference DSM that is raised or lowered to the initial DSM, where that is biased.
+
+    The same files give the same figure, so a run that resumes sees what it saw before.
+    """
+    bias_m = bias_in(quick_surfaces(area.scene, area.windows))
+    if not bias_m or scene.reference is None:
+        return scene
+    logger.info(
+        "%s: the initial DSM lies %.2f m %s the reference DSM; this constant is taken out for training "
+        "(remove_bias), so that the network does not learn it",
+        scene.name, abs(bias_m), "above" if bias_m > 0 else "below",
+    )  # fmt: skip
+    return replace(scene, reference=_Raised(scene.reference, bias_m))
+
+
+class _Raised:
+    """A band of heights with a constant added."""
+
+    def __init__(self, band: Band, by_m: float) -> None:
+        self.grid, self._band, self._by_m = band.grid, band, np.float32(by_m)
+
+    def read(self, window: Window) -> Array:
+        """(height, width) float32, metres, NaN = void."""
+        return self._band.read(window) + self._by_m
 
 
 def measured_normalization(plan: TrainPlan, material: Material) -> Normalization:
