@@ -126,12 +126,12 @@ def test_a_lattice_grid_lies_within_and_misses_less_than_a_pixel(
 
 def test_a_grid_is_cut_to_what_two_images_show() -> None:
     whole = GridChoice(lattice_grid((0, 0, 100, 100), 1.0, UTM), ())
-    cut = within(whole, [(-10, 20, 60, 200), (10, -5, 90, 80)])
+    cut = within(whole, {"a": (-10, 20, 60, 200), "b": (10, -5, 90, 80)})
     assert cut.grid.bounds == (10, 20, 60, 80)
     assert "cut to what images show" in cut.changes[-1]
-    assert within(whole, [(-10, -10, 120, 120)]) == whole
+    assert within(whole, {"a": (-10, -10, 120, 120)}) == whole
     with pytest.raises(ResDepthError, match="no two of them show the same part"):
-        within(whole, [(0, 0, 50, 50), (60, 60, 90, 90)])
+        within(whole, {"a": (0, 0, 50, 50), "b": (60, 60, 90, 90)})
 
 
 def test_an_extent_elsewhere_and_a_crs_in_degrees_are_refused(tmp_path: Path) -> None:

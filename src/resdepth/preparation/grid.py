@@ -1,7 +1,7 @@
 """The one grid of a data set: a projected CRS in metres, square pixels on whole multiples of their side."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,21 +109,30 @@ def lattice_grid(bounds: Bounds, side: float, crs: tuple[str, str]) -> Grid:
     return Grid(height, width, (side, 0.0, left * side, 0.0, -side, top * side), *crs)
 
 
-def within(choice: GridChoice, areas: Sequence[Bounds]) -> GridChoice:
+def within(choice: GridChoice, shown_by: Mapping[str, Bounds]) -> GridChoice:
     """The grid cut to what images show: a rectangle around what at least two of them do, or the only one.
 
     Args:
         choice: the grid.
-        areas: what each image shows, rectangles of its map.
+        shown_by: what each image shows, by its name, rectangles of its map.
 
     Raises:
         ResDepthError: if no two of them show any of its area.
     """
+    areas = list(shown_by.values())
+    outside = [name for name, area in shown_by.items() if overlap(area, choice.grid.bounds) is None]
     pairs = [overlap(first, second) for i, first in enumerate(areas) for second in areas[i + 1 :]]
     shown = [one for one in (pairs or [areas[0]]) if one is not None]
     inside = [part for one in shown if (part := overlap(one, choice.grid.bounds)) is not None]
     if not inside:
-        raise ResDepthError("images: no two of them show the same part of the initial DSM")
+        if outside:
+            raise ResDepthError(
+                f"images: by RPC, the initial DSM is not seen in {', '.join(outside)}; is each RPC that of "
+                "its image, and the CRS of the DSM right?"
+            )
+        raise ResDepthError(
+            "images: no two of them show the same part of the initial DSM; give images that overlap"
+        )
     xmin, ymin = (min(one[i] for one in inside) for i in (0, 1))
     xmax, ymax = (max(one[i] for one in inside) for i in (2, 3))
     grid = lattice_grid(

@@ -122,10 +122,11 @@ class Pipeline:
         choice = chosen_grid(self.inputs.dsm, reference=self.inputs.reference, **wanted)  # type: ignore[arg-type]
         if not self.inputs.raw:
             return choice
-        areas, z = [], self._typical_height(choice.grid)
+        areas, z = {}, self._typical_height(choice.grid)
         for one in self.inputs.raw:
             try:
-                areas.append(footprint(one.image.rpc, one.image.grid.whole.shape, choice.grid.crs, z))
+                shape = one.image.grid.whole.shape
+                areas[str(one.image.path)] = footprint(one.image.rpc, shape, choice.grid.crs, z)
             except ResDepthError as error:
                 raise ResDepthError(f"{one.image.path}: {error}") from error
         return within(choice, areas)
