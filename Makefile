@@ -3,13 +3,15 @@
 PYTHON ?= python3
 VENV := .venv
 LOWEST := .venv-lowest
+HIGHEST := .venv-highest
+INSTALLED := .venv-dist
 BIN := $(VENV)/bin
 SEED ?= 0
 STYLE ?= any
 KILLED ?=
 DATA ?= ../shared/data
 
-.PHONY: help setup test lint types layers unit slow lowest kills lost browser demo real bench-real matching preparing bench scaling evaluating simulation accuracy docs clean
+.PHONY: help setup test lint types layers unit slow lowest highest dist dist-test kills lost browser demo real bench-real matching preparing bench scaling evaluating simulation accuracy docs clean
 
 help:  ## show what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -40,8 +42,8 @@ unit: setup browser  ## the tests
 slow: setup  ## the tests of benchmarks that take minutes
 	$(BIN)/pytest -m slow
 
-# What each package is for: training, refining, evaluating, polygons, cities, point clouds, pages, a cluster.
-SMOKE = tests/test_golden.py tests/models tests/training tests/geo/test_crs.py tests/geo/test_vectors.py \
+# What each package is for: training, refining, evaluating, polygons, cities, point clouds, pages, a cluster, catalogues.
+SMOKE = tests/test_golden.py tests/models tests/report/test_stac.py tests/training tests/geo/test_crs.py tests/geo/test_vectors.py \
 	tests/preparation tests/simulate/test_sources.py tests/workflows/test_simulate_command.py tests/report/test_page.py \
 	tests/workflows/test_train.py::test_every_variant_trains_and_its_model_refines \
 	tests/refinement/test_dask.py::test_workers_tell_what_they_compute_on
@@ -50,9 +52,27 @@ lowest:  ## a smoke test with the lowest versions that pyproject.toml allows (fe
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST) --resolution lowest-direct \
-		-e '.[cluster,prepare,report,simulate,vector]'
+		-e '.[cluster,onnx,prepare,report,simulate,stac,vector]'
 	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST) hypothesis pytest
 	$(LOWEST)/bin/python -m pytest -W default $(SMOKE)
+
+highest:  ## the same with the newest versions that there are (fetches some GB)
+	$(PYTHON) -m venv --clear $(HIGHEST)
+	$(HIGHEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-e '.[cluster,onnx,prepare,report,simulate,stac,vector]' hypothesis jsonschema pytest pytest-xdist rio-cogeo
+	$(HIGHEST)/bin/python -m pytest -W default $(SMOKE)
+
+dist: setup  ## wheel and sdist in dist/, checked
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/hadolint Dockerfile
+	sha256sum dist/*
+
+dist-test: dist  ## install the wheel in an empty environment, and run its demo
+	$(PYTHON) -m venv --clear $(INSTALLED)
+	$(INSTALLED)/bin/python -m pip install --quiet --disable-pip-version-check "$$(ls dist/*.whl)[simulate]"
+	cd $(INSTALLED) && bin/resdepth --version && bin/resdepth demo --to demo --seed 7 --style old-town
 
 kills: setup  ## kill commands, and fill the disk, at each file-system event (takes an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/killing.py $(KILLED)
@@ -108,4 +128,4 @@ docs: setup  ## write the generated page and the JSON schemas
 	$(BIN)/python scripts/write_configuration_reference.py
 
 clean:  ## remove what make made
-	rm -rf $(VENV) $(LOWEST) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) $(HIGHEST) $(INSTALLED) demo build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

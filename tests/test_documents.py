@@ -37,6 +37,7 @@ from resdepth.simulate.simulation import simulate
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = [
     *(REPOSITORY / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *(REPOSITORY / name for name in ("SECURITY.md", "CODE_OF_CONDUCT.md")),
     *sorted((REPOSITORY / "docs").glob("*.md")),
 ]
 VARIANTS = ("ResDepth-0", "ResDepth-mono", "ResDepth-stereo", "ResDepth-stereo_generalized")
