@@ -10,6 +10,8 @@ from contextvars import ContextVar
 from typing import Literal
 
 Kind = Literal["train", "test"]
+"""Of a configuration that trains or tests."""
+AnyKind = Literal[Kind, "simulate", "prepare"]
 """Of a configuration."""
 Device = Literal["auto", "cpu", "cuda", "mps"]
 """Where a network runs; `auto` takes CUDA, then MPS, then the CPU."""

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from conftest import MadeScene
-from resdepth.config.parse import kind_of, load_test_config, load_train_config
+from resdepth.config.parse import SCHEMAS, kind_of, load_test_config, load_train_config
 from resdepth.config.schema import TestConfig, TrainConfig
 from resdepth.errors import InputProblems
 from resdepth.options import Kind
@@ -141,7 +141,7 @@ def test_complete_configurations_of_earlier_runs_are_accepted(tmp_path: Path) ->
         },
     }
     path = written(tmp_path, test)
-    assert kind_of(read_json(path)) == "test"
+    assert kind_of(read_json(path), SCHEMAS) == "test"
     assert load_test_config(path)[1] == []
 
 
@@ -187,7 +187,7 @@ def test_a_configuration_cannot_be_changed_afterwards(tmp_path: Path) -> None:
     ],
 )
 def test_the_kind_is_seen_from_what_is_there(content: dict[str, Any], kind: Kind) -> None:
-    assert kind_of(content) == kind
+    assert kind_of(content, SCHEMAS) == kind
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from resdepth.cli.evaluate import compare, evaluate
 from resdepth.cli.frame import make_streams_sound
 from resdepth.cli.prepare import prepare
 from resdepth.cli.refine import refine
-from resdepth.cli.train import check, schema, test, train
+from resdepth.cli.train import check, schema, template, test, train
 
 click.rich_click.SHOW_ARGUMENTS = True
 click.rich_click.TEXT_PARAGRAPH_LINEBREAKS = "\n\n"
@@ -33,7 +33,7 @@ click.rich_click.COMMAND_GROUPS = {
                 "download",
             ],
         },
-        {"name": "Configuration", "commands": ["schema"]},
+        {"name": "Configuration", "commands": ["template", "schema"]},
     ]
 }
 
@@ -51,7 +51,7 @@ class _Group(click.RichGroup):
 def main() -> None:
     """Refine digital surface models (DSMs) with a network trained where a better DSM is known.
 
-    What to do stands in a configuration file (JSON); nearly every key has a default.
+    What to do stands in a configuration file (JSON, YAML); nearly every key has a default.
 
     \b
     Examples:
@@ -80,6 +80,7 @@ for command in (
     export,
     download,
     schema,
+    template,
 ):
     main.add_command(command)
 

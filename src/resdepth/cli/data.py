@@ -128,7 +128,7 @@ def export(model: Path, output: Path, *, overwrite: bool) -> None:
     help="The folder of the scene; new or empty.",
 )
 @click.option(
-    "--config", type=click.Path(path_type=Path), help="A configuration (JSON); see `schema simulate`."
+    "--config", type=click.Path(path_type=Path), help="A configuration (JSON, YAML); see `template simulate`."
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Of everything random. [default: 0]")
 @click.option("--style", help=f"Of the town: {', '.join(get_args(Style))}. [default: the seed chooses]")

@@ -12,7 +12,7 @@ FILE = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("source", required=False, metavar="[RUN_FOLDER|REQUEST.json]", type=FILE)
+@click.argument("source", required=False, metavar="[RUN_FOLDER|REQUEST]", type=FILE)
 @click.option("--dsm", type=FILE, help="The initial DSM: a raster or a point cloud (LAS, LAZ, PLY).")
 @click.option(
     "--image", "images", multiple=True, type=FILE,
@@ -69,7 +69,7 @@ def prepare(
       resdepth prepare --dsm dsm.tif --image img1.tif --image img2.tif -o prepared
       resdepth prepare --dsm dsm.tif --image img1.tif --image img2.tif --reference lidar.tif -o prepared
       resdepth prepare --image img1.tif --image img2.tif -o prepared
-      resdepth prepare request.json -o prepared
+      resdepth prepare request.yaml -o prepared
       resdepth prepare s2p_output --image img1.tif --image img2.tif -o prepared
     """
     for module in ("cv2", "jinja2", "plotly", "pyproj"):

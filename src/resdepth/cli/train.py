@@ -1,13 +1,25 @@
-"""Commands that work from configuration files: train, test, check, schema."""
+"""Commands that work from configuration files: train, test, check, schema, template."""
 
 import json
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from resdepth.cli.frame import AS_JSON, CONFIG, EXIT_INPUT, echo_json, guarded
-from resdepth.options import Kind
+from resdepth.cli.frame import AS_JSON, CONFIG, EXIT_INPUT, OVERWRITE, echo_json, guarded
+from resdepth.options import AnyKind
+
+if TYPE_CHECKING:
+    from resdepth.config.schema import Section
+
+TAKEN_BY = {
+    "train": "resdepth train CONFIG",
+    "test": "resdepth test CONFIG",
+    "simulate": "resdepth simulate REFERENCE --config CONFIG",
+    "prepare": "resdepth prepare REQUEST",
+}
+KINDS = tuple(TAKEN_BY)
+KIND = click.argument("kind", type=click.Choice(KINDS))
 
 
 @click.command()
@@ -20,7 +32,7 @@ from resdepth.options import Kind
 )
 @guarded
 def train(config: Path | None, run_folder: Path | None) -> None:
-    """Train a network by CONFIG (a JSON file, or a folder of `prepare` or `simulate`).
+    """Train a network by CONFIG (a JSON or YAML file, or a folder of `prepare` or `simulate`).
 
     The run folder receives checkpoints after each epoch, the normalisation, the logs, and the best model as
     one file (model.safetensors). Ctrl-C saves the state; --resume continues from there.
@@ -48,7 +60,7 @@ def train(config: Path | None, run_folder: Path | None) -> None:
 @CONFIG
 @guarded
 def test(config: Path) -> None:
-    """Refine DSMs by CONFIG (a JSON file), and compare them with the reference DSM where one is given.
+    """Refine DSMs by CONFIG (a JSON or YAML file), and compare them with a reference DSM where one is given.
 
     CONFIG may be a folder of `prepare` or `simulate`. Each image pair of the list gives one refined DSM
     (GeoTIFF); with a reference DSM, also residuals, and statistics as text and JSON.
@@ -80,11 +92,11 @@ def test(config: Path) -> None:
 
 @click.command()
 @CONFIG
-@click.option("--kind", type=click.Choice(get_args(Kind)), help="By default it is seen from the keys.")
+@click.option("--kind", type=click.Choice(KINDS), help="By default it is seen from the keys.")
 @AS_JSON
 @guarded
-def check(config: Path, kind: Kind | None, *, as_json: bool) -> None:
-    """List every problem of CONFIG, a training or test configuration.
+def check(config: Path, kind: AnyKind | None, *, as_json: bool) -> None:
+    """List every problem of CONFIG, a configuration (JSON, YAML) of train, test, simulate or prepare.
 
     Headers are read, the initial DSM is scanned for voids, and compared with the reference DSM in a sample of
     windows: a bias or a horizontal shift between them is a warning. Nothing is written.
@@ -115,9 +127,9 @@ def check(config: Path, kind: Kind | None, *, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("kind", type=click.Choice([*get_args(Kind), "simulate", "prepare"]))
+@KIND
 @guarded
-def schema(kind: Kind | Literal["simulate", "prepare"]) -> None:
+def schema(kind: AnyKind) -> None:
     """Print the JSON schema of a configuration, for editors that complete and check keys.
 
     Every key with its type, its range, its default and what it does; docs/configuration.md states the same.
@@ -127,10 +139,50 @@ def schema(kind: Kind | Literal["simulate", "prepare"]) -> None:
       resdepth schema train > train.schema.json
       (then add "$schema": "train.schema.json" to a configuration)
     """
-    from resdepth.config.schema import Section, TestConfig, TrainConfig
+    click.echo(json.dumps(_schema_of(kind).model_json_schema(by_alias=True), indent=2))
+
+
+@click.command()
+@KIND
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
+    help="The file (.yaml, .yml). [default: print it]",
+)  # fmt: skip
+@OVERWRITE
+@guarded
+def template(kind: AnyKind, *, output: Path | None, overwrite: bool) -> None:
+    """Write a configuration to begin with: every key, what it does and its default, as YAML with comments.
+
+    Put your paths in; leave out what you do not change. Of train and test, the data sets have ortho-images.
+
+    \b
+    Examples:
+      resdepth template train > my_train.yaml
+      resdepth template prepare -o request.yaml
+    """
+    from resdepth.config.template import template as write_template
+    from resdepth.errors import ResDepthError
+    from resdepth.geo.geotiff import refuse_existing
+    from resdepth.runtime.atomic import write_text
+    from resdepth.runtime.yamlfiles import SUFFIXES
+
+    text = write_template(_schema_of(kind), TAKEN_BY[kind])
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    if output.suffix.lower() not in SUFFIXES:
+        raise ResDepthError(f"{output}: should end in .yaml")
+    refuse_existing([output], overwrite=overwrite)
+    write_text(output, text)
+    click.echo(f"{output}")
+
+
+def _schema_of(kind: AnyKind) -> "type[Section]":
+    from resdepth.config.schema import TestConfig, TrainConfig
     from resdepth.preparation.request import PrepareConfig
     from resdepth.simulate.plan import SimulateConfig
 
-    schemas: dict[str, type[Section]] = {"train": TrainConfig, "test": TestConfig, "simulate": SimulateConfig}
-    schemas["prepare"] = PrepareConfig
-    click.echo(json.dumps(schemas[kind].model_json_schema(by_alias=True), indent=2))
+    schemas: dict[AnyKind, type[Section]] = {
+        "train": TrainConfig, "test": TestConfig, "simulate": SimulateConfig, "prepare": PrepareConfig,
+    }  # fmt: skip
+    return schemas[kind]

@@ -22,9 +22,11 @@ from pydantic_core import ErrorDetails
 from resdepth.config.schema import DERIVED_KEYS, Loc, Section, TestConfig, TrainConfig
 from resdepth.errors import InputProblems, Problem, location
 from resdepth.options import Kind
-from resdepth.runtime.jsonfiles import expected, parse_json, read_json
+from resdepth.runtime.jsonfiles import expected, parse_json
+from resdepth.runtime.yamlfiles import read_config
 
 AnySection = TypeVar("AnySection", bound=Section)
+AnyOfKind = TypeVar("AnyOfKind", bound=str)
 
 SCHEMAS: dict[Kind, type[TrainConfig] | type[TestConfig]] = {"train": TrainConfig, "test": TestConfig}
 SHOWN_VALUE_CHARACTERS = 80
@@ -41,14 +43,22 @@ HINTS = {
 """What a value should be, by pydantic's types of errors, where its own words are a programmer's."""
 
 
-def kind_of(content: Mapping[str, Any]) -> Kind:
-    """Whether a configuration trains or tests: what is in it decides, not what is missing."""
+def kind_of(content: Mapping[str, Any], schemas: Mapping[AnyOfKind, type[Section]]) -> AnyOfKind:
+    """What a configuration is for: what is in it decides, not what is missing; of equals, the first.
 
-    def misfits(kind: Kind) -> int:
-        _, problems = draft(SCHEMAS[kind], content, "")
+    Args:
+        content: the configuration.
+        schemas: the kinds to choose from.
+    """
+
+    def misfits(kind: AnyOfKind) -> int:
+        _, problems = draft(schemas[kind], content, "")
         return sum(not problem.message.startswith("missing") for problem in problems)
 
-    return "test" if misfits("test") < misfits("train") else "train"
+    related = [
+        kind for kind, schema in schemas.items() if content.keys() & _fields(schema).keys() - {"$schema"}
+    ]
+    return min(related or schemas, key=misfits)
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,7 @@ def source_of(given: str | Path | Mapping[str, Any]) -> Source:
     """
     if isinstance(given, str | Path):
         path = Path(given)
-        return Source(read_json(path), path.read_bytes(), path)
+        return Source(read_config(path), path.read_bytes(), path)
     try:
         text = json.dumps(given, indent=2, default=os.fspath)
         return Source(parse_json(text), text.encode())

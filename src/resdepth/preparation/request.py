@@ -11,8 +11,8 @@ from resdepth.config.parse import draft
 from resdepth.config.schema import FilePath, NamePart, Section
 from resdepth.errors import InputProblems, Problem
 from resdepth.options import Motions, Moves, option
-from resdepth.runtime.jsonfiles import read_json
 from resdepth.runtime.paths import why_no_file
+from resdepth.runtime.yamlfiles import read_config
 
 Side = Annotated[float, Field(ge=0.01, le=1000, allow_inf_nan=False)]
 Coordinate = Annotated[float, Field(allow_inf_nan=False)]
@@ -66,7 +66,7 @@ class PrepareConfig(Section):
 
 
 def requested(given: Path | Mapping[str, Any] | None, options: Mapping[str, Any]) -> PrepareConfig:
-    """The request in a JSON file or a mapping (None: empty), with options put over it.
+    """The request in a file (JSON, YAML) or a mapping (None: empty), with options put over it.
 
     Args:
         given: relative paths in a file lead from where it lies.
@@ -76,7 +76,7 @@ def requested(given: Path | Mapping[str, Any] | None, options: Mapping[str, Any]
         InputProblems: with everything that is wrong.
     """
     path = given if isinstance(given, Path) else None
-    content = read_json(path) if path is not None else dict(given or {})  # type: ignore[arg-type] # no path
+    content = read_config(path) if path is not None else dict(given or {})  # type: ignore[arg-type] # no path
     stated = {key: value for key, value in options.items() if value not in (None, (), {}, [])}
     content = json.loads(json.dumps({**content, **stated}, default=str))
     where = f"{path}: " if path else ""

@@ -20,7 +20,7 @@ from resdepth.geo.grid import Grid
 from resdepth.geo.rpc import AffineView, Direction, Rpc, affine_view, fit_rpc, placed
 from resdepth.geo.windows import Window
 from resdepth.options import AnyStyle
-from resdepth.runtime.jsonfiles import read_json
+from resdepth.runtime.yamlfiles import read_config
 from resdepth.stereo.ortho import to_geographic
 
 Degrees = Annotated[float, Field(ge=0, lt=360, allow_inf_nan=False)]
@@ -146,7 +146,7 @@ class SimulateConfig(Section):
 
 
 def requested(given: Path | Mapping[str, Any] | None, options: Mapping[str, Any]) -> SimulateConfig:
-    """The configuration in a JSON file or a mapping (None: all defaults), with options put over it.
+    """The configuration in a file (JSON, YAML) or a mapping (None: all defaults), with options put over it.
 
     Args:
         given: relative paths in a file lead from where it lies.
@@ -156,7 +156,7 @@ def requested(given: Path | Mapping[str, Any] | None, options: Mapping[str, Any]
         InputProblems: with everything that is wrong.
     """
     path = given if isinstance(given, Path) else None
-    content = read_json(path) if path else json.loads(json.dumps(given or {}, default=str))
+    content = read_config(path) if path else json.loads(json.dumps(given or {}, default=str))
     if "truth" in content:  # the name that the section had before
         content.setdefault("reference", content.pop("truth"))
     for key, value in options.items():

@@ -28,6 +28,7 @@ from resdepth.config.rules import (
 )
 from resdepth.config.schema import (
     NetworkSettings,
+    Section,
     TestConfig,
     TestDataset,
     TrainConfig,
@@ -52,9 +53,11 @@ from resdepth.geo.raster import Band, FileBand, count_voids
 from resdepth.geo.windows import Window, corner_count, split_regions
 from resdepth.models.model import Architecture, Model, check_weights, load_safetensors
 from resdepth.models.published import PublishedFiles, load_published, read_training_state
-from resdepth.options import Kind
+from resdepth.options import AnyKind
+from resdepth.preparation import request as preparation
 from resdepth.refinement.engine import choose_device
 from resdepth.runtime.paths import is_there, why_no_folder
+from resdepth.simulate import plan as simulation
 from resdepth.training.optim import ignored_options, setting_problems, state_misfits
 
 Config = TypeVar("Config", TrainConfig, TestConfig)
@@ -111,20 +114,32 @@ TrainPlan = Plan[TrainConfig, Architecture]
 TestPlan = Plan[TestConfig, Model]
 
 
-def check(config: str | Path | Mapping[str, Any], kind: Kind | None = None) -> list[Problem]:
-    """Every problem of a configuration, of either kind; an empty list if it can run.
+_ALL_SCHEMAS: Mapping[AnyKind, type[Section]] = {
+    "train": TrainConfig,
+    "test": TestConfig,
+    "prepare": preparation.PrepareConfig,
+    "simulate": simulation.SimulateConfig,
+}
+
+
+def check(config: str | Path | Mapping[str, Any], kind: AnyKind | None = None) -> list[Problem]:
+    """Every problem of a configuration, of any kind; an empty list if it can run.
 
     Args:
         config: the path of a configuration file, or a mapping of its keys.
-        kind: "train" or "test"; by default it is seen from the keys.
+        kind: "train", "test", "simulate" or "prepare"; by default it is seen from the keys.
     """
     try:
         source = source_of(config)
-        kind = kind or kind_of(source.content)
-        plan = plan_training(source) if kind == "train" else plan_test(source)
+        kind = kind or kind_of(source.content, _ALL_SCHEMAS)
+        if kind in ("train", "test"):
+            plan = plan_training(source) if kind == "train" else plan_test(source)
+            return list(plan.warnings)
+        read = preparation.requested if kind == "prepare" else simulation.requested
+        read(source.path or source.content, {})
     except InputProblems as error:
         return list(error.problems)
-    return list(plan.warnings)
+    return []
 
 
 def plan_training(given: Configuration, *, resumed: bool = False) -> TrainPlan:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from resdepth.config.parse import kind_of, load_test_config, load_train_config
+from resdepth.config.parse import SCHEMAS, kind_of, load_test_config, load_train_config
 from resdepth.config.rules import conclusions, dataset_name, strategy_of, test_rules, tile_of, train_rules
 from resdepth.config.schema import (
     TestConfig,
@@ -28,8 +28,8 @@ from resdepth.models.model import Model
 from resdepth.models.published import load_model
 from resdepth.options import option
 from resdepth.preparation.adapters import recognise
-from resdepth.runtime.jsonfiles import read_json
 from resdepth.runtime.paths import NO_SUCH_FILE, is_there, why_no_file
+from resdepth.runtime.yamlfiles import CONFIG_SUFFIXES, read_config
 from resdepth.stereo.ortho import has_rpc
 from resdepth.workflows.check import read_model
 
@@ -120,7 +120,7 @@ def _described(opened: Opened) -> str:
 
 
 def _asked(subject: Path, images: list[Path], reference: Path | None) -> _Asked:
-    is_alone = subject.is_dir() or subject.suffix.lower() == ".json"
+    is_alone = subject.is_dir() or subject.suffix.lower() in CONFIG_SUFFIXES
     if is_alone and (images or reference):
         named = images[0] if images else reference
         raise ResDepthError(
@@ -131,7 +131,7 @@ def _asked(subject: Path, images: list[Path], reference: Path | None) -> _Asked:
     if reason := why_no_file(subject):
         what = "file or folder" if reason == NO_SUCH_FILE else "file"
         raise unusable(subject, reason.replace("file", what, 1))
-    if subject.suffix.lower() == ".json":
+    if subject.suffix.lower() in CONFIG_SUFFIXES:
         return _of_configuration(subject)
     return _of_rasters(subject, images, reference)
 
@@ -209,7 +209,7 @@ def _first_named(folder: Path, patterns: Iterable[str]) -> list[Path]:
 
 def _of_configuration(path: Path) -> _Asked:
     """The data sets of a configuration, and what is wrong with its keys."""
-    kind = kind_of(read_json(path))
+    kind = kind_of(read_config(path), SCHEMAS)
     config: TrainConfig | TestConfig
     config, wrong = load_train_config(path) if kind == "train" else load_test_config(path)
     rules = train_rules(config) if isinstance(config, TrainConfig) else test_rules(config, sees_images=None)
