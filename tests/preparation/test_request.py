@@ -1,5 +1,6 @@
 """What is asked of `prepare`, and what has been done already."""
 
+import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,11 @@ def test_pairs_of_good_angle_and_alike_images_come_first(raw_scene: Path) -> Non
 
     names = ("ahead", "back", "later")
     bands = [FileBand(raw_scene / "satellite_views" / f"{name}.tif", "stored") for name in names]
-    views = [View(name, band, band.geometry, 0.05) for name, band in zip(names, bands, strict=True)]
+    suns = ((150.0, 50.0), (150.0, 50.0), (210.0, 25.0))
+    views = [
+        View(name, band, band.geometry, 0.05, None, sun)
+        for name, band, sun in zip(names, bands, suns, strict=True)
+    ]
     pairs = ranked(views)
     assert (pairs[0].first, pairs[0].second) == (0, 1)  # of one date
     assert pairs[0].base_to_height == pytest.approx(np.tan(np.radians(14)) + np.tan(np.radians(10)), abs=0.02)
@@ -90,3 +95,11 @@ def test_pairs_of_good_angle_and_alike_images_come_first(raw_scene: Path) -> Non
     assert table[0].startswith("rank,first,second,score,intersection_deg")
     assert table[1].startswith("1,ahead,back,")
     assert "good angle" in table[1]
+    first, *others = csv.DictReader(table)
+    assert (first["sun_azimuth_first_deg"], first["sun_elevation_second_deg"]) == ("150.000", "50.000")
+    assert (first["days_apart"], first["sun_apart_deg"]) == ("", "0.000")
+    assert "shadows" not in first["reasons"]
+    assert all(47 < float(one["sun_apart_deg"]) < 56 for one in others)
+    assert all("shadows fall differently" in one["reasons"] for one in others)
+    unknown = [View(one.name, one.band, one.geometry) for one in views]
+    assert next(csv.DictReader(as_csv(ranked(unknown), unknown).splitlines()))["sun_apart_deg"] == ""

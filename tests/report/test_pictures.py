@@ -1,9 +1,12 @@
 """Surfaces and errors as pictures."""
 
+from pathlib import Path
+
 import numpy as np
 
 from resdepth.geo.grid import Sides
 from resdepth.report.pictures import error_colours, hillshade
+from resdepth.report.plots import write_sky_plot
 
 SQUARE = Sides(1.0, 1.0)
 
@@ -29,3 +32,14 @@ def test_relief_of_pixels_that_are_not_square_is_that_of_the_ground() -> None:
     rows, cols = np.mgrid[:8, :8].astype(np.float32)
     square = hillshade(rows + cols, SQUARE)
     np.testing.assert_array_equal(hillshade(2 * rows + cols, Sides(2.0, 1.0)), square)
+
+
+def test_the_sky_plot_shows_the_sun_where_it_is_known(tmp_path: Path) -> None:
+    directions, pairs = {"a": (10.0, 14.0), "b": (190.0, 10.0)}, [("a", "b")]
+    suns = ({}, {"c": (150.0, 50.0)}, {"a": (150.0, 50.0)}, {"a": (150.0, 88.0)})
+    plain, unknown, low, high = (
+        write_sky_plot(tmp_path / f"{number}.png", directions, pairs, one).read_bytes()
+        for number, one in enumerate(suns)
+    )
+    assert plain == unknown
+    assert len({plain, low, high}) == 3

@@ -1,5 +1,6 @@
 """From a DSM, raw images and a reference DSM to a folder that train, test, refine and evaluate take."""
 
+import csv
 import json
 import logging
 import shutil
@@ -251,9 +252,19 @@ def test_images_alone_are_matched(raw_scene: Path, tmp_path: Path) -> None:
 
 def test_ortho_images_of_other_grids_serve_as_well(raw_scene: Path, tmp_path: Path) -> None:
     dsm = moved_copy(dsm_of(raw_scene), tmp_path / "dsm.tif", (0.25, 0.0, 0.0))
-    images = [raw_scene / "satellite_views" / f"{name}.tif" for name in ("ahead", "back")]
+    images = [
+        Path(shutil.copy(raw_scene / "satellite_views" / f"{name}.tif", tmp_path))
+        for name in ("ahead", "back")
+    ]
+    for path, azimuth in zip(images, ("150", "190"), strict=True):
+        with rasterio.open(path, "r+") as dataset:
+            dataset.update_tags(SUN_AZIMUTH=azimuth, SUN_ELEVATION="50", ACQUISITION_DATE="2020-06-01")
     made = prepare(tmp_path / "scene", dsm=dsm, images=images, threads=0)
     assert made.raw_images == ()
+    (pair,) = csv.DictReader((made.folder / "pairs.csv").read_text().splitlines())
+    assert (pair["days_apart"], pair["sun_azimuth_second_deg"]) == ("0.000", "190.000")
+    assert float(pair["sun_apart_deg"]) == pytest.approx(25.4, abs=0.1)
+    assert read_prepared(made.folder).record["views"][0]["sun"] == [150.0, 50.0]
     assert made.record["views"][0]["geometry"] is not None
     assert made.record["pairs"][0]["base_to_height"] == pytest.approx(0.42, abs=0.03)
     done = CliRunner().invoke(main, ["refine", str(made.folder), "--device", "cpu"])

@@ -259,14 +259,14 @@ def files_behind(path: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def read_tags(path: Path) -> dict[str, str]:
-    """The text that a raster keeps about itself.
+def read_tags(path: Path, domain: str | None = None) -> dict[str, str]:
+    """The text that a raster keeps about itself; in a domain of GDAL's, or in none.
 
     Raises:
         ResDepthError: if it is no raster.
     """
     with open_header(path) as dataset:
-        return {str(name): str(value) for name, value in dataset.tags().items()}
+        return {str(name): str(value) for name, value in dataset.tags(ns=domain).items()}
 
 
 class Band(Protocol):

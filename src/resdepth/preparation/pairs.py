@@ -16,14 +16,18 @@ from resdepth.stereo.pairs import BASES
 from resdepth.stereo.remeasure import Contrast, local_correlation
 
 Array = NDArray[np.float32]
+Sun = tuple[float, float]
+"""Azimuth and elevation, degrees."""
 
 SIDE_PX, WINDOWS, CORRELATED_PX, GOLDEN = 512, 6, 11, 0.6180339887
 BEST_BASE, BASE_SPREAD = 0.4, 0.35
 """The base to height at which matching and precision are balanced best, and how fast others fall behind."""
-LITTLE_OVERLAP, LITTLE_AGREEMENT, MUCH_HIDDEN, DAYS_APART = 0.5, 0.3, 0.1, 30
+LITTLE_OVERLAP, LITTLE_AGREEMENT, MUCH_HIDDEN, DAYS_APART, SUN_APART_DEG = 0.5, 0.3, 0.1, 30, 20
 COLUMNS = (
     "rank", "first", "second", "score", "intersection_deg", "base_to_height", "incidence_first_deg",
-    "incidence_second_deg", "days_apart", "overlap", "hidden", "agreement", "reasons",
+    "incidence_second_deg", "days_apart", "overlap", "hidden", "agreement", "sun_azimuth_first_deg",
+    "sun_elevation_first_deg", "sun_azimuth_second_deg", "sun_elevation_second_deg", "sun_apart_deg",
+    "reasons",
 )  # fmt: skip
 
 
@@ -37,6 +41,7 @@ class View:
         geometry: None if it is not known.
         hidden: share of the pixels that it does not see.
         day: when it was taken, days; None if it is not known.
+        sun: where it stood; None if that is not known.
     """
 
     name: str
@@ -44,6 +49,7 @@ class View:
     geometry: ViewGeometry | None = None
     hidden: float | None = None
     day: float | None = None
+    sun: Sun | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class RankedPair:
         hidden: share of it that one of them does not see.
         agreement: median local correlation of the grey values, -1 to 1.
         reasons: what speaks for and against it.
+        sun_apart_deg: angle between both directions to the sun: so differently shadows fall.
     """
 
     first: int
@@ -72,6 +79,7 @@ class RankedPair:
     hidden: float | None
     agreement: float
     reasons: str
+    sun_apart_deg: float | None = None
 
 
 def ranked(views: Sequence[View]) -> list[RankedPair]:
@@ -103,7 +111,8 @@ def as_csv(pairs: Sequence[RankedPair], views: Sequence[View]) -> str:
         writer.writerow([
             rank, first.name, second.name, *map(_number, (
                 pair.score, pair.intersection_deg, pair.base_to_height, *angles, pair.days_apart,
-                pair.overlap, pair.hidden, pair.agreement,
+                pair.overlap, pair.hidden, pair.agreement, *(first.sun or (None, None)),
+                *(second.sun or (None, None)), pair.sun_apart_deg,
             )), pair.reasons,
         ])  # fmt: skip
     return text.getvalue()
@@ -126,8 +135,18 @@ def _ranked(
     fits = 1.0 if base is None else float(np.exp(-(((base - BEST_BASE) / BASE_SPREAD) ** 2)))
     usable = base is None or BASES[0] <= base <= BASES[1]
     score = max(agreement, 0.01) * overlap * fits * (1 - (hidden or 0.0)) if usable and overlap else 0.0
+    apart = None if one.sun is None or other.sun is None else _between(one.sun, other.sun)
     reasons = _reasons(base, overlap, agreement, hidden, days)
-    return RankedPair(*pair, score, angle, base, days, overlap, hidden, agreement, reasons)
+    if apart is not None and apart > SUN_APART_DEG:
+        reasons += "; shadows fall differently"
+    return RankedPair(*pair, score, angle, base, days, overlap, hidden, agreement, reasons, apart)
+
+
+def _between(first: Sun, second: Sun) -> float:
+    """The angle between two directions to the sun, degrees."""
+    (a, up), (b, other_up) = np.radians(first), np.radians(second)
+    cosine = np.sin(up) * np.sin(other_up) + np.cos(up) * np.cos(other_up) * np.cos(a - b)
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
 def _angle(first: ViewGeometry | None, second: ViewGeometry | None) -> tuple[float | None, float | None]:

@@ -364,8 +364,8 @@ class Pipeline:
 
     def _as_view(self, view: PreparedView) -> View:
         band = FileBand(self.folder.ortho_image(view.name), "stored")
-        days = {one.name: one.day for one in self.inputs.images}
-        return View(view.name, band, band.geometry, view.hidden, days[view.name])
+        source = next(one for one in self.inputs.images if one.name == view.name)
+        return View(view.name, band, band.geometry, view.hidden, source.day, source.sun)
 
     def _compare(
         self, views: Sequence[View], pairs: Sequence[RankedPair]

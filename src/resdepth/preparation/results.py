@@ -11,7 +11,7 @@ from resdepth.preparation.coregister import Coregistration, Difference
 from resdepth.preparation.datum import UNKNOWN
 from resdepth.preparation.grid import GridChoice
 from resdepth.preparation.orthos import RawCopy
-from resdepth.preparation.pairs import RankedPair
+from resdepth.preparation.pairs import RankedPair, Sun
 from resdepth.preparation.request import PrepareConfig
 from resdepth.preparation.tie_points import Biases
 from resdepth.preparation.voids import Filling
@@ -26,11 +26,13 @@ class RawFile:
         name: in the data set.
         image: the file.
         day: when it was taken, days; None if it is not known.
+        sun: its azimuth and elevation, degrees; None if they are not known.
     """
 
     name: str
     image: PanchromaticImage
     day: float | None = None
+    sun: Sun | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class OrthoFile:
     name: str
     band: MapBand
     day: float | None = None
+    sun: Sun | None = None
 
 
 @dataclass(frozen=True)

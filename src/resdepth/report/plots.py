@@ -56,14 +56,19 @@ def write_plots(
 
 
 def write_sky_plot(
-    path: Path, directions: Mapping[str, tuple[float, float]], pairs: Sequence[tuple[str, str]]
+    path: Path,
+    directions: Mapping[str, tuple[float, float]],
+    pairs: Sequence[tuple[str, str]],
+    suns: Mapping[str, tuple[float, float]] | None = None,
 ) -> Path:
-    """Where the sensors of views stood, seen from the ground: north up, the zenith in the middle.
+    """Where the sensors of views, and the sun, stood, from the ground: north up, the zenith in the middle.
 
     Args:
         path: the PNG.
         directions: azimuth and incidence of each view, degrees.
         pairs: of views, drawn as lines; the first is the best.
+        suns: azimuth and elevation of the sun, degrees, for those views of which it is known: stars of their
+            colours, at the rim where the sun stands lower than the plot reaches.
 
     Raises:
         ResDepthError: if it cannot be written.
@@ -80,9 +85,16 @@ def write_sky_plot(
         directions.items(), _colours(len(directions)), strict=True
     ):
         axes.scatter([np.radians(azimuth)], [incidence], color=colour, label=name.lstrip("_"), zorder=2)
-    axes.set_ylim(0, max(10.0, 1.2 * max(incidence for _, incidence in directions.values())))
+    reach = max(10.0, 1.2 * max(incidence for _, incidence in directions.values()))
+    axes.set_ylim(0, reach)
+    shown = {name: sun for name, sun in (suns or {}).items() if name in directions}
+    for name, (azimuth, elevation) in shown.items():
+        colour = _colours(len(directions))[list(directions).index(name)]
+        axes.scatter([np.radians(azimuth)], [min(90 - elevation, reach)], color=colour, marker="*", s=90,
+                     edgecolors="black", linewidths=0.4, clip_on=False, zorder=3)  # fmt: skip
     axes.tick_params(labelsize=SMALL)
-    axes.set_title("Azimuth and incidence [deg]; thick: the best pair", fontsize=SMALL + 1)
+    stars = "; stars: the sun" if shown else ""
+    axes.set_title(f"Azimuth and incidence [deg]; thick: the best pair{stars}", fontsize=SMALL + 1)
     figure.legend(fontsize=SMALL, loc="outside lower center", ncols=2)
     return _saved(path, figure)
 

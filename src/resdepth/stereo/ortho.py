@@ -243,16 +243,6 @@ def read_rpc(path: Path) -> Rpc:
     )
 
 
-def read_acquisition(path: Path) -> str:
-    """When an image was taken, as its metadata state it: "2013-01-18T06:41:00Z"; "" if they do not.
-
-    Raises:
-        ResDepthError: if the file is no raster.
-    """
-    with open_dataset(path) as dataset:
-        return str(dataset.tags(ns="IMAGERY").get("ACQUISITIONDATETIME", "")).strip()
-
-
 def has_rpc(path: Path) -> bool:
     """Whether there is an RPC in an image or beside it.
 

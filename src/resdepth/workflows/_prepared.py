@@ -24,7 +24,7 @@ from resdepth.models.pretrained import SMALLEST_TILE_OF_MODEL, TOWN_STEREO
 from resdepth.preparation.datum import title_of
 from resdepth.preparation.pairs import View, as_csv, useful
 from resdepth.preparation.request import PrepareConfig
-from resdepth.preparation.results import Inputs, RawFile, Result
+from resdepth.preparation.results import Inputs, OrthoFile, RawFile, Result
 from resdepth.preparation.voids import LEGEND
 from resdepth.runtime.atomic import copy_file, write_json, write_text
 from resdepth.version import __version__
@@ -44,16 +44,15 @@ def write_texts(folder: DatasetFolder, result: Result, inputs: Inputs) -> list[P
         stems = ("imagelist", "pairlist", "pairlist_simple", "pairlist_generalized")
         written += [folder.lists / f"{stem}.txt" for stem in stems]
     if result.pairs:
-        days = {one.name: one.day for one in inputs.images}
-        views = [_view_of(folder, name, days[name]) for name in names]
+        views = [_view_of(folder, one) for one in inputs.images]
         write_text(folder.path / PAIRS, as_csv(result.pairs, views))
         written.append(folder.path / PAIRS)
     return written + _write_configs(folder, result)
 
 
-def _view_of(folder: DatasetFolder, name: str, day: float | None) -> View:
-    band = FileBand(folder.ortho_image(name), "stored")
-    return View(name, band, band.geometry, None, day)
+def _view_of(folder: DatasetFolder, image: RawFile | OrthoFile) -> View:
+    band = FileBand(folder.ortho_image(image.name), "stored")
+    return View(image.name, band, band.geometry, None, image.day, image.sun)
 
 
 def _write_configs(folder: DatasetFolder, result: Result) -> list[Path]:
@@ -95,7 +94,7 @@ def described(config: PrepareConfig, inputs: Inputs, result: Result) -> dict[str
         one = inputs.images[number]
         source = one.image.path if isinstance(one, RawFile) else one.band.path
         offset = result.biases.offsets_px[number] if result.biases else None
-        views.append(asdict(view) | {"source": str(source), "rpc_offset_px": offset})
+        views.append(asdict(view) | {"source": str(source), "rpc_offset_px": offset, "sun": one.sun})
     return {
         "resdepth": __version__,
         "request": config.model_dump(mode="json", exclude={"schema_"}),
@@ -180,13 +179,18 @@ def write_prepared_page(folder: DatasetFolder, record: Mapping[str, Any]) -> lis
         return [folder.path / PAGE]
     pairs = [(pair["first"], pair["second"]) for pair in record["pairs"]]
     known = [pair for pair in pairs if {*pair} <= directions.keys()][:SHOWN_PAIRS]
-    return [folder.path / PAGE, write_sky_plot(folder.path / SKY, directions, known)]
+    return [folder.path / PAGE, write_sky_plot(folder.path / SKY, directions, known, _suns(record))]
 
 
 def _directions(record: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     """Azimuth and incidence, degrees, of the views whose geometry is known."""
     found = {view["name"]: from_tags({TAG: json.dumps(view["geometry"])}) for view in record["views"]}
     return {name: (one.azimuth_deg, one.incidence_deg) for name, one in found.items() if one is not None}
+
+
+def _suns(record: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Azimuth and elevation of the sun, degrees, of the views of which they are known."""
+    return {view["name"]: tuple(view["sun"]) for view in record["views"] if view.get("sun")}
 
 
 def prepared_content(folder: Path, record: Mapping[str, Any]) -> "PageContent":

@@ -29,7 +29,8 @@ from resdepth.runtime.atomic import is_unfinished, write_json, writing
 from resdepth.runtime.jsonfiles import read_json
 from resdepth.runtime.placing import held
 from resdepth.runtime.progress import progress_bar
-from resdepth.stereo.ortho import PanchromaticImage, has_rpc, read_acquisition
+from resdepth.stereo.acquisition import read_acquisition, read_sun
+from resdepth.stereo.ortho import PanchromaticImage, has_rpc
 from resdepth.version import __version__
 from resdepth.workflows._prepared import described, write_prepared_page, write_texts
 
@@ -326,15 +327,15 @@ def _images(config: PrepareConfig) -> tuple[RawFile, ...] | tuple[OrthoFile, ...
             f"{other}: has no RPC in or beside it, as others have; give raw images with their RPCs (in tags, "
             ".RPB, _RPC.TXT, RPC_*.XML or .geom), or ortho-images alone"
         )
-    days = [_day(path) for path in paths]
+    taken = [(_day(path), read_sun(path)) for path in paths]
     if all(raw):
         return tuple(
-            RawFile(name, PanchromaticImage(path), day)
-            for name, path, day in zip(names, paths, days, strict=True)
+            RawFile(name, PanchromaticImage(path), *when)
+            for name, path, when in zip(names, paths, taken, strict=True)
         )
     return tuple(
-        OrthoFile(name, _ortho(path, config.dsm_crs), day)
-        for name, path, day in zip(names, paths, days, strict=True)
+        OrthoFile(name, _ortho(path, config.dsm_crs), *when)
+        for name, path, when in zip(names, paths, taken, strict=True)
     )
 
 
