@@ -97,7 +97,7 @@ def test_the_recipe_has_the_bounds_of_the_project() -> None:
     recipe = yaml.safe_load((REPOSITORY / "recipe" / "recipe.yaml").read_text())
     extras = PROJECT["project"]["optional-dependencies"]
     wanted = PROJECT["project"]["dependencies"] + extras["report"] + extras["simulate"] + extras["vector"]
-    wanted += extras["prepare"]
+    wanted += extras["prepare"] + extras["yaml"]
     named = (re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", one) for one in wanted)
     bounds = {found[1]: found[2] for found in named if found}
     run = dict(one.partition(" >=")[::2] for one in recipe["requirements"]["run"])
