@@ -24,7 +24,7 @@ from resdepth.runtime import progress
 REPOSITORY = Path(__file__).resolve().parents[1]
 COMMANDS = (
     "refine", "train", "test", "check", "evaluate", "compare", "schema", "info", "simulate", "convert-model",
-    "export", "download", "demo", "match", "doctor", "prepare", "template",
+    "export", "download", "demo", "match", "doctor", "prepare", "template", "models",
 )  # fmt: skip
 
 

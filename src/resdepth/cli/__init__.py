@@ -6,7 +6,7 @@ from typing import Any
 import rich_click as click
 
 from resdepth import __version__
-from resdepth.cli.data import convert_model, demo, download, export, info, match, simulate
+from resdepth.cli.data import convert_model, demo, download, export, info, match, models, simulate
 from resdepth.cli.doctor import doctor
 from resdepth.cli.evaluate import compare, evaluate
 from resdepth.cli.frame import make_streams_sound
@@ -28,6 +28,7 @@ click.rich_click.COMMAND_GROUPS = {
                 "simulate",
                 "demo",
                 "info",
+                "models",
                 "convert-model",
                 "export",
                 "download",
@@ -72,6 +73,7 @@ for command in (
     evaluate,
     compare,
     info,
+    models,
     prepare,
     match,
     simulate,

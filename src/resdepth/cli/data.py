@@ -1,12 +1,16 @@
 """Commands on models and data: info, convert-model, export, simulate, match, download, demo."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import rich_click as click
 
 from resdepth.cli.frame import AS_JSON, OVERWRITE, echo_json, guarded, needs, use_one_opencv_thread
 from resdepth.options import AnyStyle, Style
+
+if TYPE_CHECKING:
+    from resdepth.models.pretrained import BundledModel, RealFigures
 
 
 @click.command()
@@ -32,10 +36,65 @@ def info(paths: tuple[Path, ...], *, as_json: bool) -> None:
     for index, (name, facts) in enumerate(stated.items()):
         if index:
             click.echo()
-        click.echo(name)
-        width = max(len(key) for key in facts)
-        for key, value in facts.items():
-            click.echo(f"  {key:<{width}}  {value}")
+        _echo_facts(name, list(facts.items()))
+
+
+@click.command()
+@AS_JSON
+@guarded
+def models(*, as_json: bool) -> None:
+    """List the bundled models: what each is for, what it sees, what it does to real data, where it fails.
+
+    Commands take their names as --model. Networks of your own: `train`; the authors': `download models`.
+
+    \b
+    Examples:
+      resdepth models
+      resdepth models --json
+    """
+    from dataclasses import asdict
+
+    from resdepth.models.pretrained import registry
+
+    if as_json:
+        echo_json({one.name: {**asdict(one), "file": str(one.path)} for one in registry()})
+        return
+    for index, one in enumerate(registry()):
+        if index:
+            click.echo()
+        _echo_facts(one.name, _facts_of(one))
+
+
+def _facts_of(model: "BundledModel") -> list[tuple[str, object]]:
+    low, high = model.gsd_range_m
+    return [
+        ("for", model.purpose),
+        ("default of", ", ".join(model.default_of)),
+        ("sees", model.inputs),
+        ("pixel size", f"{low:g} m" if low == high else f"{low:g} to {high:g} m"),
+        ("gives", "heights and their expected errors" if model.knows_error else "heights"),
+        ("learned from", model.learned_from),
+        ("licence", model.licence),
+        ("file", f"{model.path} ({model.path.stat().st_size / 1e6:.1f} MB)"),
+        *(("fails", failure) for failure in model.failures),
+        *(("real data", _figures_stated(one)) for one in model.figures),
+    ]
+
+
+def _figures_stated(one: "RealFigures") -> str:
+    return (
+        f"{one.scene}, {one.shown}: MAE {one.initial_mae_m:.2f} m -> {one.mae_m:.2f} m (best median filter "
+        f"{one.best_median_mae_m:.2f} m)"
+    )
+
+
+def _echo_facts(name: str, facts: Sequence[tuple[str, object]]) -> None:
+    """Print facts below a name, in two columns; a key that is that of the line before stands once."""
+    click.echo(name)
+    width, before = max(len(key) for key, _ in facts), ""
+    for key, value in facts:
+        click.echo(f"  {'' if key == before else key:<{width}}  {value}")
+        before = key
 
 
 @click.command("convert-model")

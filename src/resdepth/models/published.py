@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resdepth.config.parse import draft
+from resdepth.config.parse import draft, nearest
 from resdepth.config.schema import LARGEST_COUNT
 from resdepth.data.normalization import Normalization
 from resdepth.errors import InputProblems, Problem, ResDepthError, unusable
@@ -305,11 +305,23 @@ def load_model(path: str | Path) -> Model:
     path = Path(path)
     if f"{path}" in BUNDLED and not path.exists():
         path = BUNDLED[f"{path}"]
+    if looks_like_a_name(path):
+        near = nearest(f"{path}", BUNDLED)
+        guess = f"; did you mean {near!r}?" if near else ""
+        raise ResDepthError(
+            f"{path}: is no file, no run folder and no bundled model{guess} ({', '.join(BUNDLED)}: see "
+            "`resdepth models`)"
+        )
     if path.is_dir():
         return load_run_folder(path)
     if path.suffix == ".pth":
         raise ResDepthError(f"{path}: a .pth file holds weights only; give the run folder that it lies in")
     return load_safetensors(path)
+
+
+def looks_like_a_name(path: Path) -> bool:
+    """Whether somebody means a bundled model, though there is none of that name: a word, and no file."""
+    return len(path.parts) == 1 and not path.suffix and not is_there(path) and f"{path}" not in BUNDLED
 
 
 # A file that was packed anew may unpack to more than it has; weights hardly shrink.

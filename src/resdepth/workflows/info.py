@@ -12,7 +12,7 @@ from resdepth.evaluation.result import plain
 from resdepth.geo.raster import FileBand, Header, read_header, read_tags
 from resdepth.models.model import Model
 from resdepth.models.pretrained import BUNDLED
-from resdepth.models.published import load_model
+from resdepth.models.published import load_model, looks_like_a_name
 from resdepth.refinement.compatibility import trained_gsd, trained_gsd_range
 from resdepth.refinement.provenance import TAG, Moved
 from resdepth.runtime.paths import why_no_file
@@ -48,7 +48,8 @@ def _is_model(path: Path) -> bool:
     Raises:
         ResDepthError: if it is neither.
     """
-    if path.suffix == ".safetensors" or path.is_dir() or (f"{path}" in BUNDLED and not path.exists()):
+    named = (f"{path}" in BUNDLED and not path.exists()) or looks_like_a_name(path)
+    if path.suffix == ".safetensors" or path.is_dir() or named:
         return True
     if reason := why_no_file(path):
         raise ResDepthError(f"{path}: {reason}")
