@@ -13,7 +13,6 @@ import platform
 import sys
 import tempfile
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -156,13 +155,15 @@ def surfaces_of(scene: Scene) -> tuple[dict[str, Array], dict[str, Array]]:
     plain = np.where(np.isnan(initial), np.nanmedian(initial), initial)
     medians = {width: median_filter(plain, width) for width in WIDTHS}
     best = min(medians, key=lambda width: float(np.nanmean(np.abs(medians[width] - scene.reference))))
-    run = partial(refine, scene.initial, force=True, fill=True)
     shown = {
         "raw images": scene.raw,
         "DSM alone": (),
         **({"ortho-images": scene.ortho} if scene.ortho else {}),
     }
-    fused = {f"fusion, {name}": run(images, uncertainty=True) for name, images in shown.items()}
+    fused = {
+        f"fusion, {name}": refine(scene.initial, images, uncertainty=True, force=True, fill=True)
+        for name, images in shown.items()
+    }
     found = {
         "initial": initial,
         f"best median ({best} px)": medians[best],
@@ -171,7 +172,9 @@ def surfaces_of(scene: Scene) -> tuple[dict[str, Array], dict[str, Array]]:
         **{name: heights for name, (heights, _) in fused.items()},
     }
     if scene.ortho:
-        found["town-stereo, ortho-images"] = run(scene.ortho, "town-stereo")
+        found["town-stereo, ortho-images"] = refine(
+            scene.initial, scene.ortho, "town-stereo", force=True, fill=True
+        )
     return found, {name: errors for name, (_, errors) in fused.items()}
 
 

@@ -523,7 +523,7 @@ def test_an_unreadable_block_is_named(scene: MadeScene, model: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "images", "stated"),
     [
-        ((), 3, "images: found 3; this model takes 2; name the sets to use with pairs"),
+        ((), 3, "images: found 3; this model takes 2; name the sets to use with --pairs"),
         ((), 1, "images: found 1; this model takes 2"),
         (("--region", 0, 0, 1, 1), 2, "no pixel of the raster lies in it, which covers 465000"),
         (("-o", "x.png"), 2, "should end in .tif"),
@@ -608,7 +608,7 @@ def test_rasters_without_a_georeference_are_refined_too(scene: MadeScene, model:
 
 
 def test_arrays_cannot_go_to_a_file(scene: MadeScene) -> None:
-    with pytest.raises(ResDepthError, match="output: needs a path as dsm"):
+    with pytest.raises(ResDepthError, match="output: an array has no georeference; give transform= and crs="):
         refine(scene.initial, scene.images[:2], make_model(), output="x.tif")
 
 

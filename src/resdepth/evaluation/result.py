@@ -2,16 +2,20 @@
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from resdepth.errors import ResDepthError
 from resdepth.evaluation.metrics import Interval, Statistics
 from resdepth.runtime.jsonfiles import Count, Number, demand, read_json
+from resdepth.runtime.surroundings import imported
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 OVERALL, REFERENCE_KEY = "overall", "reference"
 FORMAT = "resdepth-evaluation 2"
@@ -224,7 +228,7 @@ PUBLISHED_CLASSES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """Metrics before and after refinement, per class of objects.
 
@@ -233,12 +237,20 @@ class Evaluation:
         initial: the same before refinement; None where only the results are evaluated.
         pixel_area_m2: area of one pixel.
         baselines: median filters of the initial DSM; None if nobody asked for them.
+        outcome: all that was found: intervals, shifts, shape, histograms; classes of one's own.
+        name: of the surface in it.
+        warnings: why metrics may mislead.
+        folder: what was written, if a folder was asked for.
     """
 
     refined: Mapping[str, Statistics]
     initial: Mapping[str, Statistics] | None
     pixel_area_m2: float
     baselines: Baselines | None = None
+    outcome: EvaluationResult | None = field(default=None, compare=False)
+    name: str = field(default="refined", compare=False)
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+    folder: Path | None = field(default=None, compare=False)
 
     @property
     def pixels(self) -> int:
@@ -249,6 +261,64 @@ class Evaluation:
     def area_km2(self) -> float:
         """Their area."""
         return self.pixels * self.pixel_area_m2 / M2_PER_KM2
+
+    @property
+    def intervals(self) -> dict[str, dict[str, Interval]]:
+        """By class and name of a metric, where 95 % of the block bootstrap's metrics lie (`refined`)."""
+        if self.outcome is None:
+            return {}
+        classes = self.outcome.surfaces[self.name].classes
+        return {name: dict(one.intervals) for name, one in classes.items() if one.intervals}
+
+    def summary(self) -> str:
+        """The metrics as a table in Markdown, then what was warned of."""
+        from resdepth.report.tables import baseline_tables, summary_table
+
+        tables = [summary_table({self.name: self}), *baseline_tables({self.name: self})]
+        return "\n\n".join([*tables, *(f"warning: {text}" for text in self.warnings)])
+
+    def plot(self) -> "Figure":
+        """How errors are distributed, and by class, as a figure of matplotlib (extra `report`).
+
+        Raises:
+            ResDepthError: if matplotlib is not installed.
+        """
+        imported("matplotlib", "report")
+        from resdepth.report.plots import show_evaluated
+
+        return show_evaluated(self._whole)
+
+    def to_xarray(self) -> Any:
+        """All metrics as a Dataset over `surface` and `class_name`; extra `xarray`.
+
+        Raises:
+            ResDepthError: if xarray is not installed.
+        """
+        xarray = imported("xarray", "xarray")
+        surfaces, titles = self._whole.surfaces, list(self._whole.titles)
+        metrics = {
+            metric.name: (
+                ("surface", "class_name"),
+                [
+                    [getattr(one.classes[name].statistics, metric.name) for name in titles]
+                    for one in surfaces.values()
+                ],
+            )
+            for metric in fields(Statistics)
+        }
+        return xarray.Dataset(metrics, coords={"surface": list(surfaces), "class_name": titles})
+
+    @property
+    def _whole(self) -> EvaluationResult:
+        if self.outcome is None:
+            raise ResDepthError("this evaluation holds its metrics alone; evaluate() gives all there is")
+        return self.outcome
+
+    def __repr__(self) -> str:
+        """The mean absolute error, before and after, and how many pixels it is of."""
+        before = "" if self.initial is None else f"{self.initial[OVERALL].mae:.3f} -> "
+        classes = f"{len(self.refined)} classes, {len(self.warnings)} warnings"
+        return f"Evaluation(MAE {before}{self.refined[OVERALL].mae:.3f} m, {self.pixels:,} pixels, {classes})"
 
     def as_json(self) -> dict[str, Any]:
         """All metrics; None where a class is empty."""
@@ -262,12 +332,15 @@ class Evaluation:
         return content
 
 
-def evaluation_of(outcome: EvaluationResult, refined: str, *, with_initial: bool = True) -> Evaluation:
-    """The metrics of one surface, and of the initial DSM, in the published classes."""
+def evaluation_of(
+    outcome: EvaluationResult, refined: str, *, with_initial: bool = True, own: Iterable[str] = ()
+) -> Evaluation:
+    """The metrics of one surface, and of the initial DSM, in the published classes and in one's own."""
 
     def figures(name: str) -> dict[str, Statistics]:
         classes = outcome.surfaces[name].classes
-        return {kind: classes[kind].statistics for kind in PUBLISHED_CLASSES if kind in classes}
+        wanted = dict.fromkeys([*PUBLISHED_CLASSES, *own])
+        return {kind: classes[kind].statistics for kind in wanted if kind in classes}
 
     initial = outcome.initial if with_initial else None
     return Evaluation(
@@ -275,6 +348,8 @@ def evaluation_of(outcome: EvaluationResult, refined: str, *, with_initial: bool
         initial=None if initial is None else figures(initial),
         pixel_area_m2=outcome.pixel_area_m2,
         baselines=outcome.baselines,
+        outcome=outcome,
+        name=refined,
     )
 
 

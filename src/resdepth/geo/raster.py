@@ -269,6 +269,24 @@ def read_tags(path: Path, domain: str | None = None) -> dict[str, str]:
         return {str(name): str(value) for name, value in dataset.tags(ns=domain).items()}
 
 
+def read_bands(path: Path) -> dict[str, Array]:
+    """All bands of a raster of heights by their names: (H, W) float32, in metres, NaN = void.
+
+    Raises:
+        ResDepthError: if they cannot be read.
+    """
+    first = FileBand(path)
+    with open_dataset(path) as dataset:
+        try:
+            stored, names = dataset.read(), dataset.descriptions
+        except READ_FAILURES as error:
+            raise ResDepthError(f"{path}: cannot be read ({error}); is the file complete?") from error
+    return {
+        name or str(number): void_to_nan(values, first.nodata, None, first.scaling)
+        for number, (name, values) in enumerate(zip(names, stored, strict=True), 1)
+    }
+
+
 class Band(Protocol):
     """The first band of a raster, wherever its pixels are."""
 

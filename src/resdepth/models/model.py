@@ -158,6 +158,12 @@ class Model:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
 
+    def refine(self, dsm: Any, images: Sequence[Any] = (), **options: Any) -> Any:
+        """Refine a DSM with this model; see `resdepth.refine`, which takes the same options."""
+        from resdepth.workflows.refine import refine
+
+        return refine(dsm, images, self, **options)
+
     def __repr__(self) -> str:
         """What it is called, its network, what that sees, and how large it is."""
         count = sum(value.numel() for value in self.weights.values())

@@ -55,6 +55,45 @@ def write_plots(
     return written
 
 
+def show_refined(initial: Array, refined: Array, grid: Grid) -> Figure:
+    """Hillshades of a DSM before and after refinement, and what has changed, side by side.
+
+    Args:
+        initial: (H, W) float32, metres, NaN = void.
+        refined: the same afterwards.
+        grid: of both.
+    """
+    change = refined - initial
+    known = np.abs(change[np.isfinite(change)])
+    limit = round_limit(float(np.quantile(known, 0.98)) if known.size else 0.0)
+    figure = _on_screen(
+        1.5 * WIDTH_IN, 0.5 * WIDTH_IN * float(np.clip(grid.height / grid.width, 0.4, 2.0)) + 0.8
+    )
+    before, after, changed = figure.subplots(1, 3, sharex=True, sharey=True)
+    for axes, heights, title in ((before, initial, "initial DSM"), (after, refined, "refined DSM")):
+        _draw_relief(axes, heights, grid)
+        axes.set_title(title, fontsize=SMALL + 1)
+    _draw_errors(figure, changed, change, grid, limit, "refined minus initial [m]")
+    changed.set_title("change", fontsize=SMALL + 1)
+    return figure
+
+
+def show_evaluated(outcome: EvaluationResult) -> Figure:
+    """The distribution of errors, and the mean absolute error by class, as one figure."""
+    figure = _on_screen(1.5 * WIDTH_IN, 3.2)
+    often, cumulative, classes = figure.subplots(1, 3)
+    _draw_distribution(often, cumulative, outcome)
+    _draw_classes(classes, outcome)
+    return figure
+
+
+def _on_screen(width: float, height: float) -> Figure:
+    """A figure that notebooks and `pyplot.show()` show."""
+    from matplotlib import pyplot as plt
+
+    return plt.figure(figsize=(width, height), layout="constrained")
+
+
 def write_sky_plot(
     path: Path,
     directions: Mapping[str, tuple[float, float]],
@@ -101,7 +140,11 @@ def write_sky_plot(
 
 def error_limit(outcome: EvaluationResult) -> float:
     """The error of the strongest colours, metres: one for all surfaces, a round number."""
-    largest = max(one.classes[OVERALL].statistics.le90 for one in outcome.surfaces.values())
+    return round_limit(max(one.classes[OVERALL].statistics.le90 for one in outcome.surfaces.values()))
+
+
+def round_limit(largest: float) -> float:
+    """A round number of metres, no smaller than the largest, if that is below 16."""
     return next((limit for limit in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0) if limit >= largest), 32.0)
 
 
@@ -140,26 +183,41 @@ def _map(grid: Grid, title: str) -> tuple[Figure, Axes]:
 
 def _relief(height: Array, grid: Grid, title: str) -> Figure:
     figure, axes = _map(grid, title)
-    axes.imshow(hillshade(height, grid.sides_m), cmap="gray", vmin=0, vmax=255, extent=_extent(grid))
+    _draw_relief(axes, height, grid)
     return figure
+
+
+def _draw_relief(axes: Axes, height: Array, grid: Grid) -> None:
+    axes.imshow(hillshade(height, grid.sides_m), cmap="gray", vmin=0, vmax=255, extent=_extent(grid))
+    axes.tick_params(labelsize=SMALL)
 
 
 def _error_map(errors: Array, grid: Grid, title: str, limit_m: float) -> Figure:
     figure, axes = _map(grid, f"{title} minus reference DSM")
+    _draw_errors(figure, axes, errors, grid, limit_m, "error [m]")
+    return figure
+
+
+def _draw_errors(figure: Figure, axes: Axes, errors: Array, grid: Grid, limit_m: float, label: str) -> None:
     colours = mpl.colormaps[ERROR_MAP].with_extremes(bad="#808080")
     shown = axes.imshow(
         errors, cmap=colours, vmin=-limit_m, vmax=limit_m, extent=_extent(grid), interpolation="none"
     )
     bar = figure.colorbar(shown, ax=axes, extend="both", shrink=0.8)
-    bar.set_label("error [m]", fontsize=SMALL)
+    bar.set_label(label, fontsize=SMALL)
     bar.ax.tick_params(labelsize=SMALL)
-    return figure
+    axes.tick_params(labelsize=SMALL)
 
 
 def _distribution(outcome: EvaluationResult) -> Figure:
     """How often errors occur, and what share of them is smaller than a size."""
     figure = Figure(figsize=(WIDTH_IN, 2.6), layout="constrained")
     often, cumulative = figure.subplots(1, 2)
+    _draw_distribution(often, cumulative, outcome)
+    return figure
+
+
+def _draw_distribution(often: Axes, cumulative: Axes, outcome: EvaluationResult) -> None:
     for surface, colour in zip(outcome.surfaces.values(), _colours(len(outcome.surfaces)), strict=True):
         found = surface.classes[OVERALL].histogram
         edges = np.asarray(found.edges_m)
@@ -177,19 +235,27 @@ def _distribution(outcome: EvaluationResult) -> Figure:
     cumulative.set_ylim(0, 100)
     cumulative.legend(fontsize=SMALL, frameon=False, loc="lower right")
     _plain(often, cumulative)
-    return figure
 
 
 def _classes(outcome: EvaluationResult) -> Figure:
     """The mean absolute error of each class, with its interval."""
-    filled = [
+    rows, count = len(_filled(outcome)), len(outcome.surfaces)
+    figure = Figure(figsize=(WIDTH_IN, 0.9 + rows * (0.12 + 0.14 * count)), layout="constrained")
+    _draw_classes(figure.add_subplot(), outcome)
+    return figure
+
+
+def _filled(outcome: EvaluationResult) -> list[str]:
+    """The classes that have pixels; the first ones."""
+    return [
         name
         for name in outcome.titles
         if any(one.classes[name].statistics.count for one in outcome.surfaces.values())
     ][:SHOWN_CLASSES]
-    count = len(outcome.surfaces)
-    figure = Figure(figsize=(WIDTH_IN, 0.9 + len(filled) * (0.12 + 0.14 * count)), layout="constrained")
-    axes = figure.add_subplot()
+
+
+def _draw_classes(axes: Axes, outcome: EvaluationResult) -> None:
+    filled, count = _filled(outcome), len(outcome.surfaces)
     places = np.arange(len(filled), dtype=float)
     for index, (surface, colour) in enumerate(zip(outcome.surfaces.values(), _colours(count), strict=True)):
         results = [surface.classes[name] for name in filled]
@@ -210,7 +276,6 @@ def _classes(outcome: EvaluationResult) -> Figure:
     axes.set_xlabel("mean absolute error [m], with 95 % intervals", fontsize=SMALL)
     axes.legend(fontsize=SMALL, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
     _plain(axes)
-    return figure
 
 
 def _colours(count: int) -> Sequence[str]:

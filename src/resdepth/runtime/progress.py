@@ -7,8 +7,9 @@ shown where the logger "resdepth", or this module's, has a level above INFO.
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Protocol, TextIO
 
 PROGRESS = __name__
@@ -21,6 +22,39 @@ class Progress(Protocol):
 
     def advance(self, amount: float = 1, *, note: str = "") -> None:
         """Count `amount` more units as done; `note` is shown beside the bar."""
+
+
+Watcher = Callable[[str, float, float | None], None]
+"""Takes what is being done, how many units of it are, and how many there are (None: that is not known)."""
+_WATCHER: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+
+
+@contextmanager
+def reported_to(watcher: Watcher | None) -> Iterator[None]:
+    """Report progress in this context to a function, instead of showing it; None: as before.
+
+    What the function raises ends the work.
+    """
+    if watcher is None:
+        yield
+        return
+    token = _WATCHER.set(watcher)
+    try:
+        yield
+    finally:
+        _WATCHER.reset(token)
+
+
+class _Watched:
+    """Progress that a program watches."""
+
+    def __init__(self, watcher: Watcher, title: str, total: float | None, done: float) -> None:
+        self._watcher, self._title, self._total, self._done = watcher, title, total, done
+        watcher(title, done, total)
+
+    def advance(self, amount: float = 1, *, note: str = "") -> None:  # noqa: ARG002 - for people
+        self._done += amount
+        self._watcher(self._title, self._done, self._total)
 
 
 class Silent:
@@ -113,16 +147,22 @@ def _say(text: str) -> None:
 
 
 @contextmanager
-def progress_bar(title: str, total: float | None, *, unit: str = "", done: float = 0) -> Iterator[Progress]:
-    """Show progress on stderr until the block ends.
+def progress_bar(
+    title: str, total: float | None, *, unit: str = "", done: float = 0, only_watched: bool = False
+) -> Iterator[Progress]:
+    """Show progress on stderr until the block ends, or report it (see `reported_to`).
 
     Args:
         title: what is being done.
         total: how many units there are; None if that is not known.
         unit: the unit's name, for the rate ("samples" gives "120 samples/s").
         done: how many units an earlier try had done already; they do not count for the rate.
+        only_watched: report it to a program, but do not show it.
     """
-    if _is_quiet():
+    if (watcher := _WATCHER.get()) is not None:
+        yield _Watched(watcher, title, total, done)
+        return
+    if only_watched or _is_quiet():
         yield Silent()
         return
     kind = _Bar if _is_terminal(sys.stderr) else _Lines

@@ -6,18 +6,22 @@ the next of their kind.
 """
 
 import ctypes
+import importlib
 import logging
 import os
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+from resdepth.errors import ResDepthError
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +112,65 @@ def logged_from(level: int, names: Iterable[str]) -> Iterator[None]:
                 _LEVELS[one.name].users -= 1
                 if not _LEVELS[one.name].users:  # the last one
                     one.setLevel(_LEVELS.pop(one.name).before)
+
+
+_NOTED: ContextVar[tuple[tuple[list[str], Callable[[str], str]], ...]] = ContextVar("noted", default=())
+
+
+class _Notes(logging.Handler):
+    """Notes the warnings of each context, and passes them on where nobody else would show them."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.users = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for notes, renamed in reversed(_NOTED.get()):
+            record.msg, record.args = renamed(record.getMessage()), ()
+            notes.append(record.msg)
+        if not _PACKAGE.handlers[1:] and not logging.getLogger().handlers and logging.lastResort:
+            logging.lastResort.handle(record)
+
+
+_NOTES, _PACKAGE = _Notes(), logging.getLogger("resdepth")
+
+
+@contextmanager
+def noted_warnings(renamed: Callable[[str], str] = str) -> Iterator[list[str]]:
+    """Collect what the package warns of in this context, as values; it is logged all the same.
+
+    Args:
+        renamed: what becomes of a message before others see it.
+    """
+    notes: list[str] = []
+    with _CHANGING:
+        _NOTES.users += 1
+        if _NOTES not in _PACKAGE.handlers:
+            _PACKAGE.handlers.insert(0, _NOTES)  # before those that show a message
+    token = _NOTED.set((*_NOTED.get(), (notes, renamed)))
+    try:
+        yield notes
+    finally:
+        _NOTED.reset(token)
+        with _CHANGING:
+            _NOTES.users -= 1
+            if not _NOTES.users:
+                _PACKAGE.removeHandler(_NOTES)
+
+
+def imported(module: str, extra: str) -> Any:
+    """A module that an extra of the package brings.
+
+    Raises:
+        ResDepthError: if it is not installed, saying how to install it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        name = module.partition(".")[0]
+        raise ResDepthError(
+            f"this needs {name}, which is not installed: pip install 'resdepth[{extra}]'"
+        ) from error
 
 
 # mallopt parameters of glibc (malloc.h).

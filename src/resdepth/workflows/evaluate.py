@@ -7,10 +7,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resdepth.data.arrays import bands_of, look_for_undeclared
-from resdepth.data.scene import MASKS, Surface, refuse_nodata_of_files
+from resdepth.data.scene import refuse_nodata_of_files
 from resdepth.errors import ResDepthError
 from resdepth.evaluation.baselines import median_baselines
 from resdepth.evaluation.classes import check_mask_values, empty_classes
@@ -34,14 +34,16 @@ from resdepth.geo.geotiff import (
     remove_sidecars,
 )
 from resdepth.geo.grid import Bounds
+from resdepth.geo.objects import HOW_TO_PLACE, Placement, is_path, placed
 from resdepth.geo.raster import Array, FileBand
+from resdepth.geo.vectors import is_vector
 from resdepth.geo.windows import Window, blocks, bounding
 from resdepth.options import option
 from resdepth.report.pictures import StyleKind, write_style
 from resdepth.report.tables import csv_text, format_statistics, markdown_report
 from resdepth.runtime.atomic import temporary_folder, write_json, write_text
 from resdepth.runtime.placing import placing
-from resdepth.runtime.progress import progress_bar
+from resdepth.runtime.progress import Watcher, progress_bar, reported_to
 
 if TYPE_CHECKING:
     from resdepth.report.page import PageContent
@@ -170,85 +172,137 @@ def _error_files(case: Case, paths: Mapping[str, Path]) -> Iterator[Sink | None]
 
 
 def evaluate(  # noqa: PLR0913 - each is a choice of its own, with a default
-    refined: Surface,
-    reference: Surface,
+    refined: Any,
+    reference: Any,
     *,
-    initial: Surface | None = None,
-    masks: Mapping[str, Surface] | None = None,
-    gsd: float = 1.0,
-    nodata: float | None = None,
-    threshold: float | None = None,
+    initial: Any = None,
+    masks: Mapping[str, Any] | None = None,
+    ground: Any = None,
     region: str | Path | Bounds | None = None,
+    threshold: float | None = None,
+    align: bool = False,
     baselines: bool = False,
+    output: str | Path | None = None,
+    title: str = "",
+    error_rasters: bool = True,
+    aligned_rasters: bool = False,
+    overwrite: bool = False,
+    gsd: float | None = None,
+    transform: Any = None,
+    crs: Any = None,
+    nodata: float | None = None,
+    progress: Watcher | None = None,
 ) -> Evaluation:
     """Evaluate a surface against the reference DSM.
 
+    Surfaces and masks may be any kinds of rasters: paths, open data sets of rasterio, DataArrays of xarray,
+    rasters of geoutils or xDEM, or (H, W) arrays of numpy, dask or torch in metres, NaN = void. Those on maps
+    may have any grids of one CRS.
+
     Args:
-        refined: the surface: (H, W) array in metres, NaN = void, or a path.
-        reference: the reference DSM; an array of the same shape, or a file on any grid of the same CRS. The
-            metrics are those of its pixels.
+        refined: the surface.
+        reference: the reference DSM. The metrics are those of its pixels.
         initial: the surface before refinement, evaluated as well.
-        masks: by name (ground_truth, building, water, forest); the value 1 sets a mask. Vector files may be
-            masks of files.
-        gsd: side of a pixel in metres, for arrays; files know it.
-        nodata: a number that marks voids of the heights, for arrays; files declare it.
+        masks: by name (ground_truth, building, water, forest, or of your own); the value 1 sets a mask.
+            Vector files may be masks.
+        ground: a model of the bare ground: classes by the height above it.
+        region: "vertical:3", (xmin, ymin, xmax, ymax), or a file with polygons.
         threshold: leave out residuals above this many metres.
-        region: of files: "vertical:3", (xmin, ymin, xmax, ymax), or a file with polygons.
+        align: move the surfaces onto the reference DSM first (Nuth & Kaab 2011).
         baselines: also evaluate median filters of the initial DSM; without one, of `refined` itself.
+        output: a folder, which receives a page to look at, tables, rasters of errors and figures (extra
+            `report`).
+        title: of the page; by default it names the surfaces.
+        error_rasters: write rasters of errors into it.
+        aligned_rasters: also write the moved surfaces into it.
+        overwrite: replace an earlier evaluation in it.
+        gsd: side of a pixel in metres, for arrays (default 1).
+        transform: where the pixels of arrays lie, as rasterio has it.
+        crs: the CRS of arrays.
+        nodata: a number that marks voids of the heights, for all but paths; files declare it.
+        progress: see `refine`.
 
     Returns:
-        Metrics per class of objects.
+        Metrics per class of objects, warnings, intervals; it can show itself.
 
     Raises:
-        ResDepthError: if arrays differ in shape, files cannot be read or have nothing in common.
+        ResDepthError: if arrays differ in shape, rasters cannot be read or have nothing in common.
     """
-    given = dict(masks or {})
-    unknown = sorted(set(given) - set(MASKS))
-    if unknown:
-        raise ResDepthError(f"masks: unknown name {', '.join(unknown)}; known: {', '.join(MASKS)}")
-    surfaces = [refined, reference, *given.values(), *([] if initial is None else [initial])]
-    are_paths = {isinstance(one, str | Path) for one in surfaces}
-    if len(are_paths) > 1:
-        raise ResDepthError("give either arrays or paths, not a mixture: arrays have no georeference")
-    refuse_nodata_of_files(nodata, are_paths)
-    if are_paths == {True}:
-        request = Request(
-            {REFINED: Path(refined)},  # type: ignore[arg-type] # all are paths
-            Path(reference),  # type: ignore[arg-type]
-            initial=None if initial is None else Path(initial),  # type: ignore[arg-type]
-            masks={name: Path(one) for name, one in given.items()},  # type: ignore[arg-type]
-            region=region,
-            threshold=threshold,
-            baselines=baselines,
+    given, named = dict(masks or {}), {"refined": refined, "reference": reference}
+    named |= {name: one for name, one in (("initial", initial), ("ground", ground)) if one is not None}
+    named |= {f"masks[{name!r}]": one for name, one in given.items() if not is_layer(one)}
+    in_place = any(is_layer(one) for one in given.values())
+    in_place = in_place or align or ground is not None or output is not None or region is not None
+    place = Placement(gsd, transform, crs, nodata)
+    with reported_to(progress), placed(named, place, heights=HEIGHTS, to_files=in_place) as rasters:
+        found = rasters.rasters
+        chosen = {name: found.get(f"masks[{name!r}]", one) for name, one in given.items()}
+        if not any(isinstance(one, str | Path) for one in found.values()):
+            case = _case_of_arrays(found, chosen, rasters.placement, threshold)
+            outcome = evaluate_case(case)
+            for warning in empty_classes(outcome, {name: f"masks[{name!r}]" for name in given}):
+                logger.warning("%s", warning)
+            outcome = with_baselines(case, outcome) if baselines else outcome
+        else:
+            _refuse_mixture(found, rasters.placement)
+            request = Request(
+                {REFINED: Path(found["refined"])}, Path(found["reference"]), _path(found.get("initial")),
+                {name: Path(one) for name, one in chosen.items()}, _path(found.get("ground")), region,
+                threshold=threshold, align=align, baselines=baselines,
+            )  # fmt: skip
+            if output is None:
+                outcome = evaluate_files(request)[1]
+            else:
+                outcome = evaluate_into(
+                    Path(output), request, title=title, error_rasters=error_rasters,
+                    aligned_rasters=aligned_rasters, overwrite=overwrite,
+                ).outcome  # fmt: skip
+    folder = None if output is None else Path(output)
+    return replace(
+        evaluation_of(outcome, REFINED, own=given), warnings=tuple(rasters.warnings), folder=folder
+    )
+
+
+HEIGHTS = ("refined", "reference", "initial", "ground")
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
+
+
+def is_layer(given: Any) -> bool:
+    """Whether a mask is a file of polygons, or a layer in one, not a raster."""
+    return is_path(given) and is_vector(Path(given))
+
+
+def _refuse_mixture(rasters: Mapping[str, Any], placement: Placement) -> None:
+    """Refuse arrays beside files, and what is stated of arrays where there are none.
+
+    Raises:
+        ResDepthError: saying what to do.
+    """
+    if not all(isinstance(one, str | Path) for one in rasters.values()):
+        raise ResDepthError(
+            "give either arrays or paths, not a mixture: arrays have no georeference; "
+            f"{HOW_TO_PLACE} of the arrays"
         )
-        return evaluation_of(evaluate_files(request)[1], REFINED)
-    if region is not None:
-        raise ResDepthError("region: cut arrays themselves; only files have a place on the map")
-    heights = {REFINED: refined} if initial is None else {INITIAL: initial, REFINED: refined}
-    case = _case_of_arrays(heights, reference, given, gsd=gsd, nodata=nodata, threshold=threshold)
-    outcome = evaluate_case(case)
-    for warning in empty_classes(outcome, {name: f"masks[{name!r}]" for name in given}):
-        logger.warning("%s", warning)
-    return evaluation_of(with_baselines(case, outcome) if baselines else outcome, REFINED)
+    refuse_nodata_of_files(placement.nodata, [True])
 
 
 def _case_of_arrays(
-    surfaces: Mapping[str, Surface],
-    reference: Surface,
-    masks: Mapping[str, Surface],
-    *,
-    gsd: float,
-    nodata: float | None,
-    threshold: float | None,
+    rasters: Mapping[str, Any], masks: Mapping[str, Any], placement: Placement, threshold: float | None
 ) -> Case:
-    bands = bands_of({**surfaces, REFERENCE_KEY: reference}, (), masks, gsd=gsd, nodata=nodata)
+    """Arrays of one shape, ready to be evaluated."""
+    heights = {name: rasters[name] for name in (INITIAL, REFINED, REFERENCE_KEY) if name in rasters}
+    side = 1.0 if placement.gsd is None else placement.gsd
+    bands = bands_of(heights, (), masks, gsd=side, nodata=placement.nodata)
     for warning in check_mask_values(bands.masks):
         logger.warning("%s", warning)
     case = Case(
         reference=bands.heights[REFERENCE_KEY],
-        surfaces=[Candidate(name, bands.heights[name]) for name in surfaces],
+        surfaces=[Candidate(name, bands.heights[name]) for name in heights if name != REFERENCE_KEY],
         regions=(bands.grid.whole,),
-        initial=INITIAL if INITIAL in surfaces else None,
+        initial=INITIAL if INITIAL in heights else None,
         masks=bands.masks,
         threshold=threshold,
     )

@@ -4,7 +4,7 @@ import logging
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,8 @@ from resdepth.errors import InputProblems, Interrupted, ResDepthError
 from resdepth.evaluation.inputs import sha256_of
 from resdepth.geo.crs import METRE, vertical_part
 from resdepth.geo.geotiff import new_geotiff, refuse_inputs_as_outputs
-from resdepth.geo.raster import read_header
+from resdepth.geo.objects import data_array, is_path, path_of, write_object
+from resdepth.geo.raster import FileBand, read_header
 from resdepth.geo.reprojected import MapBand
 from resdepth.geo.windows import blocks
 from resdepth.options import option
@@ -28,11 +29,12 @@ from resdepth.preparation.results import Inputs, OrthoFile, RawFile
 from resdepth.runtime.atomic import is_unfinished, write_json, writing
 from resdepth.runtime.jsonfiles import read_json
 from resdepth.runtime.placing import held
-from resdepth.runtime.progress import progress_bar
+from resdepth.runtime.progress import Watcher, progress_bar, reported_to
+from resdepth.runtime.surroundings import noted_warnings
 from resdepth.stereo.acquisition import read_acquisition, read_sun
 from resdepth.stereo.ortho import PanchromaticImage, has_rpc
 from resdepth.version import __version__
-from resdepth.workflows._prepared import described, write_prepared_page, write_texts
+from resdepth.workflows._prepared import described, summary, write_prepared_page, write_texts
 
 logger = logging.getLogger(__name__)
 
@@ -44,22 +46,58 @@ UNREFERENCED = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 CLOUD_GSD_M, BLOCK_PX, TILE_PX = 0.5, 1024, 256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prepared:
     """A data set that was prepared.
 
     Attributes:
         folder: of it.
         record: what its prepare.json holds.
+        warnings: what to look at before it is used.
     """
 
     folder: Path
     record: dict[str, Any]
+    warnings: tuple[str, ...] = ()
 
     @property
     def dsm(self) -> Path:
         """The initial DSM."""
         return DatasetFolder(self.folder).initial
+
+    @property
+    def reference(self) -> Path | None:
+        """The reference DSM, if one was given."""
+        path = DatasetFolder(self.folder).reference
+        return path if path.is_file() else None
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """The ortho-images."""
+        return tuple(DatasetFolder(self.folder).ortho_image(view["name"]) for view in self.record["views"])
+
+    def summary(self) -> str:
+        """What each step found, in a few lines of text."""
+        lines = summary(self.folder, self.record)
+        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+
+    def to_xarray(self) -> Any:
+        """DSM, reference DSM, ortho-images and masks as one Dataset; extra `xarray`.
+
+        Raises:
+            ResDepthError: if xarray is not installed, or a raster cannot be read.
+        """
+        place = DatasetFolder(self.folder)
+        heights = {"dsm": self.dsm, "reference": self.reference}
+        bands = {name: FileBand(path) for name, path in heights.items() if path is not None}
+        bands |= {path.stem: FileBand(path, "stored") for path in self.images}
+        bands |= {f"mask_{name}": FileBand(place.mask(name), "mask") for name in self.record["masks"]}
+        arrays = {name: data_array(one.read(one.grid.whole), one.grid, name) for name, one in bands.items()}
+        return arrays["dsm"].to_dataset().assign(arrays)
+
+    def __repr__(self) -> str:
+        """Where it is, and what it holds."""
+        return f"Prepared({str(self.folder)!r}, {len(self.images)} images, {len(self.warnings)} warnings)"
 
     @property
     def raw_images(self) -> tuple[Path, ...]:
@@ -75,6 +113,7 @@ def prepare(
     *,
     threads: int = 2,
     overwrite: bool = False,
+    progress: Watcher | None = None,
     **options: Any,
 ) -> Prepared:
     """Make a data set of a DSM, images and a reference DSM: on one grid, co-registered, ortho-rectified.
@@ -86,16 +125,55 @@ def prepare(
         config: what is asked for: the keys of a request, the path of one (JSON), or a PrepareConfig.
         threads: that compute; the result does not depend on them.
         overwrite: replace an earlier preparation in the folder.
-        options: keys that win: dsm, images, reference, masks, ...; see PrepareConfig.
+        progress: see `refine`.
+        options: keys that win: dsm, images, reference, masks, ...; see PrepareConfig. Rasters may be paths,
+            open data sets of rasterio, DataArrays of xarray, or rasters of geoutils or xDEM. Those that are
+            no files are kept as such in a folder OUTPUT_given, which the record names.
 
     Raises:
         ResDepthError: if inputs are unusable or do not fit together, the folder holds something else, another
             process is at work in it, or the disk is full.
         Interrupted: by Ctrl-C; states how to resume.
     """
-    if not isinstance(config, PrepareConfig):
-        config = requested(Path(config) if isinstance(config, str) else config, options)
-    folder, inputs = DatasetFolder(Path(output)), _inputs_of(config)
+    with reported_to(progress), noted_warnings() as warnings:
+        if not isinstance(config, PrepareConfig):
+            given = Path(f"{output}{GIVEN}")
+            named = _as_files(given, {**config, **options} if isinstance(config, Mapping) else options)
+            config = requested(Path(config) if isinstance(config, str | Path) else None, named)
+        made = _prepared(DatasetFolder(Path(output)), config, threads, overwrite=overwrite)
+    return replace(made, warnings=tuple(warnings))
+
+
+RASTER_KEYS = ("dsm", "reference", "dsm_valid", "images", "masks", "layers")
+GIVEN = "_given"
+
+
+def _as_files(folder: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, with paths instead of rasters of other libraries, which are written to a folder."""
+
+    def path(given: Any, name: str) -> Any:
+        if given is None or (own := path_of(given)) is not None:
+            return given if given is None or is_path(given) else str(own)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        file = folder / f"{re.sub(r'[^A-Za-z0-9]+', '_', name).strip('_')}.tif"
+        write_object(given, file, name)
+        return str(file)
+
+    files = dict(options)
+    for key in RASTER_KEYS:
+        if isinstance(given := files.get(key), Mapping):
+            files[key] = {name: path(one, f"{key}[{name!r}]") for name, one in given.items()}
+        elif key == "images" and given is not None and not is_path(given):
+            files[key] = [path(one, f"images[{number}]") for number, one in enumerate(given)]
+        elif given is not None:
+            files[key] = path(given, key)
+    return files
+
+
+def _prepared(folder: DatasetFolder, config: PrepareConfig, threads: int, *, overwrite: bool) -> Prepared:
+    """The data set, made, or resumed."""
+    inputs = _inputs_of(config)
     with progress_bar("reading inputs", len(inputs)) as progress:
         checksums = {}
         for path in inputs:

@@ -8,23 +8,25 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, get_args, overload
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, get_args, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from resdepth.config.rules import smallest_tile
 from resdepth.config.schema import DEFAULT_TILE_SIZE
 from resdepth.data.arrays import look_for_undeclared
 from resdepth.data.normalization import noise_share
-from resdepth.data.scene import Scene, Surface, ViewSet, read_pair_list, scene_of
+from resdepth.data.scene import Scene, ViewSet, read_pair_list, scene_of
 from resdepth.diagnosis.findings import Finding
 from resdepth.diagnosis.quick import quick_files, quick_images
 from resdepth.errors import InputProblems, Interrupted, ResDepthError, has_errors
 from resdepth.evaluation.coregistration import sample_windows
 from resdepth.geo.geotiff import refuse_inputs_as_outputs
 from resdepth.geo.grid import Bounds
-from resdepth.geo.raster import Array, read_tags
+from resdepth.geo.objects import HOW_TO_PLACE, UNPLACED, Placed, Placement, kind_of, like, path_of, placed
+from resdepth.geo.raster import HEIGHT, Array, FileBand, read_bands, read_tags
 from resdepth.geo.windows import Window
 from resdepth.models.model import Model
 from resdepth.models.pretrained import FUSION
@@ -34,10 +36,12 @@ from resdepth.refinement.blocks import Work, blocks_of, computed_times, refined_
 from resdepth.refinement.compatibility import Findings, examine, stated_gsd
 from resdepth.refinement.dask import SECONDS_TO_WAIT, chosen_by_workers, on_cluster
 from resdepth.refinement.engine import Refiner, choose_device, choose_precision
-from resdepth.refinement.job import Job, Results
+from resdepth.refinement.job import ERROR, Job, Results
 from resdepth.refinement.processes import on_processes
 from resdepth.refinement.provenance import Moved, described, refuse_untrusted
+from resdepth.refinement.result import Layers, Refinement
 from resdepth.refinement.run_job import Compute, Existing, compute_here, run_jobs
+from resdepth.runtime.progress import Watcher, progress_bar, reported_to
 from resdepth.workflows._measured import Measured, remove_measured, shown_to_fusion
 from resdepth.workflows.evaluate import add_styles
 
@@ -45,6 +49,10 @@ logger = logging.getLogger(__name__)
 
 Pairs = Sequence[Sequence[int]] | str | Path
 Region = Bounds | Window
+AnyModel = Model | str | Path | None
+Plain = str | Path | NDArray[Any]
+Kind = TypeVar("Kind")
+"""Any kind of raster that `geo/objects.py` knows; the refined DSM is of the same."""
 
 LARGEST_TILE, N_BOUNDS = 2048, 4
 MEASURED = ".measured"
@@ -56,56 +64,90 @@ EXAMINED = ("duplicated_image", "images_do_not_match", "empty_image")
 """What `examine` refuses in its own words."""
 
 
+class RefineOptions(TypedDict, total=False):
+    """What can be chosen; `refine` explains it."""
+
+    nodata: float | None
+    pairs: Pairs | None
+    region: Region | None
+    mode: Mode
+    precision: Precision
+    device: Device
+    fill: bool
+    fuse: Fuse | None
+    tile_size: int | None
+    gsd: float | None
+    transform: Any
+    crs: Any
+    force: bool
+    compression: Compression
+    existing: Existing
+    overwrite: bool
+    workers: int
+    scheduler: str | None
+    wait_for_workers: float
+    report: bool
+    stac: bool
+    progress: Watcher | None
+
+
 @overload
 def refine(
-    dsm: Surface, images: Sequence[Surface] = ..., model: Model | str | Path | None = ..., *,
-    output: None = ..., nodata: float | None = ..., pairs: Pairs | None = ..., region: Region | None = ...,
-    mode: Mode = ..., precision: Precision = ..., device: Device = ..., fill: bool = ..., fuse: Fuse = ...,
-    uncertainty: Literal[False] | None = ..., tile_size: int | None = ..., gsd: float | None = ...,
-    force: bool = ...,
+    dsm: Any, images: Sequence[Any] = ..., model: AnyModel = ..., *, output: str | Path,
+    uncertainty: bool | None = ..., full: Literal[False] = ..., **options: Unpack[RefineOptions],
+) -> list[Path]: ...  # fmt: skip
+@overload
+def refine(
+    dsm: Plain, images: Sequence[Any] = ..., model: AnyModel = ..., *, output: None = ...,
+    uncertainty: Literal[False] | None = ..., full: Literal[False] = ..., **options: Unpack[RefineOptions],
 ) -> Array: ...  # fmt: skip
 @overload
 def refine(
-    dsm: Surface, images: Sequence[Surface] = ..., model: Model | str | Path | None = ..., *,
-    output: None = ..., uncertainty: Literal[True], nodata: float | None = ..., pairs: Pairs | None = ...,
-    region: Region | None = ..., mode: Mode = ..., precision: Precision = ..., device: Device = ...,
-    fill: bool = ..., fuse: Fuse = ..., tile_size: int | None = ..., gsd: float | None = ...,
-    force: bool = ...,
+    dsm: Plain, images: Sequence[Any] = ..., model: AnyModel = ..., *, uncertainty: Literal[True],
+    output: None = ..., full: Literal[False] = ..., **options: Unpack[RefineOptions],
 ) -> tuple[Array, Array]: ...  # fmt: skip
 @overload
 def refine(
-    dsm: Surface, images: Sequence[Surface] = ..., model: Model | str | Path | None = ..., *,
-    output: str | Path, pairs: Pairs | None = ..., region: Region | None = ..., mode: Mode = ...,
-    precision: Precision = ..., device: Device = ..., fill: bool = ..., fuse: Fuse | None = ...,
-    uncertainty: bool | None = ..., tile_size: int | None = ..., compression: Compression = ...,
-    existing: Existing = ..., workers: int = ..., scheduler: str | None = ..., wait_for_workers: float = ...,
-    report: bool = ..., stac: bool = ..., force: bool = ...,
-) -> list[Path]: ...  # fmt: skip
+    dsm: Kind, images: Sequence[Any] = ..., model: AnyModel = ..., *, output: None = ...,
+    uncertainty: Literal[False] | None = ..., full: Literal[False] = ..., **options: Unpack[RefineOptions],
+) -> Kind: ...  # fmt: skip
+@overload
+def refine(
+    dsm: Kind, images: Sequence[Any] = ..., model: AnyModel = ..., *, uncertainty: Literal[True],
+    output: None = ..., full: Literal[False] = ..., **options: Unpack[RefineOptions],
+) -> tuple[Kind, Kind]: ...  # fmt: skip
+@overload
+def refine(
+    dsm: Any, images: Sequence[Any] = ..., model: AnyModel = ..., *, full: Literal[True],
+    output: str | Path | None = ..., uncertainty: bool | None = ..., **options: Unpack[RefineOptions],
+) -> Refinement: ...  # fmt: skip
 
 
 def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
-    dsm: Surface, images: Sequence[Surface] = (), model: Model | str | Path | None = None, *,
+    dsm: Any, images: Sequence[Any] = (), model: AnyModel = None, *,
     output: str | Path | None = None, nodata: float | None = None, pairs: Pairs | None = None,
     region: Region | None = None, mode: Mode = "seamless", precision: Precision = "fp32",
     device: Device = "auto", fill: bool = False, fuse: Fuse | None = "median",
     uncertainty: bool | None = None, tile_size: int | None = None, compression: Compression = "zstd",
-    existing: Existing = "refuse", workers: int = 1, scheduler: str | None = None,
+    existing: Existing = "refuse", overwrite: bool = False, workers: int = 1, scheduler: str | None = None,
     wait_for_workers: float = SECONDS_TO_WAIT, report: bool = False, stac: bool = False,
-    gsd: float | None = None, force: bool = False,
-) -> Array | tuple[Array, Array] | list[Path]:  # fmt: skip
+    gsd: float | None = None, transform: Any = None, crs: Any = None, force: bool = False, full: bool = False,
+    progress: Watcher | None = None,
+) -> Any:  # fmt: skip
     """Refine a DSM with a trained model: in memory, or from file to file at any size.
 
     Args:
-        dsm: the initial DSM: (H, W) array in metres, NaN = void, or a path.
-        images: paths of raw images with RPCs, any number, for the bundled model "fusion"; for others
-            ortho-images on the DSM's grid, (H, W) arrays of grey values (NaN = void) or paths, as many as the
-            model takes, or any number with `pairs`.
+        dsm: the initial DSM, any kind of raster: a path, an open data set of rasterio, a DataArray of xarray,
+            a raster of geoutils or xDEM, or an (H, W) array of numpy, dask or torch in metres, NaN = void.
+        images: raw images with RPCs, any number, for the bundled model "fusion": paths, or data sets of
+            rasterio. For other models ortho-images on the DSM's grid, any kind of raster (grey values,
+            NaN = void), as many as the model takes, or any number with `pairs`.
         model: a model, the path of one (a .safetensors file or a run folder), or the name of a bundled one
             ("fusion", "town-stereo"); by default "fusion".
         output: write a Cloud-Optimised GeoTIFF, block by block, and beside it where each height comes from
-            (OUTPUT_provenance.tif); needs paths. A job that was stopped or killed resumes when the function
-            is called again.
-        nodata: marks voids of the DSM, for arrays; files declare it.
+            (OUTPUT_provenance.tif). Of paths, a job that was stopped or killed resumes when the function is
+            called again.
+        nodata: marks voids of the DSM, for all but paths; files declare it.
         pairs: sets of images to show the model, by their index in `images`, or the path of a pair list.
         region: the part to refine: xmin, ymin, xmax, ymax on the map, or a window of pixels.
         mode: "seamless": results do not depend on tiles (new); "exact": as published.
@@ -121,58 +163,81 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         compression: of the output: "zstd", "deflate", "lzw" or "none".
         existing: an output that is there counts as done if the same job made it, else it is an error
             ("refuse"); or it is made anew ("replace").
+        overwrite: the same as existing="replace".
         workers: processes on this machine that compute blocks, with `output`.
         scheduler: address of a Dask scheduler (extra `cluster`), whose workers compute; they see the files.
         wait_for_workers: seconds that the cluster's queue may take to give workers.
         report: also write a page to look at (OUTPUT.html); needs the extra `report`.
         stac: also write a STAC item (OUTPUT.stac.json); needs the extra `stac`.
         gsd: side of a pixel in metres, for arrays; unknown, it is not compared with the model's (0.5 counts).
+        transform: where the pixels of arrays lie, as rasterio has it: six numbers, or an Affine.
+        crs: the CRS of arrays: "EPSG:32632", a number, WKT, or an object of rasterio or pyproj.
         force: refine although model and rasters do not fit, and keep a result that cannot be right; what is
             wrong is then a warning. Without it, such an output is written as OUTPUT_not_trusted.tif.
+        full: give a Refinement: heights, errors, where heights come from, warnings, a summary, a plot.
+        progress: called with what is being done, how much is done, and of how much (None: not known), instead
+            of showing it on stderr. What it raises ends the work.
 
     Returns:
-        (H, W) float32, metres, NaN = void, or with `uncertainty` two of them, heights and errors; with
-        `output`, the files that were written.
+        The kind of raster that `dsm` is, with its georeference, float32, NaN or masked = void; of a path or
+        an array, an (H, W) array in metres. With `uncertainty` two of them, heights and errors. With
+        `output`, the files that were written. With `full`, a Refinement.
 
     Raises:
         Unsuitable: if model and rasters do not fit, unless forced; the message lists all mismatches.
         NotTrusted: if more heights are moved far than can be right, unless forced.
         ResDepthError: if the images do not fit the model or the DSM, or something cannot be read or written.
     """
+    existing = "replace" if overwrite else existing
     _refuse_unknown(
         mode=(mode, Mode), precision=(precision, Precision), device=(device, Device),
         fuse=(fuse, Fuse | None), compression=(compression, Compression), existing=(existing, Existing),
     )  # fmt: skip
     trained = model if isinstance(model, Model) else load_model(FUSION if model is None else model)
-    _refuse_contradictions(dsm, output, scheduler, workers, wait_for_workers)
-    with _shown(trained, dsm, images, pairs, region, gsd=gsd, nodata=nodata, output=output) as shown:
+    _refuse_contradictions(output, scheduler, workers, wait_for_workers, [dsm, *images])
+    given = {"dsm": dsm, **{f"images[{index}]": image for index, image in enumerate(images)}}
+    place = Placement(gsd, transform, crs, nodata)
+    with (
+        reported_to(progress),
+        placed(given, place, heights={"dsm"}) as rasters,
+        _shown(trained, rasters, pairs, region, output=output) as shown,
+    ):
         trained, scene, view_sets = shown.model, shown.scene, shown.view_sets
         window = _window(scene, region)
         tile = _checked_tile(trained, tile_size, window, mode)
         there, dtype = _computed_in(device, precision, scheduler, wait_for_workers)
         refiner = _refiner(trained, precision, there, dtype)
         _warn(refiner, scene, mode)
-        findings = examine(trained, scene, view_sets, window, gsd or stated_gsd(scene))
+        findings = examine(trained, scene, view_sets, window, rasters.placement.gsd or stated_gsd(scene))
         _tell(findings, trained, force=force)
         if scene.dsm_path is not None and not trained.architecture.inputs.matched:
             _warn_of(one for one in quick_images(scene, [window]) if one.kind not in EXAMINED)
-        with_error = _with_error(trained, mode, fuse, uncertainty=uncertainty, to_file=output is not None)
+        keeps_error = full or output is not None
+        with_error = _with_error(trained, mode, fuse, uncertainty=uncertainty, by_default=keeps_error)
         fused = fuse is not None or output is None
         groups = [view_sets] if fused else [(one,) for one in view_sets]
         works = [Work(scene, window, one, mode, tile, fill, fuse or "median", with_error) for one in groups]
         if output is None:
-            return _in_memory(works[0], refiner, force=force)
-        jobs = list(_jobs(works, refiner, Path(output), compression, findings, shown))
-        compute = _compute_by(workers, scheduler, wait_for_workers)
-        return _to_files(jobs, compute, existing=existing, report=report, stac=stac, force=force)
+            made = _in_memory(works[0], refiner, force=force)
+            whole = _refinement(made, dsm, works[0], trained, rasters)
+        else:
+            jobs = list(_jobs(works, refiner, Path(output), compression, findings, shown))
+            compute = _compute_by(workers, scheduler, wait_for_workers)
+            paths = _to_files(jobs, compute, existing=existing, report=report, stac=stac, force=force)
+            whole = _refinement_of_files(paths, dsm, works[0], trained, rasters)
+    if full:
+        return whole
+    if output is not None:
+        return list(whole.paths)
+    return (whole.dsm, like(dsm, _in_unit(whole.error, works[0], dsm), window)) if uncertainty else whole.dsm
 
 
 def _refuse_contradictions(
-    dsm: Surface, output: str | Path | None, scheduler: str | None, workers: int, wait_for_workers: float
+    output: str | Path | None, scheduler: str | None, workers: int, wait_for_workers: float, given: list[Any]
 ) -> None:
     """Refuse options that exclude each other."""
-    if output is not None and not isinstance(dsm, str | Path):
-        raise ResDepthError("output: needs a path as dsm, from which the georeference is taken")
+    if scheduler is not None and not all(path_of(one) for one in given):
+        raise ResDepthError("scheduler: workers of a cluster see files alone; give paths")
     if scheduler is not None and workers > 1:
         raise ResDepthError("scheduler, workers: give one of them; workers of a cluster are started there")
     if scheduler is None and wait_for_workers != SECONDS_TO_WAIT:
@@ -201,18 +266,14 @@ class _Shown:
 
 
 @contextmanager
-def _shown(  # noqa: PLR0913 - what refine() was given
-    model: Model,
-    dsm: Surface,
-    images: Sequence[Surface],
-    pairs: Pairs | None,
-    region: Region | None,
-    *,
-    gsd: float | None,
-    nodata: float | None,
-    output: str | Path | None,
+def _shown(
+    model: Model, rasters: Placed, pairs: Pairs | None, region: Region | None, *, output: str | Path | None
 ) -> Iterator[_Shown]:
     """What a model is shown: images as they are, or what is measured in them."""
+    dsm, *images = rasters.rasters.values()
+    if output is not None and not isinstance(dsm, str | Path):
+        raise ResDepthError(f"output: {UNPLACED}; {HOW_TO_PLACE}, or a path as dsm")
+    gsd, nodata = rasters.placement.gsd, rasters.placement.nodata
     if not model.architecture.inputs.matched:
         scene = scene_of(dsm, images, gsd=gsd, nodata=nodata)
         yield _Shown(model, scene, _view_sets(model, scene, pairs))
@@ -459,7 +520,7 @@ def _output_of(output: Path, work: Work, refiner: Refiner, *, several: bool) -> 
 
 
 def _with_error(
-    model: Model, mode: Mode, fuse: Fuse | None, *, uncertainty: bool | None, to_file: bool
+    model: Model, mode: Mode, fuse: Fuse | None, *, uncertainty: bool | None, by_default: bool
 ) -> bool:
     """Whether the expected error of each height is kept.
 
@@ -468,28 +529,73 @@ def _with_error(
     """
     known = model.architecture.knows_error and mode == "seamless"
     if known:
-        return to_file if uncertainty is None else uncertainty
+        return by_default if uncertainty is None else uncertainty
     asked = "fuse: uncertainty" if fuse == "uncertainty" else "uncertainty" if uncertainty else None
     if asked is not None:
-        name = Path(model.source).name or model.architecture.name
         raise ResDepthError(
-            f"{asked}: the model {name} in mode {mode} does not know the error of its heights; the bundled "
-            "model fusion does, in mode seamless"
+            f"{asked}: the model {_name_of(model)} in mode {mode} does not know the error of its heights; "
+            "the bundled model fusion does, in mode seamless"
         )
     return False
 
 
-def _in_memory(work: Work, refiner: Refiner, *, force: bool) -> Array | tuple[Array, Array]:
-    refined, errors = (np.empty(work.region.shape, dtype=np.float32) for _ in range(2))
+def _in_memory(work: Work, refiner: Refiner, *, force: bool) -> tuple[Layers, Moved]:
+    """The refined part of a DSM, and how far heights were moved."""
+    refined, errors, initial = (np.empty(work.region.shape, dtype=np.float32) for _ in range(3))
+    sources = np.zeros(work.region.shape, dtype=np.uint8)
     moved = Moved(refiner.model.normalization.height_sigma)
-    for done in refined_blocks(work, refiner, blocks_of(work, refiner)):
-        here = done.block.relative_to(work.region).slices
-        refined[here] = done.heights
-        if done.error is not None:
-            errors[here] = done.error
-        moved += done.moved
+    parts = blocks_of(work, refiner)
+    with progress_bar("refining", work.region.area / 1e6, unit="Mpx", only_watched=True) as progress:
+        for done in refined_blocks(work, refiner, parts):
+            here = done.block.relative_to(work.region).slices
+            refined[here], sources[here] = done.heights, done.provenance
+            initial[here] = work.scene.dsm.read(done.block)
+            if done.error is not None:
+                errors[here] = done.error
+            moved += done.moved
+            progress.advance(done.block.area / 1e6)
     _report_moved({"refined": moved}, force=force)
-    return (refined, errors) if work.with_error else refined
+    return Layers(refined, initial, errors if work.with_error else None, sources), moved
+
+
+def _in_unit(heights: Any, work: Work, given: Any) -> Any:
+    """Metres in the unit of a raster that lies on a map, so that both can be compared; of others, metres."""
+    return heights if kind_of(given) == "path" else work.scene.unit.of_metres(heights)
+
+
+def _refinement(
+    made: tuple[Layers, Moved], given: Any, work: Work, model: Model, rasters: Placed
+) -> Refinement:
+    layers, moved = made
+    refined = like(given, _in_unit(layers.heights, work, given), work.region)
+    grid, warnings = work.scene.grid.crop(work.region), tuple(rasters.warnings)
+    return Refinement(refined, grid, moved, _name_of(model), warnings, _read=lambda: layers)
+
+
+def _refinement_of_files(
+    paths: Sequence[Path], given: Any, work: Work, model: Model, rasters: Placed
+) -> Refinement:
+    """The same of files; their pixels are read when asked for."""
+    moved = Moved.from_tags(read_tags(paths[0])) or Moved(model.normalization.height_sigma)
+    own = path_of(given)
+    # What is no file is in memory anyway, and its file is gone when the job is over.
+    initial = work.scene.dsm.read(work.region) if own is None else None
+
+    def read() -> Layers:
+        bands = read_bands(paths[0])
+        before = FileBand(own).read(work.region) if own is not None and initial is None else initial
+        assert before is not None, "of a file or of memory"
+        sources = FileBand(Results(paths[0]).provenance, "mask").read(Window(0, 0, *before.shape))
+        return Layers(bands[HEIGHT], before, bands.get(ERROR), sources.astype(np.uint8))
+
+    return Refinement(
+        paths[0], work.scene.grid.crop(work.region), moved, _name_of(model), tuple(rasters.warnings),
+        tuple(paths), _read=read,
+    )  # fmt: skip
+
+
+def _name_of(model: Model) -> str:
+    return Path(model.source).stem or model.architecture.name
 
 
 def _tile_of(model: Model) -> int:
