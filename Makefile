@@ -52,14 +52,14 @@ lowest:  ## a smoke test with the lowest versions that pyproject.toml allows (fe
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST) --resolution lowest-direct \
-		-e '.[cluster,onnx,prepare,report,simulate,stac,vector]'
+		-e '.[cluster,onnx,prepare,report,simulate,stac,vector,xarray]'
 	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST) hypothesis pytest
 	$(LOWEST)/bin/python -m pytest -W default $(SMOKE)
 
 highest:  ## the same with the newest versions that there are (fetches some GB)
 	$(PYTHON) -m venv --clear $(HIGHEST)
 	$(HIGHEST)/bin/python -m pip install --quiet --disable-pip-version-check \
-		-e '.[cluster,onnx,prepare,report,simulate,stac,vector]' hypothesis jsonschema pytest pytest-xdist rio-cogeo
+		-e '.[cluster,onnx,prepare,report,simulate,stac,vector,xarray]' hypothesis jsonschema pytest pytest-xdist rio-cogeo
 	$(HIGHEST)/bin/python -m pytest -W default $(SMOKE)
 
 dist: setup  ## wheel and sdist in dist/, checked

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from resdepth.geo.gdal import tune_process
     from resdepth.models.model import Model, save_model
     from resdepth.models.published import load_model
+    from resdepth.refinement.result import Refinement
     from resdepth.workflows.check import check
     from resdepth.workflows.doctor import doctor
     from resdepth.workflows.evaluate import evaluate
@@ -28,6 +29,7 @@ _HOMES = {
     "Evaluation": "evaluation.result",
     "InputProblems": "errors",
     "Model": "models.model",
+    "Refinement": "refinement.result",
     "ResDepthError": "errors",
     "Scene": "data.scene",
     "check": "workflows.check",
@@ -46,6 +48,7 @@ __all__ = [
     "Evaluation",
     "InputProblems",
     "Model",
+    "Refinement",
     "ResDepthError",
     "Scene",
     "check",

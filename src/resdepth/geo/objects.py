@@ -7,10 +7,11 @@ needed.
 """
 
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +29,7 @@ from resdepth.geo.crs import READ_FAILURES, length_unit
 from resdepth.geo.gdal import open_raster, unreferenced_allowed
 from resdepth.geo.geotiff import NODATA
 from resdepth.geo.grid import Grid
-from resdepth.geo.raster import HEIGHT, UNSCALED, Array, Scaling
+from resdepth.geo.raster import HEIGHT, UNSCALED, Array, Scaling, read_header
 from resdepth.geo.windows import Window
 from resdepth.runtime.atomic import temporary_folder
 from resdepth.runtime.surroundings import imported, noted_warnings
@@ -216,7 +217,7 @@ def placed(
         placement = replace(placement, gsd=1.0 if placement.gsd is None else placement.gsd)
     with temporary_folder(Path(tempfile.gettempdir()), "rasters") as temporary:
         temporary.mkdir(exist_ok=True)
-        with _named(temporary) as warnings:
+        with _named(temporary, objects) as warnings:
             files = _files(temporary, objects, pixels, placement, heights)
             yield Placed(files, Placement(), warnings)
 
@@ -301,7 +302,6 @@ def _files(
         InputProblems: all arrays of which nobody knows where they lie.
     """
     transform, wkt = placement.coefficients, placement.wkt
-    lying = [one for one in pixels.values() if one is not None and one.transform]
     files, problems = {}, []
     for name, given in objects.items():
         own, found = path_of(given), pixels[name]
@@ -311,14 +311,13 @@ def _files(
             continue
         found = KINDS[kind_of(given)].read(given, name) if found is None else found
         if not found.transform:
-            twins = [one for one in lying if one.values.shape == found.values.shape]
-            if transform is None and not twins:
-                problems.append(
-                    Problem(name, f"{UNPLACED}, and no other raster has its shape; {HOW_TO_PLACE}")
-                )
+            twin = None if transform else _twin_of(found, objects, pixels)
+            if transform is None and twin is None:
+                text = f"{UNPLACED}, and no other raster has its shape; {HOW_TO_PLACE}"
+                problems.append(Problem(name, text))
                 continue
-            place = (transform, wkt) if transform else (twins[0].transform, twins[0].crs)
-            found = replace(found, transform=place[0], crs=place[1])
+            where = (transform, wkt) if twin is None else (twin.transform, twin.crs)
+            found = replace(found, transform=where[0], crs=where[1])
         files[name] = folder / name
         voids = found.nodata if nodata is None else nodata
         _write(files[name], replace(found, crs=found.crs or wkt, nodata=voids))
@@ -327,12 +326,28 @@ def _files(
     return files
 
 
+def _twin_of(array: Pixels, objects: Mapping[str, Any], pixels: Mapping[str, Pixels | None]) -> Grid | None:
+    """Where the first raster lies that has the shape of an array and lies anywhere."""
+    for name, one in pixels.items():
+        own = path_of(objects[name])
+        if one is not None and one.transform and one.values.shape == array.values.shape:
+            height, width = array.values.shape
+            return Grid(height, width, one.transform, one.crs)
+        if one is None and own is not None:
+            with suppress(ResDepthError):  # what cannot be read is stated by whoever reads it
+                grid = read_header(own).grid
+                if (grid.height, grid.width) == array.values.shape:
+                    return grid
+    return None
+
+
 @contextmanager
-def _named(folder: Path) -> Iterator[list[str]]:
+def _named(folder: Path, objects: Collection[str]) -> Iterator[list[str]]:
     """Name the files of a folder by their names alone in errors and warnings: they are arguments."""
+    declared = re.compile(rf"gdal_edit\.py -a_nodata (\S+) ({'|'.join(map(re.escape, objects))})(?!\S)")
 
     def renamed(text: str) -> str:
-        return text.replace(f"{folder}{os.sep}", "")
+        return declared.sub(r"give nodata=\1", text.replace(f"{folder}{os.sep}", ""))
 
     with noted_warnings(renamed) as warnings:
         try:
@@ -462,7 +477,7 @@ def _like_rasterio(given: Any, values: Array, part: Window) -> Any:
 
 
 def _of_xarray(given: Any, name: str) -> Pixels:
-    if not hasattr(given, "dims") or not hasattr(given, "values"):
+    if hasattr(given, "data_vars"):
         raise ResDepthError(f"{name}: is a Dataset; give one of its variables: data['dsm']")
     if len(given.dims) < N_AXES or any(size != 1 for size in given.shape[:-2]):
         sizes = ", ".join(f"{dim}: {size}" for dim, size in zip(given.dims, given.shape, strict=True))
@@ -504,8 +519,8 @@ def _crs_of(given: Any, name: str) -> str:
 
 def _transform_of(given: Any, name: str) -> Transform | None:
     """From the coordinates of its axes, or else from what its CRS's coordinate states."""
-    axes = [given.coords.get(dim) for dim in given.dims[-2:]]
-    if all(axis is not None and axis.ndim == 1 and axis.size > 1 for axis in axes):
+    axes = [given.coords[dim] for dim in given.dims[-2:] if dim in given.coords]
+    if len(axes) == N_AXES and all(axis.ndim == 1 and axis.size > 1 for axis in axes):
         (y, dy), (x, dx) = (_even(np.asarray(axis.values, np.float64), axis.name, name) for axis in axes)
         return dx, 0.0, x - dx / 2, 0.0, dy, y - dy / 2
     stated = str(_mapping_of(given)[1].get("GeoTransform", "")).split()
@@ -535,7 +550,7 @@ def _like_xarray(given: Any, values: Array, part: Window) -> Any:
     if "GeoTransform" in attrs and (transform := _transform_of(given, "")) is not None:
         moved = {**attrs, "GeoTransform": _gdal_order(_transform_within(transform, part))}
         result = result.assign_coords({mapping: given.coords[mapping].copy().assign_attrs(moved)})
-    return result if given.chunks is None else result.chunk(given.chunksizes)
+    return result if given.chunks is None else result.chunk(cut.chunksizes)
 
 
 def _of_geoutils(given: Any, name: str) -> Pixels:
