@@ -20,7 +20,10 @@ from resdepth.evaluation.result import (
 from resdepth.geo.crs import find_crs
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import Array
-from resdepth.report.page import PageContent, Table, write_page
+from resdepth.report.page import PageContent, write_page
+from resdepth.report.page_tables import Table, class_table
+from resdepth.report.tables import csv_text
+from resdepth.report.verdict import verdict_of
 
 HEIGHT, WIDTH = 200, 240
 WKT, CRS_NAME = find_crs("EPSG:32632")
@@ -91,6 +94,7 @@ def made_content(**changes: object) -> PageContent:
     surfaces, grid = made_surfaces(), grid_of(HEIGHT, WIDTH)
     image = np.hypot(*np.indices((HEIGHT, WIDTH))).astype(np.float32)
     reference = surfaces["Reference DSM"]
+    outcome = result_of({name: surfaces[name] for name in ("Initial DSM", "Refined DSM")}, reference)
     content = {
         "title": "Surfaces & a reference",
         "lead": "What there is to be seen.",
@@ -99,8 +103,14 @@ def made_content(**changes: object) -> PageContent:
         "reference": "Reference DSM",
         "images": {"Ortho-image 1": reader(image, grid)},
         "masks": {"Buildings": reader((reference > 404).astype(np.float32), grid)},
-        "tables": [Table("All pixels", [["surface", "MAE [m]"], ["Initial DSM", "0.48"]], "In metres.")],
-        "outcome": result_of({name: surfaces[name] for name in ("Initial DSM", "Refined DSM")}, reference),
+        "tables": [
+            Table("All pixels", [["surface", "MAE [m]"], ["Initial DSM", "0.48"]], "In metres."),
+            class_table(outcome),
+        ],
+        "verdict": verdict_of(outcome),
+        "day": "2026-03-01",
+        "csv": csv_text(outcome),
+        "outcome": outcome,
         "facts": {"Model": "town-stereo"},
     }
     return PageContent(**(content | changes))

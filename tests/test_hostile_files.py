@@ -29,7 +29,7 @@ from resdepth.geo.vectors import open_vector_mask
 from resdepth.geo.windows import Window
 from resdepth.models.model import load_safetensors, save_model
 from resdepth.models.published import read_architecture, read_checkpoint, read_moments
-from resdepth.report.page import tables_of
+from resdepth.report.page_tables import tables_of
 from resdepth.report.tables import summary_rows
 from resdepth.runtime.progress import Silent
 from resdepth.simulate.sources.citymodel import CitySource

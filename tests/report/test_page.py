@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pages import grid_of, made_content, made_surfaces, reader, written
+from pages import TITLES, grid_of, made_content, made_surfaces, reader, written
 from resdepth.geo.crs import find_crs
 from resdepth.geo.grid import Grid
 from resdepth.geo.windows import Window
-from resdepth.report.page import LARGEST_BYTES, PageContent, Table, within_a_sentence
+from resdepth.report.page import LARGEST_BYTES, PageContent, today, within_a_sentence
 from resdepth.report.page_pixels import (
     HEIGHT_STEP_M,
     OVERVIEW_PX,
@@ -25,6 +25,7 @@ from resdepth.report.page_pixels import (
     packed_heights,
     stretched,
 )
+from resdepth.report.page_tables import Table, class_table, marked
 
 
 def described(page: Path) -> dict:
@@ -66,6 +67,61 @@ def test_a_page_shows_everything_in_the_order_of_reading(tmp_path: Path) -> None
         "Reference DSM", "Ortho-image 1", "Buildings",
     ]  # fmt: skip
     assert "<dt>Model</dt><dd>town-stereo</dd>" in text
+
+
+def test_the_verdict_and_the_place_stand_first_with_all_metrics_to_save(tmp_path: Path) -> None:
+    content = made_content()
+    text = written(tmp_path, content).read_text(encoding="utf-8")
+    assert content.verdict is not None
+    head = text[text.index("<h1>") : text.index('<main id="main">')]
+    for stated in ("2026-03-01", "EPSG:32632", "pixels of 0.5 m", "200 x 240 px, 0.012 km²"):
+        assert f"<li>{stated}</li>" in head
+    assert '<div class="verdict is-better"' in head
+    assert "<strong>Better:</strong> Refined DSM is better than the initial DSM: its MAE is 0.0" in head
+    saved = re.search(r'href="data:text/csv;charset=utf-8;base64,([^"]+)" download="evaluation.csv"', head)
+    assert saved is not None
+    assert base64.b64decode(saved[1]).decode() == content.csv
+    assert content.csv.startswith("surface,class,")
+
+
+def test_without_an_evaluation_there_is_no_verdict(tmp_path: Path) -> None:
+    text = written(tmp_path, made_content(verdict=None, csv="", outcome=None, tables=[])).read_text()
+    assert 'class="verdict' not in text
+    assert "download=" not in text
+
+
+def test_the_best_of_each_column_is_bold(tmp_path: Path) -> None:
+    rows = [
+        ["surface", "MAE [m]", "bias [m]", "within 1 m", "better", "worse", "n"],
+        ["initial", "0.50 ±0.01", "-0.20", "80.0 %", "0.0 %", "0.0 %", "9"],
+        ["a", "0.40 ±0.01", "+0.30", "85.0 %", "20.0 %", "5.0 %", "9"],
+        ["b", "0.40 ±0.02", "+0.10", "--", "10.0 %", "4.0 %", "9"],
+    ]
+    table = marked(Table("All pixels", rows), initial="initial")
+    bold = {rows[row][column] for row, column in table.best}
+    assert bold == {"0.40 ±0.01", "0.40 ±0.02", "+0.10", "85.0 %", "20.0 %", "4.0 %"}
+    text = written(tmp_path, made_content(tables=[table])).read_text(encoding="utf-8")
+    assert set(re.findall(r"<strong>([^<:]+)</strong></td>", text)) == bold
+    assert marked(Table("One", rows[:2])).best == frozenset(), "one alone is not the best"
+
+
+def test_classes_have_the_surfaces_side_by_side(tmp_path: Path) -> None:
+    outcome = made_content().outcome
+    assert outcome is not None
+    found = class_table(outcome)
+    assert found.surfaces == ["Initial DSM", "Refined DSM"]
+    assert [title for title, _ in found.classes] == list(TITLES.values())
+    assert next(iter(found.metrics)) == "MAE"
+    assert found.best["MAE"] == {(0, 1), (1, 1), (2, 1)}
+    text = written(tmp_path, made_content(tables=[found])).read_text(encoding="utf-8")
+    row = rf"<th scope=\"row\">buildings</th><td>{found.metrics['MAE'][1][0]}</td><td><strong>"
+    assert re.search(row.replace("\\", ""), text)
+    assert text.count("<tbody") == len(found.metrics)
+
+
+def test_the_day_is_that_of_the_build_where_one_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    assert today() == "1970-01-02"
 
 
 def test_a_page_needs_nothing_beside_it(tmp_path: Path) -> None:

@@ -5,10 +5,13 @@ What it shows of evaluated surfaces, and of a refined DSM, is read quickly where
 
 import json
 import math
+import os
 import re
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cache, partial
 from importlib import resources
 from pathlib import Path
@@ -21,13 +24,13 @@ import numpy as np
 from resdepth.evaluation.evaluate import Case
 from resdepth.evaluation.inputs import OnGrid, Read
 from resdepth.evaluation.request import REFERENCE
-from resdepth.evaluation.result import ClassResult, EvaluationResult
+from resdepth.evaluation.result import M2_PER_KM2, ClassResult, EvaluationResult
 from resdepth.geo.geotiff import new_geotiff
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import Array, FileBand, Method, Numbers, read_header, read_resampled, read_tags
 from resdepth.geo.vectors import is_vector, open_vector_mask
 from resdepth.geo.windows import Window, blocks, bounding
-from resdepth.refinement.provenance import PROVENANCE_TITLES, Moved, Provenance
+from resdepth.refinement.provenance import PROVENANCE_TITLES, Moved, Provenance, described
 from resdepth.report.page_pixels import (
     HEIGHT_STEP_M,
     LIMITS_M,
@@ -37,14 +40,9 @@ from resdepth.report.page_pixels import (
     embed,
     sides_within,
 )
-from resdepth.report.tables import (
-    centred_rows,
-    class_rows,
-    median_rows,
-    shape_rows,
-    stated_facts,
-    summary_rows,
-)
+from resdepth.report.page_tables import ClassTable, Table, tables_of
+from resdepth.report.tables import csv_text, stated_facts
+from resdepth.report.verdict import Verdict, verdict_of
 from resdepth.runtime.atomic import temporary_folder, write_text
 from resdepth.runtime.prefetch import in_order
 
@@ -65,21 +63,6 @@ FIGURES = (
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table of text.
-
-    Attributes:
-        caption: what it shows.
-        rows: the first is the head; the first column names the row.
-        note: a sentence below it.
-    """
-
-    caption: str
-    rows: Sequence[Sequence[str]]
-    note: str = ""
-
-
-@dataclass(frozen=True)
 class PageContent:
     """What a page shows. Sections without content are left out.
 
@@ -93,6 +76,9 @@ class PageContent:
         images: ortho-images, grey, by name.
         masks: 1 = inside, by name.
         tables: the summary, first on the page.
+        verdict: better or worse, at the top; None where nothing is compared.
+        day: when it was made; "" where a page must not depend on it.
+        csv: all metrics as a table that can be saved; "" for none.
         outcome: where the charts of errors come from.
         facts: the provenance, name and text.
         tiles: places worth a look, windows of the grid; without any, the differences choose.
@@ -107,7 +93,10 @@ class PageContent:
     reference: str | None = None
     images: Mapping[str, Read] = field(default_factory=dict)
     masks: Mapping[str, Read] = field(default_factory=dict)
-    tables: Sequence[Table] = ()
+    tables: Sequence[Table | ClassTable] = ()
+    verdict: Verdict | None = None
+    day: str = ""
+    csv: str = ""
     outcome: EvaluationResult | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     tiles: Sequence[Window] = ()
@@ -177,9 +166,13 @@ def _rendered(content: PageContent, embedded: Embedded) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"in_a_sentence": within_a_sentence, "text_columns": text_columns}
+    environment.filters |= {
+        "in_a_sentence": within_a_sentence, "text_columns": text_columns, "unbroken": unbroken,
+    }  # fmt: skip
     return environment.from_string(_asset("page.html")).render(
         content=content,
+        stated=[*([content.day] if content.day else []), *_place(content.grid)],
+        csv=_data_url(content.csv) if content.csv else "",
         compared=[name for name in content.surfaces if content.reference not in {None, name}],
         views=embedded.views,
         blobs=embedded.blobs,
@@ -268,6 +261,12 @@ def within_a_sentence(name: str) -> str:
     return name[0].lower() + name[1:] if re.match(r"(Reference|Initial|Refined)\b", name) else name
 
 
+def unbroken(text: str) -> str:
+    """The same, with numbers that keep their units beside them, and minus signs that keep their numbers."""
+    beside = re.sub(r"(?<=\d) (?=(?:%|m|cm|px|x)\b|%)", "\u00a0", text)
+    return re.sub(r"(?<![\w-])-(?=\d)", "\u2212", re.sub(r"(?<= x) (?=\d)", "\u00a0", beside))
+
+
 def text_columns(rows: Sequence[Sequence[str]]) -> set[int]:
     """Which columns of a table hold text, not metrics."""
     return {
@@ -275,14 +274,33 @@ def text_columns(rows: Sequence[Sequence[str]]) -> set[int]:
     }
 
 
+def today() -> str:
+    """The day, as pages state it; SOURCE_DATE_EPOCH has another, where files are to be made alike again."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    now = datetime.fromtimestamp(int(epoch), UTC) if epoch.isdigit() else datetime.now().astimezone()
+    return now.date().isoformat()
+
+
+def _place(grid: Grid | None) -> list[str]:
+    """Where a page is, and how fine: CRS, pixel size, area."""
+    if grid is None:
+        return []
+    area = grid.pixel_area_m2 * grid.height * grid.width / M2_PER_KM2
+    return [
+        grid.crs_name or "no CRS",
+        f"pixels of {grid.sides_m} m",
+        f"{grid.height} x {grid.width} px, {area:.3g} km²",
+    ]
+
+
+def _data_url(text: str) -> str:
+    return f"data:text/csv;charset=utf-8;base64,{b64encode(text.encode()).decode()}"
+
+
 def _asset(name: str) -> str:
     return resources.files(__package__).joinpath(ASSETS, name).read_text(encoding="utf-8")
 
 
-MEDIANS = (
-    "What median filters reach without any training: a refinement is worth its effort where it is better. "
-    "Best by validation: each half of a checkerboard uses the width that is best on the other half."
-)
 LEAD = (
     "Errors are heights minus the reference DSM. Look first at the table, then drag the divider to see what "
     "the heights look like, then at where the errors are."
@@ -332,33 +350,12 @@ def evaluation_content(
         images={name: OnGrid([path], grid, is_image=True).on for name, path in (images or {}).items()},
         masks={name: mask_reader(path, grid) for name, path in masks.items() if name != "ground_truth"},
         tables=tables_of(outcome),
+        verdict=verdict_of(outcome),
+        day=today(),
+        csv=csv_text(outcome),
         outcome=outcome,
         facts=stated_facts(outcome),
     )
-
-
-def tables_of(outcome: EvaluationResult) -> list[Table]:
-    """The tables of an evaluation; the summary first."""
-    note = (
-        "MAE mean absolute error; RMSE root mean square error; MedAE median absolute error; NMAD robust "
-        "spread; LE90 what 90 % of errors stay below; bias mean error. ± is half of a 95 % interval."
-    )
-    return [
-        Table("All pixels", summary_rows(outcome), note),
-        Table(
-            "Without the median difference",
-            centred_rows(outcome),
-            "A bias of the initial DSM that a refinement takes away makes MAE and RMSE fall, and no shape "
-            "better. Median removed: of the errors minus their median.",
-        ),
-        *([Table("Beside median filters", medians, MEDIANS)] if (medians := median_rows(outcome)) else []),
-        Table("By class", class_rows(outcome)),
-        Table(
-            "Shape, edges, shift",
-            shape_rows(outcome),
-            "Edges off by: where the walls of buildings stand; positive: the building is too large.",
-        ),
-    ]
 
 
 def mask_reader(path: Path, grid: Grid) -> Read:
@@ -416,6 +413,8 @@ def refined_content(initial: Path, refined: Path, provenance: Path, images: Sequ
             Table("Where heights come from", rows),
             Table("How far they are moved", [["Moved by more than", "share"], *shares]),
         ],
+        verdict=Verdict("Refined DSM", "unrated", described(moved)) if moved else None,
+        day=today(),
         warnings=[text for name, text in sorted(tags.items()) if name.startswith(WARNING)],
         facts=_refined_facts(initial, refined, tags),
         difference="change",

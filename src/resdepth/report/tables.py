@@ -83,7 +83,7 @@ def summary_rows(outcome: EvaluationResult) -> Rows:
     rows = [head]
     for surface in outcome.surfaces.values():
         result = surface.classes[OVERALL]
-        shares = [_percent(result.statistics.within_1), _percent(result.coverage)]
+        shares = [percent_text(result.statistics.within_1), percent_text(result.coverage)]
         rows.append([surface.name, *_figures(result), *shares, *(_gains(result) if with_initial else ())])
     return rows
 
@@ -91,11 +91,11 @@ def summary_rows(outcome: EvaluationResult) -> Rows:
 def centred_rows(outcome: EvaluationResult) -> Rows:
     """Metrics over all pixels with and without the median difference, a row for each surface."""
     heads = [f"{label}{where} [m]" for label, *_ in CENTRED for where in ("", ", median removed")]
-    rows = [["surface", "median [m]", *heads, "NMAD [m]"]]
+    rows = [["surface", *heads, "NMAD [m]", "median [m]"]]
     for surface in outcome.surfaces.values():
         found = surface.classes[OVERALL].statistics
         pairs = [_metres(getattr(found, name)) for _, *names in CENTRED for name in names]
-        rows.append([surface.name, _signed(found.median), *pairs, _metres(found.nmad)])
+        rows.append([surface.name, *pairs, _metres(found.nmad), _signed(found.median)])
     return rows
 
 
@@ -125,11 +125,11 @@ def _heads() -> list[str]:
 
 
 def _figures(result: ClassResult) -> list[str]:
-    return [_with_interval(result, field) for _, field in SUMMARY]
+    return [with_interval(result, field) for _, field in SUMMARY]
 
 
 def _gains(result: ClassResult) -> list[str]:
-    return [_percent(result.better), _percent(result.worse)]
+    return [percent_text(result.better), percent_text(result.worse)]
 
 
 def _has_initial(outcome: EvaluationResult) -> bool:
@@ -163,7 +163,7 @@ def _edges(surface: SurfaceResult) -> list[str]:
     if surface.outlines is None:
         return [NONE] * 3
     found = surface.outlines.statistics
-    return [_signed(found.median), _metres(found.nmad), _percent(surface.outlines.found)]
+    return [_signed(found.median), _metres(found.nmad), percent_text(surface.outlines.found)]
 
 
 def _shift(surface: SurfaceResult) -> str:
@@ -174,7 +174,7 @@ def _shift(surface: SurfaceResult) -> str:
     return f"{stated} (applied)" if math.isfinite(shift.dx_m) else f"{stated} (applied, vertically alone)"
 
 
-def _with_interval(result: ClassResult, field: str) -> str:
+def with_interval(result: ClassResult, field: str) -> str:
     """The metric, and how far its interval reaches: "0.41 ±0.02"."""
     value = getattr(result.statistics, field)
     shown = _signed(value) if field == "bias" else _metres(value)
@@ -192,7 +192,8 @@ def _signed(value: float) -> str:
     return f"{value:+.2f}" if math.isfinite(value) else NONE
 
 
-def _percent(share: float | None) -> str:
+def percent_text(share: float | None) -> str:
+    """A share (0 to 1) as people write it; NONE if it is not known."""
     return NONE if share is None or not math.isfinite(share) else f"{100 * share:.1f} %"
 
 

@@ -203,7 +203,8 @@ def prepared_content(folder: Path, record: Mapping[str, Any]) -> "PageContent":
     Raises:
         ResDepthError: if a raster cannot be read.
     """
-    from resdepth.report.page import PageContent, Table, reading
+    from resdepth.report.page import PageContent, reading
+    from resdepth.report.page_tables import Table
 
     place = DatasetFolder(folder)
     surfaces = {"Initial DSM": reading(place.initial, "average")}

@@ -9,7 +9,9 @@ from resdepth.errors import ResDepthError
 from resdepth.evaluation.request import INITIAL
 from resdepth.evaluation.result import EvaluationResult, SurfaceResult, read_result
 from resdepth.geo.geotiff import refuse_existing, refuse_inputs_as_outputs
-from resdepth.report.page import PageContent, tables_of, write_page
+from resdepth.report.page import PageContent, today, write_page
+from resdepth.report.page_tables import tables_of
+from resdepth.report.tables import csv_text
 from resdepth.workflows.evaluate import JSON
 
 logger = logging.getLogger(__name__)
@@ -53,6 +55,8 @@ def compare_runs(runs: Sequence[Path], output: Path, *, overwrite: bool = False)
             grid=None,
             surfaces={},
             tables=tables_of(merged),
+            day=today(),
+            csv=csv_text(merged),
             outcome=merged,
             facts=merged.facts,
         ),

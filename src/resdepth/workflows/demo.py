@@ -25,7 +25,10 @@ from resdepth.models.pretrained import TOWN_STEREO
 from resdepth.models.published import CONFIG_FILE, load_model
 from resdepth.options import AnyStyle
 from resdepth.refinement.compatibility import examine, stated_gsd
-from resdepth.report.page import PageContent, reading, tables_of, write_page
+from resdepth.report.page import PageContent, reading, today, write_page
+from resdepth.report.page_tables import tables_of
+from resdepth.report.tables import csv_text
+from resdepth.report.verdict import verdict_of
 from resdepth.runtime.atomic import is_unfinished, write_json, writing
 from resdepth.runtime.jsonfiles import demand, read_json
 from resdepth.simulate.dataset import SceneFolder
@@ -240,6 +243,9 @@ def _page(found: _OwnData, result: PairResult, folder: Path, misfits: Sequence[s
             f"Ortho-image {paths[view].name}": reading(paths[view], "average", "stored") for view in first
         },
         tables=[] if outcome is None else tables_of(outcome),
+        verdict=None if outcome is None else verdict_of(outcome),
+        day=today(),
+        csv="" if outcome is None else csv_text(outcome),
         outcome=outcome,
         facts=facts,
         warnings=misfits,

@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from resdepth.geo.raster import read_header
-from resdepth.report.page import PageContent, Table, reading, write_page
+from resdepth.report.page import PageContent, reading, write_page
+from resdepth.report.page_tables import Table
 from resdepth.runtime.jsonfiles import demand, read_json
 from resdepth.simulate.plan import SimulateConfig, requested
 from resdepth.simulate.simulation import SimulatedScene, simulate

@@ -16,7 +16,11 @@ function draw(canvas, picture, view) {
   canvas.getContext("2d").putImageData(colours, 0, 0);
   const map = canvas.closest(".map");
   map.style.setProperty("--aspect", aspectOf(view));
-  const larger = (canvas.clientWidth * window.devicePixelRatio) / picture.width;
+  sharpen(canvas, 1);
+}
+
+function sharpen(canvas, zoom) {
+  const larger = (canvas.clientWidth * window.devicePixelRatio * zoom) / canvas.width;
   canvas.classList.toggle("magnified", larger > SHARPER);
 }
 
@@ -46,9 +50,9 @@ function roundLength(length) {
   return [5, 2, 1].find((digit) => digit * power <= length) * power;
 }
 
-function drawScaleBar(map, view) {
+function drawScaleBar(map, view, zoom = 1) {
   map.querySelector(".scalebar")?.remove();
-  const width = view.width * view.pixel_m[0];
+  const width = (view.width * view.pixel_m[0]) / zoom;
   const length = roundLength(width / 4);
   const bar = element("span", metres(length));
   bar.className = "scalebar";
@@ -87,8 +91,9 @@ function setUpSwipe() {
       if (!(await show(byId(`swipe-canvas-${side}`), shown.view, select.value, overtaken))) return;
       map.querySelector(`.tag.${side}`).textContent = nameOf(select.value);
     }
-    drawScaleBar(map, content.views[shown.view]);
+    zoomed();
   });
+  const zoomed = setUpZoom(map, range);
   const move = () => {
     map.style.setProperty("--at", `${range.value}%`);
     const stated = `${nameOf(left.value)} on the left ${Math.round(range.value)} percent`;
@@ -98,6 +103,117 @@ function setUpSwipe() {
   for (const select of [left, right]) select.addEventListener("change", () => { move(); drawSwipe(); });
   move();
   watch(drawSwipe);
+}
+
+// Zooming into the swipe: both pictures are enlarged and moved together, the line stays where it is. Answers a function
+// that puts the zoom on pictures that were drawn anew.
+
+const MOST_ZOOM = 24, ZOOM_STEP = 1.5, PAN_STEP = 0.1;
+
+function setUpZoom(map, range) {
+  const canvases = map.querySelectorAll("canvas");
+  const buttons = map.querySelectorAll(".zooming button");
+  let [zoom, x, y, view] = [1, 0, 0, shown.view]; // x, y: of the pictures' upper left corner, in sizes of the map
+  const within = (place) => Math.min(0, Math.max(1 - zoom, place));
+
+  const apply = () => {
+    [x, y] = [within(x), within(y)];
+    for (const [name, value] of [["--zoom", zoom], ["--x", `${100 * x}%`], ["--y", `${100 * y}%`]]) {
+      map.style.setProperty(name, value);
+    }
+    map.classList.toggle("zoomed", zoom > 1);
+    for (const canvas of canvases) sharpen(canvas, zoom);
+    for (const button of buttons) button.disabled = button.dataset.zoom === "in" ? zoom >= MOST_ZOOM : zoom <= 1;
+    drawScaleBar(map, content.views[shown.view], zoom);
+  };
+  // Zooms by a factor, so that what is seen at a place of the map (shares of its size) stays there.
+  const zoomBy = (factor, [across, down] = [0.5, 0.5]) => {
+    const before = zoom;
+    zoom = Math.min(MOST_ZOOM, Math.max(1, zoom * factor));
+    [x, y] = [across - ((across - x) * zoom) / before, down - ((down - y) * zoom) / before];
+    apply();
+    byId("swipe-stated").textContent = zoom > 1 ? `Zoomed in ${zoom.toFixed(1)} times` : "All of the area is shown";
+    return zoom !== before;
+  };
+  const moveBy = (across, down) => { [x, y] = [x + across, y + down]; apply(); };
+  const placeOf = ({ clientX, clientY }) => {
+    const box = map.getBoundingClientRect();
+    return [(clientX - box.left) / box.width, (clientY - box.top) / box.height];
+  };
+  const actions = { in: () => zoomBy(ZOOM_STEP), out: () => zoomBy(1 / ZOOM_STEP), all: () => zoomBy(1 / MOST_ZOOM) };
+
+  for (const button of buttons) {
+    button.addEventListener("click", () => {
+      actions[button.dataset.zoom]();
+      if (button.disabled) range.focus(); // what is disabled loses the focus
+    });
+  }
+  range.addEventListener("keydown", (event) => {
+    const [across, down] = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key] ?? [0, 0];
+    const action = { "+": actions.in, "=": actions.in, "-": actions.out, 0: actions.all }[event.key];
+    if (action && !event.ctrlKey && !event.metaKey) action();
+    else if (event.shiftKey && (across || down)) moveBy(PAN_STEP * across, PAN_STEP * down);
+    else return;
+    event.preventDefault();
+  });
+  // The wheel alone scrolls the page, unless the map is what somebody works with.
+  map.addEventListener("wheel", (event) => {
+    const asked = event.ctrlKey || event.metaKey;
+    if (!asked && !map.contains(document.activeElement)) return;
+    const lines = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 16 : 1;
+    if (zoomBy(Math.exp(-0.004 * lines * event.deltaY), placeOf(event)) || asked) event.preventDefault();
+  }, { passive: false });
+  setUpDragging(map, moveBy);
+  setUpPinching(map, placeOf, zoomBy, moveBy);
+  return () => {
+    if (view !== shown.view) [zoom, x, y, view] = [1, 0, 0, shown.view];
+    apply();
+  };
+}
+
+// Zoomed in, the pictures follow the pointer.
+function setUpDragging(map, moveBy) {
+  map.addEventListener("pointerdown", (event) => {
+    if (!map.classList.contains("zoomed") || event.target.closest("input, button") || !event.isPrimary) return;
+    map.setPointerCapture(event.pointerId);
+    map.classList.add("dragged");
+  });
+  map.addEventListener("pointermove", (event) => {
+    if (!map.classList.contains("dragged") || !event.isPrimary || map.classList.contains("pinched")) return;
+    moveBy(event.movementX / map.clientWidth, event.movementY / map.clientHeight);
+  });
+  for (const end of ["pointerup", "pointercancel"]) {
+    map.addEventListener(end, (event) => { if (event.isPrimary) map.classList.remove("dragged"); });
+  }
+}
+
+// Two fingers zoom, and move the pictures with them.
+function setUpPinching(map, placeOf, zoomBy, moveBy) {
+  let before;
+  const look = ([one, other]) => {
+    const [a, b] = [placeOf(one), placeOf(other)];
+    const apart = Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY);
+    return { apart: Math.max(apart, 1), middle: [(a[0] + b[0]) / 2, (a[1] + b[1]) / 2] };
+  };
+  map.addEventListener("touchstart", (event) => {
+    if (event.touches.length !== 2) return;
+    event.preventDefault();
+    map.classList.add("pinched");
+    before = look(event.touches);
+  }, { passive: false });
+  map.addEventListener("touchmove", (event) => {
+    if (event.touches.length !== 2 || !before) return;
+    event.preventDefault();
+    const now = look(event.touches);
+    moveBy(now.middle[0] - before.middle[0], now.middle[1] - before.middle[1]);
+    zoomBy(now.apart / before.apart, now.middle);
+    before = now;
+  }, { passive: false });
+  for (const end of ["touchend", "touchcancel"]) {
+    map.addEventListener(end, (event) => {
+      if (event.touches.length < 2) { before = undefined; map.classList.remove("pinched"); }
+    });
+  }
 }
 
 // The colour scale that all maps of differences share.
