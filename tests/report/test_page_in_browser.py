@@ -238,6 +238,17 @@ def test_two_fingers_zoom_the_swipe(page: Page) -> None:
     assert seen(page) == (1, 0, 0)
 
 
+def test_a_narrow_screen_shows_the_mae_of_all_surfaces(page: Page) -> None:
+    assert page.locator(".by-class small:visible").count() > 0
+    page.set_viewport_size({"width": 400, "height": 800})
+    settled(page)
+    assert page.locator(".by-class small:visible").count() == 0, "intervals give way"
+    first = page.locator(".by-class tbody:visible tr").first.locator("td")
+    right = [box["x"] + box["width"] for cell in first.all()[:2] if (box := cell.bounding_box())]
+    assert len(right) == 2
+    assert max(right) < 400 - 20
+
+
 def test_classes_show_one_metric_at_a_time(page: Page) -> None:
     rows = page.locator(".by-class tbody:visible")
     assert rows.count() == 1
