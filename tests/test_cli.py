@@ -437,3 +437,41 @@ def test_evaluate_ends_with_a_verdict(scene: MadeScene) -> None:
         r"^verdict: same is better than the initial DSM: its MAE is 0\.00 m against \d\.\d\d m \(-100 %\)$",
         done.stdout, re.MULTILINE,
     ), done.stdout  # fmt: skip
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_for_completion_is_printed(shell: str, tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs" / "command-line.md").read_text()
+    assert f"_RESDEPTH_COMPLETE={shell}_source resdepth" in page
+    environment = {**os.environ, "_RESDEPTH_COMPLETE": f"{shell}_source"}
+    code = "from resdepth.cli import main; main(prog_name='resdepth')"
+    printed = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert printed.returncode == 0, printed.stderr
+    assert f"_RESDEPTH_COMPLETE={shell}_complete" in printed.stdout
+
+
+def test_commands_options_and_choices_are_completed(tmp_path: Path) -> None:
+    code = "from resdepth.cli import main; main(prog_name='resdepth')"
+    wanted = {
+        "resdepth ev": "evaluate",
+        "resdepth refine --dry": "--dry-run",
+        "resdepth template pre": "prepare",
+    }
+    for words, completed in wanted.items():
+        asked = {
+            "_RESDEPTH_COMPLETE": "bash_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(words.count(" ")),
+        }
+        printed = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, **asked}, capture_output=True, text=True,
+            check=False, cwd=tmp_path,
+        )  # fmt: skip
+        assert f"plain,{completed}" in printed.stdout.splitlines(), printed.stderr

@@ -1,12 +1,21 @@
 """Commands on models and data: info, convert-model, export, simulate, match, download, demo."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import rich_click as click
 
-from resdepth.cli.frame import AS_JSON, OVERWRITE, echo_json, guarded, needs, use_one_opencv_thread
+from resdepth.cli.frame import (
+    AS_JSON,
+    DRY_RUN,
+    OVERWRITE,
+    echo_dry_run,
+    echo_facts,
+    echo_json,
+    guarded,
+    needs,
+    use_one_opencv_thread,
+)
 from resdepth.options import AnyStyle, Style
 
 if TYPE_CHECKING:
@@ -36,7 +45,7 @@ def info(paths: tuple[Path, ...], *, as_json: bool) -> None:
     for index, (name, facts) in enumerate(stated.items()):
         if index:
             click.echo()
-        _echo_facts(name, list(facts.items()))
+        echo_facts(name, list(facts.items()))
 
 
 @click.command()
@@ -62,7 +71,7 @@ def models(*, as_json: bool) -> None:
     for index, one in enumerate(registry()):
         if index:
             click.echo()
-        _echo_facts(one.name, _facts_of(one))
+        echo_facts(one.name, _facts_of(one))
 
 
 def _facts_of(model: "BundledModel") -> list[tuple[str, object]]:
@@ -86,15 +95,6 @@ def _figures_stated(one: "RealFigures") -> str:
         f"{one.scene}, {one.shown}: MAE {one.initial_mae_m:.2f} m -> {one.mae_m:.2f} m (best median filter "
         f"{one.best_median_mae_m:.2f} m)"
     )
-
-
-def _echo_facts(name: str, facts: Sequence[tuple[str, object]]) -> None:
-    """Print facts below a name, in two columns; a key that is that of the line before stands once."""
-    click.echo(name)
-    width, before = max(len(key) for key, _ in facts), ""
-    for key, value in facts:
-        click.echo(f"  {'' if key == before else key:<{width}}  {value}")
-        before = key
 
 
 @click.command("convert-model")
@@ -194,6 +194,7 @@ def export(model: Path, output: Path, *, overwrite: bool) -> None:
 @click.option("--size", type=int, help="Of the town: side in pixels. [default: 2048]")
 @click.option("--gsd", type=float, help="Pixel size of the scene in metres.")
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(0, 64), help="Threads.")
+@DRY_RUN
 @guarded
 def simulate(  # noqa: PLR0913, PLR0917 - options of a command
     reference: str,
@@ -204,6 +205,8 @@ def simulate(  # noqa: PLR0913, PLR0917 - options of a command
     size: int | None,
     gsd: float | None,
     workers: int,
+    *,
+    dry_run: bool,
 ) -> None:
     """Make a scene with a known reference DSM: satellite images, a DSM matched from them, ortho-images.
 
@@ -225,6 +228,11 @@ def simulate(  # noqa: PLR0913, PLR0917 - options of a command
     settings = requested(config, {key: value for key, value in given.items() if value is not None})
     for module in ("cv2", "jinja2", "plotly"):
         needs(module, "simulate")
+    if dry_run:
+        from resdepth.workflows.dry_run import simulate_facts
+
+        echo_dry_run(simulate_facts(reference, output, settings))
+        return
     use_one_opencv_thread()
     from resdepth.simulate.simulation import errors_as_text
     from resdepth.workflows.simulate import simulate_scene
@@ -258,9 +266,10 @@ def simulate(  # noqa: PLR0913, PLR0917 - options of a command
     help="Heights to look for, metres above the ellipsoid. [default: all that the RPCs allow]",
 )
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(0, 64), help="Threads.")
+@DRY_RUN
 @OVERWRITE
 @guarded
-def match(
+def match(  # noqa: PLR0913 - options of a command
     images: tuple[Path, ...],
     output: Path,
     like: Path | None,
@@ -268,6 +277,7 @@ def match(
     heights: tuple[float, float] | None,
     workers: int,
     *,
+    dry_run: bool,
     overwrite: bool,
 ) -> None:
     """Make a DSM of raw satellite IMAGES with RPCs, by semi-global matching.
@@ -282,6 +292,11 @@ def match(
       resdepth match img_*.tif -o dsm.tif --like initial.tif
     """
     needs("cv2", "simulate")
+    if dry_run:
+        from resdepth.workflows.dry_run import match_facts
+
+        echo_dry_run(match_facts(images, output, like=like, gsd=gsd, heights=heights))
+        return
     from resdepth.workflows.match import match_images
 
     made = match_images(

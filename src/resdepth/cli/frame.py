@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
@@ -29,6 +29,10 @@ OVERWRITE = click.option(
 AS_JSON = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document for programs, and nothing else."
 )
+DRY_RUN = click.option(
+    "--dry-run", is_flag=True,
+    help="State what would be done, with blocks, disk and memory as far as they are known; write nothing.",
+)  # fmt: skip
 
 
 def fail(message: str, code: int = EXIT_INPUT) -> None:
@@ -93,6 +97,20 @@ class _ToStderr(logging.Handler):
 def echo_json(content: Any) -> None:
     """Print the one JSON document of a command; null stands for what is not known."""
     click.echo(json.dumps(content, indent=2, allow_nan=False))
+
+
+def echo_facts(name: str, facts: Sequence[tuple[str, object]]) -> None:
+    """Print facts below a name, in two columns; a key that is that of the line before stands once."""
+    click.echo(name)
+    width, before = max(len(key) for key, _ in facts), ""
+    for key, value in facts:
+        click.echo(f"  {'' if key == before else key:<{width}}  {value}")
+        before = key
+
+
+def echo_dry_run(facts: Sequence[tuple[str, object]]) -> None:
+    """Print what a job would do."""
+    echo_facts("dry run: nothing is written", facts)
 
 
 def _with_loudness(command: Callable[..., None]) -> Callable[..., None]:

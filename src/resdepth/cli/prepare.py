@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import rich_click as click
 
-from resdepth.cli.frame import OVERWRITE, guarded, needs, use_one_opencv_thread
+from resdepth.cli.frame import DRY_RUN, OVERWRITE, echo_dry_run, guarded, needs, use_one_opencv_thread
 from resdepth.options import Motions, Moves
 
 FILE = click.Path(path_type=Path)
@@ -44,6 +44,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--moves", type=click.Choice(get_args(Moves)), help="Which of both moves. [default: dsm]")
 @click.option("--keep-rpcs", is_flag=True, help="Do not take the bias between the RPCs out.")
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(0, 64), help="Threads.")
+@DRY_RUN
 @OVERWRITE
 @guarded
 def prepare(
@@ -53,6 +54,7 @@ def prepare(
     masks: tuple[str, ...],
     keep_rpcs: bool,
     workers: int,
+    dry_run: bool,
     overwrite: bool,
     **options: Any,
 ) -> None:
@@ -82,6 +84,11 @@ def prepare(
     given = options | {"masks": {name: str(path) for name, path in named_masks(masks).items()}}
     if keep_rpcs:
         given["correct_rpcs"] = False
+    if dry_run:
+        from resdepth.workflows.dry_run import prepare_facts
+
+        echo_dry_run(prepare_facts(source, output, given))
+        return
     made = prepare_from(source, output, given, threads=workers, overwrite=overwrite)
     for line in summary(made.folder, made.record):
         click.echo(line)

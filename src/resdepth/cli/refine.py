@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 
 import rich_click as click
 
-from resdepth.cli.frame import OVERWRITE, guarded, needs
+from resdepth.cli.frame import DRY_RUN, OVERWRITE, echo_dry_run, guarded, needs
 from resdepth.options import Compression, Device, Fuse, Mode, Precision
 
 
@@ -72,6 +72,7 @@ from resdepth.options import Compression, Device, Fuse, Mode, Precision
     help="Keep outputs that the same command has completed, as it does by default; not with --overwrite.",
 )
 @click.option("--resume", is_flag=True, hidden=True, help="The earlier name of --skip-existing.")
+@DRY_RUN
 @OVERWRITE
 @guarded
 def refine(  # noqa: PLR0913 - options of a command
@@ -85,6 +86,7 @@ def refine(  # noqa: PLR0913 - options of a command
     stac: bool,
     skip_existing: bool,
     resume: bool,
+    dry_run: bool,
     overwrite: bool,
     **options: Any,
 ) -> None:
@@ -130,11 +132,17 @@ def refine(  # noqa: PLR0913 - options of a command
     output = output or dsm.with_name(f"{dsm.stem}_refined.tif")
     if output.suffix.lower() not in {".tif", ".tiff"}:
         raise ResDepthError(f"{output}: should end in .tif")
+    chosen = None if fuse == "none" else fuse
+    if dry_run:
+        from resdepth.workflows.dry_run import refine_facts
+
+        echo_dry_run(refine_facts(dsm, images, output, report=report, options={**options, "fuse": chosen}))
+        return
     written = refine_surface(
         dsm,
         images,
         output=output,
-        fuse=None if fuse == "none" else fuse,
+        fuse=chosen,
         compression=compress,
         report=report,
         stac=stac,

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from resdepth.cli.frame import AS_JSON, CONFIG, EXIT_INPUT, OVERWRITE, echo_json, guarded
+from resdepth.cli.frame import (
+    AS_JSON,
+    CONFIG,
+    DRY_RUN,
+    EXIT_INPUT,
+    OVERWRITE,
+    echo_dry_run,
+    echo_json,
+    guarded,
+)
 from resdepth.options import AnyKind
 
 if TYPE_CHECKING:
@@ -30,8 +39,9 @@ KIND = click.argument("kind", type=click.Choice(KINDS))
     type=click.Path(file_okay=False, path_type=Path),
     help="Resume an interrupted or killed run, in its own folder.",
 )
+@DRY_RUN
 @guarded
-def train(config: Path | None, run_folder: Path | None) -> None:
+def train(config: Path | None, run_folder: Path | None, *, dry_run: bool) -> None:
     """Train a network by CONFIG (a JSON or YAML file, or a folder of `prepare` or `simulate`).
 
     The run folder receives checkpoints after each epoch, the normalisation, the logs, and the best model as
@@ -48,6 +58,15 @@ def train(config: Path | None, run_folder: Path | None) -> None:
     from resdepth.workflows.train import resume as resume_training
     from resdepth.workflows.train import train as run_training
 
+    if dry_run:
+        from resdepth.models.published import CONFIG_FILE
+        from resdepth.workflows.dry_run import train_facts
+
+        if run_folder is not None:
+            echo_dry_run(train_facts(run_folder / CONFIG_FILE, resumed=True))
+        elif config is not None:
+            echo_dry_run(train_facts(config_in(config, "train")))
+        return
     if run_folder is not None:
         click.echo(f"{resume_training(run_folder)}")
         return
@@ -58,8 +77,9 @@ def train(config: Path | None, run_folder: Path | None) -> None:
 
 @click.command()
 @CONFIG
+@DRY_RUN
 @guarded
-def test(config: Path) -> None:
+def test(config: Path, *, dry_run: bool) -> None:
     """Refine DSMs by CONFIG (a JSON or YAML file), and compare them with a reference DSM where one is given.
 
     CONFIG may be a folder of `prepare` or `simulate`. Each image pair of the list gives one refined DSM
@@ -73,6 +93,11 @@ def test(config: Path) -> None:
     from resdepth.report.tables import baseline_tables, summary_table
     from resdepth.workflows.test import test as run_test
 
+    if dry_run:
+        from resdepth.workflows.dry_run import test_facts
+
+        echo_dry_run(test_facts(config_in(config, "test")))
+        return
     results = run_test(config_in(config, "test"))
     for result in results:
         for prediction in result.predictions:

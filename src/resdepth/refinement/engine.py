@@ -120,9 +120,13 @@ class Refiner:
 
         A block of a single cell may be larger, if the network is very deep.
         """
+        return int(min(_BLOCK_BYTES[self.device.type] / self.bytes_per_pixel, _LARGEST_BLOCK_PX))
+
+    @property
+    def bytes_per_pixel(self) -> float:
+        """Memory that the network's maps take for each pixel of a block, halo included."""
         first_level = self.model.architecture.network.start_kernel
-        bytes_per_pixel = first_level * self.precision.itemsize * _MAPS_AT_ONCE[self.precision]
-        return int(min(_BLOCK_BYTES[self.device.type] / bytes_per_pixel, _LARGEST_BLOCK_PX))
+        return float(first_level * self.precision.itemsize * _MAPS_AT_ONCE[self.precision])
 
     def refine(self, dsm: Array, views: Array) -> Array:
         """Refined heights of several tiles, each with its own mean height as reference.

@@ -254,7 +254,7 @@ def _in_folder(folder: Path, request: _Request) -> Measured:
     if record is None:
         record = _begin(folder, inputs)
     try:
-        if _are_raw(request.dsm, request.images):
+        if are_raw(request.dsm, request.images):
             record = _measure_raw(folder, request, record)
         else:
             scene = Scene.open(request.dsm, request.images)
@@ -268,7 +268,7 @@ def _in_folder(folder: Path, request: _Request) -> Measured:
     return Measured(scene, _groups(len(pairs)), record.unit_m)
 
 
-def _are_raw(dsm: Path, images: Sequence[Path]) -> bool:
+def are_raw(dsm: Path, images: Sequence[Path]) -> bool:
     """Whether images are raw ones with RPCs, not ortho-images on the grid of the DSM."""
     grid = read_header(dsm).grid
     elsewhere = [bool(grid.differences(read_header(image).grid)) for image in images]

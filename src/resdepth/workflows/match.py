@@ -82,8 +82,8 @@ def match_images(
         raise ResDepthError(f"{target}: there is no folder {target.parent}")
     opened = [RawImage(path) for path in paths]
     rpcs = [image.rpc for image in opened]
-    grid = _grid_of(opened, Path(like) if like else None, gsd)
-    stereo = Stereo(opened, grid, _heights(heights) or heights_of(rpcs), threads=threads)
+    grid = grid_to_match(opened, Path(like) if like else None, gsd)
+    stereo = Stereo(opened, grid, heights_to_match(heights) or heights_of(rpcs), threads=threads)
     with temporary_folder(target.parent, target.name) as work, progress_bar("matching", 1) as progress:
         pairs = write_surface(stereo, target, work, progress)
     for pair in pairs:
@@ -95,7 +95,12 @@ def match_images(
     return MatchedDsm(target, grid, pairs, void)
 
 
-def _heights(given: Sequence[float] | None) -> tuple[float, float] | None:
+def heights_to_match(given: Sequence[float] | None) -> tuple[float, float] | None:
+    """The lowest and the highest height that are asked for, metres; None: all that RPCs allow.
+
+    Raises:
+        ResDepthError: if they are no range.
+    """
     if given is None:
         return None
     if len(given) != N_HEIGHTS or not np.isfinite(given).all() or not given[0] < given[1]:
@@ -103,7 +108,12 @@ def _heights(given: Sequence[float] | None) -> tuple[float, float] | None:
     return float(given[0]), float(given[1])
 
 
-def _grid_of(images: Sequence[RawImage], like: Path | None, gsd: float | None) -> Grid:
+def grid_to_match(images: Sequence[RawImage], like: Path | None, gsd: float | None) -> Grid:
+    """The grid of the DSM: that of `like`, or UTM over what two images show.
+
+    Raises:
+        ResDepthError: if it cannot be taken, or the images do not overlap there.
+    """
     if like is None:
         if gsd is not None and not 0 < gsd < np.inf:
             raise ResDepthError(f"gsd: found {gsd}; must be a positive number of metres")

@@ -203,8 +203,8 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         _shown(trained, rasters, pairs, region, output=output) as shown,
     ):
         trained, scene, view_sets = shown.model, shown.scene, shown.view_sets
-        window = _window(scene, region)
-        tile = _checked_tile(trained, tile_size, window, mode)
+        window = window_of(scene, region)
+        tile = checked_tile(trained, tile_size, window, mode)
         there, dtype = _computed_in(device, precision, scheduler, wait_for_workers)
         refiner = _refiner(trained, precision, there, dtype)
         _warn(refiner, scene, mode)
@@ -213,7 +213,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         if scene.dsm_path is not None and not trained.architecture.inputs.matched:
             _warn_of(one for one in quick_images(scene, [window]) if one.kind not in EXAMINED)
         keeps_error = full or output is not None
-        with_error = _with_error(trained, mode, fuse, uncertainty=uncertainty, by_default=keeps_error)
+        with_error = error_kept(trained, mode, fuse, uncertainty=uncertainty, by_default=keeps_error)
         fused = fuse is not None or output is None
         groups = [view_sets] if fused else [(one,) for one in view_sets]
         works = [Work(scene, window, one, mode, tile, fill, fuse or "median", with_error) for one in groups]
@@ -276,16 +276,16 @@ def _shown(
     gsd, nodata = rasters.placement.gsd, rasters.placement.nodata
     if not model.architecture.inputs.matched:
         scene = scene_of(dsm, images, gsd=gsd, nodata=nodata)
-        yield _Shown(model, scene, _view_sets(model, scene, pairs))
+        yield _Shown(model, scene, view_sets_of(model, scene, pairs))
         return
     folder = None if output is None else Path(f"{output}{MEASURED}")
     made_from = tuple(Path(image) for image in images if isinstance(image, str | Path))
     if output is not None:
         refuse_inputs_as_outputs([Path(str(dsm)), *made_from], [Path(output)])
-    numbers = _listed_pairs(Path(pairs), made_from) if isinstance(pairs, str | Path) else pairs
+    numbers = listed_pairs(Path(pairs), made_from) if isinstance(pairs, str | Path) else pairs
     part = None
     if region is not None and isinstance(dsm, str | Path):
-        part = _window(Scene.open(dsm), region)
+        part = window_of(Scene.open(dsm), region)
     if isinstance(dsm, str | Path) and made_from:
         with suppress(ResDepthError):  # what cannot be read is stated by whoever needs it
             _warn_of(quick_files(Path(dsm), made_from, part))
@@ -444,7 +444,7 @@ def _warn_of(findings: Iterable[Finding]) -> None:
         logger.warning("%s", one.stated)
 
 
-def _view_sets(model: Model, scene: Scene, pairs: Pairs | None) -> tuple[ViewSet, ...]:
+def view_sets_of(model: Model, scene: Scene, pairs: Pairs | None) -> tuple[ViewSet, ...]:
     """What to show the model.
 
     Raises:
@@ -457,7 +457,7 @@ def _view_sets(model: Model, scene: Scene, pairs: Pairs | None) -> tuple[ViewSet
             raise ResDepthError(f"images: found {n_images}; this model takes {n_views}{more}")
         return (tuple(range(n_images)),)
     if isinstance(pairs, str | Path):
-        return _listed_pairs(Path(pairs), scene.image_paths, n_views)
+        return listed_pairs(Path(pairs), scene.image_paths, n_views)
     if not all(isinstance(one, Sequence) for one in pairs):
         raise ResDepthError(f"pairs: found {pairs!r}; give sets of indices, [(0, 1), (1, 2)]")
     sets = tuple(tuple(int(view) if isinstance(view, np.integer) else view for view in one) for one in pairs)
@@ -471,7 +471,7 @@ def _view_sets(model: Model, scene: Scene, pairs: Pairs | None) -> tuple[ViewSet
     return sets
 
 
-def _listed_pairs(pairs: Path, images: Sequence[Path], n_views: int = 2) -> tuple[ViewSet, ...]:
+def listed_pairs(pairs: Path, images: Sequence[Path], n_views: int = 2) -> tuple[ViewSet, ...]:
     """The sets of images that a pair list names, by their indices."""
     names = Counter(path.name for path in images)
     if twice := [name for name, count in names.items() if count > 1]:
@@ -486,7 +486,12 @@ def _listed_pairs(pairs: Path, images: Sequence[Path], n_views: int = 2) -> tupl
     return found
 
 
-def _window(scene: Scene, region: Region | None) -> Window:
+def window_of(scene: Scene, region: Region | None) -> Window:
+    """The pixels that are asked for; None: all.
+
+    Raises:
+        ResDepthError: if the region is none, or no part of the DSM.
+    """
     if region is None:
         return scene.grid.whole
     if not isinstance(region, Window):
@@ -498,7 +503,12 @@ def _window(scene: Scene, region: Region | None) -> Window:
     return region
 
 
-def _checked_tile(model: Model, tile_size: int | None, window: Window, mode: Mode) -> int:
+def checked_tile(model: Model, tile_size: int | None, window: Window, mode: Mode) -> int:
+    """The size of tiles that is asked for, or that of the training.
+
+    Raises:
+        ResDepthError: if it does not fit the model, or the DSM in mode exact.
+    """
     tile = _tile_of(model) if tile_size is None else operator.index(tile_size)
     smallest = smallest_tile(model.architecture.depth)
     largest = max(LARGEST_TILE, smallest)
@@ -519,7 +529,7 @@ def _output_of(output: Path, work: Work, refiner: Refiner, *, several: bool) -> 
     return output.with_name(f"{output.stem}_{refiner.inputs.folder_name(work.view_sets[0])}{output.suffix}")
 
 
-def _with_error(
+def error_kept(
     model: Model, mode: Mode, fuse: Fuse | None, *, uncertainty: bool | None, by_default: bool
 ) -> bool:
     """Whether the expected error of each height is kept.
