@@ -11,7 +11,7 @@ STYLE ?= any
 KILLED ?=
 DATA ?= ../shared/data
 
-.PHONY: help setup test lint types layers unit slow lowest highest dist dist-test kills lost browser demo real bench-real matching preparing bench scaling evaluating simulation accuracy docs clean
+.PHONY: help setup test lint types layers unit slow lowest highest dist dist-test kills lost browser demo real bench-real matching preparing bench scaling evaluating simulation accuracy schemas docs clean
 
 help:  ## show what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -71,6 +71,7 @@ dist: setup  ## wheel and sdist in dist/, checked
 
 dist-test: dist  ## install the wheel in an empty environment, and run its demo
 	$(PYTHON) -m venv --clear $(INSTALLED)
+	$(INSTALLED)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(INSTALLED)/bin/python -m pip install --quiet --disable-pip-version-check "$$(ls dist/*.whl)[simulate]"
 	cd $(INSTALLED) && bin/resdepth --version && bin/resdepth demo --to demo --seed 7 --style old-town
 
@@ -124,8 +125,15 @@ simulation: setup  ## simulated scenes beside real ones (DATA=folder); writes do
 accuracy: setup  ## trainings evaluated on scenes that they have not seen (DATA=folder)
 	$(BIN)/python benchmarks/accuracy.py --size small --data $(DATA)
 
-docs: setup  ## write the generated page and the JSON schemas
+schemas: setup  ## write the generated page docs/configuration.md and the JSON schemas
 	$(BIN)/python scripts/write_configuration_reference.py
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
+docs: schemas $(VENV)/.docs  ## the same, and the documentation site: site/index.html (DATA=folder: a real raw pair)
+	OMP_NUM_THREADS=1 $(if $(filter command line,$(origin DATA)),DATA=$(abspath $(DATA))) $(BIN)/python scripts/build_site.py
 
 clean:  ## remove what make made
 	rm -rf $(VENV) $(LOWEST) $(HIGHEST) $(INSTALLED) demo build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -20,6 +20,7 @@ PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_tex
 HOME = PROJECT["project"]["urls"]["Repository"]
 NAMES_HOME = (
     "CODE_OF_CONDUCT.md", "Dockerfile", "SECURITY.md", "pyproject.toml", "recipe/recipe.yaml",
+    "zensical.toml",
     ".github/ISSUE_TEMPLATE/config.yml",
 )  # fmt: skip
 OF_CONDA = {
