@@ -7,7 +7,16 @@ from typing import Literal
 
 
 class ResDepthError(Exception):
-    """What the user can mend: a bad file, key or value. The message says what, where and what to do."""
+    """What the user can mend: a bad file, key or value. The message says what, where and what to do.
+
+    Examples:
+        >>> import resdepth
+        >>> try:
+        ...     resdepth.refine("initial.tif", [], "model.safetensors")
+        ... except resdepth.ResDepthError as error:
+        ...     print(error)
+        images: found 0; this model takes 2
+    """
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,19 @@ class Problem:
 
 
 class InputProblems(ResDepthError):
-    """All problems of one input, reported at once."""
+    """All problems of one input, reported at once.
+
+    Attributes:
+        problems: each with `where`, `message` and `severity`.
+
+    Examples:
+        >>> import resdepth
+        >>> try:
+        ...     resdepth.Scene.open("missing.tif", ["ortho1.tif", "lost.tif"])
+        ... except resdepth.InputProblems as error:
+        ...     [problem.where for problem in error.problems]
+        ['dsm', 'images']
+    """
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)

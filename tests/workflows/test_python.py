@@ -227,6 +227,45 @@ def test_what_the_command_evaluates_python_evaluates(scene: MadeScene) -> None:
     assert repr(evaluated).startswith("Evaluation(MAE ")
 
 
+def test_prepare_keeps_what_is_no_file(scene: MadeScene) -> None:
+    told: list[str] = []
+    output = scene.folder / "prepared"
+    given = {
+        "dsm": xdem.DEM(scene.path("initial.tif")),
+        "reference": rasterio.open(scene.path("reference.tif")),
+        "images": [rioxarray.open_rasterio(path) for path in scene_paths(scene)],
+        "masks": {"building": scene.path("mask_building.tif")},
+    }
+    made = resdepth.prepare(output, given, progress=lambda title, *_: told.append(title))
+    kept = sorted(path.name for path in (scene.folder / "prepared_given").iterdir())
+    assert kept == ["dsm.tif", "images_0.tif", "images_1.tif"]
+    assert made.record["request"]["dsm"] == str(scene.folder / "prepared_given" / "dsm.tif")
+    assert made.record["request"]["reference"] == scene.path("reference.tif")
+    assert told
+    dataset = made.to_xarray()
+    assert {"dsm", "reference", "mask_building"} <= set(dataset)
+    assert len(made.images) == 2
+    assert made.reference is not None
+    assert "to refine: resdepth refine" in made.summary()
+    again = resdepth.prepare(scene.folder / "plain", {**given, "dsm": scene.path("initial.tif")})
+    np.testing.assert_array_equal(read_raster(again.dsm), read_raster(made.dsm))
+    with pytest.raises(resdepth.ResDepthError, match=r"^dsm: an array has no georeference; give a path"):
+        resdepth.prepare(scene.folder / "other", dsm=scene.initial)
+
+
+def test_training_and_testing_report_progress(scene: MadeScene) -> None:
+    told: list[str] = []
+    run = resdepth.train(scene.train_config(**SMALL), progress=lambda title, *_: told.append(title))
+    assert told
+    save_model(resdepth.load_model(run), scene.folder / "m.safetensors")
+    told.clear()
+    resdepth.test(
+        scene.test_config({"path": scene.path("m.safetensors")}),
+        progress=lambda title, *_: told.append(title),
+    )
+    assert "refining" in told
+
+
 def test_progress_that_raises_ends_the_work(scene: MadeScene) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt

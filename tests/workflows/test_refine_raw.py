@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rioxarray
 from click.testing import CliRunner, Result
+from rasterio.io import MemoryFile
 
 from conftest import raw_images_of, read_raster, write_raster
 from resdepth import refine
@@ -37,6 +39,18 @@ def dsm(raw_scene: Path, tmp_path: Path) -> Path:
 
 def command(dsm: Path, images: list[Path], *options: str) -> Result:
     return CliRunner().invoke(main, ["refine", f"{dsm}", *map(str, images), *options])
+
+
+def test_raw_images_may_be_open_data_sets_beside_a_dsm_of_any_kind(raw_scene: Path, dsm: Path) -> None:
+    region = (*rasterio.open(dsm).bounds[:2], *(edge + 60 for edge in rasterio.open(dsm).bounds[:2]))
+    images = raw_images_of(raw_scene)[:2]
+    expected = refine(dsm, images, region=region)
+    opened = [rasterio.open(image) for image in images]
+    refined = refine(rioxarray.open_rasterio(dsm, masked=True), opened, region=region)
+    np.testing.assert_array_equal(refined.squeeze(), expected)
+    raw = MemoryFile(images[0].read_bytes()).open()
+    with pytest.raises(ResDepthError, match=r"^images\[1\]: .* is no file; raw images with RPCs are read"):
+        refine(dsm, [images[1], raw])
 
 
 def test_raw_images_make_a_dsm_better(raw_scene: Path, dsm: Path) -> None:

@@ -41,6 +41,14 @@ class Scene:
         masks: building, water, forest, ground_truth (those given); the value 1 sets a mask.
         image_paths: all images of the list.
         dsm_path: where the initial DSM lies, if it is a file.
+
+    Examples:
+        >>> import resdepth
+        >>> scene = resdepth.Scene.open("initial.tif", ["ortho1.tif"], reference="reference.tif")
+        >>> scene.grid.gsd_m, scene.grid.crs_name
+        (0.5, 'EPSG:32632')
+        >>> scene.dsm.read(scene.grid.whole).shape
+        (64, 160)
     """
 
     name: str

@@ -241,6 +241,14 @@ class Evaluation:
         name: of the surface in it.
         warnings: why metrics may mislead.
         folder: what was written, if a folder was asked for.
+
+    Examples:
+        >>> import resdepth
+        >>> found = resdepth.evaluate("initial.tif", "reference.tif")
+        >>> print(found.summary())
+        | data set | pixels  | surface | ...
+        >>> found.to_xarray()["mae"].dims
+        ('surface', 'class_name')
     """
 
     refined: Mapping[str, Statistics]

@@ -68,6 +68,10 @@ def tune_process() -> None:
     The C library keeps freed memory for the next block. GDAL keeps no more than 128 MB of what it has decoded
     (by default it is 5 % of the machine's memory, whatever we promise of ours), and less while blocks are
     refined, unless the environment variable GDAL_CACHEMAX says how much; and it lists no folders.
+
+    Examples:
+        >>> import resdepth
+        >>> resdepth.tune_process()
     """
     tune_allocator()
     if _CACHE not in os.environ:

@@ -150,6 +150,12 @@ class Model:
         normalization: the constants of its training.
         provenance: where it comes from (training data, epochs, loss, versions), JSON values.
         source: what the user calls it: the path it was loaded from.
+
+    Examples:
+        >>> import resdepth
+        >>> model = resdepth.load_model("model.safetensors")
+        >>> model.architecture.inputs.n_views, model.normalization.height_sigma
+        (2, 2.5)
     """
 
     architecture: Architecture
@@ -159,7 +165,14 @@ class Model:
     source: str = ""
 
     def refine(self, dsm: Any, images: Sequence[Any] = (), **options: Any) -> Any:
-        """Refine a DSM with this model; see `resdepth.refine`, which takes the same options."""
+        """Refine a DSM with this model; see `resdepth.refine`, which takes the same options.
+
+        Examples:
+            >>> import resdepth
+            >>> model = resdepth.load_model("model.safetensors")
+            >>> model.refine("initial.tif", ["ortho1.tif", "ortho2.tif"]).dtype
+            dtype('float32')
+        """
         from resdepth.workflows.refine import refine
 
         return refine(dsm, images, self, **options)
@@ -294,6 +307,10 @@ def save_model(model: Model, path: str | Path) -> None:
 
     Raises:
         ResDepthError: if it cannot be written.
+
+    Examples:
+        >>> import resdepth
+        >>> resdepth.save_model(resdepth.load_model("model.safetensors"), "mine.safetensors")
     """
     path = Path(path)
     described = {

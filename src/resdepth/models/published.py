@@ -301,6 +301,13 @@ def load_model(path: str | Path) -> Model:
 
     Raises:
         ResDepthError: if there is no such file or folder, or it is no model.
+
+    Examples:
+        >>> import resdepth
+        >>> resdepth.load_model("model.safetensors")
+        Model(model: UNet of geom-stereo, 1,729 weights)
+        >>> resdepth.load_model("fusion").architecture.name
+        'FusionUNet'
     """
     path = Path(path)
     if f"{path}" in BUNDLED and not path.exists():

@@ -49,6 +49,17 @@ class Refinement:
         model: what the model is called.
         warnings: why the result may differ from the request.
         paths: the refined DSMs that were written; none without `output`.
+
+    Examples:
+        >>> import resdepth
+        >>> images = ["ortho1.tif", "ortho2.tif"]
+        >>> made = resdepth.refine("initial.tif", images, "model.safetensors", full=True)
+        >>> print(made.summary())
+        refined with model: 64 x 160 pixels of 0.5 m, EPSG:32632
+        heights moved by more than 3 m: 0.00 %, 10 m: 0.00 %, 5 sigmas (12.5 m): 0.00 %
+        ...
+        >>> sorted(made.to_xarray())
+        ['dsm', 'initial', 'provenance']
     """
 
     dsm: Any

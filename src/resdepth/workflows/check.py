@@ -128,6 +128,13 @@ def check(config: str | Path | Mapping[str, Any], kind: AnyKind | None = None) -
     Args:
         config: the path of a configuration file, or a mapping of its keys.
         kind: "train", "test", "simulate" or "prepare"; by default it is seen from the keys.
+
+    Examples:
+        >>> import resdepth
+        >>> resdepth.check("my_train.json")
+        []
+        >>> print(resdepth.check({"datasets": [{"raster_in": "initial.tiff"}]}, "train")[0])
+        datasets[0].raster_gt: missing; ...
     """
     try:
         source = source_of(config)

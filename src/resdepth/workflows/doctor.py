@@ -70,6 +70,13 @@ def doctor(
 
     Raises:
         ResDepthError: if there is nothing to look at, or a file cannot be read.
+
+    Examples:
+        >>> import resdepth
+        >>> found = resdepth.doctor("initial.tif", ["ortho1.tif"], reference="reference.tif")
+        >>> for finding in found.findings:
+        ...     print(finding.severity, finding.kind)
+        note size
     """
     subject = Path(subject)
     asked = _asked(subject, [Path(image) for image in images], None if reference is None else Path(reference))

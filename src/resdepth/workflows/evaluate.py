@@ -227,6 +227,14 @@ def evaluate(  # noqa: PLR0913 - each is a choice of its own, with a default
 
     Raises:
         ResDepthError: if arrays differ in shape, rasters cannot be read or have nothing in common.
+
+    Examples:
+        >>> import resdepth
+        >>> found = resdepth.evaluate("initial.tif", "reference.tif", masks={"building": "mask_building.tif"})
+        >>> found
+        Evaluation(MAE 0.481 m, 10,160 pixels, 3 classes, 0 warnings)
+        >>> round(found.refined["building"].nmad, 2)
+        0.62
     """
     given, named = dict(masks or {}), {"refined": refined, "reference": reference}
     named |= {name: one for name, one in (("initial", initial), ("ground", ground)) if one is not None}

@@ -134,6 +134,14 @@ def prepare(
         ResDepthError: if inputs are unusable or do not fit together, the folder holds something else, another
             process is at work in it, or the disk is full.
         Interrupted: by Ctrl-C; states how to resume.
+
+    Examples:
+        >>> import resdepth
+        >>> made = resdepth.prepare("prepared", dsm="initial.tif", reference="reference.tif")
+        >>> made
+        Prepared('prepared', 0 images, 0 warnings)
+        >>> made.record["grid"]["gsd_m"]
+        0.5
     """
     with reported_to(progress), noted_warnings() as warnings:
         if not isinstance(config, PrepareConfig):

@@ -187,6 +187,20 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         Unsuitable: if model and rasters do not fit, unless forced; the message lists all mismatches.
         NotTrusted: if more heights are moved far than can be right, unless forced.
         ResDepthError: if the images do not fit the model or the DSM, or something cannot be read or written.
+
+    Examples:
+        >>> import resdepth, rasterio
+        >>> images = ["ortho1.tif", "ortho2.tif"]
+        >>> resdepth.refine("initial.tif", images, "model.safetensors").shape
+        (64, 160)
+        >>> with rasterio.open("initial.tif") as dsm:
+        ...     refined = resdepth.refine(dsm, images, "model.safetensors")
+        >>> refined.crs.to_epsg(), refined.dtypes
+        (32632, ('float32',))
+        >>> resdepth.refine("initial.tif", images, "model.safetensors", full=True)
+        Refinement(64 x 160 pixels of 0.5 m, with model, 0 warnings)
+        >>> resdepth.refine("initial.tif", images, "model.safetensors", output="refined.tif")
+        [PosixPath('refined.tif')]
     """
     existing = "replace" if overwrite else existing
     _refuse_unknown(

@@ -29,7 +29,7 @@ from resdepth.refinement.provenance import Moved, described
 from resdepth.refinement.tiles import Strip, refine_region
 from resdepth.report.tables import format_overall_statistics, format_statistics, write_statistics
 from resdepth.runtime.atomic import write_bytes, write_json
-from resdepth.runtime.progress import Progress, progress_bar
+from resdepth.runtime.progress import Progress, Watcher, progress_bar, reported_to
 from resdepth.training.run_folder import ORIGINAL_CONFIG_FILE
 from resdepth.workflows.check import Area, TestPlan, plan_test
 from resdepth.workflows.descriptions import complete_config, extents, warn
@@ -66,11 +66,16 @@ class PairResult:
     evaluation: Evaluation | None
 
 
-def test(config: str | Path | Mapping[str, Any]) -> list[PairResult]:
+def test(
+    config: str | Path | Mapping[str, Any],
+    *,
+    progress: Watcher | None = None,  # noqa: PT028 - this is no test
+) -> list[PairResult]:
     """Refine DSMs as a configuration says, and evaluate them where a reference DSM is given.
 
     Args:
         config: the path of a file, or a mapping of its keys.
+        progress: see `refine`.
 
     Returns:
         One result for each data set and view set, and one over all view sets where there are several.
@@ -78,8 +83,20 @@ def test(config: str | Path | Mapping[str, Any]) -> list[PairResult]:
     Raises:
         InputProblems: everything that is wrong with the configuration or its data; nothing is written then.
         ResDepthError: if a result cannot be written, or has the name of a file that is no result.
+
+    Examples:
+        >>> import resdepth
+        >>> for result in resdepth.test("my_test.json"):
+        ...     print(result.dataset, result.views, result.evaluation)
+        small Stereopair_0_1 Evaluation(MAE ... m, ...)
+        ...
     """
-    plan = plan_test(config)
+    with reported_to(progress):
+        return _tested(plan_test(config))
+
+
+def _tested(plan: TestPlan) -> list[PairResult]:
+    """All results of a plan."""
     warn(plan.warnings)
     general = plan.config.general
     device = choose_device(general.device)

@@ -42,6 +42,7 @@ from resdepth.models.published import (
 from resdepth.refinement.engine import choose_device
 from resdepth.runtime.jsonfiles import read_json
 from resdepth.runtime.placing import held
+from resdepth.runtime.progress import Watcher, reported_to
 from resdepth.training.loop import Learner, Schedule, Standing, checkpoint_of, fit, restore
 from resdepth.training.losses import LOSSES
 from resdepth.training.optim import new_optimizer, new_scheduler
@@ -65,8 +66,12 @@ from resdepth.workflows.descriptions import complete_config, describe_training_a
 logger = logging.getLogger(__name__)
 
 
-def train(config: str | Path | Mapping[str, Any]) -> Path:
+def train(config: str | Path | Mapping[str, Any], *, progress: Watcher | None = None) -> Path:
     """Train a network as a configuration says: the path of a file, or a mapping of its keys.
+
+    Args:
+        config: the configuration.
+        progress: see `refine`.
 
     Returns:
         The run folder.
@@ -75,8 +80,19 @@ def train(config: str | Path | Mapping[str, Any]) -> Path:
         InputProblems: everything that is wrong with the configuration or its data; nothing is written then.
         Interrupted: on Ctrl-C or SIGTERM; the message states how to resume.
         ResDepthError: if training cannot continue (loss not finite, disk full).
+
+    Examples:
+        >>> import resdepth
+        >>> run = resdepth.train("my_train.json")
+        >>> resdepth.load_model(run)
+        Model(Model_best: UNet of geom-stereo, 1,729 weights)
     """
-    plan = plan_training(config)
+    with reported_to(progress):
+        return _trained(plan_training(config))
+
+
+def _trained(plan: TrainPlan) -> Path:
+    """The run folder of a new run."""
     warn(plan.warnings)
     learner = _new_learner(plan)
     pretrained = _restore_pretrained(plan, learner)
