@@ -100,8 +100,8 @@ plt.show()
 # %% [markdown]
 # ## Evaluate
 #
-# With a reference DSM, `evaluate` says what it was good for, and puts it beside the best median filter,
-# which needs no network. It also writes `prepared/results/evaluation.html`, a page to look at.
+# With a reference DSM, `evaluate` says what it was good for; `--baselines` puts it beside the best median
+# filter, which needs no network. It also writes `prepared/evaluation/evaluation.html`, a page to look at.
 
 # %%
 command = "resdepth evaluate prepared -q" if has_reference else "echo there is no reference DSM"
