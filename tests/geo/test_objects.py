@@ -122,7 +122,11 @@ def test_chunks_and_classes_stay(path: Path, heights: np.ndarray) -> None:
     assert isinstance(like(dask.array.from_array(heights), heights, whole), dask.array.Array)
 
 
-@pytest.mark.parametrize("make", [torch.from_numpy, dask.array.from_array, np.asarray, list], ids=str)
+@pytest.mark.parametrize(
+    "make",
+    [torch.from_numpy, dask.array.from_array, np.asarray, list],
+    ids=["torch", "dask", "numpy", "list"],
+)
 def test_arrays_without_a_place_stay_arrays(make: Any, heights: np.ndarray) -> None:
     with placed({"dsm": make(heights)}, Placement(gsd=2.0), heights={"dsm"}) as rasters:
         np.testing.assert_array_equal(rasters.rasters["dsm"], heights)
