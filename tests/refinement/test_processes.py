@@ -205,5 +205,5 @@ def test_processes_or_a_cluster_are_asked_for_but_not_both(long_dsm: tuple[Path,
 
 def test_workers_of_a_cluster_are_waited_for_where_there_is_one(long_dsm: tuple[Path, Path]) -> None:
     dsm, model = long_dsm
-    with pytest.raises(ResDepthError, match=r"wait_for_workers .* name its scheduler"):
+    with pytest.raises(ResDepthError, match="wait_for_workers= is for a cluster; name it with scheduler="):
         refine(dsm, [], model, output=dsm.with_name("x.tif"), wait_for_workers=5)

@@ -59,12 +59,15 @@ def _added_up(
     a_side: int,
     compared: Callable[[Array, Array], Correlations],
 ) -> Correlations | None:
-    """(N, side, side) the correlations of blocks all over the area, added up; None without any."""
+    """(N, side, side) the correlations of blocks all over the area, added up; None without any.
+
+    Blocks of which one raster has a part only are left out: that it lies on another grid is stated elsewhere.
+    """
     side = min(side, *scene.grid.whole.shape)
     total: Correlations | None = None
     for place in sample_places(scene.grid.whole, side, a_side) if side >= LEAST_BLOCK_PX else ():
         one, other = first.read(place), second.read(place)
-        if min(np.isfinite(one).mean(), np.isfinite(other).mean()) >= MOSTLY:
+        if one.shape == other.shape and min(np.isfinite(one).mean(), np.isfinite(other).mean()) >= MOSTLY:
             found = compared(one, other)
             total = found if total is None else total + found
     return total
