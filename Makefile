@@ -11,7 +11,7 @@ STYLE ?= any
 KILLED ?=
 DATA ?= ../shared/data
 
-.PHONY: help setup test lint types layers unit slow lowest highest dist dist-test kills lost browser demo real bench-real matching preparing bench scaling evaluating simulation accuracy schemas docs clean
+.PHONY: help setup test lint types layers unit slow lowest highest dist dist-test kills lost browser qgis demo real bench-real matching preparing bench scaling evaluating simulation accuracy schemas docs clean
 
 help:  ## show what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -95,6 +95,17 @@ browser:  ## a Chromium for the tests of pages, if there is none and apt-get may
 			|| echo "chromium could not be installed; browser.log tells why"; \
 	fi
 
+# Of Debian and its kin; elsewhere any QGIS whose qgis_process is on PATH will do.
+qgis: setup  ## the plugin for QGIS, dist/resdepth_qgis.zip, run in QGIS (installed if apt-get may)
+	mkdir -p dist && rm -f dist/resdepth_qgis.zip
+	$(BIN)/python scripts/zip_qgis_plugin.py dist/resdepth_qgis.zip
+	@if ! command -v qgis_process >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" -eq 0 ]; then \
+		echo "installing QGIS, in which tests run the plugin"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+			--no-install-recommends qgis python3-qgis qgis-providers >qgis.log 2>&1 && rm qgis.log; \
+	fi
+	$(BIN)/pytest -m qgis tests/qgis
+
 demo: setup  ## see it work on a simulated town (SEED=7 for another, STYLE=suburb)
 	$(BIN)/resdepth demo --to demo --seed $(SEED) --style $(STYLE) --overwrite
 
@@ -127,6 +138,7 @@ accuracy: setup  ## trainings evaluated on scenes that they have not seen (DATA=
 
 schemas: setup  ## write the generated page docs/configuration.md and the JSON schemas
 	$(BIN)/python scripts/write_configuration_reference.py
+	$(BIN)/python scripts/write_qgis_commands.py
 
 $(VENV)/.docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
