@@ -21,7 +21,7 @@ HOME = PROJECT["project"]["urls"]["Repository"]
 NAMES_HOME = (
     "CODE_OF_CONDUCT.md", "Dockerfile", "SECURITY.md", "pyproject.toml", "recipe/recipe.yaml",
     "zensical.toml",
-    ".github/ISSUE_TEMPLATE/config.yml",
+    ".github/ISSUE_TEMPLATE/config.yml", "qgis/resdepth_qgis/metadata.txt",
 )  # fmt: skip
 OF_CONDA = {
     "lazrs-python": None,

@@ -157,10 +157,12 @@ class Made:
         self.values, self.context, self.feedback = values, context, feedback
 
     def show(self, file: Path, name: str) -> str:
-        """Open a raster with its style in the project when all is done; gives its path."""
-        details = QgsProcessingContext.LayerDetails(name, self.context.project(), "", _RASTER)
-        details.setPostProcessor(_STYLE)
-        self.context.addLayerToLoadOnCompletion(str(file), details)
+        """Open a raster with its style in the project, if there is one, when all is done; gives its path."""
+        if (project := self.context.project()) is not None:
+            details = QgsProcessingContext.LayerDetails(name, project, "", _RASTER)
+            _STYLES.append(_StyleBeside())  # one for each, as the context deletes them
+            details.setPostProcessor(_STYLES[-1])
+            self.context.addLayerToLoadOnCompletion(str(file), details)
         return str(file)
 
     def is_shown(self, file: str) -> bool:
@@ -172,7 +174,7 @@ class Made:
 
 
 class _StyleBeside(QgsProcessingLayerPostProcessorInterface):
-    """Opens a raster with the style that lies beside it, whatever the default style of the user is."""
+    """Opens a raster with the style that lies beside it, which Processing does not."""
 
     def postProcessLayer(
         self, layer: QgsMapLayer, context: QgsProcessingContext, feedback: QgsProcessingFeedback
@@ -184,7 +186,7 @@ class _StyleBeside(QgsProcessingLayerPostProcessorInterface):
             layer.triggerRepaint()
 
 
-_STYLE = _StyleBeside()  # QGIS does not own it, and asks for it when the algorithm has gone
+_STYLES: list[_StyleBeside] = []  # QGIS calls them when the algorithm has gone
 _RASTER = QgsProcessingUtils.LayerHint.Raster
 
 

@@ -1,4 +1,4 @@
-"""The plugin for QGIS without QGIS: where the command is, what it is given, what it reports, and cancelling."""
+"""The plugin without QGIS: where the command is, what it is given, what it reports, and cancelling."""
 
 import json
 import os
@@ -76,10 +76,11 @@ def test_titles_and_keys_are_those_of_the_options() -> None:
     ("name", "values"),
     [
         ("refine", {"dsm": "a b.tif", "images": ["1.tif", "-2.tif"], "output": "o.tif",
-                    "region": [-5.5, 0.0, 1.0, 2.0], "fuse": "mean", "uncertainty": "--no-uncertainty", "workers": 3,
-                    "report": True}),
-        ("evaluate", {"dsms": ["a.tif"], "reference": "r.tif", "masks": ["water=w.tif", "roof=r.gpkg|layername=x"],
-                      "region": "-1.0,2.0,3.0,4.0", "threshold": 5.0, "as_json": True, "output": "out"}),
+                    "region": [-5.5, 0.0, 1.0, 2.0], "fuse": "mean", "uncertainty": "--no-uncertainty",
+                    "workers": 3, "report": True}),
+        ("evaluate", {"dsms": ["a.tif"], "reference": "r.tif", "threshold": 5.0,
+                      "masks": ["water=w.tif", "roof=r.gpkg|layername=x"],
+                      "region": "-1.0,2.0,3.0,4.0", "as_json": True, "output": "out"}),
         ("prepare", {"dsm": "a.tif", "images": ["1.tif", "2.tif"], "gsd_m": 0.5, "output": "out",
                      "extent": [1.0, 2.0, 3.0, 4.0], "coregister": "tilt"}),
         ("doctor", {"subject": "folder", "page": "p.html"}),
