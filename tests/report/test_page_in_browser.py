@@ -173,7 +173,8 @@ def test_the_swipe_zooms_by_buttons_and_keys(page: Page) -> None:
     assert seen(page)[0] == pytest.approx(1.5**4)
     page.keyboard.press("0")
     assert seen(page) == (1, 0, 0)
-    assert np.abs(pixels(page.locator("#swipe-map")) - before).mean() < 1
+    # Not equal: the slider has the focus now, and its outline lies on the map.
+    assert np.abs(pixels(page.locator("#swipe-map")) - before).mean() < 2.5
     page.keyboard.press("+")
     page.select_option("#area", "1")
     settled(page)
