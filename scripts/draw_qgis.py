@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path[:0] = ["/usr/share/qgis/python/plugins", str(Path(__file__).resolve().parents[1] / "qgis")]
 
 from qgis.core import QgsApplication, QgsMapRendererParallelJob, QgsMapSettings, QgsRasterLayer  # noqa: E402
-from qgis.PyQt.QtCore import QSize  # noqa: E402
+from qgis.PyQt.QtCore import QSize, Qt  # noqa: E402
 from qgis.PyQt.QtWidgets import QMainWindow  # noqa: E402
 
 WIDTH, HEIGHT = 1000, 700
@@ -23,11 +23,12 @@ def draw_raster(path: Path, picture: Path) -> None:
     settings.setLayers([layer])
     settings.setDestinationCrs(layer.crs())
     settings.setExtent(layer.extent())
-    settings.setOutputSize(QSize(HEIGHT, HEIGHT))
+    # Pixel by pixel: other sizes QGIS draws in two halves, with a line where their reliefs meet.
+    settings.setOutputSize(QSize(layer.width(), layer.height()))
     job = QgsMapRendererParallelJob(settings)
     job.start()
     job.waitForFinished()
-    job.renderedImage().save(str(picture))
+    job.renderedImage().scaledToHeight(HEIGHT, Qt.SmoothTransformation).save(str(picture))
     sys.stdout.write(f"{picture}: {layer.renderer().type()}\n")
 
 

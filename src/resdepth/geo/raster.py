@@ -33,7 +33,7 @@ from resdepth.geo.gdal import open_raster, unreferenced_allowed
 from resdepth.geo.grid import Grid
 from resdepth.geo.view_geometry import ViewGeometry, from_tags
 from resdepth.geo.windows import Window
-from resdepth.runtime.paths import why_foreign, why_special
+from resdepth.runtime.paths import why_foreign, why_no_file, why_special
 
 Array = NDArray[np.float32]
 Numbers = Literal["scaled", "stored", "mask"]
@@ -135,7 +135,8 @@ def open_dataset(path: Path) -> Any:
     try:
         return open_raster(path)
     except READ_FAILURES as error:
-        raise ResDepthError(f"{path}: this file cannot be read as a raster ({error})") from error
+        reason = why_no_file(path) or f"this file cannot be read as a raster ({error})"
+        raise ResDepthError(f"{path}: {reason}") from error
 
 
 @contextmanager

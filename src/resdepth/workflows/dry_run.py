@@ -34,10 +34,10 @@ from resdepth.simulate.plan import SimulateConfig, days, directions
 from resdepth.stereo.ortho import RawImage, has_rpc
 from resdepth.stereo.pairs import heights_of
 from resdepth.workflows._measured import are_raw
+from resdepth.workflows._refine_request import checked_tile, error_kept, listed_pairs, view_sets_of, window_of
 from resdepth.workflows.check import plan_test, plan_training
 from resdepth.workflows.match import LEAST_IMAGES, grid_to_match, heights_to_match
 from resdepth.workflows.prepare import POINT_CLOUDS, run_request
-from resdepth.workflows.refine import checked_tile, error_kept, listed_pairs, view_sets_of, window_of
 
 Facts = list[tuple[str, str]]
 """What would be done, name and text, in the order of reading."""

@@ -1,30 +1,25 @@
 """Refining a surface from Python: arrays or files in, an array or a file out."""
 
 import logging
-import operator
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, TypedDict, TypeVar, Unpack, get_args, overload
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from resdepth.config.rules import smallest_tile
-from resdepth.config.schema import DEFAULT_TILE_SIZE
 from resdepth.data.arrays import look_for_undeclared
 from resdepth.data.normalization import noise_share
-from resdepth.data.scene import Scene, ViewSet, read_pair_list, scene_of
+from resdepth.data.scene import Scene, ViewSet, scene_of
 from resdepth.diagnosis.findings import Finding
 from resdepth.diagnosis.quick import quick_files, quick_images
-from resdepth.errors import InputProblems, Interrupted, ResDepthError, has_errors
+from resdepth.errors import Interrupted, ResDepthError
 from resdepth.evaluation.coregistration import sample_windows
 from resdepth.geo.geotiff import refuse_inputs_as_outputs
-from resdepth.geo.grid import Bounds
 from resdepth.geo.objects import HOW_TO_PLACE, UNPLACED, Placed, Placement, kind_of, like, path_of, placed
 from resdepth.geo.raster import HEIGHT, Array, FileBand, read_bands, read_tags
 from resdepth.geo.windows import Window
@@ -43,18 +38,27 @@ from resdepth.refinement.result import Layers, Refinement
 from resdepth.refinement.run_job import Compute, Existing, compute_here, run_jobs
 from resdepth.runtime.progress import Watcher, progress_bar, reported_to
 from resdepth.workflows._measured import Measured, remove_measured, shown_to_fusion
+from resdepth.workflows._refine_request import (
+    Pairs,
+    Region,
+    checked_tile,
+    error_kept,
+    listed_pairs,
+    name_of,
+    refuse_contradictions,
+    refuse_unknown,
+    view_sets_of,
+    window_of,
+)
 from resdepth.workflows.evaluate import add_styles
 
 logger = logging.getLogger(__name__)
 
-Pairs = Sequence[Sequence[int]] | str | Path
-Region = Bounds | Window
 AnyModel = Model | str | Path | None
 Plain = str | Path | NDArray[Any]
 Kind = TypeVar("Kind")
 """Any kind of raster that `geo/objects.py` knows; the refined DSM is of the same."""
 
-LARGEST_TILE, N_BOUNDS = 2048, 4
 MEASURED = ".measured"
 """Added to the name of an output: the folder of what is measured in images for it."""
 # Seamless refinement computes the surroundings of a block with it: beyond this factor tiles are faster.
@@ -203,12 +207,12 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         [PosixPath('refined.tif')]
     """
     existing = "replace" if overwrite else existing
-    _refuse_unknown(
+    refuse_unknown(
         mode=(mode, Mode), precision=(precision, Precision), device=(device, Device),
         fuse=(fuse, Fuse | None), compression=(compression, Compression), existing=(existing, Existing),
     )  # fmt: skip
     trained = model if isinstance(model, Model) else load_model(FUSION if model is None else model)
-    _refuse_contradictions(output, scheduler, workers, wait_for_workers, [dsm, *images])
+    refuse_contradictions(output, scheduler, workers, wait_for_workers, [dsm, *images])
     given = {"dsm": dsm, **{f"images[{index}]": image for index, image in enumerate(images)}}
     place = Placement(gsd, transform, crs, nodata)
     with (
@@ -222,10 +226,8 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         there, dtype = _computed_in(device, precision, scheduler, wait_for_workers)
         refiner = _refiner(trained, precision, there, dtype)
         _warn(refiner, scene, mode)
-        findings = examine(trained, scene, view_sets, window, rasters.placement.gsd or stated_gsd(scene))
-        _tell(findings, trained, force=force)
-        if scene.dsm_path is not None and not trained.architecture.inputs.matched:
-            _warn_of(one for one in quick_images(scene, [window]) if one.kind not in EXAMINED)
+        gsd_m = rasters.placement.gsd or stated_gsd(scene)
+        findings = _examined(trained, scene, view_sets, window, gsd_m, force=force)
         keeps_error = full or output is not None
         with_error = error_kept(trained, mode, fuse, uncertainty=uncertainty, by_default=keeps_error)
         fused = fuse is not None or output is None
@@ -244,22 +246,6 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     if output is not None:
         return list(whole.paths)
     return (whole.dsm, like(dsm, _in_unit(whole.error, works[0], dsm), window)) if uncertainty else whole.dsm
-
-
-def _refuse_contradictions(
-    output: str | Path | None, scheduler: str | None, workers: int, wait_for_workers: float, given: list[Any]
-) -> None:
-    """Refuse options that exclude each other."""
-    if scheduler is not None and not all(path_of(one) for one in given):
-        raise ResDepthError("scheduler: workers of a cluster see files alone; give paths")
-    if scheduler is not None and workers > 1:
-        raise ResDepthError("scheduler, workers: give one of them; workers of a cluster are started there")
-    if scheduler is None and wait_for_workers != SECONDS_TO_WAIT:
-        raise ResDepthError(
-            f"{option('wait_for_workers')} is for a cluster; name it with {option('scheduler')}"
-        )
-    if output is None and (scheduler is not None or workers > 1):
-        raise ResDepthError("scheduler, workers: need an output, which other processes can help to make")
 
 
 @dataclass(frozen=True)
@@ -418,15 +404,6 @@ def _write_report(job: Job, results: Results) -> None:
     logger.info("to look at: %s", results.report)
 
 
-def _refuse_unknown(**choices: tuple[object, Any]) -> None:
-    """Refuse values that a parameter does not have; type checkers are not always asked."""
-    for name, (value, kind) in choices.items():
-        known = [one for part in get_args(kind) for one in (get_args(part) or (part,))]
-        if value not in known and not (value is None and type(None) in known):
-            stated = ", ".join(repr(one) for one in known if isinstance(one, str))
-            raise ResDepthError(f"{name}: found {value!r}; known: {stated}")
-
-
 def _warn(refiner: Refiner, scene: Scene, mode: Mode) -> None:
     """Log what may make the result worse, or slower, than need be."""
     if mode == "seamless" and computed_times(refiner) > WASTEFUL:
@@ -438,18 +415,30 @@ def _warn(refiner: Refiner, scene: Scene, mode: Mode) -> None:
         logger.warning("%s: %s", scene.dsm_path or "dsm", question)
 
 
-def _tell(findings: Findings, model: Model, *, force: bool) -> None:
-    """Log what a look at model and rasters gave.
+def _examined(
+    model: Model,
+    scene: Scene,
+    view_sets: Sequence[ViewSet],
+    window: Window,
+    gsd_m: float | None,
+    *,
+    force: bool,
+) -> Findings:
+    """What a look at model and rasters gave, logged.
 
     Raises:
         Unsuitable: if they do not fit, unless forced.
     """
+    findings = examine(model, scene, view_sets, window, gsd_m)
     for left_out in findings.left_out:
         logger.info("not compared: %s", left_out)
     if not force:
         findings.refuse_misfits(model)
     for misfit in findings.misfits:
         logger.warning("%s", misfit)
+    if scene.dsm_path is not None and not model.architecture.inputs.matched:
+        _warn_of(one for one in quick_images(scene, [window]) if one.kind not in EXAMINED)
+    return findings
 
 
 def _warn_of(findings: Iterable[Finding]) -> None:
@@ -458,109 +447,11 @@ def _warn_of(findings: Iterable[Finding]) -> None:
         logger.warning("%s", one.stated)
 
 
-def view_sets_of(model: Model, scene: Scene, pairs: Pairs | None) -> tuple[ViewSet, ...]:
-    """What to show the model.
-
-    Raises:
-        ResDepthError: if the number of images does not fit the model, or a pair names what is not there.
-    """
-    n_views, n_images = model.architecture.inputs.n_views, len(scene.views)
-    if pairs is None:
-        if n_images != n_views:
-            more = f"; name the sets to use with {option('pairs')}" if n_images > n_views > 0 else ""
-            raise ResDepthError(f"images: found {n_images}; this model takes {n_views}{more}")
-        return (tuple(range(n_images)),)
-    if isinstance(pairs, str | Path):
-        return listed_pairs(Path(pairs), scene.image_paths, n_views)
-    if not all(isinstance(one, Sequence) for one in pairs):
-        raise ResDepthError(f"pairs: found {pairs!r}; give sets of indices, [(0, 1), (1, 2)]")
-    sets = tuple(tuple(int(view) if isinstance(view, np.integer) else view for view in one) for one in pairs)
-    for one in sets:
-        if len(one) != n_views or len(set(one)) < len(one) or not set(one) <= set(range(n_images)):
-            raise ResDepthError(
-                f"pairs: found {one}; this model takes {n_views} different indices below {n_images}"
-            )
-    if not sets:
-        raise ResDepthError("pairs: there is none; name the images to use")
-    return sets
-
-
-def listed_pairs(pairs: Path, images: Sequence[Path], n_views: int = 2) -> tuple[ViewSet, ...]:
-    """The sets of images that a pair list names, by their indices."""
-    names = Counter(path.name for path in images)
-    if twice := [name for name, count in names.items() if count > 1]:
-        raise ResDepthError(f"images: {', '.join(twice)} occurs twice; pair lists need unique file names")
-    if not images:
-        raise ResDepthError("pairs: a list names image files; give the images as paths, or indices here")
-    found, problems = read_pair_list(pairs, images, n_views)
-    if has_errors(problems):
-        raise InputProblems(problems)
-    for problem in problems:
-        logger.warning("%s", problem)
-    return found
-
-
-def window_of(scene: Scene, region: Region | None) -> Window:
-    """The pixels that are asked for; None: all.
-
-    Raises:
-        ResDepthError: if the region is none, or no part of the DSM.
-    """
-    if region is None:
-        return scene.grid.whole
-    if not isinstance(region, Window):
-        if isinstance(region, str) or len(region) != N_BOUNDS:
-            raise ResDepthError(f"region: found {region!r}; give xmin, ymin, xmax, ymax, or a Window")
-        return scene.grid.window_of(region)
-    if region.area <= 0 or not scene.grid.whole.contains(region):
-        raise ResDepthError(f"region: {region} is no part of the DSM, {scene.grid.whole}")
-    return region
-
-
-def checked_tile(model: Model, tile_size: int | None, window: Window, mode: Mode) -> int:
-    """The size of tiles that is asked for, or that of the training.
-
-    Raises:
-        ResDepthError: if it does not fit the model, or the DSM in mode exact.
-    """
-    tile = _tile_of(model) if tile_size is None else operator.index(tile_size)
-    smallest = smallest_tile(model.architecture.depth)
-    largest = max(LARGEST_TILE, smallest)
-    if tile & (tile - 1) or not smallest <= tile <= largest:
-        raise ResDepthError(f"tile_size: found {tile}; must be a power of two from {smallest} to {largest}")
-    if mode == "exact" and min(window.shape) < tile:
-        raise ResDepthError(
-            f"dsm: {window.height} x {window.width} pixels are smaller than a tile; tile_size is {tile}. "
-            "The mode seamless takes any size"
-        )
-    return tile
-
-
 def _output_of(output: Path, work: Work, refiner: Refiner, *, several: bool) -> Path:
     """Where one of several results goes: OUTPUT_Stereopair_0_1.tif."""
     if not several:
         return output
     return output.with_name(f"{output.stem}_{refiner.inputs.folder_name(work.view_sets[0])}{output.suffix}")
-
-
-def error_kept(
-    model: Model, mode: Mode, fuse: Fuse | None, *, uncertainty: bool | None, by_default: bool
-) -> bool:
-    """Whether the expected error of each height is kept.
-
-    Raises:
-        ResDepthError: if it is asked for where nobody knows it.
-    """
-    known = model.architecture.knows_error and mode == "seamless"
-    if known:
-        return by_default if uncertainty is None else uncertainty
-    asked = "fuse: uncertainty" if fuse == "uncertainty" else "uncertainty" if uncertainty else None
-    if asked is not None:
-        raise ResDepthError(
-            f"{asked}: the model {_name_of(model)} in mode {mode} does not know the error of its heights; "
-            "the bundled model fusion does, in mode seamless"
-        )
-    return False
 
 
 def _in_memory(work: Work, refiner: Refiner, *, force: bool) -> tuple[Layers, Moved]:
@@ -593,7 +484,7 @@ def _refinement(
     layers, moved = made
     refined = like(given, _in_unit(layers.heights, work, given), work.region)
     grid, warnings = work.scene.grid.crop(work.region), tuple(rasters.warnings)
-    return Refinement(refined, grid, moved, _name_of(model), warnings, _read=lambda: layers)
+    return Refinement(refined, grid, moved, name_of(model), warnings, _read=lambda: layers)
 
 
 def _refinement_of_files(
@@ -613,22 +504,6 @@ def _refinement_of_files(
         return Layers(bands[HEIGHT], before, bands.get(ERROR), sources.astype(np.uint8))
 
     return Refinement(
-        paths[0], work.scene.grid.crop(work.region), moved, _name_of(model), tuple(rasters.warnings),
+        paths[0], work.scene.grid.crop(work.region), moved, name_of(model), tuple(rasters.warnings),
         tuple(paths), _read=read,
     )  # fmt: skip
-
-
-def _name_of(model: Model) -> str:
-    return Path(model.source).stem or model.architecture.name
-
-
-def _tile_of(model: Model) -> int:
-    """The tile size that a model was trained with."""
-    if "tile_size" not in model.provenance:
-        logger.warning(
-            "%s does not tell the tile size of its training; taking %d", model.source, DEFAULT_TILE_SIZE
-        )
-    tile = model.provenance.get("tile_size", DEFAULT_TILE_SIZE)
-    if not isinstance(tile, int):
-        raise ResDepthError(f"{model.source}: its tile_size is {tile!r}; give one with {option('tile_size')}")
-    return tile
