@@ -149,7 +149,9 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     """Turn the errors that users can mend into a message and an exit code; add the options on loudness."""
 
     @wraps(command)
-    def run(*args: Any, quiet: bool, verbose: bool, log_level: str | None, **kwargs: Any) -> None:
+    def run(
+        *args: Any, quiet: bool = False, verbose: bool = False, log_level: str | None = None, **kwargs: Any
+    ) -> None:
         from resdepth.errors import InputProblems, Interrupted, ResDepthError
         from resdepth.geo.gdal import tune_process
         from resdepth.options import spelled
