@@ -26,7 +26,8 @@ GRID = Grid(100, 120, (0.5, 0, X, 0, -0.5, Y), *UTM)
 
 def write(path: Path, shapes: list[Any], *, crs: str | None = "EPSG:32632", **options: Any) -> Path:
     """A vector file of some geometries, in metres from the grid's upper-left corner by default."""
-    driver = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".shp": "ESRI Shapefile", ".fgb": "FlatGeobuf"}
+    driver = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".shp": "ESRI Shapefile", ".fgb": "FlatGeobuf",
+              ".sqlite": "SQLite"}  # fmt: skip
     kinds = {one.geom_type for one in shapes}
     kind = kinds.pop() if len(kinds) == 1 else "Unknown"
     pyogrio.raw.write(
@@ -148,6 +149,40 @@ def test_holes_stay_empty_and_parts_and_overlaps_count_once(tmp_path: Path) -> N
     expected |= pixels(30.1, 30.1, 35.1, 35.1) | pixels(40.1, 30.1, 45.1, 35.1)
     expected |= pixels(20.1, 20.1, 32.1, 32.1)
     np.testing.assert_array_equal(open_vector_mask(path, GRID).read(GRID.whole), expected)
+
+
+CURVED = """<?xml version="1.0" encoding="UTF-8"?>
+<ogr:FeatureCollection xmlns:gml="http://www.opengis.net/gml/3.2" xmlns:ogr="http://ogr.maptools.org/"
+    gml:id="a">
+<ogr:featureMember><ogr:town gml:id="t.0"><ogr:geometryProperty>
+<gml:MultiSurface gml:id="m" srsName="urn:ogc:def:crs:EPSG::32632"><gml:surfaceMember>
+<gml:Polygon gml:id="p"><gml:exterior><gml:Ring><gml:curveMember><gml:Curve gml:id="c"><gml:segments>
+<gml:ArcString><gml:posList>{places}</gml:posList></gml:ArcString></gml:segments></gml:Curve></gml:curveMember>
+</gml:Ring></gml:exterior></gml:Polygon></gml:surfaceMember></gml:MultiSurface></ogr:geometryProperty></ogr:town>
+</ogr:featureMember></ogr:FeatureCollection>"""
+
+
+def test_curved_polygons_of_multi_surfaces_are_not_lost(tmp_path: Path) -> None:
+    x, y, radius = X + 25, Y - 25, 20
+    circle = [(-radius, 0), (0, radius), (radius, 0), (0, -radius), (-radius, 0)]
+    places = " ".join(f"{x + dx} {y + dy}" for dx, dy in circle)
+    (tmp_path / "town.gml").write_text(CURVED.format(places=places))
+    found = open_vector_mask(tmp_path / "town.gml", GRID).read(GRID.whole)
+    assert found.sum() / 4 == pytest.approx(np.pi * radius**2, rel=0.01)
+
+
+def test_no_polygon_of_a_spatialite_file_is_lost(tmp_path: Path) -> None:
+    """As footprints are delivered: several parts each, in a table of SQLite, many side by side."""
+    shapes = [
+        shapely.MultiPolygon(
+            [box(4 * i + 1, 5 * j + 1, 4 * i + 3, 5 * j + 4), box(4 * i, 5 * j, 4 * i + 1, 5 * j + 1)]
+        )
+        for i in range(15)
+        for j in range(10)
+    ]
+    path = write(tmp_path / "town.sqlite", shapes)
+    found = open_vector_mask(path, GRID).read(GRID.whole)
+    assert found.sum() / 4 == sum(shape.area for shape in shapes)
 
 
 def test_broken_polygons_are_mended(tmp_path: Path) -> None:
