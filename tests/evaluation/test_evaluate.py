@@ -608,7 +608,7 @@ def test_a_search_that_does_not_converge_is_not_called_applied(
     monkeypatch.setattr("resdepth.evaluation.coregistration.MAX_ROUNDS", 1)
     rows, cols = np.mgrid[:200, :200]
     reference = (100 + 5 * np.sin(rows / 9) + 4 * np.cos(cols / 11)).astype(np.float32)
-    true, dsm = files(tmp_path, reference, reference, origin=(ORIGIN[0] - 2, ORIGIN[1]))
+    true, dsm = files(tmp_path, reference, reference, origin=(ORIGIN[0] - 2.1, ORIGIN[1]))
     asked = request(tmp_path, dsm, true, align=True)
     found = evaluate_into(tmp_path / "out", asked, error_rasters=False, aligned_rasters=True).outcome
     shift = found.surfaces["dsm"].shift

@@ -16,10 +16,11 @@ from resdepth.cli import main
 from resdepth.data.normalization import Normalization
 from resdepth.data.scene import Scene
 from resdepth.errors import ResDepthError
+from resdepth.evaluation.phase_correlation import displacement, shift_between
 from resdepth.geo.raster import read_tags
 from resdepth.geo.windows import Window
 from resdepth.models.model import Model
-from resdepth.refinement.compatibility import Unsuitable, displacement, examine, shift_between
+from resdepth.refinement.compatibility import Unsuitable, examine
 
 SIDE = 256
 

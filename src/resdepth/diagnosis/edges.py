@@ -1,19 +1,20 @@
 """How far one raster lies beside another: by the edges of both, or by how slopes are lit."""
 
-from collections.abc import Callable
-
 import numpy as np
-from numpy.typing import NDArray
 
 from resdepth.data.scene import Scene
+from resdepth.evaluation.phase_correlation import (
+    EDGE_PERCENT,
+    Correlations,
+    added_up,
+    edges_apart,
+    phase_correlation,
+    place_of,
+)
 from resdepth.geo.raster import Array, Band
-from resdepth.refinement.compatibility import LEAST_BLOCK_PX, peak_of, phase_correlation, sample_places
 
 # How far the peak of all blocks must stand out from the others, in their standard deviations.
-LEAST_PEAK = 10.0
 LEAST_SHADED_PEAK = 18.0
-EDGE_PERCENT, MOSTLY = 95, 0.8
-BLOCK_PX, BLOCKS_A_SIDE = 128, 6
 SHADED_PX, SHADED_A_SIDE = 256, 5
 
 
@@ -31,8 +32,7 @@ def edges_beside(scene: Scene, first: Band, second: Band) -> tuple[float, float]
     Returns:
         None if nothing stands out, as in fields and mountains.
     """
-    found = _added_up(scene, first, second, BLOCK_PX, BLOCKS_A_SIDE, _edges_of_both)
-    return _place_of(found, LEAST_PEAK)
+    return edges_apart(first.read, second.read, scene.grid.whole)
 
 
 def shading_beside(scene: Scene, surface: Band, image: Band) -> tuple[float, float] | None:
@@ -44,44 +44,8 @@ def shading_beside(scene: Scene, surface: Band, image: Band) -> tuple[float, flo
     Returns:
         None if nothing stands out.
     """
-    found = _added_up(scene, surface, image, SHADED_PX, SHADED_A_SIDE, _shading)
-    return _place_of(found, LEAST_SHADED_PEAK)
-
-
-Correlations = NDArray[np.float64]
-
-
-def _added_up(
-    scene: Scene,
-    first: Band,
-    second: Band,
-    side: int,
-    a_side: int,
-    compared: Callable[[Array, Array], Correlations],
-) -> Correlations | None:
-    """(N, side, side) the correlations of blocks all over the area, added up; None without any.
-
-    Blocks of which one raster has a part only are left out: that it lies on another grid is stated elsewhere.
-    """
-    side = min(side, *scene.grid.whole.shape)
-    total: Correlations | None = None
-    for place in sample_places(scene.grid.whole, side, a_side) if side >= LEAST_BLOCK_PX else ():
-        one, other = first.read(place), second.read(place)
-        if one.shape == other.shape and min(np.isfinite(one).mean(), np.isfinite(other).mean()) >= MOSTLY:
-            found = compared(one, other)
-            total = found if total is None else total + found
-    return total
-
-
-def _place_of(correlations: Correlations | None, least: float) -> tuple[float, float] | None:
-    """Where the second lies; None if the peak does not stand out."""
-    if correlations is None:
-        return None
-    surface = np.sqrt(np.square(correlations).sum(axis=0)) if len(correlations) > 1 else correlations[0]
-    if surface.max() - surface.mean() < least * surface.std():
-        return None
-    down, right = peak_of(surface)
-    return -down, -right
+    found = added_up(surface.read, image.read, scene.grid.whole, SHADED_PX, SHADED_A_SIDE, _shading)
+    return place_of(found, LEAST_SHADED_PEAK)
 
 
 def _shading(heights: Array, image: Array) -> Correlations:
@@ -89,22 +53,6 @@ def _shading(heights: Array, image: Array) -> Correlations:
     down, right = np.gradient(np.nan_to_num(heights, nan=float(np.nanmean(heights))))
     limit = float(np.percentile(np.hypot(down, right), EDGE_PERCENT))
     return np.stack([phase_correlation(one.clip(-limit, limit), image) for one in (down, right)])
-
-
-def _edges_of_both(one: Array, other: Array) -> Correlations:
-    """(1, H, W)."""
-    return phase_correlation(_edges(one), _edges(other))[None]
-
-
-def _edges(values: Array) -> Array:
-    """How steep values are, without the steepest few percent; the mean where it is not known."""
-    rows, cols = np.gradient(values)
-    steep = np.hypot(rows, cols)
-    known = np.isfinite(steep)
-    if not known.any():
-        return np.zeros_like(steep)
-    steep = np.where(known, steep, steep[known].mean())
-    return np.asarray(np.minimum(steep, np.percentile(steep, EDGE_PERCENT)), np.float32)
 
 
 def on_the_map(scene: Scene, down: float, right: float) -> tuple[float, float]:

@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resdepth.diagnosis.alignment import RUINOUS_SHIFT_PX
-from resdepth.diagnosis.edges import BLOCK_PX as EDGE_BLOCK_PX
-from resdepth.diagnosis.edges import BLOCKS_A_SIDE, MOSTLY, compass, edges_beside, on_the_map, shading_beside
+from resdepth.diagnosis.edges import compass, edges_beside, on_the_map, shading_beside
 from resdepth.diagnosis.findings import Finding, Severity, image_picture, typed
 from resdepth.diagnosis.raw_images import MANY, MOST_SEEN, GreyLevels, grey_levels, raw_findings, saturation
 from resdepth.diagnosis.subject import Opened
 from resdepth.evaluation.coregistration import sample_windows
+from resdepth.evaluation.phase_correlation import BLOCK_PX as EDGE_BLOCK_PX
+from resdepth.evaluation.phase_correlation import BLOCKS_A_SIDE, LEAST_BLOCK_PX, MOSTLY, sample_places
 from resdepth.geo.windows import Window
 from resdepth.refinement.compatibility import (
     BLOCK_PX,
     FEW_BLOCKS,
-    LEAST_BLOCK_PX,
     SMOOTHEST_NOISE,
     Compared,
     Shown,
@@ -27,7 +27,6 @@ from resdepth.refinement.compatibility import (
     correlation,
     grey_values,
     look_at_images,
-    sample_places,
     smoothness,
 )
 

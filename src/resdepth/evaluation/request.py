@@ -9,8 +9,8 @@ import numpy as np
 
 from resdepth.errors import ResDepthError
 from resdepth.evaluation.classes import check_mask_values
-from resdepth.evaluation.coregistration import estimate_shift
 from resdepth.evaluation.evaluate import Case
+from resdepth.evaluation.far_shift import find_shift
 from resdepth.evaluation.inputs import Candidate, Move, OnGrid, open_candidate, sha256_of
 from resdepth.evaluation.result import ERRORS, OVERALL, REFERENCE_KEY, Shift
 from resdepth.geo.grid import Bounds, Grid
@@ -189,7 +189,7 @@ def _shift_of(surface: Candidate, case: Case) -> Shift:
     around = bounding(case.regions)
     row, col = around.row, around.col
 
-    return estimate_shift(
+    return find_shift(
         lambda window: surface.band.read(window.moved(row, col)),
         lambda window: case.counted_reference(window.moved(row, col)),
         case.reference.grid.crop(around),

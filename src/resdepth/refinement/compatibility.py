@@ -3,7 +3,7 @@
 Whether two images show the same things is seen by phase correlation of blocks.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from statistics import median
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from resdepth.data.normalization import height_sigma
 from resdepth.data.scene import Scene, ViewSet, used_views
 from resdepth.errors import ResDepthError
+from resdepth.evaluation.phase_correlation import LEAST_BLOCK_PX, Move, displacement, sample_places
 from resdepth.geo.grid import UNREFERENCED
 from resdepth.geo.raster import Array
 from resdepth.geo.windows import Window
@@ -36,7 +37,7 @@ SMOOTHEST_NOISE = 0.2
 """Correlation of neighbouring pixels that a block needs: nothing can be matched in noise."""
 TEXTURED = 0.25
 """Share of the contrast of the richest blocks that a block needs to be compared."""
-BLOCK_PX, LEAST_BLOCK_PX, FEW_BLOCKS = 256, 32, 4
+BLOCK_PX, FEW_BLOCKS = 256, 4
 LEAST_AREA_PX = 256
 """Around a region so much is looked at as well."""
 PLACES_A_SIDE = (5, 12)
@@ -183,8 +184,6 @@ def _relief(model: Model, scene: Scene, area: Window) -> Findings:
     ))  # fmt: skip
 
 
-Move = tuple[float, float]
-"""Pixels down and to the right."""
 Figure = TypeVar("Figure", float, Move)
 
 
@@ -395,70 +394,6 @@ def agreement(names: str, compared: Compared, side: int) -> Findings:
         f"{len(shifts)} blocks; at most {LARGEST_SHIFT_PX:g}), {100 * near:.0f} % within {NEAR_PX:g}. "
         "Is one a raw image, or of another place? Ortho-rectify both with this DSM and their RPCs",
     ))  # fmt: skip
-
-
-def sample_places(area: Window, side: int, places_a_side: int) -> Iterator[Window]:
-    """Windows all over an area, their corners on a regular grid."""
-    height, width = min(side, area.height), min(side, area.width)
-
-    def corners(start: int, length: int) -> Iterable[int]:
-        return (int(at) for at in np.unique(np.linspace(start, start + length, places_a_side, dtype=int)))
-
-    for row in corners(area.row, area.height - height):
-        for col in corners(area.col, area.width - width):
-            yield Window(row, col, height, width)
-
-
-SMOOTHING = 0.12
-"""Standard deviation of the low-pass, cycles per pixel: noise and single cars do not decide."""
-
-
-def shift_between(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """By how many pixels a block must move so that it correlates best with another; see `displacement`."""
-    return float(np.hypot(*displacement(first, second)))
-
-
-def displacement(first: NDArray[np.float32], second: NDArray[np.float32]) -> Move:
-    """How the second block must move so that it correlates best with the first, to a fraction of a pixel.
-
-    Only phases count, so contrast and brightness may differ (Kuglin and Hines 1975). Blocks that show
-    different things correlate best anywhere.
-
-    Args:
-        first: (H, W) float32 grey values, NaN = void, which counts as mean grey.
-        second: the same of the other image.
-    """
-    return peak_of(phase_correlation(first, second))
-
-
-def phase_correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(H, W) how well two blocks correlate when the second is moved by so many pixels, cyclically."""
-    taper = np.outer(np.hanning(first.shape[0]), np.hanning(first.shape[1]))
-    one, other = (np.fft.rfft2(np.nan_to_num(block - np.nanmean(block)) * taper) for block in (first, second))
-    cross = one * np.conj(other)
-    cross /= np.abs(cross) + np.finfo(np.float64).tiny
-    rows, cols = np.fft.fftfreq(first.shape[0])[:, None], np.fft.rfftfreq(first.shape[1])[None]
-    cross *= np.exp(-(rows**2 + cols**2) / (2 * SMOOTHING**2))
-    return np.asarray(np.fft.irfft2(cross, s=first.shape))
-
-
-def peak_of(surface: NDArray[np.float64]) -> Move:
-    """Where a cyclic surface of correlations is highest, by a parabola through its neighbours."""
-    row, col = (int(place) for place in np.unravel_index(np.argmax(surface), surface.shape))
-    ends = ((row, surface[:, col]), (col, surface[row]))
-    down, right = (
-        (at + _peak_between(np.roll(along, 1 - at)[:3]) + len(along) / 2) % len(along) - len(along) / 2
-        for at, along in ends
-    )
-    return float(down), float(right)
-
-
-def _peak_between(values: NDArray[np.float64]) -> float:
-    """Where the parabola through three equidistant values is highest, counted from the middle one."""
-    if len(values) < 3:
-        return 0.0
-    bend = values[0] - 2 * values[1] + values[2]
-    return float((values[0] - values[2]) / (2 * bend)) if bend < 0 else 0.0
 
 
 def correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
