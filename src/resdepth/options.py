@@ -29,6 +29,8 @@ AnyStyle = Literal["any", Style]
 """Of a simulated town; `any` lets the seed choose."""
 Motions = Literal["shift", "tilt", "none"]
 Moves = Literal["dsm", "reference"]
+RpcBiases = Literal["auto", "shift", "affine"]
+"""What is taken out of the RPC of each image; `auto`: what tie points that were left out say."""
 
 Spelling = Callable[[str, object], str]
 """How an option is given: its name in Python, and its value or None, to text."""

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resdepth.errors import ResDepthError
-from resdepth.geo.rpc import Direction, affine_view, fit_rpc, placed
+from resdepth.geo.rpc import Direction, Rpc, affine_view, fit_rpc, moved_on_ground, placed
 
 DIRECTIONS = st.builds(
     Direction,
@@ -81,3 +81,16 @@ def test_a_fitted_rpc_tells_the_same_as_the_view(direction: Direction) -> None:
 def test_too_few_points_make_no_rpc() -> None:
     with pytest.raises(ResDepthError, match="at least 40 points"):
         fit_rpc(*np.zeros((5, 10)))
+
+
+def test_an_rpc_shows_a_place_where_it_showed_an_affine_function_of_it() -> None:
+    rng = np.random.default_rng(0)
+    numbers = [tuple(map(float, scale * rng.normal(size=20))) for scale in (1.0, 1e-3, 1.0, 1e-3)]
+    row_den, col_den = ((1.0, *one[1:]) for one in numbers[1::2])
+    rpc = Rpc(numbers[0], row_den, numbers[2], col_den, (500, 600, 47, 8, 300), (500, 600, 0.1, 0.2, 400))
+    moved = moved_on_ground(rpc, (1e-3, 2e-3, -1e-3), (-5e-4, 1e-3, 3e-3))
+    u, v, z = rng.uniform(-1.5, 1.5, (3, 50))
+    there = u + 1e-3 + 2e-3 * u - 1e-3 * v, v - 5e-4 + 1e-3 * u + 3e-3 * v
+    expected = rpc.project(8 + 0.2 * there[0], 47 + 0.1 * there[1], 300 + 400 * z)
+    np.testing.assert_allclose(moved.project(8 + 0.2 * u, 47 + 0.1 * v, 300 + 400 * z), expected, atol=1e-6)
+    assert (moved.row_den[0], moved.col_den[0]) == (1, 1)

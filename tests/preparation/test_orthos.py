@@ -1,5 +1,6 @@
 """RPCs that follow the DSM, what is hidden, what has changed; tie points between images."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import rasterio
 from conftest import raw_images_of, read_raster, write_raster
 from resdepth.errors import ResDepthError
 from resdepth.geo.raster import FileBand
-from resdepth.geo.rpc import shifted_in_image
+from resdepth.geo.rpc import Rpc, fit_rpc, shifted_in_image
 from resdepth.geo.windows import Window
 from resdepth.preparation.change import changed_places
 from resdepth.preparation.orthos import hidden, moved_rpc, part_of, write_raw
@@ -90,6 +91,62 @@ def test_tie_points_take_out_what_rpcs_contradict_each_other(raw_scene: Path) ->
     np.testing.assert_allclose(moved, (-6.0, 9.0), atol=2.0)
 
 
+def at_corners(rpc: Rpc, dsm: FileBand) -> np.ndarray:
+    """(4, 2) rows and columns at which the corners of a DSM appear."""
+    grid = dsm.grid
+    rows, cols = np.array([0, 0, 1, 1]) * grid.height, np.array([0, 1, 0, 1]) * grid.width
+    x, y = grid.map_position(rows, cols)  # type: ignore[arg-type] # arrays as well
+    lon, lat = to_geographic(grid.crs, np.asarray(x), np.asarray(y))
+    z = np.full(4, float(np.nanmedian(dsm.read(grid.whole))))
+    return np.stack(rpc.project(lon, lat, z), axis=1)
+
+
+def affinely_wrong(rpc: Rpc, dsm: FileBand, corner_px: float) -> Rpc:
+    """An RPC whose rows grow too large to the right, and columns too small further down."""
+    places = at_corners(rpc, dsm)
+    middle, half = places.mean(axis=0), np.ptp(places, axis=0) / 2
+    lattice = np.meshgrid(*[np.linspace(-1.2, 1.2, 9)] * 2, [180.0, 230, 280, 330])
+    down, right, z = (one.ravel() for one in lattice)
+    row, col = middle[0] + down * half[0], middle[1] + right * half[1]
+    lon, lat = rpc.locate(row, col, z)
+    return fit_rpc(lon, lat, z, row + corner_px * right, col - corner_px * down)
+
+
+def test_affine_terms_are_taken_out_where_tie_points_show_them(raw_scene: Path) -> None:
+    images = [RawImage(path) for path in raw_images_of(raw_scene)[:2]]
+    dsm = FileBand(raw_scene / "dsm" / "initial.tif")
+    right = without_bias(images, dsm, term="shift").rpcs  # they are half a pixel off
+    rpcs = right[0], affinely_wrong(right[1], dsm, 1.5)
+    wrong = [DescribedImage(image, rpc) for image, rpc in zip(images, rpcs, strict=True)]
+
+    def apart(rpcs: Sequence[Rpc]) -> np.ndarray:
+        """Pixels by which the corners of the area lie apart in both, beside what is right."""
+        first, second = (at_corners(a, dsm) - at_corners(b, dsm) for a, b in zip(rpcs, right, strict=True))
+        return np.hypot(*(second - first).T)
+
+    assert apart(rpcs).max() > 1.5
+    shifted, found = (without_bias(wrong, dsm, term=term) for term in ("shift", "auto"))
+    assert (shifted.term, found.term) == ("shift", "affine")
+    assert apart(shifted.rpcs).mean() > 1.2
+    assert apart(found.rpcs).max() < 0.4
+    assert found.left_m is not None
+    assert found.left_m[1] < 0.8 * found.left_m[0]
+    assert found.after[0].nmad_m < 0.8 * shifted.after[0].nmad_m
+
+
+def test_shifts_stay_shifts_where_rpcs_differ_by_nothing_else(raw_scene: Path) -> None:
+    images = [RawImage(path) for path in raw_images_of(raw_scene)[:2]]
+    wrong = DescribedImage(images[1], shifted_in_image(images[1].rpc, 3.0, 2.0))
+    dsm = FileBand(raw_scene / "dsm" / "initial.tif")
+    found = without_bias([images[0], wrong], dsm)
+    assert (found.term, found.affine) == ("shift", ())
+    assert found.left_m is not None
+    forced = without_bias([images[0], wrong], dsm, term="affine")
+    assert forced.term == "affine"
+    for one in (found, forced):
+        assert np.hypot(one.after[0].east_m, one.after[0].north_m) < 0.05
+
+
 def test_images_without_common_points_stay_as_they_are(raw_scene: Path, tmp_path: Path) -> None:
     first = RawImage(raw_images_of(raw_scene)[0])
     noise = np.random.default_rng(0).integers(1, 4000, first.grid.whole.shape).astype(np.uint16)
@@ -99,6 +156,7 @@ def test_images_without_common_points_stay_as_they_are(raw_scene: Path, tmp_path
     found = without_bias([first, RawImage(path)], FileBand(raw_scene / "dsm" / "initial.tif"))
     assert found.unconnected == (0, 1)
     assert found.offsets_px == ((0.0, 0.0), (0.0, 0.0))
+    assert (found.term, found.left_m) == ("shift", None)
 
 
 def test_a_wall_hides_what_lies_behind_it() -> None:

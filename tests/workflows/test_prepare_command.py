@@ -111,6 +111,9 @@ def test_the_initial_dsm_lies_on_the_reference(made: Prepared, raw_scene: Path) 
 def test_ortho_images_agree_with_each_other_and_follow_the_dsm(made: Prepared, raw_scene: Path) -> None:
     ties = made.record["tie_points"]["after"]
     assert (ties[0]["first"], ties[0]["second"]) == (0, 1)
+    assert made.record["tie_points"]["term"] == "shift"
+    assert set(made.record["tie_points"]["left_out_m"]) == {"shift", "affine"}
+    assert [view["rpc_affine"] for view in made.record["views"]] == [None] * 3
     for tie in ties[:1]:
         assert np.hypot(tie["east_m"], tie["north_m"]) < 0.1
     motion = made.record["coregistration"]["motion"]
@@ -125,6 +128,20 @@ def test_ortho_images_agree_with_each_other_and_follow_the_dsm(made: Prepared, r
         assert np.corrcoef(ours[known], theirs[known])[0, 1] > 0.85
         assert read_header(path).dtype == "uint16"
         assert read_header(path).nodata == 0
+
+
+def test_affine_terms_of_rpcs_are_stated(raw_scene: Path, tmp_path: Path) -> None:
+    words = ["prepare", "--dsm", dsm_of(raw_scene), "-o", tmp_path / "scene", "--workers", "0"]
+    words += [word for path in raw_images_of(raw_scene)[:2] for word in ("--image", path)]
+    done = CliRunner().invoke(main, [*map(str, words), "--rpc-bias", "affine"])
+    assert done.exit_code == 0, done.output
+    assert "RPCs: an affine term was taken out of each; at other tie points it leaves 0." in done.output
+    record = read_prepared(tmp_path / "scene").record
+    assert record["request"]["rpc_bias"] == record["tie_points"]["term"] == "affine"
+    first, second = (np.array(view["rpc_affine"]) for view in record["views"])
+    assert 0 < np.abs(first).max() < 0.01
+    np.testing.assert_allclose(first, -second, atol=1e-3)  # what both have in common is not known
+    assert "an affine term was taken out of each" in (tmp_path / "scene" / "prepare.html").read_text()
 
 
 def test_raw_images_have_rpcs_that_show_the_moved_surface(made: Prepared, raw_scene: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any, get_args
 import rich_click as click
 
 from resdepth.cli.frame import DRY_RUN, OVERWRITE, echo_dry_run, guarded, needs, use_one_opencv_thread
-from resdepth.options import Motions, Moves
+from resdepth.options import Motions, Moves, RpcBiases
 
 FILE = click.Path(path_type=Path)
 
@@ -42,6 +42,10 @@ FILE = click.Path(path_type=Path)
     help="What is sought between both DSMs: shift and vertical bias; a tilt, too; nothing. [default: shift]",
 )  # fmt: skip
 @click.option("--moves", type=click.Choice(get_args(Moves)), help="Which of both moves. [default: dsm]")
+@click.option(
+    "--rpc-bias", type=click.Choice(get_args(RpcBiases)),
+    help="What is taken out of each RPC: a shift; an affine term; what tie points say. [default: auto]",
+)  # fmt: skip
 @click.option("--keep-rpcs", is_flag=True, help="Do not take the bias between the RPCs out.")
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(0, 64), help="Threads.")
 @DRY_RUN

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from resdepth.errors import ResDepthError
 
 Values = NDArray[np.float64]
+Affine = tuple[float, float, float]
 
 EARTH_RADIUS_KM = 6371.0
 N_TERMS = 20
@@ -175,6 +176,29 @@ def shifted_in_image(rpc: Rpc, rows: float, cols: float) -> Rpc:
     """The RPC that shows everything so many rows and columns further down and to the right."""
     row, col, lat, lon, height = rpc.offsets
     return replace(rpc, offsets=(row + rows, col + cols, lat, lon, height))
+
+
+def moved_on_ground(rpc: Rpc, east: Affine, north: Affine) -> Rpc:
+    """The RPC that shows at each place what it showed at another one, an affine function of it.
+
+    Cubic polynomials of an affine function of a place are cubic polynomials of the place: nothing is lost.
+
+    Args:
+        rpc: of an image.
+        east: c0, c1, c2: the other place lies c0 + c1 u + c2 v further east, with u and v the longitude and
+            latitude of the place; all in units of the RPC's own longitude (offset and scale taken out).
+        north: likewise, of latitude.
+    """
+    x, y, z = (one.ravel() for one in np.meshgrid(*[np.linspace(-1, 1, 4)] * 3, indexing="ij"))
+    here = cubic_terms(x, y, z)
+    there = cubic_terms(
+        x + east[0] + east[1] * x + east[2] * y, y + north[0] + north[1] * x + north[2] * y, z
+    )
+    polynomials = np.stack([rpc.row_num, rpc.row_den, rpc.col_num, rpc.col_den], axis=1)
+    found = np.linalg.lstsq(here, there @ polynomials, rcond=None)[0]
+    found /= found[0, [1, 1, 3, 3]]  # the first coefficient of a denominator is 1
+    row_num, row_den, col_num, col_den = (tuple(map(float, one)) for one in found.T)
+    return Rpc(row_num, row_den, col_num, col_den, rpc.offsets, rpc.scales)
 
 
 def cubic_terms(x: Values, y: Values, z: Values) -> Values:

@@ -310,7 +310,7 @@ class Pipeline:
         if not self.inputs.asked.correct_rpcs or len(images) < 2:
             return Biases(tuple(one.rpc for one in images), ((0.0, 0.0),) * len(images), (), (), ())
         with progress_bar("tie points", None) as progress:
-            found = without_bias(images, dsm, progress)
+            found = without_bias(images, dsm, progress, term=self.inputs.asked.rpc_bias)
         for number in found.unconnected:
             logger.warning(
                 "%s: shares too few tie points with the other images; its RPC stays as it is. Does the image "

@@ -10,7 +10,7 @@ from pydantic import Field
 from resdepth.config.parse import draft
 from resdepth.config.schema import FilePath, NamePart, Section
 from resdepth.errors import InputProblems, Problem
-from resdepth.options import Motions, Moves, option
+from resdepth.options import Motions, Moves, RpcBiases, option
 from resdepth.runtime.paths import why_no_file
 from resdepth.runtime.yamlfiles import read_config
 
@@ -59,6 +59,9 @@ class PrepareConfig(Section):
     """Which of both moves; the images follow the initial DSM."""
     correct_rpcs: bool = True
     """Take the bias between the RPCs of the images out, by tie points."""
+    rpc_bias: RpcBiases = "auto"
+    """What is taken out of each RPC: a shift, or a term that is an affine function of the place. `auto` takes
+    affine terms only if they leave clearly less than shifts at tie points that they were not fitted to."""
     mark_changes: bool = True
     """Leave places that have changed between both DSMs out of mask ground_truth."""
     schema_: Annotated[str | None, Field(alias="$schema", exclude=True)] = None

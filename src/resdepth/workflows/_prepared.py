@@ -94,7 +94,11 @@ def described(config: PrepareConfig, inputs: Inputs, result: Result) -> dict[str
         one = inputs.images[number]
         source = one.image.path if isinstance(one, RawFile) else one.band.path
         offset = result.biases.offsets_px[number] if result.biases else None
-        views.append(asdict(view) | {"source": str(source), "rpc_offset_px": offset, "sun": one.sun})
+        affine = result.biases.affine[number] if result.biases and result.biases.affine else None
+        views.append(
+            asdict(view)
+            | {"source": str(source), "rpc_offset_px": offset, "rpc_affine": affine, "sun": one.sun}
+        )
     return {
         "resdepth": __version__,
         "request": config.model_dump(mode="json", exclude={"schema_"}),
@@ -113,6 +117,10 @@ def described(config: PrepareConfig, inputs: Inputs, result: Result) -> dict[str
         "tie_points": None if result.biases is None else {
             "before": [asdict(tie) for tie in result.biases.before],
             "after": [asdict(tie) for tie in result.biases.after],
+            "term": result.biases.term,
+            "left_out_m": None if result.biases.left_m is None else dict(
+                zip(("shift", "affine"), result.biases.left_m, strict=True)
+            ),
         },
         "views": views,
         "pairs": [_described_pair(pair, result) for pair in result.pairs],
@@ -162,7 +170,16 @@ def _ties(record: Mapping[str, Any]) -> list[str]:
         apart, left = (hypot(one["east_m"], one["north_m"]) for one in (before, after))
         pair = f"{names[before['first']]} and {names[before['second']]}"
         lines.append(f"{pair} lie {apart:.2f} m apart, {left:.2f} m after ({after['count']} tie points)")
+    if record["tie_points"].get("term") == "affine":
+        lines.append(f"an affine term was taken out of each{_left(record['tie_points']['left_out_m'])}")
     return lines
+
+
+def _left(left: Mapping[str, float] | None) -> str:
+    """What shifts and affine terms leave at tie points that they were not fitted to."""
+    if left is None:
+        return ""
+    return f"; at other tie points it leaves {left['affine']:.2f} m, a shift {left['shift']:.2f} m"
 
 
 def write_prepared_page(folder: DatasetFolder, record: Mapping[str, Any]) -> list[Path]:
