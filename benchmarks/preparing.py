@@ -12,16 +12,20 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from rasterio import Affine
+from rasterio.crs import CRS
 
 import resdepth
 from resdepth.geo.geotiff import new_geotiff
 from resdepth.geo.raster import FileBand
 from resdepth.geo.reprojected import MapBand
+from resdepth.geo.windows import Window
 from resdepth.preparation.coregister import coregistration
 from resdepth.preparation.surface_file import Motion, SurfaceFile
 from resdepth.simulate.simulation import simulate
@@ -33,7 +37,7 @@ Array = NDArray[np.float32]
 
 SIDE_PX, LEAST_RESPONSE = 128, 0.1
 SHIFT, TILT = (3.12, 2.41, -3.27), 1e-3
-RAISED_M = 10.0
+RAISED_M, CROP_PX = 10.0, 300
 PAGE = """# From raw images to a refined DSM, measured
 
 Three commands: `resdepth prepare`, `resdepth refine`, `resdepth evaluate`; nothing is edited between them.
@@ -68,6 +72,15 @@ every other row tilted by 1 mm for each metre to the east; the initial DSM is ma
 the lidar DSM. Found minus done, less what is found against the lidar DSM itself:
 
 {recovery}
+
+## Is a tilt taken out as well as xDEM does it?
+
+The initial DSM is a part of each lidar DSM, {crop} x {crop} pixels, blurred and with noise of 0.4 m; the
+reference DSM is a copy moved as above, and tilted by {tilt:g} mm/m. `--coregister tilt` beside Nuth and Kääb
+with `Deramp` in xDEM. The plane that is left is that through the medians of 4 x 4 cells of the differences,
+from the middle of the area to a corner:
+
+{beside}
 
 ## Size
 
@@ -109,7 +122,7 @@ def measured(data: Path, work: Path) -> str:
     return PAGE.format(
         side=SIDE_PX, raised=RAISED_M, east=SHIFT[0], north=SHIFT[1], up=SHIFT[2],
         registration=_table(head, rows), results=_results(data, matched[0], work),
-        recovery=_recovery(data, work),
+        recovery=_recovery(data, work), beside=_beside_xdem(data, work), crop=CROP_PX, tilt=1e3 * TILT,
         measured=_vector(found), stated=_vector(stated),
     )  # fmt: skip
 
@@ -225,6 +238,49 @@ def _moved_copy(source: Path, target: Path, tilt: float) -> Path:
     with new_geotiff(target, grid) as file:
         file.write(0, (heights + rise).astype(np.float32))
     return target
+
+
+def _beside_xdem(data: Path, work: Path) -> str:
+    """What is left of a shift and a tilt, with ours and with that of xDEM."""
+    xdem = import_module("xdem")
+    rows = []
+    for name in ("nrw_dom1_1m", "delft_ahn3_0.5m_dsm"):
+        given = FileBand(data / "truth" / f"{name}.tif")
+        row, col = ((side - CROP_PX) // 2 for side in given.grid.whole.shape)
+        part = Window(row, col, CROP_PX, CROP_PX)
+        heights, grid = given.read(part), given.grid.crop(part)
+        heights = np.where(np.isnan(heights), np.nanmedian(heights), heights)
+        rng = np.random.default_rng(0)
+        noise = cv2.GaussianBlur(rng.normal(0, 1.5, heights.shape).astype(np.float32), (0, 0), 1.0)
+        paths = [work / f"{name}_{role}.tif" for role in ("lidar", "initial")]
+        for path, values in zip(
+            paths, (heights, cv2.GaussianBlur(heights, (0, 0), 1.0) + noise), strict=True
+        ):
+            with new_geotiff(path, grid) as file:
+                file.write(0, values.astype(np.float32))
+        copy = _moved_copy(paths[0], work / f"{name}_copy.tif", TILT)
+        initial, reference = SurfaceFile(MapBand(paths[1])), SurfaceFile(MapBand(copy))
+        motion = coregistration(initial, reference, grid, tilt=True).motion
+        before, target = initial.on(grid), reference.on(grid)
+        method = xdem.coreg.NuthKaab() + xdem.coreg.Deramp(poly_order=1)
+        place = {"transform": Affine(*grid.transform), "crs": CRS.from_wkt(grid.crs)}
+        method.fit(target, before, **place, random_state=0)
+        theirs, _ = method.apply(before, **place, resample=True)
+        for title, after in (("resdepth", initial.moved(motion).on(grid)), ("xDEM", np.asarray(theirs))):
+            plane, spread = _plane_left(after - target)
+            rows.append([name, title, f"{100 * plane:.1f}", f"{spread:.3f}"])
+    return _table(["DSM", "by", "plane left [cm]", "NMAD [m]"], rows)
+
+
+def _plane_left(differences: Array) -> tuple[float, float]:
+    """Metres by which a plane through differences rises from the middle to a corner; and their NMAD."""
+    cells = [np.array_split(row, 4, axis=1) for row in np.array_split(differences, 4)]
+    z = np.array([[np.nanmedian(cell) for cell in row] for row in cells])
+    down, right = np.mgrid[-0.75:1:0.5, -0.75:1:0.5]
+    terms = np.stack([np.ones(16), down.ravel(), right.ravel()], axis=1)
+    _, *rises = np.linalg.lstsq(terms, z.ravel(), rcond=None)[0]
+    spread = np.nanmedian(np.abs(differences - np.nanmedian(differences)))
+    return float(np.abs(rises).sum()), 1.4826 * float(spread)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

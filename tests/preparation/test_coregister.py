@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from scipy import ndimage
 
 from conftest import write_raster
@@ -14,6 +15,7 @@ from resdepth.preparation.surface_file import Motion, SurfaceFile
 
 SIDE, GSD = 180, 0.5
 SHIFT = (3.12, 2.41, -3.27)
+NEW_BUILDING = (slice(40, 60), slice(30, 60))
 
 
 def town(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -39,7 +41,7 @@ def initial(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values = ndimage.gaussian_filter(heights(), 1.0) + ndimage.gaussian_filter(
         rng.normal(0, 1.5, (SIDE,) * 2), 1
     )
-    values[40:60, 30:60] += 15
+    values[NEW_BUILDING] += 15
     path = tmp_path_factory.mktemp("initial") / "initial.tif"
     return write_raster(path, values.astype(np.float32), gsd=GSD)
 
@@ -86,6 +88,37 @@ def test_a_tilt_is_found_with_it(initial: Path, own: Motion, tmp_path: Path) -> 
     assert motion.tilt_east * half == pytest.approx(1e-3 * half, abs=0.05)
     assert motion.tilt_north * half == pytest.approx(-5e-4 * half, abs=0.05)
     assert motion.up_m - own.up_m == pytest.approx(SHIFT[2], abs=0.05)
+
+
+def plane_left(differences: np.ndarray) -> tuple[float, float]:
+    """By how much a plane through differences rises from the middle to a corner, metres; and their NMAD."""
+    cells = [np.array_split(row, 4, axis=1) for row in np.array_split(differences, 4)]
+    z = np.array([[np.nanmedian(cell) for cell in row] for row in cells])
+    down, right = np.mgrid[-0.75:1:0.5, -0.75:1:0.5]
+    terms = np.stack([np.ones(16), down.ravel(), right.ravel()], axis=1)
+    _, *rises = np.linalg.lstsq(terms, z.ravel(), rcond=None)[0]
+    spread = np.nanmedian(np.abs(differences - np.nanmedian(differences)))
+    return float(np.abs(rises).sum()), 1.4826 * float(spread)
+
+
+def test_a_tilt_is_taken_out_as_well_as_xdem_does_it(initial: Path, tmp_path: Path) -> None:
+    xdem = pytest.importorskip("xdem")
+    asked = Motion(0.6, -0.4, 1.25, tilt_east=1e-3)
+    motion, _ = found(initial, tmp_path, asked, tilt=True)
+    surface, reference = (SurfaceFile(MapBand(path)) for path in (initial, tmp_path / "reference.tif"))
+    grid = surface.band.grid
+    before, target = surface.on(grid), reference.on(grid)
+    ours = plane_left(surface.moved(motion).on(grid) - target)
+    place = {"transform": rasterio.Affine(*grid.transform), "crs": rasterio.CRS.from_wkt(grid.crs)}
+    theirs = xdem.coreg.NuthKaab() + xdem.coreg.Deramp(poly_order=1)
+    unchanged = np.ones(before.shape, bool)
+    unchanged[NEW_BUILDING] = False  # theirs is told where the new building stands, ours is not
+    theirs.fit(target, before, inlier_mask=unchanged, **place, random_state=0)
+    after, _ = theirs.apply(before, **place, resample=True)
+    tilted, beside = plane_left(before - target), plane_left(np.asarray(after) - target)
+    assert ours[0] < 0.6 * tilted[0]
+    assert ours[0] < beside[0] + 0.01
+    assert ours[1] < 1.02 * beside[1]
 
 
 def test_flat_land_moves_up_alone(tmp_path: Path) -> None:
