@@ -219,7 +219,12 @@ def parsed(text: str) -> str:
         wkt = crs.to_wkt()
         refuse_unmapped(CRS.from_wkt(horizontal_part(wkt)))
     except CRSError as error:
-        raise ResDepthError(f"{text[:80]!r} is no coordinate system that GDAL knows ({error})") from error
+        hint = ""
+        if "proj.db" in str(error):
+            hint = "; PROJ_DATA must lead to one folder, with the proj.db of GDAL's PROJ in it, or be unset"
+        raise ResDepthError(
+            f"{text[:80]!r} is no coordinate system that GDAL knows ({error}){hint}"
+        ) from error
     return str(wkt)
 
 

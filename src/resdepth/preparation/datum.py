@@ -3,6 +3,9 @@
 A geoid is not a formula but a grid of numbers, which PROJ must have; what is missing is named.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,8 +155,9 @@ def height_change(source: str, target: str, grid: Grid, z: float) -> HeightChang
     xmin, ymin, xmax, ymax = grid.bounds
     x, y = np.linspace(xmin, xmax, LATTICE), np.linspace(ymin, ymax, LATTICE)
     xs, ys = np.meshgrid(x, y)
-    transformer = _transformer(_compound(grid.crs, source), _compound(grid.crs, target))
-    _, _, heights = transformer.transform(xs.ravel(), ys.ravel(), np.full(xs.size, z))
+    with _named_folders():
+        transformer = _transformer(_compound(grid.crs, source), _compound(grid.crs, target))
+        _, _, heights = transformer.transform(xs.ravel(), ys.ravel(), np.full(xs.size, z))
     up = np.reshape(heights, xs.shape) - z
     if not np.isfinite(up).all():
         raise ResDepthError(
@@ -175,8 +179,9 @@ def _transformer(source: Any, target: Any) -> Any:
         stems = " ".join(f"pyproj sync --file {Path(name).stem};" for name in missing)
         raise MissingGeoid(
             f"heights: from {source.name} to {target.name} PROJ needs {', '.join(missing)}, which is not "
-            f"here: {stems} or install the package proj-data. Where both heights count from one zero "
-            f"already, name it for both ({option('dsm_vertical')}, {option('reference_vertical')}); or name "
+            f"here: {stems} or install the package proj-data, and let PROJ_DATA lead to its "
+            "folder. Where both heights count from one zero already, name "
+            f"it for both ({option('dsm_vertical')}, {option('reference_vertical')}); or name "
             "one `unknown`, and co-registration takes out what is constant"
         )
     if not group.transformers:
@@ -185,6 +190,26 @@ def _transformer(source: Any, target: Any) -> Any:
             f"heights ({option('vertical')})"
         )
     return group.transformers[0]
+
+
+@contextmanager
+def _named_folders() -> Iterator[None]:
+    """Grids are found where PROJ_DATA leads (or PROJ_LIB, its old name), which pyproj's wheels ignore."""
+    datadir = _pyproj().datadir
+    before = datadir.get_data_dir()
+    known = before.split(os.pathsep)
+    named = os.pathsep.join(filter(None, (os.environ.get(name) for name in ("PROJ_DATA", "PROJ_LIB"))))
+    more = [one for one in dict.fromkeys(named.split(os.pathsep)) if one not in known and Path(one).is_dir()]
+    if not more:
+        yield
+        return
+    datadir.set_data_dir(
+        os.pathsep.join([*known, *more])
+    )  # its own first: the database is that of its version
+    try:
+        yield
+    finally:
+        datadir.set_data_dir(before)
 
 
 def _compound(crs: str, vertical: str) -> Any:
