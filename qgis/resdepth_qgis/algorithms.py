@@ -51,7 +51,7 @@ class Prepare(CommandAlgorithm):
     }
     ADVANCED = {
         "source", "masks", "vertical", "dsm_vertical", "reference_vertical", "dsm_crs", "reference_crs",
-        "coregister", "moves", "rpc_bias", "keep_rpcs", "workers",
+        "coregister", "moves", "rpc_bias", "trusted", "keep_rpcs", "workers",
     }  # fmt: skip
     OUTPUTS = [(QgsProcessingOutputRasterLayer, "INITIAL", "Initial DSM of the data set"), PAGE]
 

@@ -52,6 +52,30 @@ def training_samples(
     return TrainingSamples([part], TILE, PLAIN, STEREO, variation, seed)
 
 
+@pytest.mark.parametrize("kind", ["training", "validation"])
+def test_heights_outside_of_mask_ground_truth_do_not_count(kind: str) -> None:
+    counted = np.ones(SHAPE, np.uint8)
+    counted[:, 10:20] = 0
+    scene, region = numbered_scene(), Window(0, 0, 40, 32)
+    mask = Scene.of_arrays(np.ones(SHAPE, np.float32), masks={"ground_truth": counted}).masks
+    scene = replace(scene, masks=mask)
+    if kind == "validation":
+        part = validation_patches(scene, [region], PAIRS[:1], tile=TILE)
+        samples: TrainingSamples | ValidationSamples = ValidationSamples([part], TILE, PLAIN, STEREO)
+    else:
+        part = draw_patches(scene, [region], PAIRS[:1], tile=TILE, n=9, all_pairs=True, seed=(0, 0))
+        samples = TrainingSamples([part], TILE, PLAIN, STEREO, STILL, 0)
+    for index in range(len(samples)):
+        sample = samples.sample(index, 0)
+        number = np.rint(heights(sample)).astype(int)
+        row, col = np.divmod(number, SHAPE[1])
+        known, inside = ~np.isnan(sample.reference), counted[row, col] == 1
+        void = (row >= 3) & (row < 5) & (col >= 3) & (col < 5)
+        assert not known[~inside].any()
+        if kind == "training":
+            assert known[inside & ~void].all()
+
+
 def heights(sample: Sample) -> np.ndarray:
     return sample.channels[0] + np.float32(sample.centre)
 

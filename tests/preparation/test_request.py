@@ -34,6 +34,19 @@ def test_options_win_over_a_file_and_paths_lead_from_it(tmp_path: Path) -> None:
         ({"dsm": "dsm.tif", "images": ["dsm.tif", "dsm.tif"]}, "is given twice"),
         ({"dsm": "dsm.tif", "extent": [5, 5, 1, 1]}, "give xmin, ymin"),
         ({"dsm": "dsm.tif", "masks": {"building": "houses.gpkg"}}, "masks.building"),
+        ({"dsm": "dsm.tif", "trusted": {"correlation": None}}, "no such quality layer; there are: none"),
+        (
+            {"dsm": "dsm.tif", "layers": {"ambiguity": "dsm.tif"}, "trusted": {"ambiguity": None}},
+            r"trusted.ambiguity: .*state which are trusted: \[lowest, highest\]",
+        ),
+        (
+            {"dsm": "dsm.tif", "layers": {"count": "dsm.tif"}, "trusted": {"count": [3, 2]}},
+            r"trusted.count: found \[3, 2\]; give the lowest first",
+        ),
+        (
+            {"dsm": "dsm.tif", "layers": {"count": "dsm.tif"}, "trusted": {"count": [None, None]}},
+            r"trusted.count: found \[null, null\]",
+        ),
         ({"dsm": "/vsicurl/http://somewhere/dsm.tif"}, "virtual path"),
     ],
 )

@@ -30,6 +30,7 @@ from resdepth.preparation.surface_file import SurfaceFile
 from resdepth.stereo.ortho import read_rpc
 from resdepth.workflows import prepare as workflow
 from resdepth.workflows._prepared import summary
+from resdepth.workflows.check import plan_training
 from resdepth.workflows.prepare import Prepared, prepare, read_prepared
 
 SHIFT = (1.4, -0.8, 2.6)
@@ -420,6 +421,67 @@ def test_a_run_of_micmac_has_a_mask_for_voids_and_needs_its_crs(raw_scene: Path,
     assert made.record["voids"]["near"] == 200
     assert read_raster(made.dsm).min() > 150
     assert [view["name"] for view in made.record["views"]] == ["Ort_ahead"]
+
+
+def test_heights_of_low_quality_are_left_out_of_training_if_asked(raw_scene: Path, tmp_path: Path) -> None:
+    band = FileBand(dsm_of(raw_scene))
+    corner, heights = band.grid.map_position(0, 0), np.nan_to_num(band.read(band.grid.whole), nan=230.0)
+    run = tmp_path / "micmac" / "MEC-Malt"
+    correlation = np.full(heights.shape, 127 + 90, np.uint8)  # 0.70
+    correlation[50:90] = 127 + 45  # 0.35
+    write_raster(run / "Z_Num8_DeZoom1_STD-MALT.tif", heights, crs="EPSG:32632", origin=corner)
+    write_raster(run / "Correl_STD-MALT_Num_7.tif", correlation, crs="EPSG:32632", origin=corner)
+    reference = raw_scene / "dsm" / "reference.tif"
+    words = ["prepare", run.parent, "--reference", reference, "--coregister", "none", "--workers", "0"]
+    done = CliRunner().invoke(main, [*map(str, words), "-o", f"{tmp_path / 'a'}"])
+    assert done.exit_code == 0, done.output
+    plain = read_prepared(tmp_path / "a")
+    (dataset,) = json.loads((plain.folder / "configs" / "config_train.json").read_text())["datasets"]
+    assert dataset["mask_ground_truth"] == "../data/mask/ground_truth.tif"
+    assert plain.record["trusted"] is None
+    assert not (plain.folder / "data" / "mask" / "training.tif").exists()
+    layer = read_raster(plain.folder / "data" / "quality" / "correlation.tif")
+    np.testing.assert_allclose(np.unique(layer), (45 / 128, 90 / 128))
+    for limits, left_out in (("", 40), ("=0.3:", 0), ("=:0.5", heights.shape[0] - 40)):
+        target = tmp_path / f"trusted_{left_out}"
+        done = CliRunner().invoke(
+            main, [*map(str, words), "--trusted", f"correlation{limits}", "-o", f"{target}"]
+        )
+        assert done.exit_code == 0, done.output
+        share = left_out / heights.shape[0]
+        assert f"quality layers (correlation): {100 * share:.1f} % of the heights are left out" in done.output
+        low = read_raster(target / "data" / "mask" / "low_quality.tif")
+        assert low.mean() == pytest.approx(share)
+        counted = read_raster(target / "data" / "mask" / "ground_truth.tif")
+        np.testing.assert_array_equal(read_raster(target / "data/mask/training.tif"), counted & (1 - low))
+        assert read_prepared(target).record["trusted"]["left_out"] == pytest.approx(share)
+        problems = check(target / "configs" / "config_train.json")
+        assert [str(one) for one in problems if one.severity == "error"] == []
+        (area,) = plan_training(target / "configs" / "config_train.json").areas
+        known = ~np.isnan(area.scene.counted_reference(area.scene.grid.whole))
+        np.testing.assert_array_equal(known, (counted == 1) & (low == 0))
+
+
+@pytest.mark.parametrize("words", ["correlation=low:", "correlation=0.4"])
+def test_a_range_of_trust_is_two_numbers(words: str, raw_scene: Path, tmp_path: Path) -> None:
+    given = ["prepare", "--dsm", f"{dsm_of(raw_scene)}", "-o", f"{tmp_path / 'scene'}", "--trusted", words]
+    done = CliRunner().invoke(main, given)
+    assert done.exit_code == 2
+    assert "give LAYER=LOWEST:HIGHEST" in " ".join(done.output.replace("│", "").split())
+
+
+def test_a_triangulation_error_of_three_bands_is_its_length(raw_scene: Path, tmp_path: Path) -> None:
+    grid = FileBand(dsm_of(raw_scene)).grid
+    parts = np.stack([np.full(grid.whole.shape, one, np.float32) for one in (2.0, -3.0, 6.0)])
+    layer = write_raster(tmp_path / "error.tif", parts, origin=grid.map_position(0, 0))
+    made = prepare(
+        tmp_path / "scene", dsm=dsm_of(raw_scene), layers={"triangulation_error": layer}, threads=0,
+        trusted={"triangulation_error": None},
+    )  # fmt: skip
+    assert (read_raster(made.folder / "data" / "quality" / "triangulation_error.tif") == 7).all()
+    trusted = read_prepared(made.folder).record["trusted"]
+    assert trusted == {"ranges": {"triangulation_error": [None, 1.0]}, "left_out": 1.0}
+    assert "training" not in made.record["masks"]
 
 
 def test_the_summary_states_what_was_found(made: Prepared) -> None:

@@ -41,6 +41,10 @@ FILE = click.Path(path_type=Path)
     "--coregister", type=click.Choice(get_args(Motions)),
     help="What is sought between both DSMs: shift and vertical bias; a tilt, too; nothing. [default: shift]",
 )  # fmt: skip
+@click.option(
+    "--trusted", multiple=True, metavar="LAYER[=LOWEST:HIGHEST]",
+    help="Again for each: heights whose quality layer lies outside are left out of training.",
+)  # fmt: skip
 @click.option("--moves", type=click.Choice(get_args(Moves)), help="Which of both moves. [default: dsm]")
 @click.option(
     "--rpc-bias", type=click.Choice(get_args(RpcBiases)),
@@ -86,6 +90,7 @@ def prepare(
     from resdepth.workflows.prepare import prepare_from
 
     given = options | {"masks": {name: str(path) for name, path in named_masks(masks).items()}}
+    given["trusted"] = dict(map(_limits, options["trusted"]))
     if keep_rpcs:
         given["correct_rpcs"] = False
     if dry_run:
@@ -97,3 +102,18 @@ def prepare(
     for line in summary(made.folder, made.record):
         click.echo(line)
     click.echo(f"to look at: {made.folder / PAGE}")
+
+
+def _limits(text: str) -> tuple[str, list[float | None] | None]:
+    """A quality layer and the range of its values that are trusted, from LAYER[=LOWEST:HIGHEST]."""
+    name, equals, limits = text.partition("=")
+    if not equals:
+        return name, None
+    try:
+        lowest, highest = (float(one) if one.strip() else None for one in limits.split(":"))
+    except ValueError as error:
+        raise click.UsageError(
+            f"--trusted: found {text!r}; give LAYER=LOWEST:HIGHEST, one of both may be missing, as in "
+            "correlation=0.4:"
+        ) from error
+    return name, [lowest, highest]

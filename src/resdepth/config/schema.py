@@ -116,6 +116,8 @@ class TrainDataset(Section):
     """Path of the list (.txt) of image pairs to train with, one set of image names per line."""
     path_pairlist_validation: ListPath | None = None
     """Path of the list (.txt) of image pairs to validate with."""
+    mask_ground_truth: FilePath | None = None
+    """(new) Path of a mask: 1 = the reference DSM counts here; elsewhere it has no part in the loss."""
     area_type: Literal["train", "val", "train+val"]
     """What this area serves for."""
     allocation_strategy: Strategy | None = None

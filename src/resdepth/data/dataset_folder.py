@@ -74,6 +74,10 @@ class DatasetFolder:
         """A mask: building, water, forest, ground_truth, void."""
         return self.path / "data" / "mask" / f"{name}.tif"
 
+    def quality(self, name: str) -> Path:
+        """A quality layer of the initial DSM: correlation, triangulation_error."""
+        return self.path / "data" / "quality" / f"{name}.tif"
+
     def raw_image(self, name: str) -> Path:
         """A raw image, with its RPC."""
         return self.path / "data" / "satellite_views" / "raw" / f"{name}.tif"

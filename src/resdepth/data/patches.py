@@ -129,7 +129,7 @@ class _Patches:
         scene = part.scene
         if scene.reference is None:
             raise ValueError(f"scene {scene.name!r} has no reference DSM")
-        dsm, reference = scene.dsm.read(window), scene.reference.read(window)
+        dsm, reference = scene.dsm.read(window), scene.counted_reference(window)
         seen = normalize_patch(dsm, scene.read_views(view_set, window), self._normalization, self._inputs)
         return Sample(seen.channels, (reference - np.float64(seen.centre)).astype(np.float32), seen.centre)
 

@@ -307,6 +307,7 @@ def hold_in_memory(scenes: Sequence[Scene], budget_bytes: float) -> list[Scene]:
             dsm=held(scene.dsm),
             reference=None if scene.reference is None else held(scene.reference),
             views={index: held(band) for index, band in scene.views.items()},
+            masks={name: held(band) for name, band in scene.masks.items()},
         )
         for scene in scenes
     ]

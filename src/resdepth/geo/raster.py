@@ -346,10 +346,16 @@ class FileBand:
 
 
 class MeanBand(FileBand):
-    """The mean of all bands of an image, alpha aside: grey values of a colour image."""
+    """The mean of all bands of an image, alpha aside: grey values of a colour image.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: the file.
+        is_vector: several bands are parts of a vector, whose length counts.
+    """
+
+    def __init__(self, path: Path, *, is_vector: bool = False) -> None:
         super().__init__(path, "stored")
+        self._is_vector = is_vector
 
     def read(self, window: Window) -> Array:
         """(height, width) float32, NaN = void in one of the bands."""
@@ -367,8 +373,9 @@ class MeanBand(FileBand):
             ) from error
         total = np.zeros(window.shape, np.float32)
         for values in stored:
-            total += void_to_nan(values, self.nodata, valid)
-        return total / np.float32(len(numbers))
+            known = void_to_nan(values, self.nodata, valid)
+            total += known * known if self._is_vector else known
+        return np.sqrt(total) if self._is_vector else total / np.float32(len(numbers))
 
 
 def scaling_for(path: Path, numbers: Numbers, stated: Scaling, unit: Unit) -> Scaling:

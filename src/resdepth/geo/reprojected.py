@@ -39,6 +39,7 @@ class MapBand:
         crs: of a file that names none.
         scaling: scale and offset that make heights of the numbers that the file has.
         valid: a raster of the same pixels, 0 where the file has no value.
+        is_vector: the bands of an image are parts of a vector, whose length counts instead of their mean.
         other_way: how else a CRS can be named, for the message: ", or with dsm_crs=".
 
     Raises:
@@ -54,9 +55,10 @@ class MapBand:
         scaling: Scaling = UNSCALED,
         other_way: str = "",
         valid: Path | None = None,
+        is_vector: bool = False,
     ) -> None:
         self.path, self.numbers, self._scaling = path, numbers, scaling
-        self._band = MeanBand(path) if numbers == "stored" else FileBand(path, numbers)
+        self._band = MeanBand(path, is_vector=is_vector) if numbers == "stored" else FileBand(path, numbers)
         self.header, grid = self._band.header, self._band.grid
         self._valid = None if valid is None else FileBand(valid, "stored")
         if self._valid is not None and self._valid.grid.whole.shape != grid.whole.shape:

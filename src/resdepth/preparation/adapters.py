@@ -36,6 +36,16 @@ LAYERS: Mapping[str, str] = {
     "unfilled": "the DSM before voids were filled",
 }
 """The standard names of quality layers, and what they hold."""
+EIGHT_BIT_CORRELATION = 127.0, 128.0
+TRUSTED: Mapping[str, tuple[float | None, float | None]] = {
+    "correlation": (0.4, None),
+    "triangulation_error": (None, 1.0),
+    "spread": (None, 1.0),
+    "distance": (None, 1.0),
+    "count": (2.0, None),
+    "filling": (None, 0.0),
+}
+"""Lowest and highest value with which heights are trusted, of layers that mean the same in each pipeline."""
 
 ELLIPSOID, EGM96 = "ellipsoid", "EPSG:5773"
 IMAGE_ENDINGS = (".tif", ".tiff", ".jp2", ".ntf", ".img", ".vrt")

@@ -1,9 +1,11 @@
 """Where initial and reference DSM differ as construction, demolition or harvest does, not as noise does.
 
 A change is wide, and the images confirm the initial DSM there: what matching got wrong is no change, and
-stays for a network to learn from.
+stays for a network to learn from; unless quality layers of the DSM are to decide.
 """
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +31,9 @@ LEAST_M2, NECK_M = 80.0, 5.0
 """Changes are no smaller than this, and wider: walls that lie beside each other are thin."""
 CONFIRMED = 0.35
 """The median correlation of two ortho-images from which they confirm the heights that they were made with."""
+
+
+Range = tuple[float | None, float | None]
 
 
 class Reads(Protocol):
@@ -91,6 +96,57 @@ def write_changes(
             changed_px, known_px = changed_px + int(changed.sum()), known_px + int(known.sum())
             progress.advance(1 / len(parts))
     return Changes(threshold, changed_px / max(known_px, 1), known_px / grid.whole.area)
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How much of the initial DSM is trusted.
+
+    Attributes:
+        ranges: of the values of each quality layer that asks for trust, lowest and highest; None: any.
+        left_out: share of the pixels in which a layer lies outside of its range, 0 to 1.
+    """
+
+    ranges: dict[str, Range]
+    left_out: float
+
+
+def write_trusted(
+    layers: Sequence[tuple[Band, Range]], counted: Band | None, targets: Sequence[Path], progress: Progress
+) -> float:
+    """Write where quality layers distrust heights, and where the reference DSM counts in training.
+
+    Args:
+        layers: on one grid, NaN = unknown, which is trusted; each with its lowest and highest trusted value.
+        counted: the mask `ground_truth`; None without a reference DSM.
+        targets: of the mask `low_quality`, and with a reference DSM of the mask `training`.
+        progress: advances by 1 in all.
+
+    Returns:
+        The share of pixels that are not trusted, 0 to 1.
+
+    Raises:
+        ResDepthError: if a file cannot be read or written.
+    """
+    grid, count = layers[0][0].grid.flat, 0
+    parts = list(blocks(grid.whole, BLOCK_PX))
+    with ExitStack() as stack:
+        files = [
+            stack.enter_context(new_geotiff(path, grid, dtype="uint8", tile=TILE_PX)) for path in targets
+        ]
+        for part in parts:
+            low = np.zeros(part.shape, np.bool_)
+            for layer, (lowest, highest) in layers:
+                values = layer.read(part)
+                with np.errstate(invalid="ignore"):
+                    low |= values < (-np.inf if lowest is None else np.float32(lowest))
+                    low |= values > (np.inf if highest is None else np.float32(highest))
+            files[0].write(part.row, low.astype(np.uint8), col=part.col)
+            if counted is not None:
+                files[1].write(part.row, ((counted.read(part) == 1) & ~low).astype(np.uint8), col=part.col)
+            count += int(low.sum())
+            progress.advance(1 / len(parts))
+    return count / grid.whole.area
 
 
 def changed_places(differences: Array, agreement: Array, threshold_m: float, gsd_m: float) -> Mask:

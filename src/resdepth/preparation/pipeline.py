@@ -10,7 +10,7 @@ import numpy as np
 
 from resdepth.data.dataset_folder import DatasetFolder
 from resdepth.errors import ResDepthError
-from resdepth.geo.crs import METRE
+from resdepth.geo.crs import METRE, Unit
 from resdepth.geo.geotiff import new_geotiff
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import Band, FileBand
@@ -19,7 +19,8 @@ from resdepth.geo.rpc import Rpc
 from resdepth.geo.vectors import is_vector, open_vector_mask
 from resdepth.geo.windows import Window, blocks
 from resdepth.options import option
-from resdepth.preparation.change import Changes, write_changes
+from resdepth.preparation.adapters import EIGHT_BIT_CORRELATION, TRUSTED
+from resdepth.preparation.change import Changes, Trust, write_changes, write_trusted
 from resdepth.preparation.coregister import Difference, coregistration, difference
 from resdepth.preparation.datum import (
     ELLIPSOID,
@@ -112,9 +113,11 @@ class Pipeline:
             "pairs", _Pairs, lambda: _Pairs(tuple(ranked(shown)) if len(shown) > 1 else ())
         ).ranked
         changes, apart = self._compare(shown, pairs)
+        trust = self._trust()
         names = (*masks, "void", *(["change", "ground_truth"] if changes else []))
+        names += (*(["low_quality"] if trust else []), *(["training"] if trust and changes else []))
         done = (grid, choice, datums, coregistered, filling, lift, biases, tuple(views), pairs, changes)
-        return Result(*done, names, apart)
+        return Result(*done, names, apart, trust)
 
     def _choose_grid(self) -> GridChoice:
         asked = self.inputs.asked
@@ -201,16 +204,37 @@ class Pipeline:
         """Quality layers, moved as the DSM is."""
         aside = Motion(motion.east_m, motion.north_m)
         for name, path in self.inputs.asked.layers.items():
-            target = self.folder.path / "data" / "quality" / f"{name}.tif"
+            target = self.folder.quality(name)
 
             def work(path: str = path, target: Path = target) -> _Done:
                 with writing(target.parent):
                     target.parent.mkdir(exist_ok=True)
-                layer = SurfaceFile(MapBand(Path(path), "stored", crs=self.inputs.asked.dsm_crs), None, aside)
-                _write_band(target, layer.reader(grid), grid, target.stem)
+                is_vector = target.stem == "triangulation_error"
+                band = MapBand(Path(path), "stored", crs=self.inputs.asked.dsm_crs, is_vector=is_vector)
+                layer: Band = SurfaceFile(band, None, aside).reader(grid)
+                if target.stem == "correlation" and band.header.dtype == "uint8":
+                    layer = _OfEightBits(layer)
+                _write_band(target, layer, grid, target.stem, unit=None)
                 return _Done(done=True)
 
             self.journal.once(f"quality_{name}", _Done, work, [target])
+
+    def _trust(self) -> Trust | None:
+        """Where quality layers distrust heights; None if none is asked."""
+        asked, folder = self.inputs.asked.trusted, self.folder
+        if not asked:
+            return None
+        ranges = {name: limits or TRUSTED[name] for name, limits in asked.items()}
+        counted = folder.mask("ground_truth") if self.inputs.reference is not None else None
+        targets = [folder.mask("low_quality"), *([folder.mask("training")] if counted else [])]
+
+        def work() -> Trust:
+            layers = [(FileBand(folder.quality(name), "stored"), one) for name, one in ranges.items()]
+            mask = None if counted is None else FileBand(counted, "mask")
+            with progress_bar("quality layers", 1) as progress:
+                return Trust(ranges, write_trusted(layers, mask, targets, progress))
+
+        return self.journal.once("trust", Trust, work, targets)
 
     def _given_views(self, grid: Grid) -> list[PreparedView]:
         views = []
@@ -428,11 +452,23 @@ class _Lifted:
         return self._dsm.read(window) + self._change.over(self.grid.crop(window))
 
 
-def _write_band(path: Path, band: Band, grid: Grid, title: str) -> int:
-    """Write heights block by block; returns how many there are."""
+class _OfEightBits:
+    """Correlations, -1 to 1, of what MicMac makes whole numbers of."""
+
+    def __init__(self, band: Band) -> None:
+        self._band, self.grid = band, band.grid
+
+    def read(self, window: Window) -> Any:
+        """(H, W) float32."""
+        zero, one = EIGHT_BIT_CORRELATION
+        return (self._band.read(window) - np.float32(zero)) / np.float32(one)
+
+
+def _write_band(path: Path, band: Band, grid: Grid, title: str, *, unit: Unit | None = METRE) -> int:
+    """Write values block by block; returns how many there are."""
     parts, count = list(blocks(grid.whole, COPY_PX)), 0
     with (
-        new_geotiff(path, grid, tile=TILE_PX, unit=METRE) as file,
+        new_geotiff(path, grid, tile=TILE_PX, unit=unit) as file,
         progress_bar(title, len(parts)) as progress,
     ):
         for part in parts:

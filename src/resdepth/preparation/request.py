@@ -1,7 +1,7 @@
 """What is asked of `prepare`. Field docstrings become the JSON schema and the manual."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,10 +11,13 @@ from resdepth.config.parse import draft
 from resdepth.config.schema import FilePath, NamePart, Section
 from resdepth.errors import InputProblems, Problem
 from resdepth.options import Motions, Moves, RpcBiases, option
+from resdepth.preparation.adapters import TRUSTED
 from resdepth.runtime.paths import why_no_file
 from resdepth.runtime.yamlfiles import read_config
 
 Side = Annotated[float, Field(ge=0.01, le=1000, allow_inf_nan=False)]
+Limit = Annotated[float, Field(allow_inf_nan=False)] | None
+Limits = tuple[Limit, Limit]
 Coordinate = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -38,6 +41,9 @@ class PrepareConfig(Section):
     layers: dict[NamePart, FilePath] = Field(default_factory=dict)
     """Quality layers of the DSM by name (correlation, ambiguity, triangulation_error): they come onto its
     grid."""
+    trusted: dict[NamePart, Limits | None] = Field(default_factory=dict)
+    """Quality layers that decide which heights count in training: the lowest and the highest value that is
+    trusted, null for any; null instead of both for the range that is usual. Default: none decides."""
     dsm_valid: FilePath | None = None
     """A raster of the pixels of the DSM, 0 where it has no measured height (as MicMac's AutoMask)."""
     dsm_scaling: tuple[Coordinate, Coordinate] = (1.0, 0.0)
@@ -109,7 +115,26 @@ def prepare_rules(config: PrepareConfig, where: str = "") -> list[Problem]:
     for key, path in named.items():
         if reason := why_no_file(path):
             problems.append(Problem(f"{where}{key}", f"{path}: {reason}"))
-    return problems + _repeated(config, where) + _wrong_extent(config, where)
+    problems += [*_repeated(config, where), *_wrong_extent(config, where)]
+    return problems + [Problem(f"{where}trusted.{name}", text) for name, text in _untrusted(config)]
+
+
+def _untrusted(config: PrepareConfig) -> Iterator[tuple[str, str]]:
+    """What is wrong with the layers that are to decide about heights."""
+    for name, limits in config.trusted.items():
+        lowest, highest = limits or TRUSTED.get(name) or (None, None)
+        if name not in config.layers:
+            known = ", ".join(config.layers) or "none"
+            yield name, f"the DSM has no such quality layer; there are: {known}"
+        elif limits is None and name not in TRUSTED:
+            yield (
+                name,
+                "its values differ from pipeline to pipeline; state which are trusted: [lowest, highest]",
+            )
+        elif (lowest, highest) == (None, None):
+            yield name, "found [null, null]; give the lowest or the highest value that is trusted"
+        elif lowest is not None and highest is not None and lowest > highest:
+            yield name, f"found [{lowest:g}, {highest:g}]; give the lowest first"
 
 
 def _file_of(path: str) -> Path:

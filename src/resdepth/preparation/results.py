@@ -6,7 +6,7 @@ from typing import Any
 
 from resdepth.geo.grid import Grid
 from resdepth.geo.reprojected import MapBand
-from resdepth.preparation.change import Changes
+from resdepth.preparation.change import Changes, Trust
 from resdepth.preparation.coregister import Coregistration, Difference
 from resdepth.preparation.datum import UNKNOWN
 from resdepth.preparation.grid import GridChoice
@@ -146,6 +146,7 @@ class Result:
         choice, datums, coregistered, filling, lift, biases, views, pairs, changes: what each step did.
         masks: names of all masks.
         difference: initial minus reference DSM in the end.
+        trust: where quality layers distrust heights; None if none is asked.
     """
 
     grid: Grid
@@ -160,3 +161,4 @@ class Result:
     changes: Changes | None
     masks: tuple[str, ...]
     difference: Difference | None = field(default=None)
+    trust: Trust | None = None

@@ -62,6 +62,8 @@ def _write_configs(folder: DatasetFolder, result: Result) -> list[Path]:
     train, stripes, tile = training_config(name, 0, shape, images=count)
     has_reference = result.difference is not None
     if has_reference:
+        counted = "training" if "training" in result.masks else "ground_truth"
+        train["datasets"][0]["mask_ground_truth"] = f"../data/mask/{counted}.tif"
         written.append(folder.configs / "config_train.json")
         write_json(written[-1], train)
     if count < 2:
@@ -125,6 +127,7 @@ def described(config: PrepareConfig, inputs: Inputs, result: Result) -> dict[str
         "views": views,
         "pairs": [_described_pair(pair, result) for pair in result.pairs],
         "changes": None if result.changes is None else asdict(result.changes),
+        "trusted": None if result.trust is None else asdict(result.trust),
         "initial_minus_reference": None if result.difference is None else asdict(result.difference),
         "masks": list(result.masks),
     }  # fmt: skip
@@ -145,6 +148,9 @@ def summary(folder: Path, record: Mapping[str, Any]) -> list[str]:
     filled = f"{100 * voids['void_share']:.1f} % filled"
     lines.append(f"  voids: {filled}; {voids['implausible']} implausible heights taken out")
     lines += [f"  RPCs: {line}" for line in _ties(record)]
+    if (trust := record.get("trusted")) is not None:
+        share = f"{100 * trust['left_out']:.1f} % of the heights are left out of training"
+        lines.append(f"  quality layers ({', '.join(trust['ranges'])}): {share}")
     apart = record["initial_minus_reference"]
     if apart is not None and apart["median_m"] is not None:
         figures = f"median {apart['median_m']:+.2f} m, MAE {apart['mae_m']:.2f} m"
