@@ -1,4 +1,4 @@
-"""Draw a part of what `resdepth demo` made: surfaces before, after and true, errors, an ortho-image.
+"""Draw a part of what `resdepth demo` made: initial, refined and reference DSM, errors, an ortho-image.
 
 python scripts/draw_demo.py [demo] [picture.png]
 """
@@ -48,7 +48,7 @@ def draw(folder: Path, picture: Path) -> None:
     sides = FileBand(data / "dsm" / "reference.tif").grid.sides_m
     figure, axes = plt.subplots(2, 3, figsize=(9.2, 6.9), layout="constrained")
     panels = {name: hillshade(surface, sides) for name, surface in surfaces.items()}
-    panels["Reference"] = hillshade(reference, sides)
+    panels["Reference DSM"] = hillshade(reference, sides)
     for name, surface in surfaces.items():
         mae = float(np.nanmean(np.abs(surface - reference)))
         title = f"Error of the {name.split()[0].lower()} DSM: MAE {mae:.2f} m"
@@ -63,7 +63,7 @@ def draw(folder: Path, picture: Path) -> None:
     bar = figure.colorbar(
         scale, ax=axes[1, :2], extend="both", location="bottom", shrink=0.7, aspect=45, pad=0.02
     )
-    bar.set_label("surface minus reference [m]", fontsize=9)
+    bar.set_label("DSM minus reference DSM [m]", fontsize=9)
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=105)
     # 256 colours: a third of the bytes of one with all.

@@ -228,4 +228,8 @@ def test_test_compares_with_the_filters_unless_stated_not_to(scene: MadeScene, r
     (path,) = scene.folder.rglob("evaluation.json")
     assert (read_result(path).baselines is not None) == requested
     assert ("median 9 x 9 px" in done.stdout) == requested
+    stated = json.loads(path.read_text())["verdict"]
+    assert done.stdout.splitlines()[-1] == f"verdict: {stated['sentence']}"
+    assert (stated["median_mae_m"] is not None) == requested
+    assert any("output.baselines" in note for note in stated["notes"]) != requested
     assert ("median 9 x 9 px" in path.with_suffix(".html").read_text()) == requested

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from resdepth.refinement.provenance import LARGEST_SHARES, Moved, NotTrusted, described, refuse_untrusted
+from resdepth.refinement.provenance import (
+    LARGEST_SHARES,
+    Moved,
+    NotTrusted,
+    described,
+    in_words,
+    refuse_untrusted,
+)
 
 
 def moved_by(*distances: float, sigma_m: float = 1.0) -> Moved:
@@ -15,13 +22,39 @@ def test_heights_up_and_down_count_and_voids_do_not() -> None:
     found = moved_by(-11, 4, 2, np.nan, 6)
     assert (found.heights, found.beyond) == (4, (3, 1, 2))
     assert described(found).startswith(
-        "heights moved by more than 3 m: 75.00 %, 10 m: 25.00 %, 5 sigmas (5 m)"
+        "heights moved by more than 3 m: 75.00 %, 10 m: 25.00 %, 5 m (5 height sigmas)"
     )
 
 
 def test_blocks_add_up_and_tags_keep_them() -> None:
     total = moved_by(4, 0) + moved_by(20, np.nan)
     assert Moved.from_tags(total.as_tags()) == total == moved_by(4, 0, 20)
+
+
+@pytest.mark.parametrize(
+    ("moved", "sentence"),
+    [
+        (
+            moved_by(-11, 4, 2, np.nan, 6),
+            "heights change by 5.75 m on average, up or down; 75.0 % of them by more than 3 m, 25.0 % by "
+            "more than 10 m",
+        ),
+        (moved_by(0.5, -1), "heights change by 0.75 m on average, up or down; none by more than 3 m"),
+        (
+            Moved(1.0, 10_000, (5, 0, 0), None),
+            "heights change; less than 0.1 % of them by more than 3 m, none by more than 10 m",
+        ),
+        (moved_by(np.nan), "nothing, as there is no height to refine"),
+    ],
+)
+def test_a_page_says_in_words_what_has_changed(moved: Moved, sentence: str) -> None:
+    assert in_words(moved) == sentence
+
+
+def test_blocks_of_which_one_states_no_average_have_none() -> None:
+    earlier = Moved.from_tags({"RESDEPTH_MOVED": '{"sigma_m": 1.0, "heights": 2, "beyond": [1, 0, 0]}'})
+    assert earlier is not None
+    assert (moved_by(4) + earlier).mean_m is None
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"sigma_m": 1, "heights": 2, "beyond": [1, 2]}', '{"a": 1}'])

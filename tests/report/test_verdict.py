@@ -114,6 +114,13 @@ def test_metrics_of_other_pixels_are_named_as_such() -> None:
     assert "50.0 %" in " ".join(found.notes)
 
 
+def test_the_result_over_all_pairs_is_no_surface_of_its_own() -> None:
+    outcome = replace(outcome_of(initial=1.0, a=0.5, b=0.8, all=0.4), together="all")
+    found = verdict_of(outcome)
+    assert found is not None
+    assert found.sentence.startswith("a, the best of 2 DSMs, is better")
+
+
 def test_without_a_surface_or_a_pixel_there_is_no_verdict() -> None:
     assert verdict_of(outcome_of(initial=1.0)) is None
     assert verdict_of(outcome_of(refined=float("nan"))) is None

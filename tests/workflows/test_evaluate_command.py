@@ -16,6 +16,7 @@ from PIL import Image
 from conftest import MadeScene, make_model, read_raster, write_raster
 from resdepth import save_model, test
 from resdepth.cli import main
+from resdepth.report.page import unbroken
 
 
 def command(*arguments: Any) -> Result:
@@ -486,6 +487,10 @@ def test_the_test_command_makes_the_page_and_runs_of_it_can_be_compared(scene: M
     page = (folder / "evaluation.html").read_text()
     assert "Stereopair_0_1" in page
     assert "all pairs" in page
+    verdict = json.loads((folder / "evaluation.json").read_text())["verdict"]
+    assert verdict["surface"] in {"Stereopair_0_1", "Stereopair_1_2"}
+    assert "the best of 2 DSMs" in verdict["sentence"], "all pairs together are no third"
+    assert unbroken(verdict["sentence"]) in page
     assert (folder / "Stereopair_0_1" / "initial_prediction.qml").is_file()
     done = command("compare", folder, "-o", scene.folder / "c.html")
     assert done.exit_code == 0, done.output

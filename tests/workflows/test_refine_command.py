@@ -170,13 +170,18 @@ def test_without_fusion_each_pair_has_its_file(scene: MadeScene, model: Path) ->
 
 
 def test_a_report_shows_before_and_after_and_where_heights_come_from(scene: MadeScene, model: Path) -> None:
-    with_hole(scene)
+    hole = with_hole(scene)
     done = command(scene, model, "--report", "--fill")
     assert done.exit_code == 0, done.output
     page = (scene.folder / "initial_refined.html").read_text(encoding="utf-8")
     for text in ("Refined DSM minus initial DSM", "refined from a filled height", "Ortho-image ortho2.tif"):
         assert text in page, text
     assert f"<td>{10 * 20:,}</td>" in page
+    top = re.search(r'<div class="verdict.*?</div>', page, re.DOTALL)
+    assert top is not None
+    change = np.abs(read_raster(output(scene)) - scene.initial)[~hole].mean()
+    assert f"heights change by {change:.2f}\u00a0m on average" in top[0]
+    assert "sigma" not in top[0]
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
 
 
@@ -239,7 +244,7 @@ def test_an_output_that_cannot_be_right_is_set_aside(scene: MadeScene, wild: Pat
     assert FIGURES in aside.with_suffix(".html").read_text(encoding="utf-8")
     stated = CliRunner().invoke(main, ["info", str(aside), "--json"])
     facts = json.loads(stated.stdout)[str(aside)]
-    assert facts["moved"]["percent"]["5 sigmas (12.5 m)"] == 100.0
+    assert facts["moved"]["percent"]["12.5 m (5 height sigmas)"] == 100.0
     assert FIGURES in facts["tags"]["RESDEPTH_WARNING_1"]
     assert command(scene, wild, "--fill").exit_code == 2, "that of another job is not replaced"
 

@@ -18,7 +18,7 @@ from resdepth.data.scene import MASKS
 from resdepth.geo.windows import Window
 from resdepth.workflows.evaluate import evaluate
 from resdepth.workflows.refine import refine
-from resdepth.workflows.test import test
+from resdepth.workflows.test import test, verdicts_of
 
 TILE = 16
 STRIPE = (slice(0, 64), slice(32, 64))  # test stripe 1 of the made scene
@@ -456,6 +456,7 @@ def test_an_image_of_the_list_that_no_pair_uses_may_be_missing(scene: MadeScene)
     config["datasets"].append({**config["datasets"][0], "name": "second"})
     results = test(scene.write(config))
     assert [result.dataset for result in results] == ["small", "second"]
+    assert list(verdicts_of(results)) == ["small", "second"]
     page = (results_of(scene) / "evaluation.html").read_text()
     shown = json.dumps(re.findall(r'"(ortho\d\.tif)"', page))
     assert "ortho2.tif" in shown

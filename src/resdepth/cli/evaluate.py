@@ -86,7 +86,7 @@ def evaluate(  # noqa: PLR0913 - each is an option
     from resdepth.data.dataset_folder import SCENE_MASKS, dataset_in
     from resdepth.evaluation.request import Request
     from resdepth.report.tables import centred_rows, markdown, median_rows, summary_rows
-    from resdepth.report.verdict import verdict_of
+    from resdepth.report.verdict import verdict_of, with_verdict
     from resdepth.workflows.evaluate import evaluate_into
 
     chosen, surfaces, reference = named_masks(masks), _named_surfaces(dsms), reference or truth
@@ -104,13 +104,10 @@ def evaluate(  # noqa: PLR0913 - each is an option
     done = evaluate_into(
         output, request, error_rasters=not no_rasters, aligned_rasters=write_aligned, overwrite=overwrite
     )
-    verdict = verdict_of(done.outcome)
     if as_json:
-        echo_json({
-            "folder": str(done.folder), "page": str(done.page),
-            "verdict": None if verdict is None else verdict.as_json(), **done.outcome.as_json(),
-        })  # fmt: skip
+        echo_json({"folder": str(done.folder), "page": str(done.page), **with_verdict(done.outcome)})
         return
+    verdict = verdict_of(done.outcome)
     click.echo(markdown(summary_rows(done.outcome)))
     click.echo()
     click.echo(markdown(centred_rows(done.outcome)))

@@ -83,7 +83,8 @@ def test(config: Path, *, dry_run: bool) -> None:
     """Refine DSMs by CONFIG (a JSON or YAML file), and compare them with a reference DSM where one is given.
 
     CONFIG may be a folder of `prepare` or `simulate`. Each image pair of the list gives one refined DSM
-    (GeoTIFF); with a reference DSM, also residuals, and statistics as text and JSON.
+    (GeoTIFF); with a reference DSM, also residuals, statistics as text and JSON, and a page to look at; a
+    last line states whether the refined DSM is better than the initial one and its best median filter.
 
     \b
     Example:
@@ -92,6 +93,7 @@ def test(config: Path, *, dry_run: bool) -> None:
     from resdepth.data.dataset_folder import config_in
     from resdepth.report.tables import baseline_tables, summary_table
     from resdepth.workflows.test import test as run_test
+    from resdepth.workflows.test import verdicts_of
 
     if dry_run:
         from resdepth.workflows.dry_run import test_facts
@@ -113,6 +115,11 @@ def test(config: Path, *, dry_run: bool) -> None:
     for table in baseline_tables(evaluated):
         click.echo()
         click.echo(table)
+    verdicts = verdicts_of(results)
+    if verdicts:
+        click.echo()
+    for name, verdict in verdicts.items():
+        click.echo(f"verdict{f' of {name}' if len(verdicts) > 1 else ''}: {verdict.sentence}")
 
 
 @click.command()

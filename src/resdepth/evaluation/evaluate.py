@@ -140,6 +140,7 @@ def _outcome(
             for name, surface in case.results
         },
         initial=case.initial,
+        together=case.together or None,
         titles=titles,
         facts=dict(facts),
         pixel_area_m2=case.reference.grid.pixel_area_m2,

@@ -192,6 +192,7 @@ class EvaluationResult:
         baselines: median filters of the initial DSM, or of the only surface; None if nobody asked for them.
         conditions: what two evaluations need to have in common to be comparable, by names as in `facts`: the
             SHA-256 of a file, the pixels of a region, a rule in words.
+        together: the name of the result over all surfaces but the initial DSM; None without such a one.
     """
 
     surfaces: Mapping[str, SurfaceResult]
@@ -204,6 +205,7 @@ class EvaluationResult:
     exact: bool
     baselines: Baselines | None = None
     conditions: Mapping[str, str] = field(default_factory=dict)
+    together: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Everything, with None for NaN."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import IntEnum
 
 import numpy as np
@@ -52,40 +52,50 @@ class Moved:
         sigma_m: the height sigma of the training.
         heights: how many there are both before and after.
         beyond: how many of them are moved by more than NEAR_M, FAR_M, and SIGMAS sigmas.
+        total_mm: how far all of them are moved together, up or down, millimetres (whole numbers of blocks
+            add up alike in any order); None if that is not known.
     """
 
     sigma_m: Number
     heights: Count = 0
     beyond: tuple[Count, Count, Count] = (0, 0, 0)
+    total_mm: Count | None = 0
 
     @classmethod
     def between(cls, before: NDArray[np.float32], after: NDArray[np.float32], sigma_m: float) -> "Moved":
         """Compare heights in metres, NaN = void."""
         distance = np.abs(after - before)
         near, far, sigmas = (int((distance > limit).sum()) for limit in (NEAR_M, FAR_M, SIGMAS * sigma_m))
-        return cls(sigma_m, int(np.isfinite(distance).sum()), (near, far, sigmas))
+        total = round(1000 * float(np.nansum(distance, dtype=np.float64)))
+        return cls(sigma_m, int(np.isfinite(distance).sum()), (near, far, sigmas), total)
 
     def __add__(self, other: "Moved") -> "Moved":
         near, far, sigmas = (one + more for one, more in zip(self.beyond, other.beyond, strict=True))
-        return Moved(self.sigma_m, self.heights + other.heights, (near, far, sigmas))
+        totals = (self.total_mm, other.total_mm)
+        total = None if None in totals else sum(filter(None, totals))
+        return Moved(self.sigma_m, self.heights + other.heights, (near, far, sigmas), total)
 
     @classmethod
     def from_tags(cls, tags: Mapping[str, str]) -> "Moved | None":
         """What the tags of a raster state; None if they state nothing."""
         try:
-            return _STORED.validate_python(parse_json(tags[TAG]))
-        except (KeyError, ValueError):
+            return _STORED.validate_python({"total_mm": None, **parse_json(tags[TAG])})
+        except (KeyError, TypeError, ValueError):
             return None
 
     def as_tags(self) -> dict[str, str]:
         """The same as tags of a raster."""
-        stated = {"sigma_m": self.sigma_m, "heights": self.heights, "beyond": self.beyond}
-        return {TAG: json.dumps(stated)}
+        return {TAG: json.dumps(asdict(self))}
+
+    @property
+    def mean_m(self) -> float | None:
+        """How far heights are moved on average, up or down; None if that is not known."""
+        return None if self.total_mm is None or not self.heights else self.total_mm / 1000 / self.heights
 
     @property
     def shares(self) -> dict[str, float]:
         """Percent of the heights that are moved by more than each of the limits."""
-        names = (f"{NEAR_M:g} m", f"{FAR_M:g} m", f"{SIGMAS:g} sigmas ({SIGMAS * self.sigma_m:.3g} m)")
+        names = (f"{NEAR_M:g} m", f"{FAR_M:g} m", f"{SIGMAS * self.sigma_m:.3g} m ({SIGMAS:g} height sigmas)")
         return {
             name: 100 * count / max(self.heights, 1) for name, count in zip(names, self.beyond, strict=True)
         }
@@ -113,6 +123,24 @@ def described(moved: Moved) -> str:
     """All shares in a line."""
     shares = ", ".join(f"{name}: {share:.2f} %" for name, share in moved.shares.items())
     return f"heights moved by more than {shares}"
+
+
+def in_words(moved: Moved) -> str:
+    """What has changed, for whoever knows DSMs and no networks: a sentence without its full stop."""
+    if not moved.heights:
+        return "nothing, as there is no height to refine"
+    average = "" if moved.mean_m is None else f" by {moved.mean_m:.2f} m on average, up or down"
+    near, far = (_share(count, moved.heights) for count in moved.beyond[:2])
+    if not moved.beyond[0]:
+        return f"heights change{average}; none by more than {NEAR_M:g} m"
+    return (
+        f"heights change{average}; {near} of them by more than {NEAR_M:g} m, {far} by more than {FAR_M:g} m"
+    )
+
+
+def _share(count: int, of: int) -> str:
+    percent = 100 * count / of
+    return "none" if not count else "less than 0.1 %" if percent < 0.1 else f"{percent:.1f} %"
 
 
 def refuse_untrusted(reasons: Sequence[str]) -> None:

@@ -56,7 +56,7 @@ class Refinement:
         >>> made = resdepth.refine("initial.tif", images, "model.safetensors", full=True)
         >>> print(made.summary())
         refined with model: 64 x 160 pixels of 0.5 m, EPSG:32632
-        heights moved by more than 3 m: 0.00 %, 10 m: 0.00 %, 5 sigmas (12.5 m): 0.00 %
+        heights moved by more than 3 m: 0.00 %, 10 m: 0.00 %, 12.5 m (5 height sigmas): 0.00 %
         ...
         >>> sorted(made.to_xarray())
         ['dsm', 'initial', 'provenance']

@@ -30,7 +30,7 @@ from resdepth.geo.grid import Grid
 from resdepth.geo.raster import Array, FileBand, Method, Numbers, read_header, read_resampled, read_tags
 from resdepth.geo.vectors import is_vector, open_vector_mask
 from resdepth.geo.windows import Window, blocks, bounding
-from resdepth.refinement.provenance import PROVENANCE_TITLES, Moved, Provenance, described
+from resdepth.refinement.provenance import PROVENANCE_TITLES, Moved, Provenance, in_words
 from resdepth.report.page_pixels import (
     HEIGHT_STEP_M,
     LIMITS_M,
@@ -413,7 +413,7 @@ def refined_content(initial: Path, refined: Path, provenance: Path, images: Sequ
             Table("Where heights come from", rows),
             Table("How far they are moved", [["Moved by more than", "share"], *shares]),
         ],
-        verdict=Verdict("Refined DSM", "unrated", described(moved)) if moved else None,
+        verdict=Verdict("Refined DSM", "unrated", in_words(moved)) if moved else None,
         day=today(),
         warnings=[text for name, text in sorted(tags.items()) if name.startswith(WARNING)],
         facts=_refined_facts(initial, refined, tags),

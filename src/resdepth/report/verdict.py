@@ -21,7 +21,7 @@ class Verdict:
     """What an evaluation shows about its best surface.
 
     Attributes:
-        surface: the evaluated one with the lowest MAE, the initial DSM aside.
+        surface: the evaluated one with the lowest MAE, the initial DSM and the result over all of them aside.
         rating: better (than all that it is compared with), equal, worse, or mixed; unrated with nothing to
             compare.
         sentence: the same with figures.
@@ -56,7 +56,7 @@ def verdict_of(outcome: EvaluationResult) -> Verdict | None:
     candidates = [
         one
         for name, one in outcome.surfaces.items()
-        if name != outcome.initial and isfinite(_overall(one).mae)
+        if name not in (outcome.initial, outcome.together) and isfinite(_overall(one).mae)
     ]
     if not candidates:
         return None
@@ -82,6 +82,12 @@ def verdict_of(outcome: EvaluationResult) -> Verdict | None:
         median_mae_m=None if median is None else median[1],
         median_px=None if median is None else median[0],
     )
+
+
+def with_verdict(outcome: EvaluationResult) -> dict[str, Any]:
+    """An evaluation as evaluation.json has it: the verdict (None for none), and all that it follows from."""
+    verdict = verdict_of(outcome)
+    return {**outcome.as_json(), "verdict": None if verdict is None else verdict.as_json()}
 
 
 def _overall(surface: SurfaceResult) -> Statistics:
@@ -157,7 +163,7 @@ def _notes(
     if apart:
         notes.append(apart)
     if not has_median:
-        notes.append("No median filters were evaluated beside it (--baselines).")
+        notes.append("No median filters were evaluated beside it (--baselines; of test: output.baselines).")
     return notes
 
 

@@ -115,6 +115,7 @@ def _merged(found: Mapping[str, EvaluationResult], differing: Sequence[str]) -> 
         titles=titles,
         facts=facts,
         initial=INITIAL if INITIAL in surfaces else None,
+        together=None,
         # Those of the first run count beside all runs that share its initial DSM.
         baselines=next(filter(None, (one.baselines for one in found.values())), None)
         if len(initials) == 1 or len(found) == 1

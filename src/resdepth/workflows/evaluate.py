@@ -41,6 +41,7 @@ from resdepth.geo.windows import Window, blocks, bounding
 from resdepth.options import option
 from resdepth.report.pictures import StyleKind, write_style
 from resdepth.report.tables import csv_text, format_statistics, markdown_report
+from resdepth.report.verdict import with_verdict
 from resdepth.runtime.atomic import temporary_folder, write_json, write_text
 from resdepth.runtime.placing import placing
 from resdepth.runtime.progress import Watcher, progress_bar, reported_to
@@ -420,7 +421,7 @@ def _evaluated_into(
     with quick_looks(_content(request, case, outcome, title or _title(request), {})) as content:
         write_page(folder / PAGE, content)
         _write_figures(folder / FIGURES, content, outcome)
-    write_json(folder / JSON, outcome.as_json())
+    write_json(folder / JSON, with_verdict(outcome))
     return outcome
 
 

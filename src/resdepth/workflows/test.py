@@ -28,6 +28,7 @@ from resdepth.refinement.engine import Refiner, choose_device, choose_precision
 from resdepth.refinement.provenance import Moved, described
 from resdepth.refinement.tiles import Strip, refine_region
 from resdepth.report.tables import format_overall_statistics, format_statistics, write_statistics
+from resdepth.report.verdict import Verdict, verdict_of, with_verdict
 from resdepth.runtime.atomic import write_bytes, write_json
 from resdepth.runtime.progress import Progress, Watcher, progress_bar, reported_to
 from resdepth.training.run_folder import ORIGINAL_CONFIG_FILE
@@ -114,6 +115,13 @@ def _tested(plan: TestPlan) -> list[PairResult]:
         for index, area in enumerate(plan.areas):
             results += _test_area(plan, index, area, refiner, progress)
     return results
+
+
+def verdicts_of(results: Sequence[PairResult]) -> dict[str, Verdict]:
+    """By the name of a data set with a reference DSM: is the best of its refined DSMs better?"""
+    outcomes = {one.dataset: one.evaluation.outcome for one in results if one.evaluation is not None}
+    verdicts = {name: verdict_of(outcome) for name, outcome in outcomes.items() if outcome is not None}
+    return {name: verdict for name, verdict in verdicts.items() if verdict is not None}
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # not a pytest function
@@ -228,7 +236,7 @@ def _evaluated(
         evaluated["all"] = evaluation_of(outcome, request.together, with_initial=False)
         text = format_overall_statistics(evaluated["all"], name, weights)
         write_statistics(folder / f"{dsm.stem}{OVER_ALL_PAIRS}", text, evaluated["all"])
-    write_json(folder / JSON, outcome.as_json())
+    write_json(folder / JSON, with_verdict(outcome))
     if plan.config.output.report and report_possible():
         paths = [area.scene.image_paths[index] for index in used_views(area.test_sets)[:SHOWN_IMAGES]]
         images = {path.name: path for path in paths}  # others of the list need not be there
