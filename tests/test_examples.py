@@ -22,7 +22,7 @@ WRITTEN = {
     "refine_files": "refined.tif",
     "refine_numpy": "refined.npy",
     "refine_rasterio": "refined.tif",
-    "refine_xarray": "change.tif",
+    "refine_xarray": "refined.nc",
     "refine_xdem": "refined.tif",
 }
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))

@@ -5,12 +5,12 @@
 # any other. It needs an initial DSM, two ortho-images, and a reference DSM (from lidar, say) of a part of
 # the city.
 #
-# Here a small simulated town stands for the city, and a tiny network is trained for a minute, to show the
+# Here a small simulated town stands for the city, and a tiny network is trained for seconds, to show the
 # steps. What it takes for real: the same commands, a square kilometre or more, and a
 # [GPU](../train.md#devices).
 
 # %%
-# !resdepth simulate town -o town --seed 5 --style suburb --size 448 --gsd 0.5 -q
+# !resdepth simulate town -o town --seed 3 --style suburb --size 320 --gsd 0.5 -q
 
 # %% [markdown]
 # `town/data` looks like a folder that [`resdepth prepare`](../prepare.md) makes of your data.
@@ -34,18 +34,18 @@ town = {
     "allocation_strategy": "5-crossval_vertical",
     "test_stripe": 0,
 }
-pairs, one_pair = (f"town/data/image_selection/pairlist{end}.txt" for end in ("", "_simple"))
+pair = "town/data/image_selection/pairlist_simple.txt"
 training = {
     "datasets": [
-        {**town, "area_type": "train+val", "path_pairlist_training": pairs, "path_pairlist_validation": pairs}
+        {**town, "area_type": "train+val", "path_pairlist_training": pair, "path_pairlist_validation": pair}
     ],
     "model": {"input_channels": "geom-stereo", "depth": 3, "start_kernel": 8},
-    "training_settings": {"n_training_samples": 150, "tile_size": 64, "batch_size": 8, "n_epochs": 6},
+    "training_settings": {"n_training_samples": 600, "tile_size": 64, "batch_size": 8, "n_epochs": 5},
     "optimizer": {"learning_rate": 0.002},
     "scheduler": {"name": "StepLR", "settings": {"step_size": 3}},
     "output": {"output_directory": "logs", "tboard_log_dir": "logs/tensorboard"},
 }
-Path("train.json").write_text(json.dumps(training, indent=2))
+_ = Path("train.json").write_text(json.dumps(training, indent=2))
 
 # %% [markdown]
 # `check` looks for every mistake at once, before anything is written: in the file, in the lists, in the
@@ -58,11 +58,17 @@ Path("train.json").write_text(json.dumps(training, indent=2))
 # ## Train
 #
 # Each epoch ends with the error on the validation stripe, beside that of the initial DSM. A run that is
-# stopped continues with `resdepth train --resume RUN_FOLDER`.
+# stopped continues with `resdepth train --resume RUN_FOLDER`. Progress goes to stderr, or to a function, here
+# to one that keeps quiet.
+
 
 # %%
-run = resdepth.train("train.json")
-print(*Path(run, "run.log").read_text().splitlines()[-8:], sep="\n")
+def quiet(what, done, total):
+    pass
+
+
+run = resdepth.train(training, progress=quiet)
+print(*Path(run, "run.log").read_text().splitlines()[-7:], sep="\n")
 
 # %% [markdown]
 # ## Test
@@ -71,15 +77,12 @@ print(*Path(run, "run.log").read_text().splitlines()[-8:], sep="\n")
 
 # %%
 testing = {
-    "datasets": [{**town, "area_type": "test", "path_pairlist": one_pair}],
+    "datasets": [{**town, "area_type": "test", "path_pairlist": pair}],
     "model": {"path": str(run / "model.safetensors")},
     "general": {"tile_size": 64},
     "output": {"directory": "results"},
 }
-Path("test.json").write_text(json.dumps(testing, indent=2))
-
-# %%
-for result in resdepth.test("test.json"):
+for result in resdepth.test(testing, progress=quiet):
     before, after = result.evaluation.initial["overall"], result.evaluation.refined["overall"]
     print(f"MAE {before.mae:.2f} m -> {after.mae:.2f} m, RMSE {before.rmse:.2f} m -> {after.rmse:.2f} m")
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 NAME, VARIABLE = "resdepth", "RESDEPTH_COMMAND"
+PROGRESS_SECONDS = "RESDEPTH_PROGRESS_SECONDS"  # how often the command reports progress
 COMMANDS_FILE = Path(__file__).with_name("commands.json")
 SECONDS_TO_STOP, SECONDS_BETWEEN_LOOKS = 10.0, 0.2
 # What QGIS sets for its own libraries leads those of another environment astray.
@@ -157,9 +158,9 @@ def find_command(setting: str = "", environ: Mapping[str, str] = os.environ) -> 
 
 
 def own_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The variables of the command: those of QGIS without what leads to its own libraries."""
+    """The variables of the command: those of QGIS without those for its own libraries, and some of ours."""
     kept = {name: value for name, value in environ.items() if not name.upper().startswith(_OF_QGIS)}
-    return {**kept, "PYTHONUTF8": "1", "COLUMNS": "500", "NO_COLOR": "1"}
+    return {**kept, "PYTHONUTF8": "1", "COLUMNS": "500", "NO_COLOR": "1", PROGRESS_SECONDS: "1"}
 
 
 def progress_in(line: str) -> tuple[str, int] | None:

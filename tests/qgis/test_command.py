@@ -145,6 +145,34 @@ def test_the_lines_of_our_progress_are_understood(
     assert progress_in(capsys.readouterr().err.strip()) == ("matching images", 25)
 
 
+SHORT_WORK = """
+from resdepth.runtime.progress import progress_bar
+import time
+with progress_bar("refining", 4, unit="blocks") as shown:
+    for _ in range(2):
+        time.sleep(1.1)
+        shown.advance(2)
+"""
+
+
+def test_short_work_reports_its_progress_from_the_beginning(tmp_path: Path) -> None:
+    """Lines for people come every ten seconds."""
+    _, said = run(program(tmp_path, f"import sys\nsys.path[:0] = {sys.path!r}\n{SHORT_WORK}"))
+    assert said == [("refining", 0), ("refining", 50), ("refining", 100)]
+
+
+@pytest.mark.parametrize(("value", "lines"), [("0", 3), ("3600", 1), ("often", 0), ("-1", 0), ("nan", 0)])
+def test_a_variable_says_how_often_lines_come(
+    value: str, lines: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(progress.VARIABLE, value)
+    with progress.progress_bar("matching images", 2) as shown:
+        shown.advance()
+        shown.advance()
+    assert len(capsys.readouterr().err.splitlines()) == lines
+    assert plugin.PROGRESS_SECONDS == progress.VARIABLE
+
+
 @pytest.mark.parametrize(
     "line",
     [

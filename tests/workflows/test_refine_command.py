@@ -294,6 +294,8 @@ def test_a_resumed_job_counts_all_of_its_blocks(
     command(scene, wild)
     with rasterio.open(scene.folder / "initial_refined_not_trusted.tif") as dataset:
         stated = json.loads(dataset.tags()["RESDEPTH_MOVED"])
+        change = np.abs(dataset.read(1) - scene.initial)[~hole].sum(dtype=float)
+    assert stated.pop("total_mm") == pytest.approx(1000 * change, rel=1e-5)
     assert stated == {"sigma_m": 2.5, "heights": (~hole).sum(), "beyond": [(~hole).sum()] * 3}
 
 

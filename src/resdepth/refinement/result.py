@@ -126,6 +126,8 @@ class Refinement:
     def to_xarray(self) -> Any:
         """All layers as a Dataset on the map: `dsm`, `initial`, `error` and `provenance` (extra `xarray`).
 
+        Its attributes are texts (`warnings`: a line each), so that it can be written as NetCDF or Zarr.
+
         Raises:
             ResDepthError: if xarray is not installed.
         """
@@ -137,7 +139,7 @@ class Refinement:
         }
         arrays["provenance"] = data_array(self.provenance, self.grid, "provenance")
         dataset = arrays["dsm"].to_dataset().assign(arrays)
-        return dataset.assign_attrs(model=self.model, warnings=list(self.warnings))
+        return dataset.assign_attrs(model=self.model, warnings="\n".join(self.warnings))
 
     def __repr__(self) -> str:
         """Its size, the model, and how many warnings there are."""

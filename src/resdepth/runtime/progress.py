@@ -5,6 +5,7 @@ shown where the logger "resdepth", or this module's, has a level above INFO.
 """
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from typing import Protocol, TextIO
 PROGRESS = __name__
 """The logger whose level decides whether progress is shown."""
 SECONDS_BETWEEN_LINES = 10.0
+VARIABLE = "RESDEPTH_PROGRESS_SECONDS"
+"""Programs that read the lines (the plugin for QGIS) have them as often as this variable of theirs says."""
 
 
 class Progress(Protocol):
@@ -98,25 +101,32 @@ class _Bar:
 
 
 class _Lines:
-    """A line at most every ten seconds, so that a log file stays readable."""
+    """A line at most every ten seconds, so that a log file stays readable; more for programs that want it."""
 
     def __init__(self, title: str, total: float | None, unit: str, done: float) -> None:
         self._title, self._total, self._unit = title, total, unit
         self._done, self._before = done, done
         self._start = self._last = time.monotonic()
+        requested = _requested_seconds()
+        self._pause = SECONDS_BETWEEN_LINES if requested is None else requested
+        if requested is not None:
+            self._show(self._start, "")
 
     def advance(self, amount: float = 1, *, note: str = "") -> None:
         self._done += amount
         now = time.monotonic()
-        if now - self._last < SECONDS_BETWEEN_LINES:
+        if now - self._last < self._pause:
             return
         self._last = now
+        self._show(now, note)
+
+    def _show(self, now: float, note: str) -> None:
         rate = (self._done - self._before) / max(now - self._start, 1e-9)
         parts = [self._title]
         if self._total:
-            left = (self._total - self._done) / rate if rate > 0 else float("inf")
-            parts += [f"{100 * self._done / self._total:.0f} %", f"{left:.0f} s left"]
-        if self._unit:
+            parts.append(f"{100 * self._done / self._total:.0f} %")
+            parts += [f"{(self._total - self._done) / rate:.0f} s left"] if rate > 0 else []
+        if self._unit and rate > 0:
             parts.append(f"{rate:.3g} {self._unit}/s")
         if note:
             parts.append(note)
@@ -124,6 +134,15 @@ class _Lines:
 
     def close(self) -> None:
         pass
+
+
+def _requested_seconds() -> float | None:
+    """How often the program around wants lines; None if it does not say so in seconds."""
+    try:
+        seconds = float(os.environ.get(VARIABLE, ""))
+    except ValueError:
+        return None
+    return seconds if seconds >= 0 else None
 
 
 def _is_quiet() -> bool:
