@@ -267,12 +267,12 @@ def _beside_xdem(data: Path, work: Path) -> str:
         method.fit(target, before, **place, random_state=0)
         theirs, _ = method.apply(before, **place, resample=True)
         for title, after in (("resdepth", initial.moved(motion).on(grid)), ("xDEM", np.asarray(theirs))):
-            plane, spread = _plane_left(after - target)
+            plane, spread = plane_left(after - target)
             rows.append([name, title, f"{100 * plane:.1f}", f"{spread:.3f}"])
     return _table(["DSM", "by", "plane left [cm]", "NMAD [m]"], rows)
 
 
-def _plane_left(differences: Array) -> tuple[float, float]:
+def plane_left(differences: Array) -> tuple[float, float]:
     """Metres by which a plane through differences rises from the middle to a corner; and their NMAD."""
     cells = [np.array_split(row, 4, axis=1) for row in np.array_split(differences, 4)]
     z = np.array([[np.nanmedian(cell) for cell in row] for row in cells])

@@ -298,9 +298,19 @@ def reference() -> Path:
 @pytest.fixture
 def long_dsm(tmp_path: Path) -> tuple[Path, Path]:
     """A DSM of 1 x 6 blocks, and a model that sees nothing else."""
-    heights = np.random.default_rng(0).normal(300, 3, (100, 2048 * 6)).astype(np.float32)
-    save_model(make_model("geom", 0), tmp_path / "m.safetensors")
-    return write_raster(tmp_path / "long.tif", heights), tmp_path / "m.safetensors"
+    return _blocks_in_a_row(tmp_path, 100)
+
+
+@pytest.fixture
+def longer_dsm(tmp_path: Path) -> tuple[Path, Path]:
+    """The same of larger blocks: two workers have a second's work with them."""
+    return _blocks_in_a_row(tmp_path, 1000)
+
+
+def _blocks_in_a_row(folder: Path, rows: int) -> tuple[Path, Path]:
+    heights = np.random.default_rng(0).normal(300, 3, (rows, 2048 * 6)).astype(np.float32)
+    save_model(make_model("geom", 0), folder / "m.safetensors")
+    return write_raster(folder / "long.tif", heights), folder / "m.safetensors"
 
 
 def refined_alone(dsm: Path, model: Path) -> bytes:

@@ -90,7 +90,7 @@ def test_processes_that_are_killed_at_random_moments_do_not_matter(
         wait_until(lambda: workers_of(process) or process.poll() is not None)
         for _ in range(processes.MOST_LOST - 1):  # more could be the same block's bad luck
             with suppress(subprocess.TimeoutExpired):
-                process.wait(chance.uniform(0, 1 if killed else 0.05))  # one at least falls into the work
+                process.wait(chance.uniform(0, 1))
             with suppress(psutil.Error, IndexError):  # over, or in between
                 chance.choice(workers_of(process)).kill()
                 killed += 1

@@ -1,7 +1,7 @@
 """The fusion network: weighs an initial DSM against heights that images show, and knows its error.
 
 It sees no grey values, which mislead where a scene looks unlike the training: only heights, and how well the
-images agree about them (docs/models.md tells what led to it). Convolutions work at half resolution and below;
+images agree about them (docs/models.md shows what led to it). Convolutions work at half resolution and below;
 pixel shuffling brings the result back to full resolution, without transposed convolutions and their
 checkerboards. For inference its BatchNorm is folded, and areas are computed with their halo.
 """
