@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rich_click as click
 from resdepth_qgis import command as plugin
 from resdepth_qgis.command import (
     CommandCancelled,
@@ -89,7 +90,9 @@ def test_titles_and_keys_are_those_of_the_options() -> None:
 def test_the_command_understands_the_arguments(name: str, values: dict[str, Any]) -> None:
     arguments = COMMANDS[name].arguments(values)
     assert arguments[0] == name
-    found = main.commands[name].make_context(name, arguments[1:]).params
+    # Without the group's settings, the command would keep its options of help without -h.
+    group = click.Context(main, **main.context_settings)
+    found = main.commands[name].make_context(name, arguments[1:], parent=group).params
     for key, value in values.items():
         wanted = False if value == "--no-uncertainty" else value
         given = found[key]

@@ -48,7 +48,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--moves", type=click.Choice(get_args(Moves)), help="Which of both moves. [default: dsm]")
 @click.option(
     "--rpc-bias", type=click.Choice(get_args(RpcBiases)),
-    help="What is taken out of each RPC: a shift, an affine term, or what fits left-out tie points. [default: auto]",
+    help="What is taken out of each RPC; auto takes what fits left-out tie points. [default: auto]",
 )  # fmt: skip
 @click.option("--keep-rpcs", is_flag=True, help="Do not take the bias between the RPCs out.")
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(0, 64), help="Threads.")
