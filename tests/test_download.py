@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import logging
+import os
 import shutil
 import socket
 import ssl
@@ -484,12 +485,18 @@ def test_links_that_stay_inside_are_unpacked(site: Site, target: Path) -> None:
     assert (target / "all/a").read_bytes() == bytes(5)
 
 
-def test_unpacked_files_are_plain_files_of_the_user(site: Site, target: Path) -> None:
+@pytest.mark.parametrize("filters", [True, False])
+def test_unpacked_files_are_plain_files_of_the_user(
+    site: Site, target: Path, monkeypatch: pytest.MonkeyPatch, filters: bool
+) -> None:
+    if not filters:  # Python before 3.11.4
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
     info = member("demo/data/a", size=5)
     info.mode, info.uid = 0o6777, 12345
     site.body = packed_members(info)
     fetch(site, target)
     assert (target / "data/a").stat().st_mode & 0o7777 == 0o755
+    assert (target / "data/a").stat().st_uid == os.getuid()
 
 
 GOOD = member("demo/good", size=3)

@@ -4,6 +4,7 @@ import base64
 import binascii
 import hashlib
 import logging
+import os
 import posixpath
 import re
 import shutil
@@ -266,9 +267,22 @@ def _unpack(packed: Path, folder: Path, names: set[str]) -> None:
             _leave_out_top(members, names)
             _check_members(members)
             _check_room(sum(member.size for member in members), packed)
-            tar.extractall(folder, members, filter="data")
+            _extract(tar, members, folder)
     except _UNREADABLE as error:
         raise _RefusedError(f"it is not a plain tar archive, or a damaged one ({error})") from error
+
+
+def _extract(tar: tarfile.TarFile, members: Sequence[tarfile.TarInfo], folder: Path) -> None:
+    """Unpack members that are checked, as plain files of the user."""
+    if hasattr(tarfile, "data_filter"):
+        tar.extractall(folder, members, filter="data")
+        return
+    for member in members:  # Python before 3.11.4, which Debian 12 has, filters nothing
+        runs = member.isdir() or bool(member.mode & 0o100)
+        member.mode, member.uname, member.gname = 0o755 if runs else 0o644, "", ""
+        if hasattr(os, "getuid"):
+            member.uid, member.gid = os.getuid(), os.getgid()
+    tar.extractall(folder, members)  # noqa: S202 - _listed and _check_members have refused what is unsafe
 
 
 def _refuse(member: tarfile.TarInfo, problem: str) -> NoReturn:
