@@ -16,8 +16,9 @@ from resdepth import refine
 from resdepth.cli import main
 from resdepth.errors import ResDepthError
 from resdepth.geo.geotiff import new_geotiff
-from resdepth.geo.raster import FileBand
+from resdepth.geo.raster import FileBand, read_tags
 from resdepth.geo.windows import Window
+from resdepth.refinement.compatibility import Unsuitable
 from resdepth.stereo.ortho import orthorectified
 from resdepth.workflows import _measured
 from resdepth.workflows._measured import shown_to_fusion
@@ -361,3 +362,66 @@ def test_degrees_are_refused(raw_scene: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(ResDepthError, match="square pixels of a projected CRS"):
         refine(path, raw_images_of(raw_scene)[:2])
+
+
+def one_image_twice(orthos: list[Path], folder: Path) -> list[Path]:
+    return [orthos[0], Path(shutil.copy(orthos[0], folder / "copy.tif"))]
+
+
+def image_of_another_place(orthos: list[Path], folder: Path) -> list[Path]:
+    with rasterio.open(orthos[1]) as source:
+        profile, values = source.profile, np.roll(source.read(1), (60, 90), (0, 1))
+    with rasterio.open(folder / "other.tif", "w", **profile) as moved:
+        moved.write(values, 1)
+    return [orthos[0], folder / "other.tif"]
+
+
+def image_of_nothing(orthos: list[Path], folder: Path) -> list[Path]:
+    with rasterio.open(orthos[1]) as source:
+        profile = source.profile
+        values = np.full(source.shape, np.nan if source.nodata is None else source.nodata, source.dtypes[0])
+    with rasterio.open(folder / "empty.tif", "w", **profile) as empty:
+        empty.write(values, 1)
+    return [orthos[0], folder / "empty.tif"]
+
+
+USELESS = {
+    one_image_twice: "are the same image",
+    image_of_another_place: "do not match: their details lie",
+    image_of_nothing: "shows nothing where the DSM has heights",
+}
+
+
+@pytest.mark.parametrize("spoilt", USELESS)
+@pytest.mark.parametrize("kind", ["files", "arrays"])
+def test_ortho_images_that_are_no_use_are_refused_before_anything_is_measured(
+    spoilt: Any, kind: str, rough_orthos: list[Path], tmp_path: Path
+) -> None:
+    images = spoilt(rough_orthos[1:], tmp_path)
+    before = sorted(tmp_path.iterdir())
+    if kind == "arrays":
+        dsm, *given = (
+            band.read(band.grid.whole)
+            for band in (FileBand(path, "stored") for path in (rough_orthos[0], *images))
+        )
+        with pytest.raises(Unsuitable, match=USELESS[spoilt]):
+            refine(dsm, given, gsd=0.5)
+        return
+    output = tmp_path / "out.tif"
+    refused = command(rough_orthos[0], images, "-o", f"{output}")
+    assert refused.exit_code == 2
+    assert USELESS[spoilt] in refused.stderr
+    assert "--force" in refused.stderr
+    assert sorted(tmp_path.iterdir()) == before
+    assert command(rough_orthos[0], images, "-o", f"{output}", "--force", "--report").exit_code == 0
+    assert any(USELESS[spoilt] in text for name, text in read_tags(output).items() if "WARNING" in name)
+    assert USELESS[spoilt] in output.with_suffix(".html").read_text(encoding="utf-8")
+
+
+def test_a_raw_image_given_twice_is_refused(raw_scene: Path, dsm: Path, tmp_path: Path) -> None:
+    image = raw_images_of(raw_scene)[0]
+    copy = Path(shutil.copy(image, tmp_path / "copy.tif"))
+    refused = command(dsm, [image, copy])
+    assert refused.exit_code == 2
+    assert "show the same image" in refused.stderr
+    assert not dsm.with_name("dsm_refined.tif").exists()

@@ -44,12 +44,15 @@ PLACES_A_SIDE = (5, 12)
 """Samples on a side of the area; more are taken where an image shows nothing at the first ones."""
 
 
-def remedy() -> str:
+def remedy(model: Model) -> str:
     """What to do where model and rasters do not fit."""
-    return (
-        f"train a model on data like these (docs/train.md), or take {option('force', value=True)}: the "
-        "mismatches are then warnings, and the result may be worse than the initial DSM"
+    forced = (
+        f"take {option('force', value=True)}: the mismatches are then warnings, and the result may be worse "
+        "than the initial DSM"
     )
+    if model.architecture.inputs.matched:  # of any sensor: what does not fit are these rasters
+        return f"mend the rasters, or {forced}"
+    return f"train a model on data like these (docs/train.md), or {forced}"
 
 
 class Unsuitable(ResDepthError):
@@ -77,7 +80,9 @@ class Findings:
         if self.misfits:
             listed = "\n".join(f"  - {misfit}" for misfit in self.misfits)
             name = model.source or "the model"
-            raise Unsuitable(f"{name} does not fit these rasters; nothing was written\n{listed}\n{remedy()}")
+            raise Unsuitable(
+                f"{name} does not fit these rasters; nothing was written\n{listed}\n{remedy(model)}"
+            )
 
 
 def trained_gsd(model: Model) -> float | None:
@@ -127,7 +132,7 @@ def examine(
     findings = [
         _pixel_size(model, scene, gsd_m),
         _relief(model, scene, area),
-        _images(model, scene, view_sets, area),
+        examine_images(model, scene, view_sets, area),
     ]
     return Findings(*(tuple(text for one in findings for text in getattr(one, name))
                       for name in ("misfits", "left_out")))  # fmt: skip
@@ -321,7 +326,18 @@ def _sampled(
     return Shown(seen, compared, has_heights)
 
 
-def _images(model: Model, scene: Scene, view_sets: Sequence[ViewSet], area: Window) -> Findings:
+def examine_images(model: Model, scene: Scene, view_sets: Sequence[ViewSet], area: Window) -> Findings:
+    """Compare ortho-images with each other, and their grey values with a model's training.
+
+    Args:
+        model: the model.
+        scene: DSM and ortho-images.
+        view_sets: the images that are used together.
+        area: of the scene, that is looked at.
+
+    Raises:
+        ResDepthError: if pixels cannot be read.
+    """
     views = used_views(view_sets)
     pairs = sorted({pair for view_set in view_sets for pair in combinations(sorted(view_set), 2)})
     if not views:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
@@ -28,7 +29,7 @@ from resdepth.models.pretrained import FUSION
 from resdepth.models.published import load_model
 from resdepth.options import Compression, Device, Fuse, Mode, Precision, option
 from resdepth.refinement.blocks import Work, blocks_of, computed_times, refined_blocks
-from resdepth.refinement.compatibility import Findings, examine, stated_gsd
+from resdepth.refinement.compatibility import Findings, examine, examine_images, stated_gsd
 from resdepth.refinement.dask import SECONDS_TO_WAIT, chosen_by_workers, on_cluster
 from resdepth.refinement.engine import Refiner, choose_device, choose_precision
 from resdepth.refinement.job import ERROR, Job, Results
@@ -37,7 +38,7 @@ from resdepth.refinement.provenance import Moved, described, refuse_untrusted
 from resdepth.refinement.result import Layers, Refinement
 from resdepth.refinement.run_job import Compute, Existing, compute_here, run_jobs
 from resdepth.runtime.progress import Watcher, progress_bar, reported_to
-from resdepth.workflows._measured import Measured, remove_measured, shown_to_fusion
+from resdepth.workflows._measured import Measured, are_raw, remove_measured, shown_to_fusion
 from resdepth.workflows._refine_request import (
     Pairs,
     Region,
@@ -65,7 +66,9 @@ MEASURED = ".measured"
 WASTEFUL = 4.0
 USUAL_GSD_M = 0.5
 EXAMINED = ("duplicated_image", "images_do_not_match", "empty_image")
-"""What `examine` refuses in its own words."""
+"""What `examine_images` refuses in its own words."""
+MANY_IMAGES = 6
+"""Of more, only those that follow each other are compared."""
 
 
 class RefineOptions(TypedDict, total=False):
@@ -218,7 +221,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     with (
         reported_to(progress),
         placed(given, place, heights={"dsm"}) as rasters,
-        _shown(trained, rasters, pairs, region, output=output) as shown,
+        _shown(trained, rasters, pairs, region, output=output, force=force) as shown,
     ):
         trained, scene, view_sets = shown.model, shown.scene, shown.view_sets
         window = window_of(scene, region)
@@ -237,7 +240,8 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
             made = _in_memory(works[0], refiner, force=force)
             whole = _refinement(made, dsm, works[0], trained, rasters)
         else:
-            jobs = list(_jobs(works, refiner, Path(output), compression, findings, shown))
+            misfits = (*shown.misfits, *findings.misfits)
+            jobs = list(_jobs(works, refiner, Path(output), compression, misfits, shown))
             compute = _compute_by(workers, scheduler, wait_for_workers)
             paths = _to_files(jobs, compute, existing=existing, report=report, stac=stac, force=force)
             whole = _refinement_of_files(paths, dsm, works[0], trained, rasters)
@@ -257,19 +261,26 @@ class _Shown:
         scene: DSM and what is shown beside it.
         view_sets: what is shown together.
         made_from: raw or ortho-images, where the model is shown what was made from them.
+        misfits: why these images are no use, in words.
     """
 
     model: Model
     scene: Scene
     view_sets: tuple[ViewSet, ...]
     made_from: tuple[Path, ...] = ()
+    misfits: tuple[str, ...] = ()
 
 
 @contextmanager
 def _shown(
-    model: Model, rasters: Placed, pairs: Pairs | None, region: Region | None, *, output: str | Path | None
-) -> Iterator[_Shown]:
-    """What a model is shown: images as they are, or what is measured in them."""
+    model: Model, rasters: Placed, pairs: Pairs | None, region: Region | None, *,
+    output: str | Path | None, force: bool,
+) -> Iterator[_Shown]:  # fmt: skip
+    """What a model is shown: images as they are, or what is measured in them.
+
+    Raises:
+        Unsuitable: if images that are to be measured are no use, unless forced.
+    """
     dsm, *images = rasters.rasters.values()
     if output is not None and not isinstance(dsm, str | Path):
         raise ResDepthError(f"output: {UNPLACED}; {HOW_TO_PLACE}, or a path as dsm")
@@ -284,16 +295,18 @@ def _shown(
         refuse_inputs_as_outputs([Path(str(dsm)), *made_from], [Path(output)])
     numbers = listed_pairs(Path(pairs), made_from) if isinstance(pairs, str | Path) else pairs
     part = None
-    if region is not None and isinstance(dsm, str | Path):
-        part = window_of(Scene.open(dsm), region)
-    if isinstance(dsm, str | Path) and made_from:
-        with suppress(ResDepthError):  # what cannot be read is stated by whoever needs it
-            _warn_of(quick_files(Path(dsm), made_from, part))
+    if region is not None:
+        part = window_of(scene_of(dsm, [], gsd=gsd, nodata=nodata), region)
+    looked_at = _looked_at(model, rasters, numbers, part)
+    if not force:
+        looked_at.refuse_misfits(model)
+    for misfit in looked_at.misfits:
+        logger.warning("%s", misfit)
     try:
         seen = shown_to_fusion(dsm, images, pairs=numbers, gsd=gsd, nodata=nodata, region=part, folder=folder)
         with seen as found:
             fitted = _fitted(model, found, gsd or stated_gsd(found.scene) or USUAL_GSD_M)
-            yield _Shown(fitted, found.scene, found.view_sets, made_from)
+            yield _Shown(fitted, found.scene, found.view_sets, made_from, looked_at.misfits)
     except KeyboardInterrupt as stopped:
         resumes = "" if folder is None else "; give the same command again to resume"
         raise Interrupted(f"stopped by Ctrl-C{resumes}") from stopped
@@ -301,14 +314,46 @@ def _shown(
         remove_measured(folder)
 
 
+def _looked_at(
+    model: Model, rasters: Placed, pairs: Sequence[Sequence[int]] | None, part: Window | None
+) -> Findings:
+    """What makes images useless that are to be measured; what else is wrong with them is logged.
+
+    What cannot be read is stated by whoever measures.
+    """
+    dsm, *images = rasters.rasters.values()
+    if not images:
+        return Findings()
+    if isinstance(dsm, str | Path):
+        paths = [Path(image) for image in images]
+        with suppress(ResDepthError):
+            found = quick_files(Path(dsm), paths, part)
+            _warn_of(one for one in found if one.kind not in EXAMINED)
+            if are_raw(Path(dsm), paths):
+                return Findings(tuple(f"images: {one.stated}" for one in found if one.kind in EXAMINED))
+            return _of_ortho_images(model, Scene.open(dsm, paths), pairs, part)
+        return Findings()
+    scene = scene_of(dsm, images, gsd=rasters.placement.gsd, nodata=rasters.placement.nodata)
+    return _of_ortho_images(model, scene, pairs, part)
+
+
+def _of_ortho_images(
+    model: Model, scene: Scene, pairs: Sequence[Sequence[int]] | None, part: Window | None
+) -> Findings:
+    views = sorted(scene.views)
+    among = pairwise(views) if len(views) > MANY_IMAGES else combinations(views, 2)
+    sets = [tuple(pair) for pair in pairs or among] or [tuple(views)]
+    return examine_images(model, scene, sets, part or scene.grid.whole)
+
+
 def _jobs(
-    works: Sequence[Work], refiner: Refiner, output: Path, compression: Compression, findings: Findings,
-    shown: _Shown,
+    works: Sequence[Work], refiner: Refiner, output: Path, compression: Compression,
+    misfits: tuple[str, ...], shown: _Shown,
 ) -> Iterator[Job]:  # fmt: skip
     """The rasters to be made, one of each work."""
     for work in works:
         path = _output_of(output, work, refiner, several=len(works) > 1)
-        yield Job(work, refiner, path, compression, findings.misfits, shown.made_from)
+        yield Job(work, refiner, path, compression, misfits, shown.made_from)
 
 
 def _fitted(model: Model, found: Measured, side_m: float) -> Model:
