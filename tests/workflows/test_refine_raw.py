@@ -360,8 +360,10 @@ def test_degrees_are_refused(raw_scene: Path, tmp_path: Path) -> None:
     path = write_raster(
         tmp_path / "degrees.tif", np.zeros((64, 64), np.float32), crs="EPSG:4326", gsd=1e-5, origin=(7, 50)
     )
-    with pytest.raises(ResDepthError, match="square pixels of a projected CRS"):
+    with pytest.raises(Unsuitable, match="counts in degrees; bring the rasters to a grid in metres"):
         refine(path, raw_images_of(raw_scene)[:2])
+    with pytest.raises(ResDepthError, match="square pixels of a projected CRS"):
+        refine(path, raw_images_of(raw_scene)[:2], force=True)
 
 
 def one_image_twice(orthos: list[Path], folder: Path) -> list[Path]:
@@ -416,6 +418,22 @@ def test_ortho_images_that_are_no_use_are_refused_before_anything_is_measured(
     assert command(rough_orthos[0], images, "-o", f"{output}", "--force", "--report").exit_code == 0
     assert any(USELESS[spoilt] in text for name, text in read_tags(output).items() if "WARNING" in name)
     assert USELESS[spoilt] in output.with_suffix(".html").read_text(encoding="utf-8")
+
+
+def test_a_pixel_size_that_does_not_fit_is_refused_before_anything_is_measured(
+    rough_orthos: list[Path], tmp_path: Path
+) -> None:
+    coarse = [tmp_path / path.name for path in rough_orthos]
+    for path, made in zip(rough_orthos, coarse, strict=True):
+        with rasterio.open(path) as source:
+            profile, values = source.profile, source.read(1)
+        profile["transform"] *= rasterio.Affine.scale(4)
+        with rasterio.open(made, "w", **profile) as written:
+            written.write(values, 1)
+    refused = command(coarse[0], coarse[1:])
+    assert refused.exit_code == 2
+    assert "pixels of 2 m, the model was trained with 0.25 to 1 m" in refused.stderr
+    assert sorted(tmp_path.iterdir()) == sorted(coarse)
 
 
 def test_a_raw_image_given_twice_is_refused(raw_scene: Path, dsm: Path, tmp_path: Path) -> None:

@@ -71,6 +71,10 @@ class Findings:
     misfits: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
 
+    def and_also(self, other: "Findings") -> "Findings":
+        """Those of both."""
+        return Findings(self.misfits + other.misfits, self.left_out + other.left_out)
+
     def refuse_misfits(self, model: Model) -> None:
         """Refuse to refine if anything does not fit.
 
@@ -129,13 +133,8 @@ def examine(
     if model.architecture.inputs.matched:  # heights in units of what images show; grey values are not seen
         return _pixel_size_of_range(model, scene, gsd_m)
     area = region.grown(LEAST_AREA_PX, within=scene.grid.whole)
-    findings = [
-        _pixel_size(model, scene, gsd_m),
-        _relief(model, scene, area),
-        examine_images(model, scene, view_sets, area),
-    ]
-    return Findings(*(tuple(text for one in findings for text in getattr(one, name))
-                      for name in ("misfits", "left_out")))  # fmt: skip
+    surface = _pixel_size(model, scene, gsd_m).and_also(_relief(model, scene, area))
+    return surface.and_also(examine_images(model, scene, view_sets, area))
 
 
 def _pixel_size(model: Model, scene: Scene, gsd_m: float | None) -> Findings:

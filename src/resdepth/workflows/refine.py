@@ -230,7 +230,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         refiner = _refiner(trained, precision, there, dtype)
         _warn(refiner, scene, mode)
         gsd_m = rasters.placement.gsd or stated_gsd(scene)
-        findings = _examined(trained, scene, view_sets, window, gsd_m, force=force)
+        findings = shown.findings or _examined(trained, scene, view_sets, window, gsd_m, force=force)
         keeps_error = full or output is not None
         with_error = error_kept(trained, mode, fuse, uncertainty=uncertainty, by_default=keeps_error)
         fused = fuse is not None or output is None
@@ -240,8 +240,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
             made = _in_memory(works[0], refiner, force=force)
             whole = _refinement(made, dsm, works[0], trained, rasters)
         else:
-            misfits = (*shown.misfits, *findings.misfits)
-            jobs = list(_jobs(works, refiner, Path(output), compression, misfits, shown))
+            jobs = list(_jobs(works, refiner, Path(output), compression, findings, shown))
             compute = _compute_by(workers, scheduler, wait_for_workers)
             paths = _to_files(jobs, compute, existing=existing, report=report, stac=stac, force=force)
             whole = _refinement_of_files(paths, dsm, works[0], trained, rasters)
@@ -261,14 +260,14 @@ class _Shown:
         scene: DSM and what is shown beside it.
         view_sets: what is shown together.
         made_from: raw or ortho-images, where the model is shown what was made from them.
-        misfits: why these images are no use, in words.
+        findings: of a look at model and rasters before anything was measured; None: still to be looked at.
     """
 
     model: Model
     scene: Scene
     view_sets: tuple[ViewSet, ...]
     made_from: tuple[Path, ...] = ()
-    misfits: tuple[str, ...] = ()
+    findings: Findings | None = None
 
 
 @contextmanager
@@ -294,19 +293,15 @@ def _shown(
     if output is not None:
         refuse_inputs_as_outputs([Path(str(dsm)), *made_from], [Path(output)])
     numbers = listed_pairs(Path(pairs), made_from) if isinstance(pairs, str | Path) else pairs
-    part = None
-    if region is not None:
-        part = window_of(scene_of(dsm, [], gsd=gsd, nodata=nodata), region)
-    looked_at = _looked_at(model, rasters, numbers, part)
-    if not force:
-        looked_at.refuse_misfits(model)
-    for misfit in looked_at.misfits:
-        logger.warning("%s", misfit)
+    surface = scene_of(dsm, [], gsd=gsd, nodata=nodata)
+    part = None if region is None else window_of(surface, region)
+    fits = examine(model, surface, ((),), part or surface.grid.whole, gsd or stated_gsd(surface))
+    findings = _stated(model, fits.and_also(_looked_at(model, rasters, numbers, part)), force=force)
     try:
         seen = shown_to_fusion(dsm, images, pairs=numbers, gsd=gsd, nodata=nodata, region=part, folder=folder)
         with seen as found:
             fitted = _fitted(model, found, gsd or stated_gsd(found.scene) or USUAL_GSD_M)
-            yield _Shown(fitted, found.scene, found.view_sets, made_from, looked_at.misfits)
+            yield _Shown(fitted, found.scene, found.view_sets, made_from, findings)
     except KeyboardInterrupt as stopped:
         resumes = "" if folder is None else "; give the same command again to resume"
         raise Interrupted(f"stopped by Ctrl-C{resumes}") from stopped
@@ -348,12 +343,12 @@ def _of_ortho_images(
 
 def _jobs(
     works: Sequence[Work], refiner: Refiner, output: Path, compression: Compression,
-    misfits: tuple[str, ...], shown: _Shown,
+    findings: Findings, shown: _Shown,
 ) -> Iterator[Job]:  # fmt: skip
     """The rasters to be made, one of each work."""
     for work in works:
         path = _output_of(output, work, refiner, several=len(works) > 1)
-        yield Job(work, refiner, path, compression, misfits, shown.made_from)
+        yield Job(work, refiner, path, compression, findings.misfits, shown.made_from)
 
 
 def _fitted(model: Model, found: Measured, side_m: float) -> Model:
@@ -474,15 +469,24 @@ def _examined(
     Raises:
         Unsuitable: if they do not fit, unless forced.
     """
-    findings = examine(model, scene, view_sets, window, gsd_m)
+    findings = _stated(model, examine(model, scene, view_sets, window, gsd_m), force=force)
+    if scene.dsm_path is not None:
+        _warn_of(one for one in quick_images(scene, [window]) if one.kind not in EXAMINED)
+    return findings
+
+
+def _stated(model: Model, findings: Findings, *, force: bool) -> Findings:
+    """The same, logged.
+
+    Raises:
+        Unsuitable: if anything does not fit, unless forced.
+    """
     for left_out in findings.left_out:
         logger.info("not compared: %s", left_out)
     if not force:
         findings.refuse_misfits(model)
     for misfit in findings.misfits:
         logger.warning("%s", misfit)
-    if scene.dsm_path is not None and not model.architecture.inputs.matched:
-        _warn_of(one for one in quick_images(scene, [window]) if one.kind not in EXAMINED)
     return findings
 
 
