@@ -86,12 +86,17 @@ class Source:
         return "" if self.path is None else f"{self.path}: "
 
 
-def source_of(given: str | Path | Mapping[str, Any]) -> Source:
+Configuration = str | Path | Mapping[str, Any] | Source
+
+
+def source_of(given: Configuration) -> Source:
     """A configuration, from the path of a file or from a mapping.
 
     Raises:
         InputProblems: if the file cannot be read, or either is no JSON object.
     """
+    if isinstance(given, Source):
+        return given
     if isinstance(given, str | Path):
         path = Path(given)
         return Source(read_config(path), path.read_bytes(), path)
@@ -102,24 +107,23 @@ def source_of(given: str | Path | Mapping[str, Any]) -> Source:
         raise InputProblems([Problem("config", f"cannot be written as JSON ({error})")]) from error
 
 
-def load_train_config(given: str | Path | Mapping[str, Any] | Source) -> tuple[TrainConfig, list[Problem]]:
+def load_train_config(given: Configuration) -> tuple[TrainConfig, list[Problem]]:
     """A training configuration with absolute paths, and every problem of a single key (see `draft`).
 
     Raises:
         InputProblems: if it is no JSON object, or is a test configuration.
     """
-    return _load(TrainConfig, given, "train", "test")
+    return _load(TrainConfig, source_of(given), "train", "test")
 
 
-def load_test_config(given: str | Path | Mapping[str, Any] | Source) -> tuple[TestConfig, list[Problem]]:
+def load_test_config(given: Configuration) -> tuple[TestConfig, list[Problem]]:
     """A test configuration; otherwise as `load_train_config`."""
-    return _load(TestConfig, given, "test", "train")
+    return _load(TestConfig, source_of(given), "test", "train")
 
 
 def _load(
-    schema: type[AnySection], given: str | Path | Mapping[str, Any] | Source, kind: Kind, other: Kind
+    schema: type[AnySection], source: Source, kind: Kind, other: Kind
 ) -> tuple[AnySection, list[Problem]]:
-    source = given if isinstance(given, Source) else source_of(given)
     named_in = source.path or Path("config")
     config, problems = draft(schema, source.content, source.where, named_in=named_in)
     if problems and not draft(SCHEMAS[other], source.content, "")[1]:

@@ -7,6 +7,7 @@ there is none (parse.draft).
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain
 
 from resdepth.config.schema import (
     TestConfig,
@@ -41,20 +42,14 @@ def train_rules(config: TrainConfig) -> Iterator[Problem]:
         yield from within(f"datasets[{index}].", found)
 
 
-def test_rules(config: TestConfig, *, sees_images: bool | None) -> Iterator[Problem]:
-    """What is wrong between the keys of a test configuration; None if its network is unknown."""
+def test_rules(config: TestConfig, *, sees_images: bool | None, depth: int) -> Iterator[Problem]:
+    """What is wrong between the keys of a test configuration; None and 0 if its network is unknown."""
     yield from conclusions(_suffix_problems(config), _model_problems(config), _name_problems(config))
+    yield from conclusions(_tile_problems(config, depth))
     for index, dataset in enumerate(config.datasets):
         rules = _test_split_problems(dataset), _mask_problems(dataset)
         found = conclusions(*rules, _list_problems(config, dataset, sees_images=sees_images))
         yield from within(f"datasets[{index}].", found)
-
-
-def tile_problems(config: AnyConfig, depth: int) -> Iterator[Problem]:
-    """A tile that is too small for a network."""
-    tile, key = tile_of(config)
-    if tile < smallest_tile(depth):
-        yield Problem(key, f"found {tile}; depth {depth} needs {smallest_tile(depth)} or more")
 
 
 def dataset_name(dataset: AnyDataset, index: int) -> str:
@@ -90,6 +85,13 @@ def smallest_tile(depth: int) -> int:
     return max(16, 4 << depth)
 
 
+def _tile_problems(config: AnyConfig, depth: int) -> Iterator[Problem]:
+    """A tile that is too small for a network."""
+    tile, key = tile_of(config)
+    if tile < smallest_tile(depth):
+        yield Problem(key, f"found {tile}; depth {depth} needs {smallest_tile(depth)} or more")
+
+
 def _suffix_problems(config: AnyConfig) -> Iterator[Problem]:
     """Paths whose ending shows that another file was meant."""
     for loc, rule, path in paths_in(config):
@@ -109,29 +111,24 @@ def _list_problems(
                 text = "ignored: a network with input_channels 'geom' sees no images"
                 yield Problem(name, text, "warning")
     elif sees_images:
-        text = "missing; a network that sees images needs it"
-        if getattr(dataset, "path_image_list", "?") is None:
-            yield Problem("path_image_list", text)
-        for name in (PAIR_LISTS[role] for role in roles(dataset)):
+        for name in chain(["path_image_list"], (PAIR_LISTS[role] for role in roles(dataset))):
             if getattr(dataset, name, "?") is None:
-                yield Problem(name, text)
+                yield Problem(name, "missing; a network that sees images needs it")
 
 
 def _role_problems(config: TrainConfig) -> Iterator[Problem]:
     served = {role for dataset in config.datasets for role in roles(dataset)}
     for role, does in (("train", "trains"), ("val", "validates")):
         if role not in served:
-            text = f"no data set {does}; give one the area_type {role!r} or 'train+val'"
-            yield Problem("datasets", text)
+            yield Problem("datasets", f"no data set {does}; give one the area_type {role!r} or 'train+val'")
 
 
 def _network_problems(config: TrainConfig) -> Iterator[Problem]:
-    yield from tile_problems(config, getattr(config.model, "depth", 0))
+    yield from _tile_problems(config, getattr(config.model, "depth", 0))
     if config.model.input_channels != "stereo":
         return
     if getattr(config.model, "outer_skip", False):
-        text = "should be false for input_channels 'stereo', which sees no DSM"
-        yield Problem("model.outer_skip", text)
+        yield Problem("model.outer_skip", "should be false for input_channels 'stereo', which sees no DSM")
     if config.training_settings.height_stretch > 1:
         text = "should be 1 for input_channels 'stereo', which sees no DSM that could be stretched"
         yield Problem("training_settings.height_stretch", text)

@@ -14,6 +14,7 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, LRScheduler, ReduceLROnPlateau, StepLR
 
 from resdepth.config.schema import OptimizerConfig, SchedulerConfig
+from resdepth.errors import Problem
 from resdepth.runtime.jsonfiles import expected
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"Adam": Adam, "SGD": SGD}
@@ -44,7 +45,16 @@ def new_optimizer(
     return optimizer
 
 
-def state_misfits(
+def state_problems(
+    optimizer: OptimizerConfig, scheduler: SchedulerConfig, checkpoint: Mapping[str, Any]
+) -> list[Problem]:
+    """What of a checkpoint does not go with a configuration, or else which of its settings are ignored."""
+    misfits = [Problem(*one) for one in _state_misfits(optimizer, scheduler, checkpoint)]
+    ignored = [] if misfits else _ignored_options(optimizer, scheduler, checkpoint)
+    return [*misfits, *(Problem(*one, "warning") for one in ignored)]
+
+
+def _state_misfits(
     optimizer: OptimizerConfig, scheduler: SchedulerConfig, checkpoint: Mapping[str, Any]
 ) -> list[tuple[str, str]]:
     """What of a checkpoint does not go with a configuration, as (key, message)."""
@@ -65,7 +75,7 @@ def state_misfits(
     return misfits
 
 
-def ignored_options(
+def _ignored_options(
     optimizer: OptimizerConfig, scheduler: SchedulerConfig, checkpoint: Mapping[str, Any]
 ) -> list[tuple[str, str]]:
     """Which settings the state of a fitting checkpoint puts others in place of, as (key, message).

@@ -6,12 +6,13 @@ of windows, undeclared voids and what the quick part of the doctor looks for. No
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from resdepth.config.parse import Source, kind_of, load_test_config, load_train_config, source_of
+from resdepth.config import parse
+from resdepth.config.parse import Configuration, Source, kind_of, source_of
 from resdepth.config.rules import (
     PAIR_LISTS,
     AnyConfig,
@@ -23,7 +24,6 @@ from resdepth.config.rules import (
     strategy_of,
     test_rules,
     tile_of,
-    tile_problems,
     train_rules,
 )
 from resdepth.config.schema import (
@@ -58,11 +58,10 @@ from resdepth.preparation import request as preparation
 from resdepth.refinement.engine import choose_device
 from resdepth.runtime.paths import is_there, why_no_folder
 from resdepth.simulate import plan as simulation
-from resdepth.training.optim import ignored_options, setting_problems, state_misfits
+from resdepth.training.optim import setting_problems, state_problems
 
 Config = TypeVar("Config", TrainConfig, TestConfig)
 Network = TypeVar("Network", Architecture, Model)
-Configuration = str | Path | Mapping[str, Any] | Source
 ViewSets = Mapping[str, tuple[ViewSet, ...]]
 """View sets by what they serve for: the keys of `PAIR_LISTS`."""
 
@@ -159,16 +158,14 @@ def plan_training(given: Configuration, *, resumed: bool = False) -> TrainPlan:
     Raises:
         InputProblems: everything that is wrong.
     """
-    source = given if isinstance(given, Source) else source_of(given)
-    config, wrong = load_train_config(source)
+    source = source_of(given)
+    config, wrong = parse.load_train_config(source)
     n_views = None
     with suppress(UnknownValueError):
         n_views = inputs_for_training(config.model.input_channels, config.multiview.config).n_views
-    found = [*conclusions(train_rules(config))]
-    areas = _read_areas(config, n_views, found)
-    found += conclusions(_scheduler_problems(config), _machine_problems(config))
-    if not resumed:
-        found += conclusions(_checkpoint_problems(config))
+    areas, found = _read_areas(config, n_views)
+    found = [*conclusions(train_rules(config)), *found, *conclusions(_scheduler_problems(config))]
+    found += conclusions(_machine_problems(config), *([] if resumed else [_checkpoint_problems(config)]))
     warnings = _refuse_errors(source, wrong, found)
     return TrainPlan(config, source, architecture_of(config), areas, warnings)
 
@@ -179,15 +176,14 @@ def plan_test(given: Configuration) -> TestPlan:
     Raises:
         InputProblems: everything that is wrong.
     """
-    source = given if isinstance(given, Source) else source_of(given)
-    config, wrong = load_test_config(source)
+    source = source_of(given)
+    config, wrong = parse.load_test_config(source)
     model, problems = read_model(config)
     n_views = model.architecture.inputs.n_views if model else None
-    depth = model.architecture.depth if model else 0
     sees_images = None if n_views is None else n_views > 0
-    rules = test_rules(config, sees_images=sees_images), tile_problems(config, depth)
-    found = [*problems, *conclusions(*rules)]
-    areas = _read_areas(config, n_views, found)
+    rules = test_rules(config, sees_images=sees_images, depth=model.architecture.depth if model else 0)
+    areas, found = _read_areas(config, n_views)
+    found = [*problems, *conclusions(rules), *found]
     found += conclusions(_folder_problems(config), _machine_problems(config))
     warnings = _refuse_errors(source, wrong, found)
     assert model is not None, "what is wrong with it is an error"
@@ -214,19 +210,16 @@ def _refuse_errors(source: Source, wrong: list[Problem], found: list[Problem]) -
     return tuple(problems)
 
 
-def _read_areas(config: AnyConfig, n_views: int | None, found: list[Problem]) -> tuple[Area, ...]:
-    """The data sets as far as they can be used; what is wrong with them goes to `found`.
+def _read_areas(config: AnyConfig, n_views: int | None) -> tuple[tuple[Area, ...], list[Problem]]:
+    """The data sets as far as they can be used, and what is wrong with them.
 
     Args:
         config: what is known of the configuration.
         n_views: how many images the network takes; None if it is unknown.
-        found: the problems so far.
     """
-    datasets = getattr(config, "datasets", ())
+    datasets, areas = getattr(config, "datasets", ()), []
     lists = [_read_lists(dataset, n_views) for dataset in datasets]
-    for index, (_, _, problems) in enumerate(lists):
-        found += within(f"datasets[{index}].", problems)
-    areas = []
+    found = [one for index, read in enumerate(lists) for one in within(f"datasets[{index}].", read[2])]
     for index, (dataset, (images, sets, _)) in enumerate(zip(datasets, lists, strict=True)):
         scene, problems = _open(dataset, dataset_name(dataset, index), images, sets)
         if scene is not None:
@@ -236,7 +229,7 @@ def _read_areas(config: AnyConfig, n_views: int | None, found: list[Problem]) ->
             problems += conclusions(_size_problems(config, index, area), _pixel_problems(config, area))
             areas.append(area)
         found += within(f"datasets[{index}].", problems)
-    return tuple(areas)
+    return tuple(areas), found
 
 
 def _read_lists(dataset: AnyDataset, n_views: int | None) -> tuple[tuple[Path, ...], ViewSets, list[Problem]]:
@@ -391,12 +384,8 @@ def _checkpoint_problems(config: TrainConfig) -> Iterator[Problem]:
     except ResDepthError as error:
         yield Problem(where, f"{pretrained}: {error}")
     else:
-        misfits = state_misfits(config.optimizer, config.scheduler, checkpoint)
-        for key, message in misfits:
-            yield Problem(key, f"{message} ({pretrained})")
-        if not misfits:
-            for key, message in ignored_options(config.optimizer, config.scheduler, checkpoint):
-                yield Problem(key, f"{message} ({pretrained})", "warning")
+        for one in state_problems(config.optimizer, config.scheduler, checkpoint):
+            yield replace(one, message=f"{one.message} ({pretrained})")
 
 
 def _folder_problems(config: TestConfig) -> Iterator[Problem]:

@@ -219,7 +219,11 @@ def _of_configuration(path: Path) -> _Asked:
     kind = kind_of(read_config(path), SCHEMAS)
     config: TrainConfig | TestConfig
     config, wrong = load_train_config(path) if kind == "train" else load_test_config(path)
-    rules = train_rules(config) if isinstance(config, TrainConfig) else test_rules(config, sees_images=None)
+    rules = (
+        train_rules(config)
+        if isinstance(config, TrainConfig)
+        else test_rules(config, sees_images=None, depth=0)
+    )
     findings = of_problems([*wrong, *conclusions(rules)], "configuration")
     model, tile = None, None
     if isinstance(config, TestConfig):
