@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from resdepth.data.scene import Scene
-from resdepth.diagnosis.edges import compass, edges_beside, on_the_map, shading_beside
+from resdepth.diagnosis.alignment import compass, edges_beside, on_the_map, shading_beside
 
 SIDE = 320
 

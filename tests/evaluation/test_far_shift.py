@@ -11,8 +11,7 @@ from scipy import ndimage
 
 from conftest import make_heights, write_raster
 from resdepth.cli import main
-from resdepth.evaluation.coregistration import estimate_shift
-from resdepth.evaluation.far_shift import find_shift
+from resdepth.evaluation.coregistration import estimate_shift, find_shift
 from resdepth.evaluation.result import Shift
 from resdepth.geo.grid import Grid
 

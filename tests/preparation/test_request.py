@@ -10,9 +10,9 @@ import pytest
 
 from conftest import write_raster
 from resdepth.errors import InputProblems
-from resdepth.preparation.journal import Journal, files_in
 from resdepth.preparation.pairs import View, as_csv, ranked, useful
 from resdepth.preparation.request import requested
+from resdepth.preparation.results import Journal, files_in
 
 
 def test_options_win_over_a_file_and_paths_lead_from_it(tmp_path: Path) -> None:

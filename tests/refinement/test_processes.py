@@ -172,7 +172,7 @@ def test_a_process_that_answers_nonsense_is_an_error(
 
 WARNING_AND_PRINTING = """
 import logging
-from resdepth.refinement import worker
+from resdepth.refinement import processes as worker
 load_job = worker.load_job
 def load_and_warn(folder):
     logging.getLogger("resdepth.data.scene").warning("as expected")

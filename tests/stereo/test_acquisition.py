@@ -7,7 +7,7 @@ import pytest
 import rasterio
 
 from conftest import write_raster
-from resdepth.stereo.acquisition import read_acquisition, read_sun
+from resdepth.stereo.ortho import read_acquisition, read_sun
 
 IMD = """version = "AA";
 BEGIN_GROUP = IMAGE_1

@@ -7,10 +7,9 @@ import rich_click as click
 
 from resdepth import __version__
 from resdepth.cli.data import convert_model, demo, download, export, info, match, models, simulate
-from resdepth.cli.doctor import doctor
 from resdepth.cli.evaluate import compare, evaluate
 from resdepth.cli.frame import make_streams_sound
-from resdepth.cli.prepare import prepare
+from resdepth.cli.prepare import doctor, prepare
 from resdepth.cli.refine import refine
 from resdepth.cli.train import check, schema, template, test, train
 

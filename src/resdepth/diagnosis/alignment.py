@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from resdepth.data.scene import Scene
-from resdepth.diagnosis.edges import compass, edges_beside, on_the_map
 from resdepth.diagnosis.findings import Finding, Severity, error_picture, medians_picture, shown_around, typed
 from resdepth.diagnosis.subject import Opened
 from resdepth.errors import ResDepthError
@@ -19,8 +18,16 @@ from resdepth.evaluation.coregistration import (
     sample_windows,
 )
 from resdepth.evaluation.metrics import NMAD_FACTOR
+from resdepth.evaluation.phase_correlation import (
+    EDGE_PERCENT,
+    Correlations,
+    added_up,
+    edges_apart,
+    phase_correlation,
+    place_of,
+)
 from resdepth.geo.crs import FOOT
-from resdepth.geo.raster import Array
+from resdepth.geo.raster import Array, Band
 from resdepth.geo.windows import Window
 from resdepth.preparation.datum import ELLIPSOID, height_change, named_vertical
 
@@ -42,6 +49,9 @@ UNLIKE, LEAST_RELIEF_M = 0.9, 2.0
 LEAST_CHANGE_M, CHANGE_SPREADS, LEAST_CHANGE_M2, EVENNESS = 3.0, 5.0, 60.0, 0.2
 SMOOTHED_PX = 5
 MANY_CHANGES = 0.02
+# How far the peak of all blocks must stand out from the others, in their standard deviations.
+LEAST_SHADED_PEAK = 18.0
+SHADED_PX, SHADED_A_SIDE = 256, 5
 
 
 def alignment_findings(opened: Opened) -> list[Finding]:
@@ -351,3 +361,52 @@ def _roughest_window(opened: Opened) -> tuple[bytes, str]:
         f"initial minus reference DSM in a window, without its median; {limit:.1f} m below blue, above red"
     )
     return error_picture(values, limit), caption
+
+
+def edges_beside(scene: Scene, first: Band, second: Band) -> tuple[float, float] | None:
+    """How far the edges of the second raster lie down and to the right of those of the first, in pixels.
+
+    The correlations of blocks all over the area are added up, so that what they have in common stands out;
+    up to 64 pixels are found.
+
+    Args:
+        scene: its grid is that of both.
+        first: heights or grey values.
+        second: likewise.
+
+    Returns:
+        None if nothing stands out, as in fields and mountains.
+    """
+    return edges_apart(first.read, second.read, scene.grid.whole)
+
+
+def shading_beside(scene: Scene, surface: Band, image: Band) -> tuple[float, float] | None:
+    """How far an image lies down and to the right of a surface, by how slopes are lit; in pixels.
+
+    Where slopes face the sun, an image is bright: it goes with the gradients of the heights, in a proportion
+    that is one for the whole area, and is not known. Serves where there are no edges, as in mountains.
+
+    Returns:
+        None if nothing stands out.
+    """
+    found = added_up(surface.read, image.read, scene.grid.whole, SHADED_PX, SHADED_A_SIDE, _shading)
+    return place_of(found, LEAST_SHADED_PEAK)
+
+
+def _shading(heights: Array, image: Array) -> Correlations:
+    """(2, H, W) of the image and the gradient along rows, and along columns."""
+    down, right = np.gradient(np.nan_to_num(heights, nan=float(np.nanmean(heights))))
+    limit = float(np.percentile(np.hypot(down, right), EDGE_PERCENT))
+    return np.stack([phase_correlation(one.clip(-limit, limit), image) for one in (down, right)])
+
+
+def on_the_map(scene: Scene, down: float, right: float) -> tuple[float, float]:
+    """Metres east and north of so many pixels down and to the right."""
+    a, b, _, d, e, _ = scene.grid.transform
+    return scene.grid.metres_of(a * right + b * down, d * right + e * down)
+
+
+def compass(east: float, north: float) -> str:
+    """The direction of a vector, one of eight."""
+    names = ("east", "north-east", "north", "north-west", "west", "south-west", "south", "south-east")
+    return names[round(np.degrees(np.arctan2(north, east)) / 45) % 8]

@@ -8,8 +8,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.diagnosis.alignment import RUINOUS_SHIFT_PX
-from resdepth.diagnosis.edges import compass, edges_beside, on_the_map, shading_beside
+from resdepth.diagnosis.alignment import RUINOUS_SHIFT_PX, compass, edges_beside, on_the_map, shading_beside
 from resdepth.diagnosis.findings import Finding, Severity, image_picture, typed
 from resdepth.diagnosis.raw_images import MANY, MOST_SEEN, GreyLevels, grey_levels, raw_findings, saturation
 from resdepth.diagnosis.subject import Opened

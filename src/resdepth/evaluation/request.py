@@ -9,8 +9,8 @@ import numpy as np
 
 from resdepth.errors import ResDepthError
 from resdepth.evaluation.classes import check_mask_values
+from resdepth.evaluation.coregistration import find_shift
 from resdepth.evaluation.evaluate import Case
-from resdepth.evaluation.far_shift import find_shift
 from resdepth.evaluation.inputs import Candidate, Move, OnGrid, open_candidate, sha256_of
 from resdepth.evaluation.result import ERRORS, OVERALL, REFERENCE_KEY, Shift
 from resdepth.geo.grid import Bounds, Grid

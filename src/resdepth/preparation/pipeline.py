@@ -34,7 +34,6 @@ from resdepth.preparation.datum import (
     vertical_of,
 )
 from resdepth.preparation.grid import GridChoice, chosen_grid, within
-from resdepth.preparation.journal import Journal
 from resdepth.preparation.orthos import (
     RawCopy,
     moved_rpc,
@@ -50,6 +49,7 @@ from resdepth.preparation.results import (
     Coregistered,
     Datums,
     Inputs,
+    Journal,
     Lift,
     OrthoFile,
     PreparedView,

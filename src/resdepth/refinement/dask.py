@@ -19,8 +19,8 @@ from resdepth.geo.windows import Window
 from resdepth.options import Device, Precision, option
 from resdepth.refinement.engine import choose_device, choose_precision
 from resdepth.refinement.job import Job
+from resdepth.refinement.processes import kept_warnings, refine_here, show_once
 from resdepth.refinement.run_job import Compute
-from resdepth.refinement.worker import kept_warnings, refine_here, show_once
 from resdepth.runtime.surroundings import logged_from
 from resdepth.version import __version__
 

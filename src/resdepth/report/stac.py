@@ -17,7 +17,7 @@ from resdepth.geo.reprojected import outline_of
 from resdepth.refinement.job import ERROR, JOB_TAG, SPREAD, Results
 from resdepth.refinement.provenance import PROVENANCE_TITLES
 from resdepth.runtime.atomic import write_text
-from resdepth.stereo.acquisition import read_acquisition
+from resdepth.stereo.ortho import read_acquisition
 from resdepth.version import __version__
 
 EXTENSIONS = (

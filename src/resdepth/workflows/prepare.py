@@ -22,17 +22,15 @@ from resdepth.geo.reprojected import MapBand
 from resdepth.geo.windows import blocks
 from resdepth.options import option
 from resdepth.preparation.adapters import recognise
-from resdepth.preparation.journal import Journal, files_in
 from resdepth.preparation.pipeline import Pipeline
 from resdepth.preparation.request import PrepareConfig, requested
-from resdepth.preparation.results import Inputs, OrthoFile, RawFile
+from resdepth.preparation.results import Inputs, Journal, OrthoFile, RawFile, files_in
 from resdepth.runtime.atomic import is_unfinished, write_json, writing
 from resdepth.runtime.jsonfiles import read_json
 from resdepth.runtime.placing import held
 from resdepth.runtime.progress import Watcher, progress_bar, reported_to
 from resdepth.runtime.surroundings import noted_warnings
-from resdepth.stereo.acquisition import read_acquisition, read_sun
-from resdepth.stereo.ortho import PanchromaticImage, has_rpc
+from resdepth.stereo.ortho import PanchromaticImage, has_rpc, read_acquisition, read_sun
 from resdepth.version import __version__
 from resdepth.workflows._prepared import described, summary, write_prepared_page, write_texts
 
