@@ -7,7 +7,6 @@ there is none (parse.draft).
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import chain
 
 from resdepth.config.schema import (
     TestConfig,
@@ -111,9 +110,12 @@ def _list_problems(
                 text = "ignored: a network with input_channels 'geom' sees no images"
                 yield Problem(name, text, "warning")
     elif sees_images:
-        for name in chain(["path_image_list"], (PAIR_LISTS[role] for role in roles(dataset))):
+        text = "missing; a network that sees images needs it"
+        if getattr(dataset, "path_image_list", "?") is None:
+            yield Problem("path_image_list", text)
+        for name in (PAIR_LISTS[role] for role in roles(dataset)):
             if getattr(dataset, name, "?") is None:
-                yield Problem(name, "missing; a network that sees images needs it")
+                yield Problem(name, text)
 
 
 def _role_problems(config: TrainConfig) -> Iterator[Problem]:
