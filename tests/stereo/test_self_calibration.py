@@ -7,12 +7,14 @@ import pytest
 from resdepth.geo.crs import find_crs
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import Array, ArrayBand
+from resdepth.geo.view_geometry import ViewGeometry
 from resdepth.geo.windows import Window
 from resdepth.stereo.ortho import to_geographic
 from resdepth.stereo.self_calibration import (
     LocalBand,
     NotFound,
     UnrectifiedImage,
+    confirmed_direction,
     found_direction,
     found_shift,
 )
@@ -56,6 +58,24 @@ def test_ghosts_show_from_where_an_image_was_seen(direction: tuple[float, float]
     found = found_direction(band(dsm), band(ortho))
     assert (found.rows, found.cols) == pytest.approx(direction, abs=0.02)
     assert found.off_nadir_deg == pytest.approx(np.degrees(np.arctan(np.hypot(*direction))), abs=1)
+
+
+def test_a_stated_direction_is_confirmed_by_ghosts_of_this_dsm_alone() -> None:
+    dsm, direction = rough_dsm(), (-0.1, 0.25)
+    ortho = band(ortho_of(texture(), dsm, (direction[0] / GSD, direction[1] / GSD)))
+
+    def stated(rows: float, cols: float) -> ViewGeometry:
+        x, y = ortho.grid.map_position(SIDE / 2, SIDE / 2)
+        return ViewGeometry((x, y), 100.0, (cols, 0.001, 0, 0, 0, 0), (-rows, 0, 0.002, 0, 0, 0))
+
+    found = confirmed_direction(band(dsm), ortho, stated(*direction))
+    assert (found.rows, found.cols) == pytest.approx(direction)
+    blurred = cv2.GaussianBlur(dsm, (0, 0), 3)
+    for other in (rough_dsm(seed=7), np.roll(dsm, 3, 0), blurred, np.full_like(dsm, 100)):
+        with pytest.raises(NotFound, match="do not confirm"):
+            confirmed_direction(band(other), ortho, stated(*direction))
+    with pytest.raises(NotFound, match="do not confirm"):
+        confirmed_direction(band(dsm), ortho, stated(0.1, -0.25))
 
 
 def test_void_heights_and_grey_values_are_left_out() -> None:

@@ -1,5 +1,6 @@
 """`resdepth refine` with the fusion model: raw images, ortho-images, a DSM alone."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from resdepth.cli import main
 from resdepth.errors import ResDepthError
 from resdepth.geo.geotiff import new_geotiff
 from resdepth.geo.raster import FileBand, read_tags
+from resdepth.geo.view_geometry import TAG
 from resdepth.geo.windows import Window
 from resdepth.refinement.compatibility import Unsuitable
 from resdepth.stereo.ortho import orthorectified
@@ -235,6 +237,66 @@ def test_heights_are_measured_in_ortho_images(
     before = error(read_raster(rough_orthos[0]), raw_scene)
     assert error(refined, raw_scene) < 0.7 * before
     assert error(refined, raw_scene) < 0.9 * error(refine(rough_orthos[0]), raw_scene)
+
+
+@pytest.fixture
+def tagged_orthos(raw_scene: Path, rough_orthos: list[Path], tmp_path: Path) -> list[Path]:
+    """The same with the view geometry of the simulated images in their tags."""
+    paths = [Path(shutil.copy(path, tmp_path)) for path in rough_orthos]
+    for path, ortho in zip(paths[1:], orthos_of(raw_scene), strict=True):
+        with rasterio.open(path, "r+") as dataset:
+            dataset.update_tags(**{TAG: read_tags(ortho)[TAG]})
+    return paths
+
+
+def test_directions_that_tags_state_are_not_looked_for(
+    raw_scene: Path,
+    tagged_orthos: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    expected = [_measured.found_direction(*(FileBand(one, "stored") for one in (tagged_orthos[0], path)))
+                for path in tagged_orthos[1:]]  # fmt: skip
+    monkeypatch.setattr(_measured, "found_direction", None)
+    caplog.set_level("INFO")
+    folder = tagged_orthos[0].parent / "kept"
+    with shown_to_fusion(tagged_orthos[0], tagged_orthos[1:], folder=folder):
+        pass
+    assert caplog.text.count("degrees off nadir, as its tags state and its ghosts confirm") == 2
+    for view, found in zip(
+        json.loads((folder / "measured.json").read_text())["views"], expected, strict=True
+    ):
+        assert view["direction"] == pytest.approx((found.rows, found.cols), abs=0.02)
+        geometry = FileBand(tagged_orthos[1 + view["number"]], "stored").geometry
+        assert geometry is not None
+        assert view["direction"] == pytest.approx((-geometry.north[0], geometry.east[0]), abs=1e-3)
+    before = error(read_raster(tagged_orthos[0]), raw_scene)
+    assert error(refine(tagged_orthos[0], tagged_orthos[1:]), raw_scene) < 0.7 * before
+
+
+def test_tags_that_ghosts_contradict_do_not_count(
+    tagged_orthos: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A wrong direction, or another DSM than that of the images."""
+    with rasterio.open(tagged_orthos[1], "r+") as dataset:
+        stated = json.loads(dataset.tags()[TAG])
+        turned = stated | {
+            "east": [-one for one in stated["east"]],
+            "north": [-one for one in stated["north"]],
+        }
+        dataset.update_tags(**{TAG: json.dumps(turned)})
+    caplog.set_level("INFO")
+    with shown_to_fusion(tagged_orthos[0], tagged_orthos[1:]):
+        pass
+    assert "ahead.tif: seen 14 degrees off nadir, as its ghosts show" in caplog.text
+    assert "back.tif: seen 10 degrees off nadir, as its tags state and its ghosts confirm" in caplog.text
+    caplog.clear()
+    with rasterio.open(tagged_orthos[0], "r+") as dataset:
+        dataset.write(np.roll(dataset.read(1), (5, 5), (0, 1)), 1)
+    with shown_to_fusion(tagged_orthos[0], tagged_orthos[1:]):
+        pass
+    assert "off nadir" not in caplog.text
+    assert "to measure heights, give the raw images" in caplog.text
 
 
 def test_directions_that_were_found_are_kept(

@@ -26,6 +26,7 @@ from resdepth.geo.crs import find_crs
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import Band
 from resdepth.geo.rpc import Rpc, fit_rpc
+from resdepth.geo.view_geometry import ViewGeometry
 from resdepth.geo.windows import Window, blocks
 from resdepth.stereo.ortho import to_geographic
 
@@ -51,6 +52,8 @@ LEAST_GHOSTS, DOUBT = 150, 6.0
 """Few ghosts agree by chance: by so much over the square root of their number they count as worse."""
 MOST_INCONSISTENT = 0.58
 """Mean difference of ghosts, as a share of that of any two places so far apart; above, none is found."""
+MOST_CONTRADICTING = 0.67
+"""The same in a direction that is stated instead of chosen by it; above, another DSM made the image."""
 CELL_PX, SAME = 64, 0.5
 """Two halves of the cells, taken in turn, must show directions that differ by less, as a share."""
 TRIES, FIRST_STEP = 40, 0.12
@@ -120,6 +123,40 @@ def found_direction(dsm: Band, ortho: Band) -> Direction:
             "its ghosts do not show from where it was seen (made with another DSM, or this is too smooth)"
         )
     return Direction(float(found[0]), float(found[1]), inconsistency)
+
+
+def confirmed_direction(dsm: Band, ortho: Band, stated: ViewGeometry) -> Direction:
+    """From where the camera of an ortho-image looked, as its tags state, if its ghosts agree.
+
+    That the direction is right does not mean that the image was ortho-rectified with this DSM, without which
+    it cannot be put back to where it came from.
+
+    Args:
+        dsm: metres, NaN = void.
+        ortho: grey values on the same grid, NaN = nothing.
+        stated: how heights displace what the image shows; its value in the middle of the area counts.
+
+    Raises:
+        NotFound: if its ghosts contradict, or are too few to tell.
+    """
+    direction = _in_raster(stated, ortho.grid)
+    parts = [part for window in _windows(dsm) if (part := _part(dsm, ortho, window))]
+    inconsistency = _inconsistency(_counted(parts, direction).sum(axis=0))
+    logger.debug("stated direction %s, inconsistency %.2f", direction, inconsistency)
+    if not inconsistency < MOST_CONTRADICTING:
+        raise NotFound(
+            "its ghosts do not confirm from where its tags state that it was seen (made with another DSM, or "
+            "this is too smooth)"
+        )
+    return Direction(float(direction[0]), float(direction[1]), inconsistency)
+
+
+def _in_raster(stated: ViewGeometry, grid: Grid) -> Values:
+    """Metres down and right in a raster by which a metre of height displaces, in the middle of it."""
+    east, north = stated.at(*grid.map_position(grid.height / 2, grid.width / 2))
+    a, b, _, d, e, _ = grid.transform
+    col, row = np.linalg.solve(np.array([[a, b], [d, e]]) / np.hypot(a, d), [float(east), float(north)])
+    return np.array([row, col])
 
 
 def found_shift(first: Band, second: Band) -> tuple[float, float]:

@@ -4,7 +4,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -50,6 +50,7 @@ from resdepth.stereo.self_calibration import (
     LocalBand,
     NotFound,
     UnrectifiedImage,
+    confirmed_direction,
     found_direction,
     found_shift,
 )
@@ -83,7 +84,7 @@ class _PairRecord(BaseModel):
 
 
 class _ViewRecord(BaseModel):
-    """An ortho-image from whose ghosts it is known from where it was seen.
+    """An ortho-image of which it is known from where it was seen.
 
     Attributes:
         number: of the image.
@@ -346,7 +347,7 @@ def remove_measured(folder: Path) -> None:
 def _measure_views(
     folder: Path, scene: Scene, asked: Sequence[Numbers] | None, region: Window | None, record: _Record
 ) -> _Record:
-    """Measure heights in ortho-images from whose ghosts it is known from where they were seen.
+    """Measure heights in ortho-images of which it is known from where they were seen.
 
     Where that is not found, they are compared on the DSM alone.
     """
@@ -377,7 +378,7 @@ def _names(scene: Scene, numbers: Sequence[int]) -> list[str]:
 
 
 def _seen_from(scene: Scene) -> list[_ViewRecord]:
-    """The ortho-images whose ghosts show from where they were seen."""
+    """The ortho-images whose tags or ghosts show from where they were seen."""
     if not scene.grid.sides_m.are_equal:
         return []
     found: list[_ViewRecord] = []
@@ -391,18 +392,28 @@ def _seen_from(scene: Scene) -> list[_ViewRecord]:
             first, here = scene.views[found[0].number if found else number], scene.views[number]
             shift = found_shift(first, here) if found else (0.0, 0.0)
             found.append(_ViewRecord(number=number, direction=(direction.rows, direction.cols), shift=shift))
-            (name,) = _names(scene, [number])
-            logger.info("%s: seen %.0f degrees off nadir, as its ghosts show", name, direction.off_nadir_deg)
     return found
 
 
 def _direction(scene: Scene, number: int) -> Direction | None:
+    """As the tags of an ortho-image state it, if that can be; or else as its ghosts show it."""
+    dsm, view, (name,) = scene.dsm, scene.views[number], _names(scene, [number])
+    stated = view.geometry if isinstance(view, FileBand) else None
     try:
-        return found_direction(scene.dsm, scene.views[number])
+        if stated is not None:
+            with suppress(NotFound):
+                return _told(
+                    name, confirmed_direction(dsm, view, stated), "tags state and its ghosts confirm"
+                )
+        return _told(name, found_direction(dsm, view), "ghosts show")
     except NotFound as error:
-        (name,) = _names(scene, [number])
         logger.info("%s: %s", name, error)
         return None
+
+
+def _told(name: str, direction: Direction, by: str) -> Direction:
+    logger.info("%s: seen %.0f degrees off nadir, as its %s", name, direction.off_nadir_deg, by)
+    return direction
 
 
 def _around_views(scene: Scene, views: Sequence[_ViewRecord], region: Window | None) -> Around:
