@@ -111,13 +111,19 @@ def test_a_geoid_is_found_where_proj_is_told_to_look(variable: str, tmp_path: Pa
     assert np.abs(lifted - (40 + 10 * (lon - 8))).max() < 0.02
 
 
+@pytest.mark.skipif(
+    not (Path(rasterio.__file__).parent / "proj_data").is_dir(),
+    reason="only rasterio's wheels look nowhere else than where PROJ_DATA leads",
+)
 def test_a_folder_without_the_database_of_proj_is_named(tmp_path: Path) -> None:
     code = "from resdepth.geo.crs import find_crs; find_crs('EPSG:32632')"
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PROJ_DATA": str(tmp_path)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0 or "PROJ_DATA must lead to one folder" in done.stderr
+    assert done.returncode == 1, "PROJ needs its database, and there is none"
+    assert "ResDepthError: 'EPSG:32632' is no coordinate system that GDAL knows" in done.stderr
+    assert "PROJ_DATA must lead to one folder, with the proj.db of GDAL's PROJ in it" in done.stderr
 
 
 def test_a_missing_geoid_is_named_with_its_package() -> None:

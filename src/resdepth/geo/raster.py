@@ -40,6 +40,8 @@ Numbers = Literal["scaled", "stored", "mask"]
 """What is read of a band: "scaled" are heights, in metres, whatever the band's unit, scale and offset. Grey
 values are taken as stored, because models know those of their training; masks too, where 1 means set and 0 is
 never void."""
+BandsReduced = Literal["mean", "length"]
+"""What counts of several bands: their mean, or the length of the vector of which they are parts."""
 
 Scaling = tuple[float, float]
 """Scale and offset: value = scale * stored number + offset."""
@@ -345,17 +347,17 @@ class FileBand:
         return values, valid
 
 
-class MeanBand(FileBand):
-    """The mean of all bands of an image, alpha aside: grey values of a colour image.
+class ReducedBand(FileBand):
+    """All bands of an image as one, alpha aside: their mean, as the grey values of a colour image.
 
     Args:
         path: the file.
-        is_vector: several bands are parts of a vector, whose length counts.
+        reduced_to: what counts of several bands.
     """
 
-    def __init__(self, path: Path, *, is_vector: bool = False) -> None:
+    def __init__(self, path: Path, *, reduced_to: BandsReduced = "mean") -> None:
         super().__init__(path, "stored")
-        self._is_vector = is_vector
+        self._reduced_to = reduced_to
 
     def read(self, window: Window) -> Array:
         """(height, width) float32, NaN = void in one of the bands."""
@@ -374,8 +376,8 @@ class MeanBand(FileBand):
         total = np.zeros(window.shape, np.float32)
         for values in stored:
             known = void_to_nan(values, self.nodata, valid)
-            total += known * known if self._is_vector else known
-        return np.sqrt(total) if self._is_vector else total / np.float32(len(numbers))
+            total += known if self._reduced_to == "mean" else known * known
+        return total / np.float32(len(numbers)) if self._reduced_to == "mean" else np.sqrt(total)
 
 
 def scaling_for(path: Path, numbers: Numbers, stated: Scaling, unit: Unit) -> Scaling:

@@ -15,7 +15,17 @@ from resdepth.errors import ResDepthError
 from resdepth.geo.crs import find_crs, horizontal_part
 from resdepth.geo.gdal import unreferenced_allowed
 from resdepth.geo.grid import Bounds, Grid
-from resdepth.geo.raster import UNSCALED, Array, FileBand, MeanBand, Method, Numbers, Scaling, read_resampled
+from resdepth.geo.raster import (
+    UNSCALED,
+    Array,
+    BandsReduced,
+    FileBand,
+    Method,
+    Numbers,
+    ReducedBand,
+    Scaling,
+    read_resampled,
+)
 from resdepth.geo.view_geometry import ViewGeometry
 from resdepth.geo.windows import Window
 
@@ -39,7 +49,7 @@ class MapBand:
         crs: of a file that names none.
         scaling: scale and offset that make heights of the numbers that the file has.
         valid: a raster of the same pixels, 0 where the file has no value.
-        is_vector: the bands of an image are parts of a vector, whose length counts instead of their mean.
+        reduced_to: what counts of several bands of an image.
         other_way: how else a CRS can be named, for the message: ", or with dsm_crs=".
 
     Raises:
@@ -55,10 +65,12 @@ class MapBand:
         scaling: Scaling = UNSCALED,
         other_way: str = "",
         valid: Path | None = None,
-        is_vector: bool = False,
+        reduced_to: BandsReduced = "mean",
     ) -> None:
         self.path, self.numbers, self._scaling = path, numbers, scaling
-        self._band = MeanBand(path, is_vector=is_vector) if numbers == "stored" else FileBand(path, numbers)
+        self._band = (
+            ReducedBand(path, reduced_to=reduced_to) if numbers == "stored" else FileBand(path, numbers)
+        )
         self.header, grid = self._band.header, self._band.grid
         self._valid = None if valid is None else FileBand(valid, "stored")
         if self._valid is not None and self._valid.grid.whole.shape != grid.whole.shape:

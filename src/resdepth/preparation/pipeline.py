@@ -13,7 +13,7 @@ from resdepth.errors import ResDepthError
 from resdepth.geo.crs import METRE, Unit
 from resdepth.geo.geotiff import new_geotiff
 from resdepth.geo.grid import Grid
-from resdepth.geo.raster import Band, FileBand
+from resdepth.geo.raster import Band, BandsReduced, FileBand
 from resdepth.geo.reprojected import MapBand
 from resdepth.geo.rpc import Rpc
 from resdepth.geo.vectors import is_vector, open_vector_mask
@@ -209,8 +209,8 @@ class Pipeline:
             def work(path: str = path, target: Path = target) -> _Done:
                 with writing(target.parent):
                     target.parent.mkdir(exist_ok=True)
-                is_vector = target.stem == "triangulation_error"
-                band = MapBand(Path(path), "stored", crs=self.inputs.asked.dsm_crs, is_vector=is_vector)
+                reduced_to: BandsReduced = "length" if target.stem == "triangulation_error" else "mean"
+                band = MapBand(Path(path), "stored", crs=self.inputs.asked.dsm_crs, reduced_to=reduced_to)
                 layer: Band = SurfaceFile(band, None, aside).reader(grid)
                 if target.stem == "correlation" and band.header.dtype == "uint8":
                     layer = _OfEightBits(layer)

@@ -30,7 +30,7 @@ from resdepth.geo.crs import READ_FAILURES
 from resdepth.geo.gdal import open_raster, unreferenced_allowed
 from resdepth.geo.geotiff import CheckedBand, writing
 from resdepth.geo.grid import Grid
-from resdepth.geo.raster import FileBand, MeanBand, open_dataset, read_tags
+from resdepth.geo.raster import FileBand, ReducedBand, open_dataset, read_tags
 from resdepth.geo.rpc import N_TERMS, Rpc
 from resdepth.geo.windows import Window
 from resdepth.runtime.atomic import atomic_path
@@ -84,7 +84,7 @@ class PanchromaticImage:
         Raises:
             ResDepthError: if it cannot be read, or has no RPC.
         """
-        self.path, self._band = path, MeanBand(path)
+        self.path, self._band = path, ReducedBand(path)
         self.rpc, self.grid = read_rpc(path), self._band.grid
         self.bands, self.dtype = self._band.header.bands, self._band.header.dtype
 
