@@ -71,7 +71,7 @@ def test_a_name_that_nobody_has_leads_to_the_list(
     (tmp_path / "dsm.tif").touch()
     refused = CliRunner().invoke(main, command)
     assert refused.exit_code == 2
-    assert "did you mean 'fusion'?" in refused.stderr
-    assert "resdepth models" in refused.stderr
+    assert "did you mean 'fusion'?" in refused.output
+    assert "resdepth models" in refused.output
     with pytest.raises(ResDepthError, match="no such file"):
         load_model("gone/fusion")

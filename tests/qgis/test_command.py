@@ -180,7 +180,7 @@ def test_a_variable_says_how_often_lines_come(
     "line",
     [
         "The mean absolute error goes from 2 m to 1 m (-64 %).",
-        "a.tif: moved by more than 3 m: 2 %, 10 m: 0 %",
+        "a.tif: heights change by 0.31 m on average, up or down; 2.0 % of them by more than 3 m",
     ],
 )
 def test_shares_in_messages_are_no_progress(line: str) -> None:

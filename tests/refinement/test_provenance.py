@@ -7,7 +7,6 @@ from resdepth.refinement.provenance import (
     LARGEST_SHARES,
     Moved,
     NotTrusted,
-    described,
     in_words,
     refuse_untrusted,
 )
@@ -21,9 +20,7 @@ def moved_by(*distances: float, sigma_m: float = 1.0) -> Moved:
 def test_heights_up_and_down_count_and_voids_do_not() -> None:
     found = moved_by(-11, 4, 2, np.nan, 6)
     assert (found.heights, found.beyond) == (4, (3, 1, 2))
-    assert described(found).startswith(
-        "heights moved by more than 3 m: 75.00 %, 10 m: 25.00 %, 5 m (5 height sigmas)"
-    )
+    assert found.shares == {"3 m": 75.0, "10 m": 25.0, "5 m (5 height sigmas)": 50.0}
 
 
 def test_blocks_add_up_and_tags_keep_them() -> None:
@@ -47,7 +44,7 @@ def test_blocks_add_up_and_tags_keep_them() -> None:
         (moved_by(np.nan), "nothing, as there is no height to refine"),
     ],
 )
-def test_a_page_says_in_words_what_has_changed(moved: Moved, sentence: str) -> None:
+def test_page_and_terminal_say_in_words_what_has_changed(moved: Moved, sentence: str) -> None:
     assert in_words(moved) == sentence
 
 

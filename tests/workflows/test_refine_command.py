@@ -169,7 +169,9 @@ def test_without_fusion_each_pair_has_its_file(scene: MadeScene, model: Path) ->
     np.testing.assert_array_equal(read_raster(scene.folder / names[1]), expected)
 
 
-def test_a_report_shows_before_and_after_and_where_heights_come_from(scene: MadeScene, model: Path) -> None:
+def test_page_and_terminal_show_what_has_changed_and_where_heights_come_from(
+    scene: MadeScene, model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     hole = with_hole(scene)
     done = command(scene, model, "--report", "--fill")
     assert done.exit_code == 0, done.output
@@ -181,7 +183,9 @@ def test_a_report_shows_before_and_after_and_where_heights_come_from(scene: Made
     assert top is not None
     change = np.abs(read_raster(output(scene)) - scene.initial)[~hole].mean()
     assert f"heights change by {change:.2f}\u00a0m on average" in top[0]
-    assert "sigma" not in top[0]
+    stated = f"{output(scene)}: heights change by {change:.2f} m on average, up or down; "
+    assert stated in caplog.text
+    assert "sigma" not in top[0] + caplog.text
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
 
 

@@ -142,7 +142,7 @@ def test_how_far_heights_are_moved_is_reported(
     config["datasets"][0]["path_pairlist"] = scene.path("pair.txt")
     caplog.set_level("INFO")
     test(scene.write(config))
-    assert "small, Stereopair_0_1: heights moved by more than 3 m: " in caplog.text
+    assert "small, Stereopair_0_1: heights change by " in caplog.text
     assert ("100.0 % of the heights are moved by more than 3 m" in caplog.text) == bool(lifted_m)
 
 

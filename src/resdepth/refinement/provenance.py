@@ -119,12 +119,6 @@ class Moved:
 _STORED = TypeAdapter(Moved)
 
 
-def described(moved: Moved) -> str:
-    """All shares in a line."""
-    shares = ", ".join(f"{name}: {share:.2f} %" for name, share in moved.shares.items())
-    return f"heights moved by more than {shares}"
-
-
 def in_words(moved: Moved) -> str:
     """What has changed, for whoever knows DSMs and no networks: a sentence without its full stop."""
     if not moved.heights:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from resdepth.geo.grid import Grid
 from resdepth.geo.objects import data_array
 from resdepth.geo.raster import Array
-from resdepth.refinement.provenance import PROVENANCE_TITLES, Moved, Provenance, described
+from resdepth.refinement.provenance import PROVENANCE_TITLES, Moved, Provenance, in_words
 from resdepth.runtime.surroundings import imported
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Refinement:
         >>> made = resdepth.refine("initial.tif", images, "model.safetensors", full=True)
         >>> print(made.summary())
         refined with model: 64 x 160 pixels of 0.5 m, EPSG:32632
-        heights moved by more than 3 m: 0.00 %, 10 m: 0.00 %, 12.5 m (5 height sigmas): 0.00 %
+        heights change by 0.29 m on average, up or down; none by more than 3 m
         ...
         >>> sorted(made.to_xarray())
         ['dsm', 'initial', 'provenance']
@@ -101,7 +101,7 @@ class Refinement:
         lines = [
             f"refined with {self.model}: {self.grid.height} x {self.grid.width} pixels of "
             f"{self.grid.sides_m} m, {self.grid.crs_name}",
-            described(self.moved),
+            in_words(self.moved),
         ]
         if known.size:
             middle, usual = np.median(known), np.quantile(np.abs(known), 0.68)

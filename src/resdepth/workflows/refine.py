@@ -34,7 +34,7 @@ from resdepth.refinement.dask import SECONDS_TO_WAIT, chosen_by_workers, on_clus
 from resdepth.refinement.engine import Refiner, choose_device, choose_precision
 from resdepth.refinement.job import ERROR, Job, Results
 from resdepth.refinement.processes import on_processes
-from resdepth.refinement.provenance import Moved, described, refuse_untrusted
+from resdepth.refinement.provenance import Moved, in_words, refuse_untrusted
 from resdepth.refinement.result import Layers, Refinement
 from resdepth.refinement.run_job import Compute, Existing, compute_here, run_jobs
 from resdepth.runtime.progress import Watcher, progress_bar, reported_to
@@ -422,7 +422,7 @@ def _report_moved(found: Mapping[str, Moved | None], *, force: bool) -> None:
     for name, moved in found.items():
         if moved is None:
             continue
-        logger.info("%s: %s", name, described(moved))
+        logger.info("%s: %s", name, in_words(moved))
         if moved.is_nonsense and not force:
             reasons.append(f"{name}: not trusted: {moved.warning}")
         elif moved.warning:

@@ -25,7 +25,7 @@ from resdepth.models.published import CONFIG_FILE
 from resdepth.refinement.blocks import Work, refined_strips
 from resdepth.refinement.compatibility import examine, stated_gsd
 from resdepth.refinement.engine import Refiner, choose_device, choose_precision
-from resdepth.refinement.provenance import Moved, described
+from resdepth.refinement.provenance import Moved, in_words
 from resdepth.refinement.tiles import Strip, refine_region
 from resdepth.report.tables import format_overall_statistics, format_statistics, write_statistics
 from resdepth.report.verdict import Verdict, verdict_of, with_verdict
@@ -184,7 +184,7 @@ def _test_area(
         job = _Job(area.scene, view_set, refiner, plan.config.general, progress)
         predictions[views], moved = _refine_area(job, area.test, folder / views / dsm.stem)
         name = f"{area.scene.name}, {views}" if views else area.scene.name
-        logger.info("%s: %s", name, described(moved))
+        logger.info("%s: %s", name, in_words(moved))
         if moved.warning:
             logger.warning("%s: not to be trusted: %s", name, moved.warning)
     evaluated = _evaluated(plan, area, refiner, folder, dsm, predictions)
