@@ -34,12 +34,13 @@ def test_blocks_add_up_and_tags_keep_them() -> None:
         (
             moved_by(-11, 4, 2, np.nan, 6),
             "heights change by 5.75 m on average, up or down; 75.0 % of them by more than 3 m, 25.0 % by "
-            "more than 10 m",
+            "more than 10 m, 50.0 % by more than 5 m (5 height sigmas)",
         ),
         (moved_by(0.5, -1), "heights change by 0.75 m on average, up or down; none by more than 3 m"),
         (
             Moved(1.0, 10_000, (5, 0, 0), None),
-            "heights change; less than 0.1 % of them by more than 3 m, none by more than 10 m",
+            "heights change; less than 0.1 % of them by more than 3 m, none by more than 10 m, none by "
+            "more than 5 m (5 height sigmas)",
         ),
         (moved_by(np.nan), "nothing, as there is no height to refine"),
     ],

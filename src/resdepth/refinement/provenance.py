@@ -124,12 +124,13 @@ def in_words(moved: Moved) -> str:
     if not moved.heights:
         return "nothing, as there is no height to refine"
     average = "" if moved.mean_m is None else f" by {moved.mean_m:.2f} m on average, up or down"
-    near, far = (_share(count, moved.heights) for count in moved.beyond[:2])
     if not moved.beyond[0]:
         return f"heights change{average}; none by more than {NEAR_M:g} m"
-    return (
-        f"heights change{average}; {near} of them by more than {NEAR_M:g} m, {far} by more than {FAR_M:g} m"
-    )
+    shares = [
+        f"{_share(count, moved.heights)}{of} by more than {name}"
+        for count, name, of in zip(moved.beyond, moved.shares, (" of them", "", ""), strict=True)
+    ]
+    return f"heights change{average}; {', '.join(shares)}"
 
 
 def _share(count: int, of: int) -> str:

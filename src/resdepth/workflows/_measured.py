@@ -402,16 +402,16 @@ def _direction(scene: Scene, number: int) -> Direction | None:
     try:
         if stated is not None:
             with suppress(NotFound):
-                return _told(
+                return _reported(
                     name, confirmed_direction(dsm, view, stated), "tags state and its ghosts confirm"
                 )
-        return _told(name, found_direction(dsm, view), "ghosts show")
+        return _reported(name, found_direction(dsm, view), "ghosts show")
     except NotFound as error:
         logger.info("%s: %s", name, error)
         return None
 
 
-def _told(name: str, direction: Direction, by: str) -> Direction:
+def _reported(name: str, direction: Direction, by: str) -> Direction:
     logger.info("%s: seen %.0f degrees off nadir, as its %s", name, direction.off_nadir_deg, by)
     return direction
 
