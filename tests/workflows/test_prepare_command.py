@@ -13,12 +13,15 @@ import laspy
 import numpy as np
 import pytest
 import rasterio
+import torch
 from click.testing import CliRunner
 from rasterio.warp import Resampling, reproject, transform_bounds
+from safetensors.torch import load_file
 
 from conftest import raw_images_of, read_raster, write_raster
 from resdepth import check
 from resdepth.cli import main
+from resdepth.data import dataset_folder
 from resdepth.errors import Interrupted, ResDepthError
 from resdepth.geo.raster import FileBand, read_header, read_tags
 from resdepth.geo.reprojected import MapBand
@@ -489,3 +492,47 @@ def test_the_summary_states_what_was_found(made: Prepared) -> None:
     assert "co-registration: the dsm moves +1." in text
     assert "RPCs: ahead and back lie" in text
     assert "to refine: resdepth refine" in text
+
+
+def test_prepare_is_followed_by_train_and_test_and_masked_heights_teach_nothing(
+    raw_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file is edited in between; what the mask leaves out may be as absurd as it likes."""
+    monkeypatch.setattr(dataset_folder, "EPOCHS", 2)
+    folder, poisoned = tmp_path / "scene", tmp_path / "poisoned"
+    band = FileBand(dsm_of(raw_scene))
+    correlation = np.full(band.grid.whole.shape, 0.7, np.float32)
+    correlation[20:110, ::3] = 0.2
+    layer = write_raster(tmp_path / "layer.tif", correlation, origin=band.grid.map_position(0, 0))
+    xmin, ymin, _, ymax = band.grid.bounds
+    request = tmp_path / "request.json"
+    given = {
+        "dsm": dsm_of(raw_scene), "images": raw_images_of(raw_scene)[:2], "layers": {"correlation": layer},
+        "reference": raw_scene / "dsm" / "reference.tif", "extent": [xmin, ymin, xmin + 75, ymax],
+    }  # fmt: skip
+    request.write_text(json.dumps(given, default=str))
+    for words in (
+        ["prepare", request, "--trusted", "correlation", "-o", folder, "--workers", "0"],
+        ["train", folder],
+        ["test", folder],
+    ):
+        done = CliRunner().invoke(main, [str(one) for one in words])
+        assert done.exit_code == 0, done.output
+        if words[0] == "prepare":
+            shutil.copytree(folder, poisoned)
+    assert "verdict: " in done.output
+    assert list((folder / "results").rglob("*_prediction.tif"))
+
+    left_out = read_raster(poisoned / "data" / "mask" / "training.tif") == 0
+    assert 0.1 < left_out.mean() < 0.5
+    with rasterio.open(poisoned / "data" / "dsm" / "reference.tif", "r+") as dataset:
+        heights = dataset.read(1)
+        dataset.write(np.where(left_out & (heights != dataset.nodata), heights + 7000, heights), 1)
+    done = CliRunner().invoke(main, ["train", f"{poisoned}"])
+    assert done.exit_code == 0, done.output
+    models = [next((one / "logs").rglob("model.safetensors")) for one in (folder, poisoned)]
+    curves = [(model.parent / "training.log").read_text() for model in models]
+    assert curves[0] == curves[1]
+    first, second = (load_file(model) for model in models)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)

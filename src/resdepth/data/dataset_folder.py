@@ -14,6 +14,7 @@ Role = Literal["train", "val", "train+val", "test"]
 
 # A training sample for so many pixels of the training stripes, and no fewer than this in all.
 PIXELS_PER_SAMPLE, FEWEST_SAMPLES = 1500, 200
+EPOCHS = 30
 LARGEST_TILE, SMALLEST_TILE, DEEPEST = 256, 16, 5
 PAIR_LIST_KEYS: dict[Role, tuple[str, ...]] = {
     "train": ("path_pairlist_training",),
@@ -230,7 +231,7 @@ def training_config(
         "training_settings": {
             "tile_size": tile,
             "batch_size": 8,
-            "n_epochs": 30,
+            "n_epochs": EPOCHS,
             "remove_bias": True,
             "n_training_samples": max(FEWEST_SAMPLES, int(height * width * 0.6 / PIXELS_PER_SAMPLE)),
         },
