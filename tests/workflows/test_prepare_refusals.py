@@ -149,6 +149,38 @@ CASES: dict[str, tuple[Callable[[Given], Request], str]] = {
         lambda given: {"dsm": given.dsm, "images": [given.raw[0], given.raw[0]]},
         "ahead.tif: is given twice; heights need different views",
     ),
+    "the DSM as reference": (
+        lambda given: {"dsm": given.dsm, "reference": given.dsm}, "initial.tif: is named as dsm, too",
+    ),
+    "the DSM as image": (
+        lambda given: {"dsm": given.dsm, "images": [given.dsm]}, "initial.tif: is named as dsm, too",
+    ),
+    "the reference as mask": (
+        lambda given: {
+            "dsm": given.dsm, "reference": (path := given.raster("lidar")), "masks": {"building": path}
+        },
+        "lidar.tif: is named as reference, too; give another file, or leave it out",
+    ),
+    "the DSM as quality layer": (
+        lambda given: {"dsm": given.dsm, "layers": {"correlation": given.dsm}}, "is named as dsm, too",
+    ),
+    "no pixel size": (lambda given: {"dsm": given.dsm, "gsd_m": -1}, "gsd_m: found -1"),
+    "an extent of NaN": (
+        lambda given: {"dsm": given.dsm, "extent": [float("nan")] * 4}, "extent: NaN is not a number in JSON",
+    ),
+    "trust without layers": (
+        lambda given: {"dsm": given.dsm, "trusted": {"correlation": None}},
+        "trusted.correlation: the DSM has no such quality layer; there are: none",
+    ),
+    "a raw image as DSM": (
+        lambda given: {"dsm": given.raw[0], "images": given.raw[1:3]}, "names no CRS; name it",
+    ),
+    "a raw image as reference": (
+        lambda given: {"dsm": given.dsm, "reference": given.raw[0]}, "names no CRS; name it",
+    ),
+    "a folder that was prepared": (
+        lambda given: {"source": given.scene.parent}, "no run of a known stereo pipeline",
+    ),
     "no RPC": (
         lambda given: {"dsm": given.dsm, "images": [given.raster("bare", crs=None)]},
         "find the file with its RPC, and put it beside the image",

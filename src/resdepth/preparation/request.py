@@ -115,7 +115,7 @@ def prepare_rules(config: PrepareConfig, where: str = "") -> list[Problem]:
     for key, path in named.items():
         if reason := why_no_file(path):
             problems.append(Problem(f"{where}{key}", f"{path}: {reason}"))
-    problems += [*_repeated(config, where), *_wrong_extent(config, where)]
+    problems += [*_repeated(config, where), *_mistaken(named, where), *_wrong_extent(config, where)]
     return problems + [Problem(f"{where}trusted.{name}", text) for name, text in _untrusted(config)]
 
 
@@ -149,6 +149,16 @@ def _repeated(config: PrepareConfig, where: str) -> list[Problem]:
         for number, path in enumerate(config.images)
         if known.index(known[number]) < number
     ]
+
+
+def _mistaken(named: Mapping[str, Path], where: str) -> Iterator[Problem]:
+    """Heights that are named once more, as something else."""
+    heights = {key: named[key].resolve() for key in ("dsm", "reference") if key in named}
+    for key, path in named.items():
+        for role, file in heights.items():
+            if key not in ("dsm", role) and path.resolve() == file:
+                text = f"{path}: is named as {role}, too; give another file, or leave it out"
+                yield Problem(f"{where}{key}", text)
 
 
 def _wrong_extent(config: PrepareConfig, where: str) -> list[Problem]:
