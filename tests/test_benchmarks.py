@@ -115,3 +115,12 @@ def test_without_the_real_data_the_comparison_says_what_is_missing(
     monkeypatch.setattr(sys, "argv", ["simulation.py", str(tmp_path)])
     with pytest.raises(SystemExit, match="aligned/reunion"):
         runpy.run_path(str(BENCHMARKS / "simulation.py"), run_name="__main__")
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_the_size_prepares_a_small_town() -> None:
+    command = [sys.executable, str(BENCHMARKS / "preparing_size.py"), "--side", "1280"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "1,280 x 1,280 pixels of 0.1 m, 4 raw images of 0.5 m:" in done.stdout
+    assert re.search(r"\d+ s, \d+ s of processors, 0\.\d+ GB at most", done.stdout)
