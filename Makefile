@@ -42,25 +42,32 @@ unit: setup browser  ## the tests
 slow: setup  ## the tests of benchmarks that take minutes
 	$(BIN)/pytest -m slow
 
+# Everything that users can ask for, with the means to test it; not what only development needs.
+EXTRAS := cluster,docs,onnx,prepare,report,simulate,stac,vector,xarray,yaml
+TESTED_WITH := hypothesis jsonschema pytest rio-cogeo
+
 # What each package is for: training, refining, evaluating, polygons, cities, point clouds, pages, a cluster, catalogues.
 SMOKE = tests/test_golden.py tests/models tests/report/test_stac.py tests/training tests/geo/test_crs.py tests/geo/test_vectors.py \
 	tests/preparation tests/simulate/test_sources.py tests/workflows/test_simulate_command.py tests/report/test_page.py \
 	tests/workflows/test_train.py::test_every_variant_trains_and_its_model_refines \
-	tests/refinement/test_dask.py::test_workers_tell_what_they_compute_on
+	tests/refinement/test_dask.py::test_workers_tell_what_they_compute_on \
+	tests/test_site.py tests/test_examples.py -k "not refine_xdem and not evaluate_in_a_notebook"
 
 lowest:  ## a smoke test with the lowest versions that pyproject.toml allows (fetches some GB)
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST) --resolution lowest-direct \
-		-e '.[cluster,onnx,prepare,report,simulate,stac,vector,xarray]'
-	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST) hypothesis pytest
+		-e '.[$(EXTRAS)]'
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST) $(TESTED_WITH)
 	$(LOWEST)/bin/python -m pytest -W default $(SMOKE)
+	$(LOWEST)/bin/python scripts/build_site.py
 
 highest:  ## the same with the newest versions that there are (fetches some GB)
 	$(PYTHON) -m venv --clear $(HIGHEST)
 	$(HIGHEST)/bin/python -m pip install --quiet --disable-pip-version-check \
-		-e '.[cluster,onnx,prepare,report,simulate,stac,vector,xarray]' hypothesis jsonschema pytest pytest-xdist rio-cogeo
+		-e '.[$(EXTRAS)]' $(TESTED_WITH)
 	$(HIGHEST)/bin/python -m pytest -W default $(SMOKE)
+	$(HIGHEST)/bin/python scripts/build_site.py
 
 dist: setup  ## wheel and sdist in dist/, checked
 	rm -rf dist
