@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ HOME = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
 ]
 FIRST_PAGE, MANUAL = "index.md", "manual.md"
 TEXTS = ("ARCHITECTURE.md", "CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "SECURITY.md")
-LONGEST_CELL_S = 300
+LONGEST_CELL_S = 900
 SHIM, SHIM_AWAY = REPOSITORY / "scripts" / "site" / "iframe-worker.js", "https://unpkg.com/iframe-worker/shim"
 """What lets search work in pages that are opened from a folder; by default it would come over the network."""
 
@@ -205,6 +206,19 @@ def problems_of(site: Path) -> Iterator[str]:
                 yield f"{here}: {link}: no such place"
 
 
+def own_paths_in(tutorials: Path) -> Iterator[str]:
+    """Absolute paths of the machine that executed the tutorials, in their pages and notebooks."""
+    places = {REPOSITORY, Path.home(), Path(sys.prefix), Path(tempfile.gettempdir()).resolve()}
+    known = "|".join(re.escape(f"{place}") for place in sorted(places) if place != Path(place.anchor))
+    for page in sorted(tutorials.rglob("*")):
+        if page.suffix in {".html", ".ipynb", ".md"}:
+            # Not those that are the end of a longer path or of an address.
+            for found in re.findall(
+                rf"(?:(?<![\w.:/-])|(?<=file://))(?:{known})/[\w./-]*", page.read_text(encoding="utf-8")
+            ):
+                yield f"{page.relative_to(tutorials.parent)}: shows {found}, a path of this machine"
+
+
 def main() -> None:
     """Build the site; exit code 1 if anything is amiss."""
     parser = argparse.ArgumentParser(
@@ -223,7 +237,7 @@ def main() -> None:
     write_tutorials(execute=not options.without_tutorials)
     subprocess.run([binaries / "zensical", "build", "--strict", "--clean"], cwd=REPOSITORY, check=True)
     bring_shim(SITE)
-    problems = sorted(problems_of(SITE))
+    problems = sorted({*problems_of(SITE), *own_paths_in(SITE / "tutorials")})
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems:

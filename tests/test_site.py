@@ -96,3 +96,18 @@ def test_what_is_broken_in_a_site_is_found(build_site: ModuleType, tmp_path: Pat
         "sub/b.html: ../a.html#not: no such place",
         "sub/b.html: x.js is not there",
     ]
+
+
+def test_paths_of_the_machine_that_executed_a_tutorial_are_found(
+    build_site: ModuleType, tmp_path: Path
+) -> None:
+    tutorials = tmp_path / "tutorials"
+    (tutorials / "a").mkdir()
+    own = f"{REPOSITORY}/build/tutorials/a/dsm.tif"
+    (tutorials / "a" / "index.html").write_text(f"<p>warning: {own}: has voids</p>")
+    (tutorials / "b.ipynb").write_text(f'{{"text": "see file://{Path.home()}/x.py"}}')
+    (tutorials / "c.html").write_text(f"scene/dsm.tif, sub{own}, https://example.org{own}")
+    assert list(build_site.own_paths_in(tutorials)) == [
+        f"tutorials/a/index.html: shows {own}, a path of this machine",
+        f"tutorials/b.ipynb: shows {Path.home()}/x.py, a path of this machine",
+    ]
