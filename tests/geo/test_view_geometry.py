@@ -8,7 +8,7 @@ import pytest
 
 from conftest import write_raster
 from resdepth.data.scene import Scene, hold_in_memory
-from resdepth.geo.view_geometry import TAG, ViewGeometry, fitted, from_tags
+from resdepth.geo.rpc import TAG, ViewGeometry, fitted, from_tags
 
 
 def test_a_quadratic_function_comes_back_from_its_values() -> None:

@@ -7,7 +7,7 @@ import pytest
 from resdepth.geo.crs import find_crs
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import Array, ArrayBand
-from resdepth.geo.view_geometry import ViewGeometry
+from resdepth.geo.rpc import ViewGeometry
 from resdepth.geo.windows import Window
 from resdepth.stereo.ortho import to_geographic
 from resdepth.stereo.self_calibration import (

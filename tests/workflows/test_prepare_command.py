@@ -25,7 +25,7 @@ from resdepth.data import dataset_folder
 from resdepth.errors import Interrupted, ResDepthError
 from resdepth.geo.raster import FileBand, read_header, read_tags
 from resdepth.geo.reprojected import MapBand
-from resdepth.geo.view_geometry import TAG, from_tags
+from resdepth.geo.rpc import TAG, from_tags
 from resdepth.preparation import pipeline
 from resdepth.preparation.coregister import coregistration
 from resdepth.preparation.datum import height_change, named_vertical

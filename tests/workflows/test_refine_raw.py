@@ -18,7 +18,7 @@ from resdepth.cli import main
 from resdepth.errors import ResDepthError
 from resdepth.geo.geotiff import new_geotiff
 from resdepth.geo.raster import FileBand, read_tags
-from resdepth.geo.view_geometry import TAG
+from resdepth.geo.rpc import TAG
 from resdepth.geo.windows import Window
 from resdepth.refinement.compatibility import Unsuitable
 from resdepth.stereo.ortho import orthorectified

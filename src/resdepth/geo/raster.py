@@ -31,7 +31,7 @@ from resdepth.geo.crs import (
 )
 from resdepth.geo.gdal import open_raster, unreferenced_allowed
 from resdepth.geo.grid import Grid
-from resdepth.geo.view_geometry import ViewGeometry, from_tags
+from resdepth.geo.rpc import ViewGeometry, from_tags
 from resdepth.geo.windows import Window
 from resdepth.runtime.paths import why_foreign, why_no_file, why_special
 

@@ -26,7 +26,7 @@ from resdepth.geo.raster import (
     Scaling,
     read_resampled,
 )
-from resdepth.geo.view_geometry import ViewGeometry
+from resdepth.geo.rpc import ViewGeometry
 from resdepth.geo.windows import Window
 
 # A raster whose pixels are smaller than this share of the grid's is averaged over the pixels of the grid.

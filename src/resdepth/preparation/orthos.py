@@ -12,8 +12,7 @@ from resdepth.geo.geotiff import new_geotiff
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import Band
 from resdepth.geo.reprojected import MapBand
-from resdepth.geo.rpc import Rpc, fit_rpc, shifted_in_image
-from resdepth.geo.view_geometry import ViewGeometry
+from resdepth.geo.rpc import Rpc, ViewGeometry, fit_rpc, shifted_in_image
 from resdepth.geo.windows import Window, blocks
 from resdepth.preparation.surface_file import Motion
 from resdepth.runtime.prefetch import in_order

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resdepth.geo.raster import Band
-from resdepth.geo.view_geometry import ViewGeometry
+from resdepth.geo.rpc import ViewGeometry
 from resdepth.geo.windows import Window, blocks
 from resdepth.stereo.pairs import BASES
 from resdepth.stereo.remeasure import Contrast, local_correlation

@@ -19,7 +19,7 @@ from resdepth.geo.crs import METRE
 from resdepth.geo.geotiff import new_geotiff
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import FileBand
-from resdepth.geo.view_geometry import ViewGeometry
+from resdepth.geo.rpc import ViewGeometry
 from resdepth.geo.windows import Window, blocks
 from resdepth.runtime.atomic import is_unfinished
 from resdepth.runtime.prefetch import in_order

@@ -17,7 +17,7 @@ from resdepth.errors import InputProblems, Interrupted, ResDepthError
 from resdepth.evaluation.metrics import Tally
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import Band, FileBand, read_header, read_resampled
-from resdepth.geo.view_geometry import ViewGeometry
+from resdepth.geo.rpc import ViewGeometry
 from resdepth.geo.windows import Window, blocks
 from resdepth.models.pretrained import SMALLEST_TILE_OF_MODEL, TOWN_STEREO
 from resdepth.options import Style

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from resdepth.errors import ResDepthError
 from resdepth.geo.grid import Grid
-from resdepth.geo.rpc import LATTICE_PX, Rpc, between
-from resdepth.geo.view_geometry import ViewGeometry, fitted
+from resdepth.geo.rpc import LATTICE_PX, Rpc, ViewGeometry, between, fitted
 from resdepth.geo.windows import Window
 from resdepth.stereo.ortho import Image, fill_voids, to_geographic
 

@@ -25,8 +25,7 @@ from resdepth.errors import ResDepthError
 from resdepth.geo.crs import find_crs
 from resdepth.geo.grid import Grid
 from resdepth.geo.raster import Band
-from resdepth.geo.rpc import Rpc, fit_rpc
-from resdepth.geo.view_geometry import ViewGeometry
+from resdepth.geo.rpc import Rpc, ViewGeometry, fit_rpc
 from resdepth.geo.windows import Window, blocks
 from resdepth.stereo.ortho import to_geographic
 

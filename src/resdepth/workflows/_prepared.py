@@ -19,7 +19,7 @@ from resdepth.data.dataset_folder import (
     write_lists,
 )
 from resdepth.geo.raster import FileBand, read_header
-from resdepth.geo.view_geometry import TAG, from_tags
+from resdepth.geo.rpc import TAG, from_tags
 from resdepth.models.pretrained import SMALLEST_TILE_OF_MODEL, TOWN_STEREO
 from resdepth.preparation.datum import title_of
 from resdepth.preparation.pairs import View, as_csv, useful
