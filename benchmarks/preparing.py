@@ -26,8 +26,7 @@ from resdepth.geo.geotiff import new_geotiff
 from resdepth.geo.raster import FileBand
 from resdepth.geo.reprojected import MapBand
 from resdepth.geo.windows import Window
-from resdepth.preparation.coregister import coregistration
-from resdepth.preparation.surface_file import Motion, SurfaceFile
+from resdepth.preparation.coregister import Motion, SurfaceFile, coregistration
 from resdepth.simulate.simulation import simulate
 from resdepth.stereo.ortho import DescribedImage, RawImage
 from resdepth.stereo.remeasure import Placement, projected

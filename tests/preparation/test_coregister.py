@@ -10,8 +10,7 @@ from scipy import ndimage
 from conftest import write_raster
 from resdepth.errors import ResDepthError
 from resdepth.geo.reprojected import MapBand
-from resdepth.preparation.coregister import coregistration
-from resdepth.preparation.surface_file import Motion, SurfaceFile
+from resdepth.preparation.coregister import Motion, SurfaceFile, coregistration
 
 SIDE, GSD = 180, 0.5
 SHIFT = (3.12, 2.41, -3.27)

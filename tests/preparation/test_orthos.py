@@ -14,8 +14,8 @@ from resdepth.geo.raster import FileBand
 from resdepth.geo.rpc import Rpc, fit_rpc, shifted_in_image
 from resdepth.geo.windows import Window
 from resdepth.preparation.change import changed_places
+from resdepth.preparation.coregister import Motion
 from resdepth.preparation.orthos import hidden, moved_rpc, part_of, write_raw
-from resdepth.preparation.surface_file import Motion
 from resdepth.preparation.tie_points import without_bias
 from resdepth.runtime.progress import Silent
 from resdepth.stereo.ortho import DescribedImage, PanchromaticImage, RawImage, read_rpc, to_geographic

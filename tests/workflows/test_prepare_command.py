@@ -27,9 +27,8 @@ from resdepth.geo.raster import FileBand, read_header, read_tags
 from resdepth.geo.reprojected import MapBand
 from resdepth.geo.rpc import TAG, from_tags
 from resdepth.preparation import pipeline
-from resdepth.preparation.coregister import coregistration
+from resdepth.preparation.coregister import SurfaceFile, coregistration
 from resdepth.preparation.datum import height_change, named_vertical
-from resdepth.preparation.surface_file import SurfaceFile
 from resdepth.stereo.ortho import read_rpc
 from resdepth.workflows import prepare as workflow
 from resdepth.workflows._prepared import summary

@@ -1,6 +1,10 @@
 """Where a point of the ground appears in a satellite image: affine views, and the RPCs that describe them.
 
 Image coordinates are (row, col) with the centre of the first pixel at (0, 0), as RPCs have them.
+
+What stands a metre above the surface that an image was ortho-rectified with appears beside its place, away
+from the sensor (`ViewGeometry`). Over an area the displacement changes little: a quadratic function holds it
+to a thousandth.
 """
 
 import json
@@ -21,7 +25,7 @@ N_TERMS = 20
 REGULARIZATION = 1e-9
 NEWTON_STEPS, LOCATED_PX, DERIVATIVE = 20, 1e-4, 1e-4
 TAG = "RESDEPTH_VIEW_GEOMETRY"
-"""The tag of an ortho-image that holds it, as JSON."""
+"""The tag of an ortho-image that holds its `ViewGeometry`, as JSON."""
 VIEW_TERMS = 6
 
 

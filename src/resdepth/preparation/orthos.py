@@ -14,7 +14,7 @@ from resdepth.geo.raster import Band
 from resdepth.geo.reprojected import MapBand
 from resdepth.geo.rpc import Rpc, ViewGeometry, fit_rpc, shifted_in_image
 from resdepth.geo.windows import Window, blocks
-from resdepth.preparation.surface_file import Motion
+from resdepth.preparation.coregister import Motion
 from resdepth.runtime.prefetch import in_order
 from resdepth.runtime.progress import Progress
 from resdepth.stereo.ortho import (

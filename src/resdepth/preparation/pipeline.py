@@ -21,7 +21,7 @@ from resdepth.geo.windows import Window, blocks
 from resdepth.options import option
 from resdepth.preparation.adapters import EIGHT_BIT_CORRELATION, TRUSTED
 from resdepth.preparation.change import Changes, Trust, write_changes, write_trusted
-from resdepth.preparation.coregister import Difference, coregistration, difference
+from resdepth.preparation.coregister import Difference, Motion, SurfaceFile, coregistration, difference
 from resdepth.preparation.datum import (
     ELLIPSOID,
     UNKNOWN,
@@ -56,7 +56,6 @@ from resdepth.preparation.results import (
     RawFile,
     Result,
 )
-from resdepth.preparation.surface_file import Motion, SurfaceFile
 from resdepth.preparation.tie_points import Biases, without_bias
 from resdepth.preparation.voids import Filling, write_filled
 from resdepth.runtime.atomic import writing
