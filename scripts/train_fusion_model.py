@@ -13,6 +13,7 @@ import copy
 import math
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,12 @@ KEPT_EVERY, SHOWN_EVERY = 200, 50
 class Training:
     """Network, its average over the last steps, optimiser, and how far they have come."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, learning_rate: float = LEARNING_RATE) -> None:
+        self.steps = steps
         torch.manual_seed(SEED)
         self.network = FusionUNet(FusionSettings()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.network)
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), LEARNING_RATE, weight_decay=1e-4)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), learning_rate, weight_decay=1e-4)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: _rate(step, steps))
         self.step = 0
 
@@ -118,17 +120,16 @@ def _gradient_error(predicted: Tensor, wanted: Tensor, known: Tensor, step: int,
     return _mean((steps(predicted) - steps(wanted)).abs().clamp(max=MOST_STEEP), both)
 
 
-def train(banks: list[bank.Bank], steps: int, checkpoint: Path) -> Training:
-    """Train, or resume from the checkpoint."""
-    training = Training(steps)
+def train(training: Training, draw: Callable[[int], Batch], checkpoint: Path) -> None:
+    """Train, or resume from the checkpoint, with what is drawn for each step."""
     if checkpoint.exists():
         training.restore(torch.load(checkpoint, weights_only=True))
     began, seen = time.monotonic(), []
     with ThreadPoolExecutor(1) as ahead:
-        following = ahead.submit(batch, banks, BATCH, (SEED, training.step))
-        while training.step < steps:
+        following = ahead.submit(draw, training.step)
+        while training.step < training.steps:
             drawn = following.result()
-            following = ahead.submit(batch, banks, BATCH, (SEED, training.step + 1))
+            following = ahead.submit(draw, training.step + 1)
             seen.append(training.learn(drawn))
             if training.step % SHOWN_EVERY == 0:
                 error, initial = np.mean(seen[-2 * SHOWN_EVERY :], axis=0)
@@ -136,11 +137,10 @@ def train(banks: list[bank.Bank], steps: int, checkpoint: Path) -> Training:
                 print(
                     f"{training.step} error {error:.3f} initial {initial:.3f} after {spent:.0f} s", flush=True
                 )
-            if training.step % KEPT_EVERY == 0 or training.step == steps:
+            if training.step % KEPT_EVERY == 0 or training.step == training.steps:
                 temporary = checkpoint.with_suffix(".part")
                 torch.save(training.state(), temporary)
                 temporary.rename(checkpoint)
-    return training
 
 
 def as_model(training: Training, banks: list[bank.Bank]) -> Model:
@@ -176,7 +176,8 @@ def main() -> None:
     for folder, path in zip(folders, paths, strict=True):
         bank.make(folder, path)
     loaded = [bank.load(path) for path in paths]
-    training = train(loaded, given.steps, given.work / "checkpoint.pt")
+    training = Training(given.steps)
+    train(training, lambda step: batch(loaded, BATCH, (SEED, step)), given.work / "checkpoint.pt")
     save_model(as_model(training, loaded), given.work / "fusion.safetensors")
     print(f"model: {given.work / 'fusion.safetensors'}")
 

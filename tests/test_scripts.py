@@ -2,25 +2,36 @@
 
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from resdepth import refine
 from resdepth.models.model import load_safetensors
+from resdepth.models.pretrained import FUSION
+from resdepth.models.published import load_model
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
-def test_the_fusion_model_is_made_from_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def run(script: str, *arguments: str) -> None:
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Run a script with arguments, in this process."""
+
+    def started(script: str, *arguments: str) -> None:
         monkeypatch.syspath_prepend(str((SCRIPTS / script).parent))
         monkeypatch.setattr(sys, "argv", [script, *arguments])
         runpy.run_path(str(SCRIPTS / script), run_name="__main__")
 
+    return started
+
+
+def test_the_fusion_model_is_made_from_nothing(
+    tmp_path: Path, run: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
     few = ["--towns", "0", "--landscapes", "1", "--side", "160", "--steps", "2"]
     run("train_fusion_model.py", "--work", str(tmp_path), *few)
     model = load_safetensors(tmp_path / "fusion.safetensors")
@@ -31,3 +42,17 @@ def test_the_fusion_model_is_made_from_nothing(
     run("fusion/coverage.py", str(tmp_path), *few[:-2], "--batches", "1")
     assert "| all | 100 % |" in capsys.readouterr().out
     refine(np.zeros((64, 64), np.float32), [], model, gsd=0.5)
+
+
+def test_the_fusion_model_is_trained_on_without_images(tmp_path: Path, run: Callable[..., None]) -> None:
+    few = ["--landscapes", "1", "--towns", "0"]
+    run("train_fusion_alone.py", "--work", str(tmp_path / "whole"), *few, "--steps", "2")
+    trained = load_safetensors(tmp_path / "whole" / "fusion-alone.safetensors")
+    run("train_fusion_alone.py", "--work", str(tmp_path / "none"), *few, "--steps", "1", "--share", "0")
+    bundled, unmoved = load_model(FUSION), load_safetensors(tmp_path / "none" / "fusion-alone.safetensors")
+    changed = [
+        name for name, value in bundled.weights.items() if not torch.equal(value, trained.weights[name])
+    ]
+    assert len(changed) > len(bundled.weights) / 2
+    assert all(torch.equal(value, unmoved.weights[name]) for name, value in bundled.weights.items())
+    refine(np.zeros((64, 64), np.float32), [], trained, gsd=0.5)

@@ -97,11 +97,11 @@ def _without_fine_structure(
 ) -> tuple[Array, Array]:
     """An initial DSM and its reference, less what a filter of random width takes out of the reference."""
     known = np.where(np.isfinite(reference), reference, initial).astype(np.float32)
-    smooth = cv2.GaussianBlur(_median(known, int(rng.choice([5, 9, 15]))), (0, 0), rng.uniform(0.5, 3))
+    smooth = cv2.GaussianBlur(median(known, int(rng.choice([5, 9, 15]))), (0, 0), rng.uniform(0.5, 3))
     return initial - (known - smooth), np.where(np.isfinite(reference), smooth, np.nan)
 
 
-def _median(heights: Array, side: int) -> Array:
+def median(heights: Array, side: int) -> Array:
     """A median filter; OpenCV's own are of 3 and 5 pixels for such values."""
     result = heights
     for _ in range((side - 1) // 4):
@@ -149,7 +149,7 @@ def with_errors(initial: Array, reference: Array, unit: float, rng: np.random.Ge
             nearest = distance_transform_edt(void, return_distances=False, return_indices=True)
             heights = heights[tuple(nearest)]
     if rng.random() < 0.3:
-        heights = _smoothed(heights.astype(np.float32), rng)
+        heights = smoothed(heights.astype(np.float32), rng)
     if rng.random() < 0.5:  # rough
         heights = heights + field(rng, side, rng.uniform(1.5, 12)) * rng.uniform(0.05, 0.6) * unit
     if rng.random() < 0.25:  # blunders
@@ -160,7 +160,7 @@ def with_errors(initial: Array, reference: Array, unit: float, rng: np.random.Ge
     return np.asarray(heights, np.float32)
 
 
-def _smoothed(heights: Array, rng: np.random.Generator) -> Array:
+def smoothed(heights: Array, rng: np.random.Generator) -> Array:
     """As pipelines do it: Gaussian, median, or the highest or lowest of some points in each cell."""
     kind = rng.integers(3)
     if kind == 0:
