@@ -96,9 +96,9 @@ from the middle of the area to a corner:
 
 ## Size
 
-10,000 x 10,000 pixels of 0.1 m, with a reference DSM and four raw images of 0.5 m: 200 s of one processor in
-all, spread over two threads, and 1.0 GB of memory. It is made block by block.
-`python benchmarks/preparing_size.py` measures such a case.
+10,000 x 10,000 pixels of 0.1 m, with a reference DSM and four raw images of 0.5 m: 151 s on two cores (230 s
+of processors), and 1.0 GB of memory. It is made block by block.
+`python benchmarks/preparing_size.py` measures this.
 
 ## How it was made
 
