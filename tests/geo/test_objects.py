@@ -44,7 +44,8 @@ def path(tmp_path: Path, heights: np.ndarray) -> Path:
 
 def objects(path: Path, heights: np.ndarray) -> dict[str, Any]:
     """The same raster in all kinds that lie on a map."""
-    memory = MemoryFile(path.read_bytes())
+    memory = MemoryFile()
+    memory.write(path.read_bytes())  # bytes that it is made of would be gone with it
     vrt = WarpedVRT(rasterio.open(path))
     coords = {
         "northing": ORIGIN[1] - GSD * (np.arange(6) + 0.5),
