@@ -11,10 +11,10 @@ STYLE ?= any
 KILLED ?=
 DATA ?= ../shared/data
 
-.PHONY: help setup test lint types layers unit slow lowest highest dist dist-test kills lost browser qgis demo real bench-real matching preparing bench scaling evaluating simulation accuracy schemas docs clean
+.PHONY: help setup test lint types layers unit slow lowest highest dist dist-test kills lost browser qgis demo real real-training bench-real matching bench scaling evaluating simulation accuracy schemas docs clean
 
 help:  ## show what there is to make
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -116,14 +116,14 @@ qgis: setup  ## the plugin for QGIS, dist/resdepth_qgis.zip, run in QGIS (instal
 demo: setup  ## see it work on a simulated town (SEED=7 for another, STYLE=suburb)
 	$(BIN)/resdepth demo --to demo --seed $(SEED) --style $(STYLE) --overwrite
 
-real: setup  ## train and test on real satellite data (DATA=folder); writes docs/real-training.md
+real: setup  ## from real raw pairs to refined DSMs (DATA=folder); writes docs/preparing.md
+	$(BIN)/python benchmarks/preparing.py $(DATA)
+
+real-training: setup  ## train and test on real satellite data (DATA=folder); writes docs/real-training.md
 	$(BIN)/python benchmarks/real_training.py $(DATA)
 
 bench-real: setup  ## refine real DSMs with the bundled models (DATA=folder); writes docs/real-data.md
 	$(BIN)/python benchmarks/real_data.py $(DATA)
-
-preparing: setup  ## from raw pairs to refined DSMs (DATA=folder) and write docs/preparing.md
-	$(BIN)/python benchmarks/preparing.py $(DATA)
 
 matching: setup  ## match real raw pairs (DATA=folder) and write docs/matching.md
 	$(BIN)/python benchmarks/matching.py $(DATA)

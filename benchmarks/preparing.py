@@ -102,7 +102,7 @@ of processors), and 1.0 GB of memory. It is made block by block.
 
 ## How it was made
 
-`make preparing DATA=folder` writes this page.
+`make real DATA=folder` writes this page.
 """
 
 

@@ -261,6 +261,7 @@ The DSM is that of `resdepth match`, so the images have little to add.
   is right.
 - It keeps the datum of the initial DSM, and so its bias.
 
+From raw images alone, with three commands: [what preparing gives](preparing.md) (`make real`).
 [What a model reaches that is trained on such data](real-training.md).
 
 ## How it was made

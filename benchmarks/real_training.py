@@ -209,8 +209,8 @@ At the stripe's rims seamless refinement sees what lies beyond, the published wa
 
 ## How it was made
 
-`make real DATA=folder` writes this page. Training took {minutes:.1f} minutes on {cores} CPU cores, refining
-and evaluation {seconds:.1f} s. The network: depth {depth}, {start_kernel} filters on the first level;
+`make real-training DATA=folder` writes this page. Training took {minutes:.1f} minutes on {cores} CPU cores,
+refining and evaluation {seconds:.1f} s. Network: depth {depth}, {start_kernel} filters on the first level;
 {epochs} epochs of {samples} random patches of {tile} x {tile} pixels; Adam, its learning rate falling
 exponentially from {learning_rate} to a hundredth of it; seed {seed}; all else as by default.
 resdepth {version}, torch {torch}, Python {python}.

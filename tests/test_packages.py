@@ -9,11 +9,14 @@ import tomllib
 import zipfile
 from email.message import Message
 from email.parser import Parser
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from conftest import make_scene
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
@@ -44,6 +47,35 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[zipfile.ZipFile, lis
     with tarfile.open(sdist) as archive:
         names = [name.partition("/")[2] for name in archive.getnames()]
     return zipfile.ZipFile(wheel), names
+
+
+WITHOUT_EXTRAS = """
+import sys
+sys.modules |= dict.fromkeys(sys.argv.pop(1).split(","))  # as if they were not installed
+from resdepth.cli import main
+main(sys.argv[1:])
+"""
+
+
+def test_refining_needs_no_extra(tmp_path: Path) -> None:
+    extras = PROJECT["project"]["optional-dependencies"]
+    brought = {
+        re.split(r"[\[<>=]", line)[0].lower() for name in extras if name != "dev" for line in extras[name]
+    }
+    modules = [name for name, of in packages_distributions().items() if brought & {one.lower() for one in of}]
+    modules = [name for name in modules if name != "resdepth"]
+    assert {"matplotlib", "pyproj", "yaml"} <= set(modules)
+    assert "cv2" not in modules
+    scene = make_scene(tmp_path, 64, 160)
+    command = [sys.executable, "-c", WITHOUT_EXTRAS, ",".join(modules), "refine", "initial.tif"]
+    for images in ([], ["ortho1.tif", "ortho2.tif"]):
+        output = ["-o", f"refined{len(images)}.tif"]
+        subprocess.run([*command, *images, *output], cwd=scene.folder, check=True, timeout=300)
+    refused = subprocess.run(
+        [*command, "--report"], cwd=scene.folder, capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2
+    assert "pip install 'resdepth[report]'" in refused.stderr
 
 
 def metadata(wheel: zipfile.ZipFile) -> Message:

@@ -226,7 +226,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - options of a command
 
     given = {"seed": seed, "town.style": style, "town.size_px": size, "reference.gsd_m": gsd}
     settings = requested(config, {key: value for key, value in given.items() if value is not None})
-    for module in ("cv2", "jinja2", "plotly"):
+    for module in ("jinja2", "plotly"):
         needs(module, "simulate")
     if dry_run:
         from resdepth.workflows.dry_run import simulate_facts
@@ -291,7 +291,6 @@ def match(  # noqa: PLR0913 - options of a command
       resdepth match img_01.tif img_02.tif -o dsm.tif
       resdepth match img_*.tif -o dsm.tif --like initial.tif
     """
-    needs("cv2", "simulate")
     if dry_run:
         from resdepth.workflows.dry_run import match_facts
 
@@ -371,7 +370,7 @@ def demo(
       resdepth demo --seed 7
       resdepth demo --to my_demo --data my_scene
     """
-    for module in ("cv2", "jinja2", "plotly"):
+    for module in ("jinja2", "plotly"):
         needs(module, "simulate")
     from resdepth.report.tables import summary_table
     from resdepth.workflows.demo import headline, run_demo

@@ -93,7 +93,7 @@ def prepare(
       resdepth prepare request.yaml -o prepared
       resdepth prepare s2p_output --image img1.tif --image img2.tif -o prepared
     """
-    for module in ("cv2", "jinja2", "plotly", "pyproj"):
+    for module in ("jinja2", "plotly", "pyproj"):
         needs(module, "prepare")
     use_one_opencv_thread()
     from resdepth.cli.evaluate import named_masks

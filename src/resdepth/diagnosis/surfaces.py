@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -168,8 +167,6 @@ def _voids(opened: Opened, name: str, band: Band, path: Path) -> list[Finding]:
 
 def _implausible(opened: Opened) -> list[Finding]:
     """Heights of the initial DSM that stand out so far, on so small an area, that they are blunders."""
-    if find_spec("cv2") is None:
-        return []
     from resdepth.preparation.voids import STANDS_OUT_M, coarse_surface, without_outliers
 
     scene, path = opened.scene, opened.subject.dsm

@@ -25,7 +25,7 @@ from resdepth.models.pretrained import TOWN_STEREO
 from resdepth.models.published import CONFIG_FILE, load_model
 from resdepth.options import AnyStyle
 from resdepth.refinement.compatibility import examine, stated_gsd
-from resdepth.report.page import PageContent, reading, today, write_page
+from resdepth.report.page import LEAD, PageContent, reading, today, write_page
 from resdepth.report.page_tables import tables_of
 from resdepth.report.tables import csv_text
 from resdepth.report.verdict import verdict_of
@@ -235,7 +235,7 @@ def _page(found: _OwnData, result: PairResult, folder: Path, misfits: Sequence[s
     outcome = None if found.reference is None else _result(result)
     return PageContent(
         title="A surface model, refined",
-        lead=headline(result.evaluation),
+        lead=headline(None) if outcome is None else LEAD,
         grid=read_header(found.initial).grid,
         surfaces={name: reading(path, "average") for name, path in surfaces.items()},
         reference="Initial DSM" if found.reference is None else "Reference DSM",
