@@ -1,6 +1,6 @@
 """The most memory that `resdepth refine` ever holds, by the size of the raster; prints a table.
 
-With a bundled model: `fusion` (the default of `refine`), shown the DSM alone, or `town-stereo`, shown two
+With a bundled model: `dsm-alone`, the default of `refine` without images, or `town-stereo`, shown two
 views. The rasters are made: 1.2 GB for 12,000 x 12,000 pixels; the result lies beside them.
 """
 
@@ -15,14 +15,14 @@ from setting import peak_resident_mb, write_scene
 from speed import describe_machine, describe_versions, markdown_table
 
 SIDES = (2_000, 6_000, 12_000, 24_000)
-VIEWS = {"fusion": 0, "town-stereo": 2}
+VIEWS = {"dsm-alone": 0, "town-stereo": 2}
 
 
 def main() -> None:
     """Refine squares of each side, each by a command of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sides", type=int, nargs="*", default=SIDES, help="pixels")
-    parser.add_argument("--model", choices=VIEWS, default="fusion")
+    parser.add_argument("--model", choices=VIEWS, default="dsm-alone")
     parser.add_argument("--to", type=Path, help="a folder for the rasters, which are removed in the end")
     arguments = parser.parse_args()
     rows = []

@@ -43,10 +43,13 @@ KEPT_EVERY, SHOWN_EVERY = 200, 50
 class Training:
     """Network, its average over the last steps, optimiser, and how far they have come."""
 
-    def __init__(self, steps: int, learning_rate: float = LEARNING_RATE) -> None:
+    def __init__(
+        self, steps: int, learning_rate: float = LEARNING_RATE, settings: FusionSettings | None = None
+    ) -> None:
         self.steps = steps
         torch.manual_seed(SEED)
-        self.network = FusionUNet(FusionSettings()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = FusionUNet(settings or FusionSettings())
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.network)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), learning_rate, weight_decay=1e-4)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: _rate(step, steps))
@@ -72,6 +75,8 @@ class Training:
         wanted = torch.from_numpy(drawn.wanted)
         known = torch.isfinite(wanted)
         wanted = torch.where(known, wanted, x[:, :1])
+        if drawn.weights is not None:
+            known = known * torch.from_numpy(drawn.weights)[:, None, None, None]
         predicted, scale = self.network.predict(x)
         error = (predicted - wanted).abs()
         loss = _mean(error, known) + SCALE_WEIGHT * _mean(error.detach() * torch.exp(-scale) + scale, known)
@@ -106,6 +111,7 @@ def _rate(step: int, steps: int) -> float:
 
 
 def _mean(values: Tensor, known: Tensor) -> Tensor:
+    """Over what is known; or with weights, 0 where it is not."""
     return (values * known).sum() / known.sum()
 
 
@@ -116,7 +122,7 @@ def _gradient_error(predicted: Tensor, wanted: Tensor, known: Tensor, step: int,
     def steps(values: Tensor) -> Tensor:
         return values.narrow(axis, step, length) - values.narrow(axis, 0, length)
 
-    both = known.narrow(axis, step, length) & known.narrow(axis, 0, length)
+    both = torch.minimum(known.narrow(axis, step, length), known.narrow(axis, 0, length))
     return _mean((steps(predicted) - steps(wanted)).abs().clamp(max=MOST_STEEP), both)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import write_raster
 from resdepth import refine
 from resdepth.models.model import load_safetensors
 from resdepth.models.pretrained import FUSION
@@ -44,15 +45,22 @@ def test_the_fusion_model_is_made_from_nothing(
     refine(np.zeros((64, 64), np.float32), [], model, gsd=0.5)
 
 
-def test_the_fusion_model_is_trained_on_without_images(tmp_path: Path, run: Callable[..., None]) -> None:
+def test_the_model_for_dsms_alone_starts_from_the_fusion_model(
+    tmp_path: Path, run: Callable[..., None]
+) -> None:
     few = ["--landscapes", "1", "--towns", "0"]
-    run("train_fusion_alone.py", "--work", str(tmp_path / "whole"), *few, "--steps", "2")
-    trained = load_safetensors(tmp_path / "whole" / "fusion-alone.safetensors")
-    run("train_fusion_alone.py", "--work", str(tmp_path / "none"), *few, "--steps", "1", "--share", "0")
-    bundled, unmoved = load_model(FUSION), load_safetensors(tmp_path / "none" / "fusion-alone.safetensors")
+    lidar = write_raster(tmp_path / "lidar.tif", np.random.default_rng(0).normal(9, 1, (200, 400)))
+    run("train_dsm_alone_model.py", "--work", str(tmp_path), *few, "--steps", "2", "--lidar", str(lidar))
+    trained, bundled = load_safetensors(tmp_path / "dsm-alone.safetensors"), load_model(FUSION)
+    assert trained.provenance["steps"] == 2
+    assert trained.provenance["scenes"] == 2
+    assert set(trained.weights) == set(bundled.weights)
     changed = [
-        name for name, value in bundled.weights.items() if not torch.equal(value, trained.weights[name])
+        name for name, value in trained.weights.items() if not torch.equal(value, bundled.weights[name])
     ]
     assert len(changed) > len(bundled.weights) / 2
-    assert all(torch.equal(value, unmoved.weights[name]) for name, value in bundled.weights.items())
     refine(np.zeros((64, 64), np.float32), [], trained, gsd=0.5)
+    resumed = ["--work", str(tmp_path), *few, "--steps", "2", "--lidar", str(lidar)]
+    run("train_dsm_alone_model.py", *resumed)
+    again = load_safetensors(tmp_path / "dsm-alone.safetensors")
+    assert all(torch.equal(value, again.weights[name]) for name, value in trained.weights.items())

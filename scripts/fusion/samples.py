@@ -31,12 +31,14 @@ class Batch:
     """What the network sees, and what it should say.
 
     Attributes:
-        channels: (B, 7, T, T) float32, see `FusionUNet.predict`.
+        channels: (B, 7, T, T) float32, or (B, 1, T, T), see `FusionUNet.predict`.
         wanted: (B, 1, T, T) float32, normalised reference heights, NaN = unknown.
+        weights: (B,) float32: how much each sample counts; None: all alike.
     """
 
     channels: Array
     wanted: Array
+    weights: Array | None = None
 
 
 def batch(banks: Sequence[Bank], size: int, seed: tuple[int, int]) -> Batch:

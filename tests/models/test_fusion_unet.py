@@ -1,19 +1,24 @@
 """The fusion network: what it sees, what it leaves alone, how far it looks."""
 
 import math
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import median_filter
 from torch import nn
 
 from resdepth.data.normalization import Normalization, inputs_of_network, normalize
+from resdepth.errors import InputProblems
 from resdepth.models.fusion_unet import (
+    AVERAGED_PX,
+    ERROR_FACTOR_ALONE,
     ERROR_FACTORS,
     HALO_PX,
     DeployedFusion,
     FusionUNet,
-    halo_px,
 )
 from resdepth.models.inference import deployed
 from resdepth.models.model import Architecture, Model, load_safetensors, new_network, save_model
@@ -22,10 +27,12 @@ from resdepth.models.schema import FusionSettings
 SETTINGS = {"n_input_channels": 7, "start_kernel": 8, "depth": 4}
 
 
-def trained(smoothing: float = 0.0) -> FusionUNet:
+def trained(smoothing: float = 0.0, n_input_channels: Literal[1, 7] = 7) -> FusionUNet:
     """A network whose normalisations have seen something, and whose last layer says something."""
     torch.manual_seed(3)
-    network = FusionUNet(FusionSettings(start_kernel=8, smoothing=smoothing))
+    network = FusionUNet(
+        FusionSettings(n_input_channels=n_input_channels, start_kernel=8, smoothing=smoothing)
+    )
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1, 0.2)
@@ -36,8 +43,9 @@ def trained(smoothing: float = 0.0) -> FusionUNet:
     return network.eval()
 
 
-def test_a_deployed_network_gives_what_the_network_gives() -> None:
-    network, x = trained(), torch.randn(2, 7, 64, 48)
+@pytest.mark.parametrize("n_input_channels", [1, 7])
+def test_a_deployed_network_gives_what_the_network_gives(n_input_channels: Literal[1, 7]) -> None:
+    network, x = trained(0.0, n_input_channels), torch.randn(2, n_input_channels, 64, 48)
     made = deployed(network)
     assert isinstance(made, DeployedFusion)
     with torch.inference_mode():
@@ -46,11 +54,11 @@ def test_a_deployed_network_gives_what_the_network_gives() -> None:
     assert any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 1.0])
-def test_inside_its_halo_nothing_beyond_matters(smoothing: float) -> None:
-    halo = halo_px(smoothing)
-    network, x = deployed(trained(smoothing)), torch.randn(1, 7, 2 * halo + 32, 2 * halo + 48)
-    other = torch.randn(1, 7, 2 * halo + 32 + 64, 2 * halo + 48 + 64)
+@pytest.mark.parametrize(("smoothing", "n"), [(0.0, 7), (1.0, 7), (0.0, 1)])
+def test_inside_its_halo_nothing_beyond_matters(smoothing: float, n: Literal[1, 7]) -> None:
+    halo = HALO_PX
+    network, x = deployed(trained(smoothing, n)), torch.randn(1, n, 2 * halo + 32, 2 * halo + 48)
+    other = torch.randn(1, n, 2 * halo + 32 + 64, 2 * halo + 48 + 64)
     other[:, :, 32:-32, 32:-32] = x
     with torch.inference_mode():
         inner = other[:, :, 32:-32, 32:-32]
@@ -60,7 +68,7 @@ def test_inside_its_halo_nothing_beyond_matters(smoothing: float) -> None:
 
 
 def test_the_halo_is_no_wider_than_needed() -> None:
-    """In whole cells: of a pixel one cell nearer something is seen."""
+    """It is of whole cells, and holds what averages of the heights look at."""
     predict = trained().predict
     x = torch.zeros(1, 7, 2 * HALO_PX + 16, 2 * HALO_PX + 16, requires_grad=True)
     refined, scale = predict(x + torch.randn_like(x))
@@ -68,8 +76,9 @@ def test_the_halo_is_no_wider_than_needed() -> None:
     (refined[..., inside, inside].sum() + scale[..., inside, inside].sum()).backward()
     assert x.grad is not None
     seen = x.grad.abs().sum(dim=(0, 1)) > 0
-    first = int(torch.nonzero(seen.any(dim=1))[0])
-    assert 0 < first < 16
+    rows = torch.nonzero(seen.any(dim=1))
+    reach = max(HALO_PX - int(rows[0]), int(rows[-1]) - (HALO_PX + 15))
+    assert HALO_PX - 2 * 16 < reach <= HALO_PX - AVERAGED_PX
 
 
 @pytest.mark.parametrize(
@@ -106,6 +115,43 @@ def test_corrections_are_made_as_far_as_they_exceed_their_expected_error(
     with torch.inference_mode():
         made = network(x)[:, :1] - x[:, :1]
     torch.testing.assert_close(made, torch.full_like(made, correction * share), atol=1e-4, rtol=0)
+
+
+def show_everywhere(network: FusionUNet, gate: float, rest: float, error: float) -> None:
+    """Let a network say the same of every pixel."""
+    with torch.no_grad():
+        network.last.weight.zero_()
+        for part, value in enumerate((gate, rest, math.log(error))):
+            network.last.bias[4 * part : 4 * part + 4] = value  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("error", "noise", "share"),
+    [
+        (0.5 / 0.7, 0.0, 0.0),
+        (0.5 / 1.15, 0.0, 0.5),
+        (0.5 / 1.6, 0.0, 1.0),
+        (0.5 / 0.5875, 0.5, 0.5),
+        (5.0, 1.0, 1.0),
+    ],
+)
+def test_without_images_more_corrections_are_made(error: float, noise: float, share: float) -> None:
+    network, x = trained(noise, 1), torch.randn(1, 1, 64, 64)
+    show_everywhere(network, gate=-30, rest=0.5, error=error)
+    with torch.inference_mode():
+        heights, expected = network(x).split(1, dim=1)
+    torch.testing.assert_close(heights - x, torch.full_like(x, 0.5 * share), atol=1e-4, rtol=0)
+    left = ERROR_FACTOR_ALONE * math.hypot(error, 0.5 * (1 - share))
+    torch.testing.assert_close(expected, torch.full_like(x, left), atol=1e-4, rtol=0)
+
+
+def test_without_images_medians_stand_in_for_what_is_matched() -> None:
+    network, x = trained(0.0, 1), torch.randn(2, 1, 64, 48)
+    show_everywhere(network, gate=30, rest=0, error=1)
+    with torch.inference_mode():
+        refined, _ = network.predict(x)
+    rows = median_filter(x.numpy(), (1, 1, 5, 1), mode="nearest")
+    np.testing.assert_allclose(refined, median_filter(rows, (1, 1, 1, 5), mode="nearest"), atol=1e-6)
 
 
 def test_heights_of_a_noisy_dsm_are_averaged_and_steps_stay() -> None:
@@ -177,6 +223,15 @@ def test_it_is_stored_and_read(tmp_path) -> None:
     x = torch.randn(1, 7, 32, 32)
     with torch.inference_mode():
         assert torch.equal(read.network()(x), trained()(x))
+
+
+@pytest.mark.parametrize(("seen", "n"), [("geom", 7), ("geom-matched", 1), ("geom-stereo", 3)])
+def test_what_it_sees_and_its_channels_agree(seen: str, n: int, tmp_path: Path) -> None:
+    settings = {**SETTINGS, "n_input_channels": n}
+    model = Model(Architecture("FusionUNet", seen, settings), trained().state_dict(), Normalization(1.0))
+    save_model(model, tmp_path / "m.safetensors")
+    with pytest.raises(InputProblems, match="input_channels"):
+        load_safetensors(tmp_path / "m.safetensors")
 
 
 @pytest.mark.parametrize("change", [{"n_input_channels": 3}, {"depth": 3}, {"up_mode": "bilinear"}])

@@ -92,6 +92,24 @@ def test_a_fusion_network_takes_the_unit_and_the_noise_of_the_dsm(tmp_path: Path
     assert np.abs(wanted - dsm)[known].max() > 0.05  # something was refined
 
 
+def test_a_network_for_dsms_alone_takes_the_noise(tmp_path: Path) -> None:
+    settings = {"start_kernel": 4, "n_input_channels": 1, "smoothing": 0.6}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        weights = new_network("FusionUNet", settings).state_dict()
+    weights = {name: 5 * one if name == "last.weight" else one for name, one in weights.items()}
+    model = Model(Architecture("FusionUNet", "geom", settings), weights, Normalization(0.8))
+    exported = export_onnx(model, tmp_path / "m.onnx")
+    assert exported.difference <= 1e-4
+    assert (list(exported.inputs), list(exported.outputs)) == (["dsm", "noise"], ["refined", "error"])
+    dsm = heights(1, 80, 48)
+    refined, error = run(tmp_path / "m.onnx", dsm=dsm[:, None], noise=np.array([0.6], np.float32))
+    np.testing.assert_allclose(
+        refined[:, 0], Refiner(model, device=CPU).refine(dsm, np.empty((1, 0, 80, 48))), atol=2e-4
+    )
+    assert (error > 0).all()
+
+
 def test_the_file_states_what_it_takes(tmp_path: Path) -> None:
     save_model(make_model(), tmp_path / "m.safetensors")
     command = ["export", f"{tmp_path / 'm.safetensors'}", "-o", f"{tmp_path / 'm.onnx'}"]

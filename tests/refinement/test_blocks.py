@@ -15,6 +15,8 @@ from resdepth.models.model import new_network
 from resdepth.models.published import load_model
 from resdepth.refinement.blocks import (
     FILL_REACH_PX,
+    HOLE_PX,
+    PASSES_PX,
     Provenance,
     RefinedBlock,
     Work,
@@ -268,6 +270,43 @@ def test_pairs_are_weighted_by_their_expected_errors() -> None:
     np.testing.assert_allclose(fused.heights, np.average(heights, 0, errors**-2.0), atol=1e-4)
     np.testing.assert_allclose(fused.error, np.average(errors, 0, errors**-2.0), atol=1e-4)
     assert not np.isfinite(all_blocks(work_on(scene, view_sets=sets), fusion, 512).error).any()
+
+
+def test_what_no_image_shows_is_refined_without_images() -> None:
+    cpu, alone, sees = torch.device("cpu"), load_model("dsm-alone"), tuple(range(5))
+    scene = scene_at(0, 0, n_views=5)
+    for index in sees:
+        view = scene.views[index].read(scene.grid.whole) / 700
+        view[:, 100:] = np.nan
+        scene = replace(scene, views={**scene.views, index: ArrayBand(view, scene.grid)})
+    work = work_on(scene, view_sets=(sees,), with_error=True)
+    both = Refiner(load_model("fusion"), device=cpu, beyond=alone)
+    done = all_blocks(work, both, 64)
+    fused = all_blocks(work, Refiner(load_model("fusion"), device=cpu), 512)
+    shape_alone = all_blocks(
+        work_on(scene, view_sets=((),), with_error=True), Refiner(alone, device=cpu), 512
+    )
+    for found, seen, unseen in (
+        (done.heights, fused.heights, shape_alone.heights),
+        (done.error, fused.error, shape_alone.error),
+    ):
+        np.testing.assert_allclose(found[:, : 100 + HOLE_PX], seen[:, : 100 + HOLE_PX], atol=1e-4)
+        far = 100 + HOLE_PX + PASSES_PX
+        np.testing.assert_allclose(found[:, far:], unseen[:, far:], atol=1e-4)
+        middle = 100 + HOLE_PX + PASSES_PX // 2 - 1
+        half = (seen[:, middle] + unseen[:, middle]) / 2
+        np.testing.assert_allclose(found[:, middle], half, atol=1e-3)
+    assert np.abs(fused.heights - shape_alone.heights)[:, 100:].max() > CENTIMETRE
+    assert (done.provenance[:, 100:] == Provenance.WITHOUT_IMAGE).all()
+
+
+def test_images_of_which_no_pair_is_left_count_for_nothing() -> None:
+    alone, scene = load_model("dsm-alone"), scene_at(0, 0)
+    both = Refiner(load_model("fusion"), device=torch.device("cpu"), beyond=alone)
+    done = all_blocks(work_on(scene, view_sets=((),)), both, 64)
+    wanted = all_blocks(work_on(scene, view_sets=((),)), Refiner(alone, device=torch.device("cpu")), 512)
+    np.testing.assert_allclose(done.heights, wanted.heights, atol=1e-4)
+    assert (done.provenance == Provenance.WITHOUT_IMAGE).all()
 
 
 def test_pairs_that_see_nothing_leave_the_word_to_those_that_do(refiner: Refiner) -> None:

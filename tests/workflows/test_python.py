@@ -17,6 +17,7 @@ from click.testing import CliRunner
 import resdepth
 from conftest import MadeScene, make_model, read_raster, write_raster
 from resdepth.cli import main
+from resdepth.errors import ResDepthError
 from resdepth.geo.objects import kind_of
 from resdepth.models.model import save_model
 from resdepth.training.run_folder import ORIGINAL_CONFIG_FILE
@@ -125,6 +126,15 @@ def test_a_part_of_a_raster_lies_where_it_was(scene: MadeScene) -> None:
     assert part.rio.bounds() == (465010, 5247980, 465050, 5248000)
     heights, errors = resdepth.refine(dsm, model="fusion", uncertainty=True)
     assert heights.dims == errors.dims == dsm.dims
+
+
+def test_without_images_another_model_is_taken(scene: MadeScene) -> None:
+    dsm = scene.path("initial.tif")
+    refined = resdepth.refine(dsm)
+    np.testing.assert_array_equal(refined, resdepth.refine(dsm, model="dsm-alone"))
+    assert np.abs(refined - resdepth.refine(dsm, model="fusion")).max() > 0.01
+    with pytest.raises(ResDepthError, match="images: found 2; the model dsm-alone takes none"):
+        resdepth.refine(dsm, scene.images[:2], "dsm-alone")
 
 
 def test_heights_in_feet_come_back_in_feet(scene: MadeScene) -> None:

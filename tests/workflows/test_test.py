@@ -12,10 +12,21 @@ import rasterio
 import torch
 from scipy import ndimage
 
-from conftest import MadeScene, make_model, make_scene, read_raster, write_published_run, write_raster
+from conftest import (
+    GSD,
+    ORIGIN,
+    MadeScene,
+    make_model,
+    make_scene,
+    read_raster,
+    write_published_run,
+    write_raster,
+)
 from resdepth import Evaluation, InputProblems, Model, ResDepthError, save_model
 from resdepth.data.scene import MASKS
 from resdepth.geo.windows import Window
+from resdepth.models.pretrained import BUNDLED
+from resdepth.models.published import load_model
 from resdepth.workflows.evaluate import evaluate
 from resdepth.workflows.refine import refine
 from resdepth.workflows.test import test, verdicts_of
@@ -512,6 +523,21 @@ def test_the_complete_configuration_can_be_run_again(scene: MadeScene) -> None:
     test(scene.write(complete))
     again = scene.folder / "again" / "small" / "Stereopair_0_1" / "initial_prediction.tif"
     assert again.read_bytes() == before
+
+
+def test_a_model_for_dsms_alone_sees_how_noisy_they_are(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path, 128, 320)
+    noisy = scene.initial + np.random.default_rng(0).normal(0, 0.3, scene.initial.shape).astype(np.float32)
+    write_raster(tmp_path / "initial.tif", noisy)
+    config = scene.test_config({"path": str(BUNDLED["dsm-alone"])}, general={"tile_size": 64})
+    test(scene.write(config))
+    with rasterio.open(results_of(scene) / "initial_prediction.tif") as dataset:
+        found, left = dataset.read(1), round((dataset.transform.c - ORIGIN[0]) / GSD)
+    part = Window(0, left, 128, found.shape[1])
+    kinds = {"mode": "exact", "tile_size": 64, "region": part}
+    np.testing.assert_allclose(found, refine(scene.path("initial.tif"), **kinds), atol=1e-3)
+    quiet = refine(scene.path("initial.tif"), region=part, model=load_model("dsm-alone").for_noise(0))
+    assert np.abs(found - quiet).max() > 0.01
 
 
 def test_a_self_contained_model_gives_what_its_published_files_give(scene: MadeScene) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def info(paths: tuple[Path, ...], *, as_json: bool) -> None:
     """Show what a model expects, or what a raster is.
 
-    A model is a .safetensors file or a run folder; `fusion` and `town-stereo` are bundled.
+    A model is a .safetensors file or a run folder; `fusion`, `dsm-alone` and `town-stereo` are bundled.
 
     \b
     Examples:
@@ -145,9 +145,9 @@ def convert_model(run_folder: Path, output: Path, checkpoint: str, *, overwrite:
 def export(model: Path, output: Path, *, overwrite: bool) -> None:
     """Write MODEL as an ONNX file, for programs without PyTorch.
 
-    MODEL is a .safetensors file, a run folder, or a bundled model: fusion, town-stereo. The normalisation is
-    part of the file: heights in metres go in, heights in metres come out, of tiles whose sides are multiples
-    of 2^depth. It is written only if onnxruntime computes from it what PyTorch does.
+    MODEL is a .safetensors file, a run folder, or a bundled model: fusion, dsm-alone, town-stereo. The
+    normalisation is part of the file: heights in metres go in, heights in metres come out, of tiles whose
+    sides are multiples of 2^depth. It is written only if onnxruntime computes from it what PyTorch does.
 
     \b
     Examples:

@@ -136,7 +136,7 @@ def _limits(text: str) -> tuple[str, list[float | None] | None]:
 @click.option("--reference", type=ONLY_A_FILE, help="The reference DSM, with an initial DSM.")
 @click.option(
     "-m", "--model", type=click.Path(path_type=Path),
-    help="What the data are for: a .safetensors file, a run folder, fusion or town-stereo.",
+    help="What the data are for: a .safetensors file, a run folder, fusion, dsm-alone or town-stereo.",
 )  # fmt: skip
 @click.option("--html", "page", type=ONLY_A_FILE, help="Also write a page with pictures (.html).")
 @AS_JSON

@@ -14,7 +14,8 @@ from resdepth.options import Compression, Device, Fuse, Mode, Precision
 @click.argument("images", nargs=-1, metavar="[IMAGE]...", type=click.Path(path_type=Path))
 @click.option(
     "-m", "--model", type=click.Path(path_type=Path),
-    help="A .safetensors file, a run folder, or a bundled model: fusion, town-stereo. [default: fusion]",
+    help="A .safetensors file, a run folder, or a bundled model: fusion, dsm-alone, town-stereo. "
+    "[default: fusion; without images dsm-alone]",
 )  # fmt: skip
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
@@ -30,7 +31,8 @@ from resdepth.options import Compression, Device, Fuse, Mode, Precision
 )  # fmt: skip
 @click.option(
     "--uncertainty/--no-uncertainty", default=None,
-    help="The expected error of each height as last band. [default: if the model knows it, as fusion does]",
+    help="The expected error of each height as last band. "
+    "[default: if the model knows it, as fusion and dsm-alone do]",
 )  # fmt: skip
 @click.option(
     "--region", nargs=4, type=float, metavar="XMIN YMIN XMAX YMAX",
@@ -94,19 +96,21 @@ def refine(  # noqa: PLR0913 - options of a command
 
     The images have RPCs (in the tags, .RPB, _RPC.TXT, RPC_*.XML). Pairs of them are matched again around
     the DSM, and the bundled model `fusion` decides what to keep of both. Ortho-images that were made with
-    the DSM serve as well, without RPCs; without images it only smooths what is rough. The last band is
-    the expected error of each height: 68 % of errors are smaller, 90 % smaller than twice as much. Models
-    of other kinds (`train`, `town-stereo`) want ortho-images on the grid of the DSM. The work goes block
-    by block in constant memory; if it is stopped or killed, the same command resumes. Voids of the DSM
-    stay voids, unless --fill is given; OUTPUT_provenance.tif shows where each height comes from (0 void,
-    1 refined, 2 filled, 3 refined where an image shows nothing). Outputs are Cloud-Optimised GeoTIFFs.
-    One whose heights are moved further than can be right is called OUTPUT_not_trusted.tif, unless --force
-    is given. DSM may be a folder of `prepare` or `simulate`, whose raw images are taken.
+    the DSM serve as well, without RPCs. Without images, the bundled model `dsm-alone` takes noise and
+    blunders out of the DSM. The last band is the expected error of each height: 68 % of errors are
+    smaller, 90 % smaller than twice as much. Models of other kinds (`train`, `town-stereo`) want
+    ortho-images on the grid of the DSM. The work goes block by block in constant memory; if it is stopped
+    or killed, the same command resumes. Voids of the DSM stay voids, unless --fill is given;
+    OUTPUT_provenance.tif shows where each height comes from (0 void, 1 refined, 2 filled, 3 refined where
+    an image shows nothing). Outputs are Cloud-Optimised GeoTIFFs. One whose heights are moved further than
+    can be right is called OUTPUT_not_trusted.tif, unless --force is given. DSM may be a folder of
+    `prepare` or `simulate`, whose raw images are taken.
 
     \b
     Examples:
       resdepth refine dsm.tif raw1.tif raw2.tif
       resdepth refine dsm.tif raw*.tif --report -o city.tif
+      resdepth refine dsm.tif
       resdepth refine prepared --report
       resdepth refine dsm.tif raw1.tif raw2.tif --workers 8 -o country.tif
       resdepth refine dsm.tif raw1.tif raw2.tif --region 465000 5246000 466000 5247000 -o part.tif

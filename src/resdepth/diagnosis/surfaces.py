@@ -17,7 +17,7 @@ from resdepth.evaluation.coregistration import sample_windows
 from resdepth.geo.raster import Array, ArrayBand, Band, FileBand, read_tags
 from resdepth.geo.windows import N_STRIPES, Window, blocks
 from resdepth.models.model import Model
-from resdepth.models.pretrained import FUSION
+from resdepth.models.pretrained import default_model
 from resdepth.models.published import load_model
 from resdepth.refinement.compatibility import examine, stated_gsd
 from resdepth.runtime.progress import Silent
@@ -202,9 +202,10 @@ def _of_model(opened: Opened) -> list[Finding]:
     scene, subject = opened.scene, opened.subject
     if scene.grid.is_in_degrees:
         return []
-    model: Model = subject.model or load_model(FUSION)
+    default = default_model(with_images=bool(subject.images or subject.raw))
+    model: Model = subject.model or load_model(default)
     found = examine(model, scene, [], scene.grid.whole, stated_gsd(scene))
-    name = "the model" if subject.model else "the bundled model fusion"
+    name = "the model" if subject.model else f"the bundled model {default.stem}"
     severity: Severity = "warning" if subject.model else "note"
     return [_misfit(misfit, severity, subject.dsm.name, name) for misfit in found.misfits]
 

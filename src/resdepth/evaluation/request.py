@@ -33,7 +33,10 @@ RESAMPLED = {
     "bilinear": "interpolated bilinearly at the reference DSM's pixels",
 }
 # What refine and test write into their rasters.
-ORIGINS = {"RESDEPTH_MODEL": "Model", "RESDEPTH_MODEL_SHA256": "Model's SHA-256", "RESDEPTH_JOB": "Job"}
+ORIGINS = {
+    "RESDEPTH_MODEL": "Model", "RESDEPTH_MODEL_SHA256": "Model's SHA-256",
+    "RESDEPTH_MODEL_WITHOUT_IMAGES": "Model without images", "RESDEPTH_JOB": "Job",
+}  # fmt: skip
 EVERYWHERE = "everywhere"
 
 

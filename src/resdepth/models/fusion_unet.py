@@ -16,9 +16,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from resdepth.models.schema import FusionSettings
 
-HALO_PX, WIDER_HALO_PX = 112, 128
-"""How far around an area of whole cells (16 pixels) the network looks, in whole cells: 111 pixels, or 114
-where heights are averaged."""
+HALO_PX = 128
+"""How far around an area of whole cells (16 pixels) the network looks, in whole cells: 111 pixels, 113 where
+it sees medians, 114 where heights are averaged; one for all, as results of two networks are put together."""
 SCALE_LIMITS = (-4.0, 4.0)
 MADE = (1.5, 2.5)
 """Large corrections, which make or remove what people see, are not made below the first multiple of their
@@ -29,19 +29,18 @@ something; and if none does."""
 LARGE, LARGE_UNSEEN = (0.5, 1.5), (1.0, 3.0)
 """Between these sizes corrections become large: pixels of disparity, and what stands for metres where no
 image shows anything."""
+ALONE_OF_QUIET, ALONE_OF_NOISY = (0.8, 1.5), (0.0, 0.05)
+"""The same for networks that see the DSM alone, for corrections of any size: of a DSM without noise, and of a
+noisy one."""
 GATE_PX = 7
 """Side of the windows over which corrections and errors are averaged for that: pixel by pixel, roofs of which
 some heights are kept would look rough."""
 AVERAGED_PX, ALIKE = 3, 2.0
 """Heights of a noisy DSM are averaged with those so many pixels around that are alike: within so many times
 the expected error. So steps stay: a bilateral filter (Tomasi & Manduchi 1998) with the error as its range."""
-ERROR_FACTORS = 1.05, 1.15
-"""What makes a predicted scale the error that 68 % stay below, where a height was matched and elsewhere."""
-
-
-def halo_px(smoothing: float) -> int:
-    """How far around an area of whole cells a network looks."""
-    return WIDER_HALO_PX if smoothing else HALO_PX
+ERROR_FACTORS, ERROR_FACTOR_ALONE = (1.05, 1.15), 1.5
+"""What makes a predicted scale the error that 68 % stay below, where a height was matched and elsewhere; and
+of networks that see the DSM alone."""
 
 
 class FusionUNet(nn.Module):
@@ -51,7 +50,8 @@ class FusionUNet(nn.Module):
         super().__init__()
         self.smoothing = settings.smoothing
         narrow, wide = settings.start_kernel, 2 * settings.start_kernel
-        self.first = _double(4 * settings.n_input_channels, narrow)
+        n_shown = 2 if settings.sees_dsm_alone else settings.n_input_channels
+        self.first = _double(4 * n_shown, narrow)
         self.second = _double(narrow, wide)
         self.third = _double(wide, wide)
         self.bottleneck = _double(wide, wide)
@@ -70,11 +70,14 @@ class FusionUNet(nn.Module):
             x: (B, 7, H, W): initial and matched heights, normalised; 1 where a height was matched (elsewhere
                 the initial stands in), 0 elsewhere; the correlation of the images projected onto the initial
                 heights in windows of 5 and 11 pixels, and onto the matched heights likewise, 0 = unknown.
-                H and W are multiples of 16.
+                Or (B, 1, H, W): initial heights, of a network for DSMs alone; their medians then stand in for
+                matched ones. H and W are multiples of 16.
 
         Returns:
             (B, 1, H, W) each; the error, exp of the second, is the scale of a Laplace distribution.
         """
+        if x.shape[1] == 1:
+            x = torch.cat([x, _medians(x)], dim=1)
         first = self.first(functional.pixel_unshuffle(x, 2))
         second = self.second(functional.max_pool2d(first, 2))
         third = self.third(functional.max_pool2d(second, 2))
@@ -109,6 +112,10 @@ class FusionUNet(nn.Module):
         refined, scale = self.predict(x)
         initial, known = x[:, :1], x[:, 2:3]
         correction = refined - initial
+        if x.shape[1] == 1:
+            made = _share_made_alone(correction, scale, smoothing)
+            error = torch.hypot(scale.exp(), (1 - made) * correction) * ERROR_FACTOR_ALONE
+            return torch.cat([initial + made * correction, error], dim=1)
         unseen = (x[:, 2:] == 0).all(dim=1, keepdim=True)
         made = _share_made(correction, scale, unseen, smoothing)
         error = torch.hypot(scale.exp(), (1 - made) * correction) * torch.where(known > 0, *ERROR_FACTORS)
@@ -140,6 +147,13 @@ def _share_made(correction: Tensor, scale: Tensor, unseen: Tensor, smoothing: fl
     return ((size / _around(scale.exp()) - below) / (above - below)).clamp(0, 1)
 
 
+def _share_made_alone(correction: Tensor, scale: Tensor, smoothing: float | Tensor) -> Tensor:
+    """The same without images."""
+    ends_of_all = zip(ALONE_OF_QUIET, ALONE_OF_NOISY, strict=True)
+    begins, ends = (quiet + smoothing * (noisy - quiet) for quiet, noisy in ends_of_all)
+    return ((_around(correction.abs()) / _around(scale.exp()) - begins) / (ends - begins)).clamp(0, 1)
+
+
 def _to_average(heights: Tensor, scale: Tensor) -> Tensor:
     """What leads from each height to the average of those around that are alike, of all (B, 1, H, W)."""
     rows, cols = heights.shape[2:]
@@ -160,6 +174,23 @@ def _to_average(heights: Tensor, scale: Tensor) -> Tensor:
 def _around(values: Tensor) -> Tensor:
     """Means over windows."""
     return functional.avg_pool2d(values, GATE_PX, 1, GATE_PX // 2, count_include_pad=False)
+
+
+def _medians(heights: Tensor) -> Tensor:
+    """Of five pixels in a row, and of five such medians in a column: (B, 1, H, W).
+
+    Noise of single pixels is gone in them, and the network, whose finest layers see cells of four pixels,
+    need not learn how to take it away.
+    """
+    for axis in (2, 3):
+        length, sides = heights.shape[axis], [0, 0, 0, 0]
+        sides[2 * (3 - axis)] = sides[2 * (3 - axis) + 1] = 2
+        padded = functional.pad(heights, sides, mode="replicate")
+        a, b, c, d, e = (padded.narrow(axis, start, length) for start in range(5))
+        low = torch.maximum(torch.minimum(a, b), torch.minimum(c, d))
+        high = torch.minimum(torch.maximum(a, b), torch.maximum(c, d))
+        heights = torch.maximum(torch.minimum(low, high), torch.minimum(torch.maximum(low, high), e))
+    return heights
 
 
 def _twice(x: Tensor) -> Tensor:
@@ -191,8 +222,7 @@ class DeployedFusion(nn.Module):
     def inside(self, x: Tensor) -> Tensor:
         """Heights and errors of an area amid others: (B, 7, H, W) to (B, 2, H - 2 halo, W - 2 halo)."""
         refined: Tensor = self(x)
-        halo = halo_px(self._network.smoothing)
-        return refined[:, :, halo : x.shape[2] - halo, halo : x.shape[3] - halo]
+        return refined[:, :, HALO_PX : x.shape[2] - HALO_PX, HALO_PX : x.shape[3] - HALO_PX]
 
 
 class _Float32(nn.Module):

@@ -6,7 +6,7 @@ Its network is one of a table; a network knows nothing of metres or files.
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,11 +132,16 @@ class Architecture:
         return self.name == "FusionUNet"
 
     @property
+    def suits_any_sensor(self) -> bool:
+        """Whether it fits DSMs of any sensor: it sees heights in metres, and no grey values."""
+        return self.name == "FusionUNet"
+
+    @property
     def halo_px(self) -> int:
         """How far around an area of whole cells (2^depth pixels a side) the network looks."""
         network = self.network
         if isinstance(network, FusionSettings):
-            return fusion_unet.halo_px(network.smoothing)
+            return fusion_unet.HALO_PX
         return halo_px(network.depth, network.up_mode)
 
 
@@ -182,6 +187,11 @@ class Model:
         count = sum(value.numel() for value in self.weights.values())
         name, network = Path(self.source).stem or "unnamed", self.architecture
         return f"Model({name}: {network.name} of {network.input_channels}, {count:,} weights)"
+
+    def for_noise(self, noise: float) -> "Model":
+        """A fusion model for a DSM that is so noisy, 0 to 1 (`noise_share`)."""
+        settings = {**self.architecture.settings, "smoothing": noise}
+        return replace(self, architecture=replace(self.architecture, settings=settings))
 
     def network(self) -> nn.Module:
         """The network with these weights, in evaluation mode.

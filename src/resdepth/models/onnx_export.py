@@ -180,6 +180,25 @@ class _Fusion(_Whole):
         return total / weights
 
 
+class _DsmAlone(_Whole):
+    """A fusion network for DSMs alone."""
+
+    names = ("dsm", "noise")
+    results = ("refined", "error")
+
+    def __init__(self, network: FusionUNet, unit_m: float) -> None:
+        super().__init__()
+        self._network, self._unit_m = network, unit_m
+
+    def unit_of(self, given: Sequence[Tensor]) -> float:  # noqa: ARG002 - others have it from there
+        return self._unit_m
+
+    def forward(self, dsm: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        centre = _mean(dsm)
+        heights_and_errors = self._network.weighed(_without_voids((dsm - centre) / self._unit_m), noise)
+        return heights_and_errors[:, :1] * self._unit_m + centre, heights_and_errors[:, 1:] * self._unit_m
+
+
 def _mean(dsm: Tensor) -> Tensor:
     """The mean height of each tile without its voids; 0 if all is void: (B, 1, H, W) to (B, 1, 1, 1).
 
@@ -200,7 +219,9 @@ def _whole(model: Model) -> _Whole:
     """The network of a model together with its normalisation."""
     network = model.network()
     if isinstance(network, FusionUNet):
-        return _Fusion(network).eval()
+        if model.architecture.inputs.matched:
+            return _Fusion(network).eval()
+        return _DsmAlone(network, model.normalization.height_sigma).eval()
     return _Published(network, model.normalization, uses_dsm=model.architecture.inputs.uses_dsm).eval()
 
 
@@ -226,7 +247,7 @@ def _examples(model: Model, *, batch: int, rows: int, cols: int) -> tuple[Tensor
         mean, std = model.normalization.image_mean or 0.0, model.normalization.image_std or 1.0
         shown, constants = [numbers.normal(mean, std, (batch, inputs.n_views, *size[2:]))], []
     else:
-        shown, constants = [], []
+        shown, constants = [], [np.array([0.4])] if model.architecture.suits_any_sensor else []
     for values in (dsm, *shown):
         values[:, :, 3:9, 4:12] = np.nan
     return tuple(torch.from_numpy(values.astype(np.float32)) for values in (dsm, *shown, *constants))

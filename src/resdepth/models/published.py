@@ -297,7 +297,7 @@ def load_model(path: str | Path) -> Model:
     """A trained model: a .safetensors file, a run folder of ours or of the published code, or a bundled one.
 
     Args:
-        path: of the file or folder; or "fusion" or "town-stereo", unless a file has that name.
+        path: of the file or folder; or "fusion", "dsm-alone" or "town-stereo", unless a file has that name.
 
     Raises:
         ResDepthError: if there is no such file or folder, or it is no model.

@@ -31,14 +31,20 @@ class UNetSettings(NetworkSettings):
 class FusionSettings(Section):
     """Settings of the fusion network."""
 
-    n_input_channels: Literal[7] = 7
-    """Initial and matched heights, whether a height was matched, and four correlations."""
+    n_input_channels: Literal[1, 7] = 7
+    """Initial and matched heights, whether a height was matched, and four correlations; or initial heights
+    alone."""
     start_kernel: Positive = 32
     """Filters of the first level."""
     depth: Literal[4] = 4
     """The coarsest level has pixels of 2^4."""
     smoothing: Annotated[float, Field(ge=0, le=1)] = 0.0
     """How noisy the DSM is (normalization.noise_share); each DSM has its own, so model files have 0."""
+
+    @property
+    def sees_dsm_alone(self) -> bool:
+        """Whether it knows nothing of images."""
+        return self.n_input_channels == 1
 
 
 class DescribedNetwork(Section):
@@ -57,7 +63,7 @@ class DescribedFusion(Section):
 
     name: Literal["FusionUNet"]
     """Network architecture."""
-    input_channels: Literal["geom-matched"]
+    input_channels: Literal["geom", "geom-matched"]
     """What the network sees."""
     settings: FusionSettings
     """Its constructor arguments."""

@@ -11,7 +11,9 @@ from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_cdt
 
+from resdepth.data.normalization import Inputs
 from resdepth.data.scene import Scene, ViewSet
 from resdepth.geo.gdal import decoded_at_most
 from resdepth.geo.raster import Array, ArrayBand
@@ -35,6 +37,10 @@ NORMAL_MAD = 1.4826
 
 LEAST_ERROR_M = 0.01
 """Weights of results do not grow with smaller errors."""
+
+HOLE_PX, PASSES_PX = 16, 32
+"""What no image shows is refined without images from so many pixels inside on; over so many more, one result
+passes into the other. Small holes, as wild heights leave them, stay with what lies around."""
 
 _Result = tuple[Array, Array | None]
 """Heights, and their errors where a network knows them."""
@@ -173,11 +179,15 @@ def refine_block(work: Work, given: Given, refiner: Refiner) -> RefinedBlock:
         provenance = np.full(void.shape, Provenance.VOID, dtype=np.uint8)
         return RefinedBlock(given.block, nothing, spread, error, provenance, Moved(sigma_m))
     results = [_MODES[work.mode].refine(work, given, view_set, refiner) for view_set in work.view_sets]
-    shown = 1 if refiner.inputs.matched else 0  # matched heights have voids where images show something
-    seen = [_all_seen(given, view_set[shown:]) for view_set in work.view_sets]
+    near = [_all_seen(given, view_set, refiner.inputs) for view_set in work.view_sets]
+    seen = [one[given.inside.slices] for one in near]
     (heights, error), spread = results[0], None
     if len(results) > 1:
         heights, spread, error = _fused(results, seen, kept, work.fuse)
+    if refiner.beyond is not None:
+        heights, error = _with_beyond(
+            work, given, refiner.beyond, np.logical_or.reduce(near), (heights, error)
+        )
     kept &= np.isfinite(heights)
     provenance = np.full(void.shape, Provenance.REFINED, dtype=np.uint8)
     provenance[~np.logical_or.reduce(seen)] = Provenance.WITHOUT_IMAGE
@@ -190,13 +200,37 @@ def refine_block(work: Work, given: Given, refiner: Refiner) -> RefinedBlock:
     return RefinedBlock(given.block, heights, spread, error if work.with_error else None, provenance, moved)
 
 
-def _all_seen(given: Given, view_set: ViewSet) -> NDArray[np.bool_]:
-    """Where each view of a set shows something."""
-    inside = given.inside.slices
-    seen = np.ones(given.block.shape, dtype=bool)
+def _all_seen(given: Given, view_set: ViewSet, inputs: Inputs) -> NDArray[np.bool_]:
+    """Where each view of a set shows something, in all that is near."""
+    if inputs.matched:
+        if not view_set:
+            return np.zeros(given.near.shape, dtype=bool)
+        view_set = view_set[1:]  # matched heights have voids where images show something
+    seen = np.ones(given.near.shape, dtype=bool)
     for index in view_set:
-        seen &= ~np.isnan(given.views[index][inside])
+        seen &= ~np.isnan(given.views[index])
     return seen
+
+
+def _with_beyond(
+    work: Work, given: Given, beyond: Refiner, seen: NDArray[np.bool_], result: _Result
+) -> _Result:
+    """A result with that of another model where no image shows anything, into which it passes smoothly."""
+    inside = given.inside.slices
+    if seen[inside].all():
+        return result
+    far = HOLE_PX + PASSES_PX
+    away = distance_transform_cdt(~seen, "chessboard") if seen.any() else np.full(seen.shape, far)
+    share = np.clip((away[inside] - np.float32(HOLE_PX)) / PASSES_PX, 0, 1)
+    if not share.any():
+        return result
+    other = _refine_seamlessly(work, given, (), beyond)
+    heights, error = (
+        one if one is None or another is None else one + share * (another - one)
+        for one, another in zip(result, other, strict=True)
+    )
+    assert heights is not None, "there are always heights"
+    return heights, error
 
 
 def _fused(

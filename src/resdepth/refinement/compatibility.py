@@ -12,9 +12,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from resdepth.data.normalization import height_sigma
+from resdepth.data.normalization import height_sigma, noise_share
 from resdepth.data.scene import Scene, ViewSet, used_views
 from resdepth.errors import ResDepthError
+from resdepth.evaluation.coregistration import sample_windows
 from resdepth.evaluation.phase_correlation import LEAST_BLOCK_PX, Move, displacement, sample_places
 from resdepth.geo.grid import UNREFERENCED
 from resdepth.geo.raster import Array
@@ -38,6 +39,8 @@ SMOOTHEST_NOISE = 0.2
 TEXTURED = 0.25
 """Share of the contrast of the richest blocks that a block needs to be compared."""
 BLOCK_PX, FEW_BLOCKS = 256, 4
+USUAL_GSD_M = 0.5
+"""Of rasters that do not state theirs."""
 LEAST_AREA_PX = 256
 """Around a region so much is looked at as well."""
 PLACES_A_SIDE = (5, 12)
@@ -50,7 +53,7 @@ def remedy(model: Model) -> str:
         f"take {option('force', value=True)}: the mismatches are then warnings, and the result may be worse "
         "than the initial DSM"
     )
-    if model.architecture.inputs.matched:  # of any sensor: what does not fit are these rasters
+    if model.architecture.suits_any_sensor:  # what does not fit are these rasters
         return f"mend the rasters, or {forced}"
     return f"train a model on data like these (docs/train.md), or {forced}"
 
@@ -109,6 +112,17 @@ def trained_gsd_range(model: Model) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
+def noise_of(scene: Scene, gsd_m: float | None) -> float:
+    """How noisy a DSM is as a whole, 0 to 1.
+
+    Args:
+        scene: with the DSM.
+        gsd_m: the pixel size, if the scene does not state it.
+    """
+    side_m = gsd_m or stated_gsd(scene) or USUAL_GSD_M
+    return noise_share((scene.dsm.read(window) for window in sample_windows(scene.dsm.grid)), side_m)
+
+
 def stated_gsd(scene: Scene) -> float | None:
     """The pixel size of a scene's files in metres; None for arrays and for files without a georeference."""
     georeferenced = scene.grid.crs or scene.grid.transform != UNREFERENCED
@@ -130,7 +144,7 @@ def examine(
     Raises:
         ResDepthError: if pixels cannot be read.
     """
-    if model.architecture.inputs.matched:  # heights in units of what images show; grey values are not seen
+    if model.architecture.suits_any_sensor:
         return _pixel_size_of_range(model, scene, gsd_m)
     area = region.grown(LEAST_AREA_PX, within=scene.grid.whole)
     surface = _pixel_size(model, scene, gsd_m).and_also(_relief(model, scene, area))

@@ -88,6 +88,7 @@ class Refiner:
         device: torch.device,
         batch_size: int | None = None,
         precision: torch.dtype = torch.float32,
+        beyond: Model | None = None,
     ) -> None:
         """Choose how to run.
 
@@ -96,6 +97,8 @@ class Refiner:
             device: where it runs.
             batch_size: tiles per step; by default what suits the device.
             precision: what the network computes in; heights stay float32.
+            beyond: a model of the same halo and depth without images, for what no image shows in seamless
+                refinement.
 
         Raises:
             ResDepthError: if the model's weights do not fit its architecture.
@@ -103,6 +106,7 @@ class Refiner:
         check_weights(model.architecture, model.weights)
         self.model, self.device, self.inputs = model, device, model.architecture.inputs
         self.precision = precision
+        self.beyond = None if beyond is None else Refiner(beyond, device=device, precision=precision)
         self._asked_batch_size, self._footprint = batch_size, Footprint()
 
     @cached_property

@@ -16,7 +16,7 @@ from resdepth.errors import ResDepthError
 from resdepth.geo.geotiff import Layer, write_block
 from resdepth.geo.raster import HEIGHT, files_behind, read_header
 from resdepth.geo.windows import Window
-from resdepth.models.model import fingerprint, load_safetensors
+from resdepth.models.model import Model, fingerprint, load_safetensors
 from resdepth.options import Compression, Fuse, Mode
 from resdepth.refinement.blocks import RefinedBlock, Work, block_counts_of, blocks_of
 from resdepth.refinement.engine import Refiner
@@ -33,7 +33,8 @@ PROVENANCE = Layer(("provenance",), dtype="uint8", nodata=0, overviews="nearest"
 JOB_TAG, WARNING_TAG = "RESDEPTH_JOB", "RESDEPTH_WARNING"
 NOT_TRUSTED = "_not_trusted"
 """What is added to the name of an output that cannot be right."""
-UNFINISHED, RECORD, MODEL, LOCK = ".unfinished", "job.json", "model.safetensors", "lock"
+UNFINISHED, RECORD, LOCK = ".unfinished", "job.json", "lock"
+MODEL, BEYOND = "model.safetensors", "model_without_images.safetensors"
 SMALL_BYTES = 1 << 20
 # What GIS write when they show a raster: statistics and overviews. Of the first the header holds what counts.
 NO_PIXELS = (".aux.xml", ".tif.ovr", ".tiff.ovr", ".vrt.ovr")
@@ -53,6 +54,7 @@ class JobRecord(BaseModel):
     dsm: RecordedFile
     images: list[RecordedFile]
     made_from: list[RecordedFile] = []
+    model_without_images: str | None = None
     view_sets: list[tuple[int, ...]]
     region: tuple[int, int, int, int]
     mode: Mode
@@ -150,9 +152,10 @@ class Job:
         return self.unfinished / RECORD
 
     @property
-    def model_path(self) -> Path:
-        """The model, for other processes."""
-        return self.unfinished / MODEL
+    def models(self) -> dict[Path, Model]:
+        """The files of the models, for other processes."""
+        beyond = {} if self.refiner.beyond is None else {self.unfinished / BEYOND: self.refiner.beyond.model}
+        return {self.unfinished / MODEL: self.refiner.model, **beyond}
 
     @property
     def layer(self) -> Layer:
@@ -188,24 +191,30 @@ class Job:
         assert work.scene.dsm_path is not None, "a job refines files"
         images = [work.scene.image_paths[index] for index in sorted(work.scene.views)]
         made_from = {"made_from": [described_file(path) for path in self.made_from]} if self.made_from else {}
-        return made_from | {
-            "resdepth": __version__,
-            "dsm": described_file(work.scene.dsm_path),
-            "unit": [work.scene.unit.name, work.scene.unit.metres],
-            "images": [_named(path) if made_from else described_file(path) for path in images],
-            "model": fingerprint(self.refiner.model),
-            "view_sets": [list(view_set) for view_set in work.view_sets],
-            "region": [work.region.row, work.region.col, work.region.height, work.region.width],
-            "mode": work.mode,
-            "tile": work.tile,
-            "blocks": list(block_counts_of(self.work, self.refiner)),
-            "precision": str(self.refiner.precision).removeprefix("torch."),
-            "device": self.refiner.device.type,
-            "fill": work.fill,
-            "fuse": work.fuse if work.spreads else None,
-            "with_error": work.with_error,
-            "compression": self.compression,
-        }
+        other = self.refiner.beyond
+        beyond = {} if other is None else {"model_without_images": fingerprint(other.model)}
+        return (
+            made_from
+            | beyond
+            | {
+                "resdepth": __version__,
+                "dsm": described_file(work.scene.dsm_path),
+                "unit": [work.scene.unit.name, work.scene.unit.metres],
+                "images": [_named(path) if made_from else described_file(path) for path in images],
+                "model": fingerprint(self.refiner.model),
+                "view_sets": [list(view_set) for view_set in work.view_sets],
+                "region": [work.region.row, work.region.col, work.region.height, work.region.width],
+                "mode": work.mode,
+                "tile": work.tile,
+                "blocks": list(block_counts_of(self.work, self.refiner)),
+                "precision": str(self.refiner.precision).removeprefix("torch."),
+                "device": self.refiner.device.type,
+                "fill": work.fill,
+                "fuse": work.fuse if work.spreads else None,
+                "with_error": work.with_error,
+                "compression": self.compression,
+            }
+        )
 
     @cached_property
     def number(self) -> str:
@@ -226,6 +235,9 @@ class Job:
             "RESDEPTH_PRECISION": stated["precision"],
             JOB_TAG: self.number,
         }
+        if (beyond := self.refiner.beyond) is not None:
+            stated_of_job["RESDEPTH_MODEL_WITHOUT_IMAGES"] = Path(beyond.model.source).name
+            stated_of_job["RESDEPTH_MODEL_WITHOUT_IMAGES_SHA256"] = stated["model_without_images"]
         if stated["fuse"]:
             stated_of_job["RESDEPTH_FUSED"] = f"{len(self.work.view_sets)} view sets, {stated['fuse']}"
         warnings = [*self.misfits, *([moved.warning] if moved.warning else [])]
@@ -271,7 +283,9 @@ def load_job(folder: Path) -> Job:
         )
     scene = Scene.open(stated.dsm.path, [image.path for image in stated.images])
     model = load_safetensors(folder / MODEL)
-    refiner = Refiner(model, device=torch.device(stated.device), precision=getattr(torch, stated.precision))
+    beyond = load_safetensors(folder / BEYOND) if stated.model_without_images else None
+    precision = getattr(torch, stated.precision)
+    refiner = Refiner(model, device=torch.device(stated.device), precision=precision, beyond=beyond)
     view_sets = tuple(stated.view_sets)
     work = Work(
         scene,

@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 SHOWN_CHANGES = 5
 OWN_NAMES = re.compile(
     r"\.?((height|provenance)_([0-9a-f]{8}_\d+_\d+\.tif|row_\d+\.vrt)"
-    r"|whole_(height|provenance)\.tif|job\.json|model\.safetensors)(\..*)?"
+    r"|whole_(height|provenance)\.tif|job\.json|model(_without_images)?\.safetensors)(\..*)?"
 )
 """Names of what is put into the folder of the blocks, and of temporary files on the way there."""
 LONGEST_NAME = 255
@@ -232,8 +232,9 @@ def _begin(job: Job, *, anew: bool) -> None:
     if not same:
         for path in own:
             path.unlink()
-    if not job.model_path.exists():
-        save_model(job.refiner.model, job.model_path)
+    for path, model in job.models.items():
+        if not path.exists():
+            save_model(model, path)
     if not same:
         write_json(job.record, job.description)
 

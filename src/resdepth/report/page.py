@@ -428,6 +428,7 @@ def _refined_facts(initial: Path, refined: Path, tags: Mapping[str, str]) -> dic
         "Refined DSM": str(refined),
         "Images": tags.get("RESDEPTH_IMAGES", ""),
         "Model": f"{tags.get('RESDEPTH_MODEL')} (SHA-256 {tags.get('RESDEPTH_MODEL_SHA256', '')[:16]}...)",
+        "Where no image shows anything": tags.get("RESDEPTH_MODEL_WITHOUT_IMAGES", ""),
         "Mode": f"{tags.get('RESDEPTH_MODE')}, {tags.get('RESDEPTH_PRECISION')}",
         "Fused": tags.get("RESDEPTH_FUSED", ""),
         "Job": tags.get("RESDEPTH_JOB", ""),

@@ -53,6 +53,13 @@ def refuse_contradictions(
         raise ResDepthError("scheduler, workers: need an output, which other processes can help to make")
 
 
+def refuse_images(model: Model, count: int) -> None:
+    """Refuse images for a model that sees none, before anything is asked of them."""
+    inputs = model.architecture.inputs
+    if count and not inputs.n_views:
+        raise ResDepthError(f"images: found {count}; the model {name_of(model)} takes none")
+
+
 def view_sets_of(model: Model, scene: Scene, pairs: Pairs | None) -> tuple[ViewSet, ...]:
     """What to show the model.
 
@@ -158,7 +165,7 @@ def error_kept(
     if asked is not None:
         raise ResDepthError(
             f"{asked}: the model {name_of(model)} in mode {mode} does not know the error of its heights; "
-            "the bundled model fusion does, in mode seamless"
+            "the bundled models fusion and dsm-alone do, in mode seamless"
         )
     return False
 

@@ -23,7 +23,7 @@ from resdepth.geo.raster import read_header
 from resdepth.geo.reprojected import MapBand
 from resdepth.geo.windows import Window
 from resdepth.models.model import build_network
-from resdepth.models.pretrained import FUSION
+from resdepth.models.pretrained import default_model
 from resdepth.models.published import load_model
 from resdepth.preparation import request as preparation
 from resdepth.preparation.grid import chosen_grid
@@ -34,7 +34,14 @@ from resdepth.simulate.plan import SimulateConfig, days, directions
 from resdepth.stereo.ortho import RawImage, has_rpc
 from resdepth.stereo.pairs import heights_of
 from resdepth.workflows._measured import are_raw
-from resdepth.workflows._refine_request import checked_tile, error_kept, listed_pairs, view_sets_of, window_of
+from resdepth.workflows._refine_request import (
+    checked_tile,
+    error_kept,
+    listed_pairs,
+    refuse_images,
+    view_sets_of,
+    window_of,
+)
 from resdepth.workflows.check import plan_test, plan_training
 from resdepth.workflows.match import LEAST_IMAGES, grid_to_match, heights_to_match
 from resdepth.workflows.prepare import POINT_CLOUDS, run_request
@@ -43,6 +50,7 @@ Facts = list[tuple[str, str]]
 """What would be done, name and text, in the order of reading."""
 
 OVERVIEWS = 4 / 3
+NO_IMAGES = "none: the DSM alone"
 """Of a raster with all its overviews: how much larger it is."""
 MEASURED_LAYERS, SURROUNDINGS_PX = 5, 256
 OPTIMIZER_COPIES = {"Adam": 3, "SGD": 1}
@@ -86,7 +94,8 @@ def refine_facts(
     Raises:
         ResDepthError: what the job would refuse at its start.
     """
-    model = load_model(options["model"] or FUSION)
+    model = load_model(options["model"] or default_model(with_images=bool(images)))
+    refuse_images(model, len(images))
     matched, fuse = model.architecture.inputs.matched, options["fuse"]
     scene = Scene.open(dsm, [] if matched else images)
     window = window_of(scene, options["region"] or None)
@@ -96,10 +105,12 @@ def refine_facts(
     pairs = options["pairs"]
     if matched:
         kind = "raw images" if images and are_raw(dsm, images) else "ortho-images"
-        seen = f"{len(images)} {kind}" if images else "no images: the DSM alone"
+        seen = f"{len(images)} {kind}" if images else NO_IMAGES
         sets = len(listed_pairs(pairs, images)) if pairs else None
     else:
         seen, sets = f"{len(images)} ortho-images", len(view_sets_of(model, scene, pairs))
+        if not images:
+            seen, sets = NO_IMAGES, None
     with_error = error_kept(model, options["mode"], fuse, uncertainty=options["uncertainty"], by_default=True)
     work = Work(scene, window, ((),), options["mode"], tile)
     down, right = block_counts_of(work, refiner)

@@ -14,22 +14,20 @@ import torch
 from numpy.typing import NDArray
 
 from resdepth.data.arrays import look_for_undeclared
-from resdepth.data.normalization import noise_share
 from resdepth.data.scene import Scene, ViewSet, scene_of
 from resdepth.diagnosis.findings import Finding
 from resdepth.diagnosis.quick import quick_files, quick_images
 from resdepth.errors import Interrupted, ResDepthError
-from resdepth.evaluation.coregistration import sample_windows
 from resdepth.geo.geotiff import refuse_inputs_as_outputs
 from resdepth.geo.objects import HOW_TO_PLACE, UNPLACED, Placed, Placement, kind_of, like, path_of, placed
 from resdepth.geo.raster import HEIGHT, Array, FileBand, read_bands, read_tags
 from resdepth.geo.windows import Window
 from resdepth.models.model import Model
-from resdepth.models.pretrained import FUSION
+from resdepth.models.pretrained import DSM_ALONE, default_model
 from resdepth.models.published import load_model
 from resdepth.options import Compression, Device, Fuse, Mode, Precision, option
 from resdepth.refinement.blocks import Work, blocks_of, computed_times, refined_blocks
-from resdepth.refinement.compatibility import Findings, examine, examine_images, stated_gsd
+from resdepth.refinement.compatibility import Findings, examine, examine_images, noise_of, stated_gsd
 from resdepth.refinement.dask import SECONDS_TO_WAIT, chosen_by_workers, on_cluster
 from resdepth.refinement.engine import Refiner, choose_device, choose_precision
 from resdepth.refinement.job import ERROR, Job, Results
@@ -38,7 +36,7 @@ from resdepth.refinement.provenance import Moved, in_words, refuse_untrusted
 from resdepth.refinement.result import Layers, Refinement
 from resdepth.refinement.run_job import Compute, Existing, compute_here, run_jobs
 from resdepth.runtime.progress import Watcher, progress_bar, reported_to
-from resdepth.workflows._measured import Measured, are_raw, remove_measured, shown_to_fusion
+from resdepth.workflows._measured import are_raw, remove_measured, shown_to_fusion
 from resdepth.workflows._refine_request import (
     Pairs,
     Region,
@@ -47,6 +45,7 @@ from resdepth.workflows._refine_request import (
     listed_pairs,
     name_of,
     refuse_contradictions,
+    refuse_images,
     refuse_unknown,
     view_sets_of,
     window_of,
@@ -64,7 +63,6 @@ MEASURED = ".measured"
 """Added to the name of an output: the folder of what is measured in images for it."""
 # Seamless refinement computes the surroundings of a block with it: beyond this factor tiles are faster.
 WASTEFUL = 4.0
-USUAL_GSD_M = 0.5
 EXAMINED = ("duplicated_image", "images_do_not_match", "empty_image")
 """What `examine_images` refuses in its own words."""
 MANY_IMAGES = 6
@@ -150,7 +148,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
             rasterio. For other models ortho-images on the DSM's grid, any kind of raster (grey values,
             NaN = void), as many as the model takes, or any number with `pairs`.
         model: a model, the path of one (a .safetensors file or a run folder), or the name of a bundled one
-            ("fusion", "town-stereo"); by default "fusion".
+            ("fusion", "dsm-alone", "town-stereo"); by default "fusion", and "dsm-alone" without images.
         output: write a Cloud-Optimised GeoTIFF, block by block, and beside it where each height comes from
             (OUTPUT_provenance.tif). Of paths, a job that was stopped or killed resumes when the function is
             called again.
@@ -165,7 +163,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         fuse: how the results of several pairs become one; None writes a file for each.
         uncertainty: also give the expected error of each height: 68 % of errors are smaller, 90 % smaller
             than twice as much. By default files have it as their last band if the model knows it ("fusion"
-            does), and arrays come without it.
+            and "dsm-alone" do), and arrays come without it.
         tile_size: of the tiles that the height reference is taken from; by default that of the training.
         compression: of the output: "zstd", "deflate", "lzw" or "none".
         existing: an output that is there counts as done if the same job made it, else it is an error
@@ -214,7 +212,9 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         mode=(mode, Mode), precision=(precision, Precision), device=(device, Device),
         fuse=(fuse, Fuse | None), compression=(compression, Compression), existing=(existing, Existing),
     )  # fmt: skip
-    trained = model if isinstance(model, Model) else load_model(FUSION if model is None else model)
+    if model is None:
+        model = default_model(with_images=bool(images))
+    trained = model if isinstance(model, Model) else load_model(model)
     refuse_contradictions(output, scheduler, workers, wait_for_workers, [dsm, *images])
     given = {"dsm": dsm, **{f"images[{index}]": image for index, image in enumerate(images)}}
     place = Placement(gsd, transform, crs, nodata)
@@ -227,7 +227,8 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         window = window_of(scene, region)
         tile = checked_tile(trained, tile_size, window, mode)
         there, dtype = _computed_in(device, precision, scheduler, wait_for_workers)
-        refiner = _refiner(trained, precision, there, dtype)
+        beyond = shown.beyond if mode == "seamless" else None
+        refiner = _refiner(trained, precision, there, dtype, beyond)
         _warn(refiner, scene, mode)
         gsd_m = rasters.placement.gsd or stated_gsd(scene)
         findings = shown.findings or _examined(trained, scene, view_sets, window, gsd_m, force=force)
@@ -261,6 +262,7 @@ class _Shown:
         view_sets: what is shown together.
         made_from: raw or ortho-images, where the model is shown what was made from them.
         findings: of a look at model and rasters before anything was measured; None: still to be looked at.
+        beyond: a model for what no image shows.
     """
 
     model: Model
@@ -268,6 +270,7 @@ class _Shown:
     view_sets: tuple[ViewSet, ...]
     made_from: tuple[Path, ...] = ()
     findings: Findings | None = None
+    beyond: Model | None = None
 
 
 @contextmanager
@@ -285,7 +288,10 @@ def _shown(
         raise ResDepthError(f"output: {UNPLACED}; {HOW_TO_PLACE}, or a path as dsm")
     gsd, nodata = rasters.placement.gsd, rasters.placement.nodata
     if not model.architecture.inputs.matched:
+        refuse_images(model, len(images))
         scene = scene_of(dsm, images, gsd=gsd, nodata=nodata)
+        if model.architecture.suits_any_sensor:
+            model = model.for_noise(noise_of(scene, gsd))
         yield _Shown(model, scene, view_sets_of(model, scene, pairs))
         return
     folder = None if output is None else Path(f"{output}{MEASURED}")
@@ -300,8 +306,11 @@ def _shown(
     try:
         seen = shown_to_fusion(dsm, images, pairs=numbers, gsd=gsd, nodata=nodata, region=part, folder=folder)
         with seen as found:
-            fitted = _fitted(model, found, gsd or stated_gsd(found.scene) or USUAL_GSD_M)
-            yield _Shown(fitted, found.scene, found.view_sets, made_from, findings)
+            noise = noise_of(found.scene, gsd)
+            constants = replace(model.normalization, height_sigma=found.unit_m)
+            fitted = replace(model.for_noise(noise), normalization=constants)
+            beyond = load_model(DSM_ALONE).for_noise(noise) if images else None
+            yield _Shown(fitted, found.scene, found.view_sets, made_from, findings, beyond)
     except KeyboardInterrupt as stopped:
         resumes = "" if folder is None else "; give the same command again to resume"
         raise Interrupted(f"stopped by Ctrl-C{resumes}") from stopped
@@ -351,18 +360,6 @@ def _jobs(
         yield Job(work, refiner, path, compression, findings.misfits, shown.made_from)
 
 
-def _fitted(model: Model, found: Measured, side_m: float) -> Model:
-    """A fusion model as the whole of this DSM wants it: its unit of height, and how noisy it is."""
-    dsm = found.scene.dsm
-    noise = noise_share((dsm.read(window) for window in sample_windows(dsm.grid)), side_m)
-    settings = {**model.architecture.settings, "smoothing": noise}
-    return replace(
-        model,
-        architecture=replace(model.architecture, settings=settings),
-        normalization=replace(model.normalization, height_sigma=found.unit_m),
-    )
-
-
 def _to_files(
     jobs: Sequence[Job], compute: Compute, *, existing: Existing, report: bool, stac: bool, force: bool
 ) -> list[Path]:
@@ -394,15 +391,17 @@ def _computed_in(
     return there, choose_precision(precision, there)
 
 
-def _refiner(model: Model, precision: Precision, there: torch.device, dtype: torch.dtype) -> Refiner:
-    """The model, for the device of those who compute."""
+def _refiner(
+    model: Model, precision: Precision, there: torch.device, dtype: torch.dtype, beyond: Model | None = None
+) -> Refiner:
+    """The models, for the device of those who compute."""
     if precision == "auto" and dtype == torch.bfloat16:
         logger.info(
             "computing in bfloat16: at single edges heights differ by decimetres from those of other "
             "processors; %s makes the same choices everywhere",
             option("precision", value="fp32"),
         )
-    return Refiner(model, device=there, precision=dtype)
+    return Refiner(model, device=there, precision=dtype, beyond=beyond)
 
 
 def _compute_by(workers: int, scheduler: str | None, wait_for_workers: float) -> Compute:

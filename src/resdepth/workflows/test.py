@@ -23,7 +23,7 @@ from resdepth.geo.windows import Window
 from resdepth.models.model import fingerprint
 from resdepth.models.published import CONFIG_FILE
 from resdepth.refinement.blocks import Work, refined_strips
-from resdepth.refinement.compatibility import examine, stated_gsd
+from resdepth.refinement.compatibility import examine, noise_of, stated_gsd
 from resdepth.refinement.engine import Refiner, choose_device, choose_precision
 from resdepth.refinement.provenance import Moved, in_words
 from resdepth.refinement.tiles import Strip, refine_region
@@ -113,8 +113,17 @@ def _tested(plan: TestPlan) -> list[PairResult]:
     pixels = sum(region.area * len(area.test_sets) for area in plan.areas for region in area.test)
     with progress_bar("refining", pixels / 1e6, unit="Mpx") as progress:
         for index, area in enumerate(plan.areas):
-            results += _test_area(plan, index, area, refiner, progress)
+            results += _test_area(plan, index, area, _for_area(plan, area, refiner), progress)
     return results
+
+
+def _for_area(plan: TestPlan, area: Area, refiner: Refiner) -> Refiner:
+    """The model as the DSM of an area wants it."""
+    if not refiner.model.architecture.suits_any_sensor:
+        return refiner
+    model = refiner.model.for_noise(noise_of(area.scene, None))
+    batch_size = plan.config.general.batch_size
+    return Refiner(model, device=refiner.device, batch_size=batch_size, precision=refiner.precision)
 
 
 def verdicts_of(results: Sequence[PairResult]) -> dict[str, Verdict]:

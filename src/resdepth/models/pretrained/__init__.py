@@ -1,6 +1,6 @@
 """The models that the package brings, and what models.toml states of them; docs/models.md tells more.
 
-scripts/train_fusion_model.py and scripts/train_demo_model.py make them.
+scripts/train_fusion_model.py, train_dsm_alone_model.py and train_demo_model.py make them.
 """
 
 import tomllib
@@ -14,10 +14,18 @@ from pydantic import TypeAdapter
 
 FUSION = Path(__file__).parent / "fusion.safetensors"
 """For any DSM of about 0.25 to 1 m, with the raw images that it was made from."""
+DSM_ALONE = Path(__file__).parent / "dsm-alone.safetensors"
+"""For any DSM of about 0.25 to 1 m of which there are no images."""
 TOWN_STEREO = Path(__file__).parent / "town-stereo.safetensors"
 """For pairs of ortho-images of simulated towns on a grid of about 0.25 m; tiles of at least 64 pixels."""
-BUNDLED: Mapping[str, Path] = MappingProxyType({path.stem: path for path in (FUSION, TOWN_STEREO)})
+BUNDLED: Mapping[str, Path] = MappingProxyType({path.stem: path for path in (FUSION, DSM_ALONE, TOWN_STEREO)})
 """All of them, by the names that commands take."""
+
+
+def default_model(*, with_images: bool) -> Path:
+    """What `refine` takes if no model is named."""
+    return FUSION if with_images else DSM_ALONE
+
 
 SMALLEST_TILE_OF_MODEL = 64
 """Smaller tiles vanish in the four levels of town-stereo."""
