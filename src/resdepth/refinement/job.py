@@ -54,7 +54,7 @@ class JobRecord(BaseModel):
     dsm: RecordedFile
     images: list[RecordedFile]
     made_from: list[RecordedFile] = []
-    model_without_images: str | None = None
+    without_images: str | None = None
     view_sets: list[tuple[int, ...]]
     region: tuple[int, int, int, int]
     mode: Mode
@@ -192,7 +192,7 @@ class Job:
         images = [work.scene.image_paths[index] for index in sorted(work.scene.views)]
         made_from = {"made_from": [described_file(path) for path in self.made_from]} if self.made_from else {}
         other = self.refiner.beyond
-        beyond = {} if other is None else {"model_without_images": fingerprint(other.model)}
+        beyond = {} if other is None else {"without_images": fingerprint(other.model)}
         return (
             made_from
             | beyond
@@ -237,7 +237,7 @@ class Job:
         }
         if (beyond := self.refiner.beyond) is not None:
             stated_of_job["RESDEPTH_MODEL_WITHOUT_IMAGES"] = Path(beyond.model.source).name
-            stated_of_job["RESDEPTH_MODEL_WITHOUT_IMAGES_SHA256"] = stated["model_without_images"]
+            stated_of_job["RESDEPTH_MODEL_WITHOUT_IMAGES_SHA256"] = stated["without_images"]
         if stated["fuse"]:
             stated_of_job["RESDEPTH_FUSED"] = f"{len(self.work.view_sets)} view sets, {stated['fuse']}"
         warnings = [*self.misfits, *([moved.warning] if moved.warning else [])]
@@ -283,7 +283,7 @@ def load_job(folder: Path) -> Job:
         )
     scene = Scene.open(stated.dsm.path, [image.path for image in stated.images])
     model = load_safetensors(folder / MODEL)
-    beyond = load_safetensors(folder / BEYOND) if stated.model_without_images else None
+    beyond = load_safetensors(folder / BEYOND) if stated.without_images else None
     precision = getattr(torch, stated.precision)
     refiner = Refiner(model, device=torch.device(stated.device), precision=precision, beyond=beyond)
     view_sets = tuple(stated.view_sets)
