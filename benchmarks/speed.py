@@ -42,7 +42,7 @@ WAYS = {
         "seamless_fp32": "seamless, fp32",
         "seamless_bf16": "seamless, bf16",
     },
-    "training": {PUBLISHED: "published way", "ours": "ours"},
+    "training": {PUBLISHED: "published way", "ours": "ours", "ours_bf16": "ours, bf16"},
 }
 FIGURES = {"refining": "mpx_per_second", "training": "samples_per_second"}
 UNITS = {"refining": "Mpx/s", "training": "samples/s"}

@@ -30,7 +30,7 @@ from resdepth.data.scene import Scene, hold_in_memory
 from resdepth.geo.geotiff import new_geotiff
 from resdepth.refinement.tiles import refine_region
 from resdepth.runtime.surroundings import tune_allocator
-from resdepth.training.loop import Learner
+from resdepth.training.learner import Learner, Recipe
 from resdepth.training.losses import LOSSES
 from resdepth.training.optim import new_optimizer
 from setting import (
@@ -55,24 +55,31 @@ def _samples(scene: Scene, tile: int, n: int) -> TrainingSamples:
     return TrainingSamples([patches], tile, NORMALIZATION, INPUTS, Variation(), 0)
 
 
+def training_ours_bf16(folder: Path, sizes: Sizes) -> Figures:
+    """Training steps with `training_settings.precision` bf16."""
+    return _training(folder, sizes, Recipe(precision=torch.bfloat16))
+
+
 def training_ours(folder: Path, sizes: Sizes) -> Figures:
     """Training steps as `resdepth.training.loop.fit` takes them."""
+    return _training(folder, sizes, Recipe())
+
+
+def _training(folder: Path, sizes: Sizes, recipe: Recipe) -> Figures:
     tune_allocator()
     network = made_network(sizes.start_kernel, sizes.depth).train()
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = new_optimizer(OptimizerConfig(), network.parameters(), CPU)
-    learner = Learner(network, optimizer, None, HEIGHT_SIGMA, LOSSES["L1"], CPU)
+    learner = Learner(network, optimizer, None, HEIGHT_SIGMA, LOSSES["L1"], CPU, recipe)
     (scene,) = hold_in_memory([opened(SceneFiles(folder / "scene"))], TrainGeneral().memory_gb * 1e9)
     samples = _samples(scene, sizes.tile, sizes.batch * sizes.steps)
 
     def train(steps: int, epoch: int) -> None:
         order = samples.order(epoch)[: steps * sizes.batch]
         workers = TrainGeneral().workers
-        for batch in batches(samples, order, batch_size=sizes.batch, epoch=epoch, workers=workers):
-            loss = learner.loss_of(batch)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+        drawn = batches(samples, order, batch_size=sizes.batch, epoch=epoch, workers=workers)
+        for step, batch in enumerate(drawn):
+            learner.learn(learner.loss_of(batch), step)
 
     train(1, 0)
     start = time.perf_counter()
@@ -134,6 +141,7 @@ def memory_published(folder: Path, _sizes: Sizes) -> Figures:
 TASKS: dict[str, Callable[[Path, Sizes], Figures]] = {
     **REFINING_TASKS,
     "training_ours": training_ours,
+    "training_ours_bf16": training_ours_bf16,
     "training_published": training_published,
     "drawing_small": lambda folder, sizes: drawing(folder / "small", sizes),
     "drawing_large": lambda folder, sizes: drawing(folder / "large", sizes),

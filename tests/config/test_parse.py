@@ -56,9 +56,18 @@ def test_the_bare_minimum_of_the_manual_has_the_published_defaults(tmp_path: Pat
         "batch_size": 20,
         "n_epochs": 2000,
         "loss": "L1",
+        "precision": "fp32",
+        "clip_gradients": None,
+        "average_weights": None,
+        "early_stopping": None,
     }
     assert config.optimizer.model_dump() == {"name": "Adam", "learning_rate": 2e-4, "weight_decay": 1e-5}
-    assert config.scheduler.model_dump() == {"enabled": True, "name": "StepLR", "settings": {}}
+    assert config.scheduler.model_dump() == {
+        "enabled": True,
+        "name": "StepLR",
+        "settings": {},
+        "warm_up": 0,
+    }
     general = config.general.model_dump(exclude={"device", "memory_gb"})
     assert general == {
         "allocation_strategy": "5-crossval_vertical",

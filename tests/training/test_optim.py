@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import SGD, Adam, Optimizer
-from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau, StepLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, ReduceLROnPlateau, StepLR
 
 from resdepth.config.schema import OptimizerConfig, SchedulerConfig
 from resdepth.training.optim import (
@@ -51,6 +51,7 @@ def test_sgd_comes_without_momentum() -> None:
         (config("ExponentialLR", gamma=0.9), ExponentialLR),
         (config("ReduceLROnPlateau", patience=2, factor=0.5, mode="min"), ReduceLROnPlateau),
         (config("ReduceLROnPlateau"), ReduceLROnPlateau),
+        (config("CosineAnnealingLR", T_max=7, eta_min=1e-4), CosineAnnealingLR),
     ],
 )
 def test_each_scheduler_takes_pytorchs_arguments(given: SchedulerConfig, kind: type) -> None:
@@ -103,6 +104,7 @@ def test_without_a_step_size_or_if_disabled_the_learning_rate_stays(given: Sched
         (config("ReduceLROnPlateau", mode="lowest"), "mode", "found 'lowest'.*'min' or 'max'"),
         (config("ReduceLROnPlateau", factor=1.5), "", "(?i)factor should be < 1.0"),
         (config("ReduceLROnPlateau", patience="long"), "patience", "found 'long'"),
+        (config("CosineAnnealingLR", T_max=0), "T_max", "found 0; must be positive"),
     ],
 )
 def test_a_wrong_setting_is_stated_by_name(given: SchedulerConfig, setting: str, stated: str) -> None:
@@ -114,6 +116,14 @@ def test_a_wrong_setting_is_stated_by_name(given: SchedulerConfig, setting: str,
 def test_all_wrong_settings_are_stated_at_once() -> None:
     problems = setting_problems(config("StepLR", step_size=0, gama=0.5))
     assert [name for name, _ in problems] == ["step_size", "gama"]
+
+
+def test_a_cosine_falls_over_all_epochs_unless_it_is_given_others() -> None:
+    for given, length in ((config("CosineAnnealingLR"), 40), (config("CosineAnnealingLR", T_max=30), 30)):
+        assert setting_problems(given) == []
+        made = new_scheduler(given, optimizer(), 40)
+        assert isinstance(made, CosineAnnealingLR)
+        assert made.T_max == length
 
 
 def test_a_disabled_scheduler_may_say_anything() -> None:
@@ -136,7 +146,7 @@ def stepped(kind: str) -> tuple[Optimizer, dict[str, Any]]:
     return made, copy.deepcopy(made.state_dict())
 
 
-@pytest.mark.parametrize("kind", ["Adam", "SGD"])
+@pytest.mark.parametrize("kind", ["Adam", "AdamW", "SGD"])
 def test_the_state_of_an_optimizer_is_put_back(kind: str) -> None:
     _, state = stepped(kind)
     made = fresh(kind, learning_rate=7.0)
@@ -171,15 +181,15 @@ def test_a_memory_that_does_not_fit_its_parameter_is_refused(key: str, value: An
         restore_optimizer(made, state)
 
 
-@pytest.mark.parametrize("name", ["StepLR", "ExponentialLR", "ReduceLROnPlateau"])
+@pytest.mark.parametrize("name", ["StepLR", "ExponentialLR", "ReduceLROnPlateau", "CosineAnnealingLR"])
 @pytest.mark.parametrize(
     ("key", "value"),
     [("step", 1), ("base_lrs", 1), ("base_lrs", []), ("step_size", 0), ("gamma", "x"), ("gamma", -1.0),
      ("patience", None), ("best", "x"), ("mode", "other"), ("last_epoch", float("nan"))],
 )  # fmt: skip
 def test_a_state_that_no_scheduler_has_is_refused_or_without_effect(name: str, key: str, value: Any) -> None:
-    settings = {"StepLR": {"step_size": 3}, "ExponentialLR": {"gamma": 0.5}, "ReduceLROnPlateau": {}}
-    made = new_scheduler(config(name, **settings[name]), optimizer())
+    settings: dict[str, dict[str, Any]] = {"StepLR": {"step_size": 3}, "ExponentialLR": {"gamma": 0.5}}
+    made = new_scheduler(config(name, **settings.get(name, {})), optimizer())
     assert made is not None
     state = copy.deepcopy(made.state_dict())
     known = key in state

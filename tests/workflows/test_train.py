@@ -217,6 +217,9 @@ def test_every_option_of_the_network_trains(model: dict[str, Any], scene: MadeSc
             [1, 1, 0.1],
         ),
         ({"name": "StepLR", "settings": {}}, [1, 1, 1]),
+        ({"name": "CosineAnnealingLR"}, [1, 0.75, 0.25]),
+        ({"name": "CosineAnnealingLR", "settings": {"T_max": 2}}, [1, 0.5, 0]),
+        ({"enabled": False, "warm_up": 6}, [0.5, 1, 1]),
         ({"enabled": False, "name": "StepLR", "settings": {"step_size": 1}}, [1, 1, 1]),
     ],
 )
@@ -364,6 +367,85 @@ def test_a_stop_after_any_batch_changes_nothing(
     (run,) = (tmp_path / "logs").iterdir()
     resume(run)
     assert_same_run(run, whole)
+
+
+OURS: dict[str, Any] = {
+    "training_settings": {
+        "n_epochs": 4, "precision": "bf16", "clip_gradients": 1.0, "average_weights": 0.9,
+    },
+    "optimizer": {"name": "AdamW", "learning_rate": 0.003},
+}  # fmt: skip
+
+
+def of_ours(scene: MadeScene, **sections: Any) -> dict[str, Any]:
+    """A configuration that departs from the published recipe wherever it can."""
+    config = scene.train_config(**OURS, **sections)
+    return config | {"scheduler": {"name": "CosineAnnealingLR", "warm_up": 5}}
+
+
+@pytest.mark.parametrize("batches", [2, 3, 8])
+def test_a_recipe_of_ours_that_is_stopped_ends_bitwise_equal_too(
+    batches: int, scene: MadeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(scene.write(of_ours(scene), "undisturbed.json"))
+    output = {"output_directory": str(tmp_path / "stopped"), "tboard_log_dir": str(tmp_path / "events")}
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(of_ours(scene, output=output)))
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_note", _StopAfter(batches))
+        with pytest.raises(Interrupted):
+            train(config)
+    (run,) = (tmp_path / "stopped").iterdir()
+    resume(run)
+    assert_same_run(run, whole)
+
+
+def test_the_best_model_of_a_run_with_averaged_weights_is_their_average(scene: MadeScene) -> None:
+    run = train(scene.write(of_ours(scene, general={"save_model_rate": 4})))
+    last = read_checkpoint(run / "checkpoints" / "Model_last.pth")
+    after = read_checkpoint(run / "checkpoints" / "Model_after_4_epochs.pth")
+    assert same_bits(after["model_state_dict"], last["averaged_state_dict"])
+    assert not same_bits(last["model_state_dict"], last["averaged_state_dict"])
+    assert "averaged_state_dict" not in after
+    best = read_checkpoint(run / "checkpoints" / "Model_best.pth")
+    assert same_bits(dict(load_model(run).weights), best["model_state_dict"])
+    continued = {"pretrained_path": str(run / "checkpoints" / "Model_best.pth")}
+    more = train(scene.write(of_ours(scene, model=continued)))
+    assert read_checkpoint(more / "checkpoints" / "Model_last.pth")["epoch"] == best["epoch"] + 4
+
+
+def test_a_run_without_progress_ends_early_and_is_complete(scene: MadeScene) -> None:
+    """Of a learning rate that moves nothing, the first validation stays the best."""
+    settings = {"n_epochs": 9, "early_stopping": 3}
+    slow = {"name": "SGD", "learning_rate": 1e-30, "weight_decay": 0.0}
+    config = scene.train_config(training_settings=settings, optimizer=slow, model={"do_BN": False})
+    run = train(scene.write(config))
+    assert len(epoch_lines(run)) == 4
+    standing = read_checkpoint(run / "checkpoints" / "Model_last.pth")["resdepth"]
+    assert (standing["epoch"], standing["end"], standing["best_epoch"]) == (4, 4, 1)
+    assert "early_stopping ends the run" in (run / "run.log").read_text()
+    resume(run)
+    assert len(epoch_lines(run)) == 4
+    more = scene.train_config(
+        training_settings=settings, optimizer=slow,
+        model={"do_BN": False, "pretrained_path": str(run / "checkpoints" / "Model_last.pth")},
+    )  # fmt: skip
+    assert len(epoch_lines(train(scene.write(more)))) == 7  # patience counts from the new run's beginning
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("training_settings", "precision", "fp16"), ("training_settings", "clip_gradients", 0),
+        ("training_settings", "average_weights", 1.0), ("training_settings", "early_stopping", 0),
+        ("scheduler", "warm_up", -1), ("optimizer", "name", "Lion"),
+    ],
+)  # fmt: skip
+def test_a_recipe_that_makes_no_sense_is_refused_by_key_and_value(
+    section: str, key: str, value: Any, scene: MadeScene
+) -> None:
+    with pytest.raises(ResDepthError, match=rf"{section}\.{key}: found {json.dumps(value)}"):
+        train(scene.write(scene.train_config(**{section: {key: value}})))
 
 
 @pytest.mark.parametrize("dies_at", ["best", "after", "log", "last"])
@@ -554,7 +636,7 @@ def test_another_optimizer_than_that_of_the_checkpoint_is_refused_before_anythin
     config = scene.train_config(
         model={"pretrained_path": str(first / "checkpoints" / "Model_last.pth")}, optimizer={"name": "SGD"}
     )
-    with pytest.raises(ResDepthError, match=r"optimizer\.name: .*another optimizer"):
+    with pytest.raises(ResDepthError, match=r"optimizer\.name: .*written with Adam: set that"):
         train(scene.write(config))
     assert list((scene.folder / "logs").iterdir()) == [first]
 

@@ -210,17 +210,28 @@ class TrainingSettings(Section):
     """Passes over the samples; on resuming, that many more."""
     loss: Literal["L1"] = "L1"
     """Mean absolute error in metres."""
+    precision: Precision = "fp32"
+    """(new) What the network computes in while it learns; `auto`: bf16 where the processor is made for it.
+    Weights, loss and validation stay fp32."""
+    clip_gradients: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """(new) Longest gradient (its L2 norm over all weights) of a step; longer ones are shortened."""
+    average_weights: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """(new) Validate and keep the exponential moving average of the weights; this share of it stays at each
+    step, 0.999 for instance."""
+    early_stopping: Positive | None = None
+    """(new) End when the validation loss has not fallen for so many epochs."""
 
 
 class OptimizerConfig(Section):
     """The optimizer."""
 
-    name: Literal["Adam", "SGD"] = "Adam"
-    """Adam, or stochastic gradient descent without momentum."""
+    name: Literal["Adam", "AdamW", "SGD"] = "Adam"
+    """Adam, or stochastic gradient descent without momentum. (new) `AdamW`: Adam whose weight decay is not
+    mixed with the gradients."""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2e-4
     """Initial learning rate."""
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-5
-    """L2 penalty on the weights."""
+    """L2 penalty on the weights; with `AdamW`, they shrink by this times the learning rate at each step."""
 
 
 class SchedulerConfig(Section):
@@ -228,10 +239,13 @@ class SchedulerConfig(Section):
 
     enabled: bool = True
     """Whether the learning rate changes at all."""
-    name: Literal["ReduceLROnPlateau", "StepLR", "ExponentialLR"] = "StepLR"
-    """PyTorch's scheduler."""
+    name: Literal["ReduceLROnPlateau", "StepLR", "ExponentialLR", "CosineAnnealingLR"] = "StepLR"
+    """PyTorch's scheduler; (new) `CosineAnnealingLR`."""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of PyTorch's scheduler. StepLR without `step_size` keeps the learning rate."""
+    """Arguments of PyTorch's scheduler. StepLR without `step_size` keeps the learning rate; `T_max` of
+    CosineAnnealingLR is `training_settings.n_epochs` if it is not given."""
+    warm_up: Annotated[int, Field(ge=0, le=LARGEST_COUNT)] = 0
+    """(new) Steps over which the learning rate rises to its initial value, also if `enabled` is false."""
 
 
 class TrainGeneral(Section):

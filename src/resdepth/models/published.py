@@ -150,6 +150,8 @@ def read_training_state(path: Path) -> dict[str, Any]:
     content = read_checkpoint(path)
     with wrong_values_named(path):
         TrainingState.model_validate(content, strict=True)
+    if "averaged_state_dict" in content:
+        content |= {"averaged_state_dict": plain_weights(content["averaged_state_dict"], path)}
     return content
 
 

@@ -133,6 +133,7 @@ class TrainingState(BaseModel):
     epoch: Annotated[int, Field(ge=-1, le=LARGEST_COUNT)] | None = None
     optimizer_state_dict: OptimizerState | None = None
     scheduler_state_dict: dict[str, Any] | None = None
+    averaged_state_dict: dict[str, Any] = Field(default_factory=dict)
     resdepth: Progress | None = None
 
 

@@ -12,8 +12,7 @@ from typing import Any, NoReturn, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from resdepth.data.normalization import Array
 from resdepth.data.patches import Batch, InitialSamples, TrainingSamples, ValidationSamples, batches
@@ -22,6 +21,7 @@ from resdepth.geo.grid import Sides
 from resdepth.models.model import clone_weights, load_weights
 from resdepth.runtime.progress import Progress, progress_bar
 from resdepth.runtime.surroundings import Stop, stoppable, without_warnings
+from resdepth.training.learner import Learner
 from resdepth.training.losses import Loss
 from resdepth.training.optim import restore_optimizer, restore_scheduler
 
@@ -103,36 +103,6 @@ SCALARS_EVERY = 20  # iterations, as published
 
 
 @dataclass
-class Learner:
-    """What changes while a network learns.
-
-    Attributes:
-        network, optimizer, scheduler: as PyTorch has them; no scheduler if the learning rate stays.
-        height_sigma: metres per normalised unit.
-        loss: of heights in metres.
-        device: where it all is.
-    """
-
-    network: nn.Module
-    optimizer: Optimizer
-    scheduler: LRScheduler | None
-    height_sigma: float
-    loss: Loss
-    device: torch.device
-
-    @property
-    def learning_rate(self) -> float:
-        """The current learning rate."""
-        return float(self.optimizer.param_groups[0]["lr"])
-
-    def loss_of(self, batch: Batch) -> Tensor:
-        """The loss of a batch in metres: the network's output is denormalised first."""
-        channels = batch.channels.to(self.device, memory_format=torch.channels_last)  # (B, C, T, T)
-        reference = batch.reference.to(self.device)  # (B, 1, T, T)
-        return self.loss(self.network(channels) * self.height_sigma, reference)
-
-
-@dataclass
 class Standing:
     """How far a run has come.
 
@@ -183,6 +153,9 @@ class Schedule:
     workers: int
     evaluate_rate: int
     save_rate: int
+    n_epochs: int = 0
+    patience: int | None = None
+    """Epochs without a lower validation loss after which a run ends."""
 
 
 def checkpoint_of(learner: Learner, standing: Standing) -> dict[str, Any]:
@@ -206,18 +179,28 @@ def checkpoint_of(learner: Learner, standing: Standing) -> dict[str, Any]:
         "loss_val": standing.loss_val,
         "resdepth": dict(vars(standing)),
     }
+    if learner.averaged is not None:
+        content["averaged_state_dict"] = clone_weights(learner.averaged)
     if learner.scheduler is not None:
         content["scheduler_state_dict"] = learner.scheduler.state_dict()
     return content
 
 
+def _to_be_used(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The same for whoever refines: the weights are the averaged ones, if there are any."""
+    used = {key: value for key, value in checkpoint.items() if key != "averaged_state_dict"}
+    return used | {"model_state_dict": checkpoint.get("averaged_state_dict", checkpoint["model_state_dict"])}
+
+
 def restore(learner: Learner, checkpoint: Mapping[str, Any]) -> None:
-    """Put a checkpoint's weights, optimizer and scheduler into a learner.
+    """Put a checkpoint's weights, their average, optimizer and scheduler into a learner.
 
     Raises:
         ResDepthError: if they do not fit the configuration.
     """
     load_weights(learner.network, checkpoint["model_state_dict"])
+    if learner.averaged is not None:
+        load_weights(learner.averaged, checkpoint.get("averaged_state_dict", checkpoint["model_state_dict"]))
     try:
         restore_optimizer(learner.optimizer, checkpoint["optimizer_state_dict"])
         if learner.scheduler is not None and checkpoint.get("scheduler_state_dict") is not None:
@@ -254,7 +237,7 @@ def fit(
             _train_epoch(learner, train, standing, schedule, recorder, progress, stop)
             _finish_epoch(learner, val, initial, standing, schedule, recorder, stop)
             if showcase.is_due(standing.epoch, standing.end):
-                shown = showcase.refined_by(learner.network, learner.height_sigma, learner.device)
+                shown = showcase.refined_by(learner.evaluated, learner.height_sigma, learner.device)
                 recorder.patches(shown, standing.step - 1)
     return standing
 
@@ -274,16 +257,14 @@ def _train_epoch(
         # momentum.
         if torch.isfinite(batch.reference).any():
             loss = learner.loss_of(batch)
-            learner.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            learner.optimizer.step()
+            learner.learn(loss, standing.step)
             loss_sum += loss.detach().to(loss_sum.device).double()
             standing.loss_count += 1
             if standing.step % SCALARS_EVERY == 0:
                 value = float(loss.detach())
                 _demand_finite(value, standing)
                 recorder.scalar("train/MAE_metric", value, standing.step)
-                recorder.scalar("train/learning_rate", learner.learning_rate, standing.step)
+                recorder.scalar("train/learning_rate", learner.learning_rate(standing.step), standing.step)
         standing.iteration += 1
         standing.step += 1
         # On other devices than the CPU, asking for the loss waits for the whole queue.
@@ -323,7 +304,7 @@ def _finish_epoch(
 ) -> None:  # fmt: skip
     epoch = standing.epoch + 1
     validated = epoch % schedule.evaluate_rate == 0 or epoch == standing.end
-    learning_rate = learner.learning_rate
+    learning_rate = learner.learning_rate(standing.step - 1)
     if validated:
         loss = validate(learner, val, schedule, stop)
         if loss is None:
@@ -337,17 +318,28 @@ def _finish_epoch(
     improved = validated and standing.loss_val < standing.best_loss
     if improved:
         standing.best_loss, standing.best_epoch = standing.loss_val, epoch
+    if validated and _is_hopeless(standing, epoch, schedule):
+        logger.info("no lower validation loss for %d epochs: early_stopping ends the run", schedule.patience)
+        standing.end = epoch
     standing.epoch, standing.iteration = epoch, 0
     standing.loss_sum, standing.loss_count = 0.0, 0
     checkpoint = checkpoint_of(learner, standing)
     if improved:
-        recorder.save("best", checkpoint)
+        recorder.save("best", _to_be_used(checkpoint))
     if epoch % schedule.save_rate == 0:
-        recorder.save("after", checkpoint)
+        recorder.save("after", _to_be_used(checkpoint))
     recorder.epoch_done(standing, improved=improved, learning_rate=learning_rate)
     recorder.save("last", checkpoint)
     if stop.asked and standing.epoch < standing.end:
         _save_and_stop(learner, standing, recorder, stop)
+
+
+def _is_hopeless(standing: Standing, epoch: int, schedule: Schedule) -> bool:
+    """Whether so many epochs, of this run, have brought no lower validation loss."""
+    if schedule.patience is None or epoch == standing.end:
+        return False
+    first = standing.end - schedule.n_epochs
+    return epoch - max(standing.best_epoch, first) >= schedule.patience
 
 
 def _step_scheduler(learner: Learner, loss_val: float | None) -> None:
@@ -373,8 +365,8 @@ def validate(
     Raises:
         ResDepthError: if no pixel has a known reference height, or the loss is not finite.
     """
-    learner.network.eval()
-    mean = _mean_loss(learner.loss_of, samples, schedule, stop)
+    learner.evaluated.eval()
+    mean = _mean_loss(learner.validation_loss_of, samples, schedule, stop)
     if mean is not None and not math.isfinite(mean):
         raise ResDepthError(f"the validation loss became {mean}; lower optimizer.learning_rate")
     return mean

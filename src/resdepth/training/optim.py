@@ -10,26 +10,34 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, Optimizer
-from torch.optim.lr_scheduler import ExponentialLR, LRScheduler, ReduceLROnPlateau, StepLR
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    LRScheduler,
+    ReduceLROnPlateau,
+    StepLR,
+)
 
 from resdepth.config.schema import OptimizerConfig, SchedulerConfig
 from resdepth.errors import Problem
 from resdepth.runtime.jsonfiles import expected
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"Adam": Adam, "SGD": SGD}
+OPTIMIZERS: dict[str, type[Optimizer]] = {"Adam": Adam, "AdamW": AdamW, "SGD": SGD}
 SCHEDULERS: dict[str, type[LRScheduler]] = {
     "ReduceLROnPlateau": ReduceLROnPlateau,
     "StepLR": StepLR,
     "ExponentialLR": ExponentialLR,
+    "CosineAnnealingLR": CosineAnnealingLR,
 }
 
-# How a step is computed, not what; and a setting that tells one optimizer's state from another's.
-_FORMS = ("fused", "foreach")
-_MARKS: dict[type[Optimizer], str] = {Adam: "betas", SGD: "momentum"}
-_MOMENTS = {Adam: {"step", "exp_avg", "exp_avg_sq"}, SGD: {"momentum_buffer"}}
+_FORMS = ("fused", "foreach")  # how a step is computed, not what
+_MOMENTS_OF_ADAM = {"step", "exp_avg", "exp_avg_sq"}
+_MOMENTS = {Adam: _MOMENTS_OF_ADAM, AdamW: _MOMENTS_OF_ADAM, SGD: {"momentum_buffer"}}
 _NOT_SETTINGS = {"self", "optimizer", "last_epoch"}
-_POSITIVE = {"step_size", "gamma", "factor"}
+_POSITIVE = {"step_size", "gamma", "factor", "T_max"}
+_OPTIONAL = {"StepLR": "step_size", "CosineAnnealingLR": "T_max"}
+"""What PyTorch wants to be given, and we do not."""
 
 
 def new_optimizer(
@@ -59,14 +67,12 @@ def _state_misfits(
 ) -> list[tuple[str, str]]:
     """What of a checkpoint does not go with a configuration, as (key, message)."""
     try:
-        stored = set(checkpoint["optimizer_state_dict"]["param_groups"][0])
-    except (KeyError, IndexError, TypeError):
+        stored = dict(checkpoint["optimizer_state_dict"]["param_groups"][0])
+    except (KeyError, IndexError, TypeError, ValueError):
         return [("optimizer", "the checkpoint holds no state of an optimizer; no training resumes from it")]
     misfits = []
-    if _MARKS[OPTIMIZERS[optimizer.name]] not in stored:
-        text = (
-            f"found {optimizer.name!r}; the checkpoint was written with another optimizer: set it as it was"
-        )
+    if _optimizer_of(stored) != optimizer.name:
+        text = f"found {optimizer.name!r}; the checkpoint was written with {_optimizer_of(stored)}: set that"
         misfits.append(("optimizer.name", text))
     state = checkpoint.get("scheduler_state_dict")
     if scheduler.enabled and isinstance(state, Mapping) and _scheduler_of(state) != scheduler.name:
@@ -101,9 +107,19 @@ def _ignored_options(
     ]
 
 
+def _optimizer_of(group: Mapping[str, Any]) -> str:
+    """The optimizer whose settings these are, by what only it has."""
+    if "betas" in group:
+        return "AdamW" if group.get("decoupled_weight_decay") else "Adam"
+    return "SGD" if "momentum" in group else "another optimizer"
+
+
 def _scheduler_of(state: Mapping[str, Any]) -> str:
     """The scheduler that a state is of, by what only it has."""
-    marks = {"step_size": "StepLR", "patience": "ReduceLROnPlateau", "gamma": "ExponentialLR"}
+    marks = {
+        "step_size": "StepLR", "patience": "ReduceLROnPlateau", "gamma": "ExponentialLR",
+        "T_max": "CosineAnnealingLR",
+    }  # fmt: skip
     return next((name for mark, name in marks.items() if mark in state), "another scheduler")
 
 
@@ -192,15 +208,17 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and bool(value == math.inf or abs(value) <= sys.float_info.max)
 
 
-def new_scheduler(config: SchedulerConfig, optimizer: Optimizer) -> LRScheduler | None:
+def new_scheduler(config: SchedulerConfig, optimizer: Optimizer, n_epochs: int = 1) -> LRScheduler | None:
     """The scheduler of a configuration; None if the learning rate stays as it is.
 
-    The published default (StepLR without step_size) cannot run; ours keeps the learning rate then.
+    The published default (StepLR without step_size) cannot run; ours keeps the learning rate then. A cosine
+    falls over `n_epochs` unless the configuration says otherwise.
     """
     if not config.enabled or (config.name == "StepLR" and "step_size" not in config.settings):
         return None
     kind: Any = SCHEDULERS[config.name]
-    scheduler: LRScheduler = kind(optimizer, **config.settings)
+    defaults = {"T_max": n_epochs} if kind is CosineAnnealingLR else {}
+    scheduler: LRScheduler = kind(optimizer, **{**defaults, **config.settings})
     return scheduler
 
 
@@ -228,7 +246,7 @@ def setting_problems(config: SchedulerConfig) -> list[tuple[str, str]]:
         if name in _POSITIVE and value <= 0:
             problems.append((name, f"found {value!r}; must be positive"))
     for name, parameter in parameters.items():
-        is_optional = parameter.default is not inspect.Parameter.empty or config.name == "StepLR"
+        is_optional = parameter.default is not inspect.Parameter.empty or _OPTIONAL.get(config.name) == name
         if not is_optional and name not in config.settings:
             problems.append((name, f"missing; {config.name} needs it"))
     if not problems:

@@ -39,11 +39,12 @@ from resdepth.models.published import (
     read_training_state,
     write_checkpoint,
 )
-from resdepth.refinement.engine import choose_device
+from resdepth.refinement.engine import choose_device, choose_precision
 from resdepth.runtime.jsonfiles import read_json
 from resdepth.runtime.placing import held
 from resdepth.runtime.progress import Watcher, reported_to
-from resdepth.training.loop import Learner, Schedule, Standing, checkpoint_of, fit, restore
+from resdepth.training.learner import Learner, Recipe
+from resdepth.training.loop import Schedule, Standing, checkpoint_of, fit, restore
 from resdepth.training.losses import LOSSES
 from resdepth.training.optim import new_optimizer, new_scheduler
 from resdepth.training.recorder import RunRecorder
@@ -189,10 +190,16 @@ def _new_learner(plan: TrainPlan) -> Learner:
     return Learner(
         network=network,
         optimizer=optimizer,
-        scheduler=new_scheduler(config.scheduler, optimizer),
+        scheduler=new_scheduler(config.scheduler, optimizer, config.training_settings.n_epochs),
         height_sigma=math.nan,  # known once the patches are drawn
         loss=LOSSES[config.training_settings.loss],
         device=device,
+        recipe=Recipe(
+            precision=choose_precision(config.training_settings.precision, device),
+            longest_gradient=config.training_settings.clip_gradients,
+            average=config.training_settings.average_weights,
+            warm_up=config.scheduler.warm_up,
+        ),
     )
 
 
@@ -315,6 +322,8 @@ def _run(
         workers=config.general.workers,
         evaluate_rate=config.general.evaluate_rate,
         save_rate=config.general.save_model_rate,
+        n_epochs=config.training_settings.n_epochs,
+        patience=config.training_settings.early_stopping,
     )
     provenance = _provenance(plan)
     with (
