@@ -47,6 +47,7 @@ NOT_RUN = {
     "python -m pip install": "set-up; needs a package index",
     "resdepth download": "needs the network; tests/test_download.py has a server of its own",
     "tensorboard": "serves until it is stopped",
+    "torchrun": "starts processes; tests/training/test_parallel.py runs it",
     "gdal_translate": "of GDAL, which need not be there",
 }
 

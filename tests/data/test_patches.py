@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -321,6 +322,28 @@ def test_batches_hold_the_samples_in_order_whatever_the_number_of_threads(
         expected = samples.sample(int(index), 2)
         np.testing.assert_array_equal(channels[position], expected.channels)
         np.testing.assert_array_equal(reference[position, 0], expected.reference)
+
+
+@pytest.mark.parametrize("processes", [2, 3, 30])
+def test_processes_share_each_batch_and_nobody_is_left_without_samples(processes: int) -> None:
+    samples = training_samples(MOVED)
+    order = samples.order(0)
+    parts = [
+        list(batches(samples, order, batch_size=2, epoch=0, workers=0, rank=rank, processes=processes))
+        for rank in range(processes)
+    ]
+    whole = list(batches(samples, order, batch_size=2 * processes, epoch=0, workers=0))
+    for shared, batch in zip(zip(*parts, strict=True), whole, strict=True):
+        sizes = [len(part.channels) for part in shared]
+        if len(batch.channels) < processes:
+            assert all(torch.equal(part.channels, batch.channels) for part in shared)
+            continue
+        assert min(sizes) > 0
+        assert max(sizes) - min(sizes) <= 1
+        assert torch.equal(torch.cat([part.channels for part in shared]), batch.channels)
+        torch.testing.assert_close(
+            torch.cat([part.reference for part in shared]), batch.reference, rtol=0, atol=0, equal_nan=True
+        )
 
 
 class FailingSamples:

@@ -47,14 +47,18 @@ def train(config: Path | None, run_folder: Path | None, *, dry_run: bool) -> Non
     The run folder receives checkpoints after each epoch, the normalisation, the logs, and the best model as
     one file (model.safetensors). Ctrl-C saves the state; --resume continues from there.
 
+    Several graphics cards or machines train one network when torchrun starts it (docs/train.md).
+
     \b
     Examples:
       resdepth train configs/config_ResDepth-stereo.json
       resdepth train --resume logs/2026-03-01_09-30_stereo
+      torchrun --nproc-per-node 4 -m resdepth train my_train.json
     """
     if (config is None) == (run_folder is None):
         raise click.UsageError("give either a configuration file or --resume RUN_FOLDER")
     from resdepth.data.dataset_folder import config_in
+    from resdepth.training.parallel import speaks
     from resdepth.workflows.train import resume as resume_training
     from resdepth.workflows.train import train as run_training
 
@@ -68,11 +72,12 @@ def train(config: Path | None, run_folder: Path | None, *, dry_run: bool) -> Non
             echo_dry_run(train_facts(config_in(config, "train")))
         return
     if run_folder is not None:
-        click.echo(f"{resume_training(run_folder)}")
-        return
-    assert config is not None, "one of both is given"
-    run = run_training(config_in(config, "train"))
-    click.echo(f"{run}")
+        run = resume_training(run_folder)
+    else:
+        assert config is not None, "one of both is given"
+        run = run_training(config_in(config, "train"))
+    if speaks():
+        click.echo(f"{run}")
 
 
 @click.command()

@@ -265,8 +265,27 @@ def _collate(samples: SampleSet, indices: NDArray[np.int64], epoch: int) -> Batc
 
 
 def batches(
-    samples: SampleSet, order: NDArray[np.int64], *, batch_size: int, epoch: int, workers: int
+    samples: SampleSet,
+    order: NDArray[np.int64],
+    *,
+    batch_size: int,
+    epoch: int,
+    workers: int,
+    rank: int = 0,
+    processes: int = 1,
 ) -> Iterator[Batch]:
-    """The samples in the given order, prepared ahead by `workers` threads (0: when asked for)."""
-    groups = (order[start : start + batch_size] for start in range(0, len(order), batch_size))
+    """The samples in the given order, prepared ahead by `workers` threads (0: when asked for).
+
+    Processes that train together share each batch of `batch_size` samples apiece; this gives the part of
+    one of them.
+    """
+    whole = batch_size * processes
+    groups = (_part(order[start : start + whole], rank, processes) for start in range(0, len(order), whole))
     yield from in_order((partial(_collate, samples, group, epoch) for group in groups), workers)
+
+
+def _part(batch: NDArray[np.int64], rank: int, processes: int) -> NDArray[np.int64]:
+    """What one of some processes computes of a batch; nobody's part is empty."""
+    if len(batch) < processes:
+        return batch  # all of it, by each of them: means over the processes stay what they are
+    return np.array_split(batch, processes)[rank]

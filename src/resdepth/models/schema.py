@@ -116,6 +116,7 @@ class Progress(BaseModel):
     loss_count: Count = 0
     best_loss: Annotated[float, Field(ge=0)] = math.inf
     best_epoch: Count = 0
+    processes: Annotated[int, Field(ge=1, le=LARGEST_COUNT)] = 1
     loss_train: float = math.nan
     loss_val: float = math.nan
 

@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from resdepth.data.patches import Batch
 from resdepth.training.losses import Loss
+from resdepth.training.parallel import ALONE, Group, synchronised
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Learner:
         loss: of heights in metres.
         device: where it all is.
         recipe: how a step is made.
+        group: the processes that learn together.
         averaged: the network with the moving average of the weights, if the recipe has one.
     """
 
@@ -49,11 +51,15 @@ class Learner:
     loss: Loss
     device: torch.device
     recipe: Recipe = Recipe()
+    group: Group = ALONE
     averaged: nn.Module | None = field(init=False, default=None)
+    _parallel: nn.Module = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self.network = synchronised(self.network, self.group)
         if self.recipe.average is not None:
             self.averaged = copy.deepcopy(self.network)
+        self._parallel = self.group.parallel(self.network)
 
     @property
     def evaluated(self) -> nn.Module:
@@ -71,7 +77,7 @@ class Learner:
         """The loss of a training batch in metres: the network's output is denormalised first."""
         precision = self.recipe.precision
         with torch.autocast(self.device.type, precision, enabled=precision != torch.float32):
-            refined = self.network(self._seen(batch))
+            refined = self._parallel(self._seen(batch))
         return self._loss(refined, batch)
 
     def validation_loss_of(self, batch: Batch) -> Tensor:

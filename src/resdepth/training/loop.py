@@ -5,12 +5,13 @@ A few validation patches, the same in every epoch, are kept for pictures, so tha
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -24,6 +25,7 @@ from resdepth.runtime.surroundings import Stop, stoppable, without_warnings
 from resdepth.training.learner import Learner
 from resdepth.training.losses import Loss
 from resdepth.training.optim import restore_optimizer, restore_scheduler
+from resdepth.training.parallel import ALONE, Group
 
 SHOWN = 4
 CANDIDATES = 32
@@ -114,6 +116,7 @@ class Standing:
         loss_sum, loss_count: over the done batches of the current epoch.
         best_loss: lowest validation loss.
         best_epoch: the epoch that reached it.
+        processes: how many trained, each with batches of its own (see `Group`).
         loss_train, loss_val: of the last epoch that has one.
     """
 
@@ -125,6 +128,7 @@ class Standing:
     loss_count: int = 0
     best_loss: float = math.inf
     best_epoch: int = 0
+    processes: int = 1
     loss_train: float = math.nan
     loss_val: float = math.nan
 
@@ -149,7 +153,7 @@ class Recorder(Protocol):
 class Schedule:
     """How a run proceeds; see the configuration's sections training_settings and general."""
 
-    batch_size: int
+    batch_size: int  # of each process
     workers: int
     evaluate_rate: int
     save_rate: int
@@ -227,16 +231,17 @@ def fit(
         ResDepthError: if the loss is not finite, or no validation pixel has a reference DSM.
     """
     total = (standing.end - standing.epoch) * len(train)
-    done = standing.iteration * schedule.batch_size
+    group = learner.group
+    done = standing.iteration * schedule.batch_size * group.size
     showcase = Showcase(val)
     with stoppable() as stop, progress_bar("training", total, unit="samples", done=done) as progress:
-        initial = initial_error(learner.loss, val, schedule, stop)
+        initial = initial_error(learner.loss, val, schedule, stop, group)
         if initial is None:
             _save_and_stop(learner, standing, recorder, stop)
         while standing.epoch < standing.end:
             _train_epoch(learner, train, standing, schedule, recorder, progress, stop)
             _finish_epoch(learner, val, initial, standing, schedule, recorder, stop)
-            if showcase.is_due(standing.epoch, standing.end):
+            if group.is_first and showcase.is_due(standing.epoch, standing.end):
                 shown = showcase.refined_by(learner.evaluated, learner.height_sigma, learner.device)
                 recorder.patches(shown, standing.step - 1)
     return standing
@@ -247,39 +252,72 @@ def _train_epoch(
     progress: Progress, stop: Stop,
 ) -> None:  # fmt: skip
     learner.network.train()
-    order = samples.order(standing.epoch)[standing.iteration * schedule.batch_size :]
-    loss_sum = torch.tensor(standing.loss_sum, dtype=torch.float64, device=_float64_device(learner.device))
+    group = learner.group
+    whole = schedule.batch_size * group.size
+    order = samples.order(standing.epoch)[standing.iteration * whole :]
+    # This process's part of it; of what is done already, the first one has all.
+    loss_sum = torch.tensor(
+        standing.loss_sum if group.is_first else 0.0,
+        dtype=torch.float64,
+        device=_float64_device(learner.device),
+    )
     running = 0.0
-    for batch in batches(
-        samples, order, batch_size=schedule.batch_size, epoch=standing.epoch, workers=schedule.workers
-    ):
+    for batch in _shared_batches(samples, order, standing.epoch, schedule, group):
         # A batch without reference heights teaches nothing; a step would still move the weights by their
         # momentum.
-        if torch.isfinite(batch.reference).any():
-            loss = learner.loss_of(batch)
-            learner.learn(loss, standing.step)
+        share = _known_share(batch, group)
+        if share is not None:
+            loss = learner.loss_of(batch) * share
+            learner.learn(loss * group.size, standing.step)  # gradients are means over the processes
             loss_sum += loss.detach().to(loss_sum.device).double()
             standing.loss_count += 1
             if standing.step % SCALARS_EVERY == 0:
-                value = float(loss.detach())
+                [value] = group.totals(float(loss.detach()))
                 _demand_finite(value, standing)
                 recorder.scalar("train/MAE_metric", value, standing.step)
                 recorder.scalar("train/learning_rate", learner.learning_rate(standing.step), standing.step)
         standing.iteration += 1
         standing.step += 1
-        # On other devices than the CPU, asking for the loss waits for the whole queue.
-        if standing.loss_count and (learner.device.type == "cpu" or standing.step % SCALARS_EVERY == 1):
-            running = float(loss_sum) / standing.loss_count
-        progress.advance(len(batch.channels), note=_note(standing, running))
-        if stop.asked:
-            standing.loss_sum = float(loss_sum)
+        # On other devices than the CPU, asking for the loss waits for the whole queue; others wait for all.
+        is_cheap = learner.device.type == "cpu" and group.size == 1
+        if standing.loss_count and (is_cheap or standing.step % SCALARS_EVERY == 1):
+            running = group.totals(float(loss_sum))[0] / standing.loss_count
+        done = min(whole, len(samples) - (standing.iteration - 1) * whole)
+        progress.advance(done, note=_note(standing, running))
+        if group.any(stop.asked):
+            [standing.loss_sum] = group.totals(float(loss_sum))
             _demand_finite(standing.loss_sum, standing)
             _save_and_stop(learner, standing, recorder, stop)
-    standing.loss_sum = float(loss_sum)
+    [standing.loss_sum] = group.totals(float(loss_sum))
     _demand_finite(standing.loss_sum, standing)
     if not standing.loss_count:
         raise ResDepthError("no training patch holds a single pixel of the reference DSM; check raster_gt")
     standing.loss_train = standing.loss_sum / standing.loss_count
+
+
+def _shared_batches(
+    samples: TrainingSamples | ValidationSamples | InitialSamples,
+    order: NDArray[np.int64],
+    epoch: int,
+    schedule: Schedule,
+    group: Group,
+) -> Iterator[Batch]:
+    return batches(
+        samples,
+        order,
+        batch_size=schedule.batch_size,
+        epoch=epoch,
+        workers=schedule.workers,
+        rank=group.rank,
+        processes=group.size,
+    )
+
+
+def _known_share(batch: Batch, group: Group) -> float | None:
+    """This process's share of the known reference heights of a batch; None if nobody has any."""
+    known = float(torch.isfinite(batch.reference).sum())
+    [of_all] = group.totals(known)
+    return known / of_all if of_all else None
 
 
 def _float64_device(device: torch.device) -> torch.device:
@@ -330,7 +368,7 @@ def _finish_epoch(
         recorder.save("after", _to_be_used(checkpoint))
     recorder.epoch_done(standing, improved=improved, learning_rate=learning_rate)
     recorder.save("last", checkpoint)
-    if stop.asked and standing.epoch < standing.end:
+    if standing.epoch < standing.end and learner.group.any(stop.asked):
         _save_and_stop(learner, standing, recorder, stop)
 
 
@@ -366,14 +404,18 @@ def validate(
         ResDepthError: if no pixel has a known reference height, or the loss is not finite.
     """
     learner.evaluated.eval()
-    mean = _mean_loss(learner.validation_loss_of, samples, schedule, stop)
+    mean = _mean_loss(learner.validation_loss_of, samples, schedule, stop, learner.group)
     if mean is not None and not math.isfinite(mean):
         raise ResDepthError(f"the validation loss became {mean}; lower optimizer.learning_rate")
     return mean
 
 
 def initial_error(
-    loss: Loss, samples: ValidationSamples, schedule: Schedule, stop: Stop | None = None
+    loss: Loss,
+    samples: ValidationSamples,
+    schedule: Schedule,
+    stop: Stop | None = None,
+    group: Group = ALONE,
 ) -> float | None:
     """What `validate` gives for a network that leaves the initial DSM as it is: same pixels, same batches.
 
@@ -384,7 +426,7 @@ def initial_error(
         ResDepthError: if no pixel has a known reference height.
     """
     return _mean_loss(
-        lambda batch: loss(batch.channels, batch.reference), InitialSamples(samples), schedule, stop
+        lambda batch: loss(batch.channels, batch.reference), InitialSamples(samples), schedule, stop, group
     )
 
 
@@ -393,15 +435,15 @@ def _mean_loss(
     samples: ValidationSamples | InitialSamples,
     schedule: Schedule,
     stop: Stop | None,
+    group: Group,
 ) -> float | None:
     losses = []
-    for batch in batches(
-        samples, samples.order(0), batch_size=schedule.batch_size, epoch=0, workers=schedule.workers
-    ):
-        if stop is not None and stop.asked:
+    for batch in _shared_batches(samples, samples.order(0), 0, schedule, group):
+        if stop is not None and group.any(stop.asked):
             return None
-        if torch.isfinite(batch.reference).any():
-            losses.append(float(loss_of(batch)))
+        share = _known_share(batch, group)
+        if share is not None:
+            losses += group.totals(float(loss_of(batch)) * share)
     if not losses:
         raise ResDepthError(
             "the reference DSM is void at every validation pixel; check raster_gt and the validation stripe"
@@ -414,4 +456,4 @@ def _save_and_stop(learner: Learner, standing: Standing, recorder: Recorder, sto
     where = f"{standing.epoch} of {standing.end} epochs are complete"
     if standing.iteration:
         where += f", and {standing.iteration} batches of the next"
-    raise Interrupted(f"stopped by {stop.name}: {where}")
+    raise Interrupted(f"stopped by {stop.name or 'another process'}: {where}")

@@ -114,6 +114,22 @@ class RunRecorder:
             write_checkpoint(self._run.last, checkpoint)
 
 
+class NoRecorder:
+    """Keeps nothing: of the processes that train together, the first one records."""
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """Do nothing."""
+
+    def patches(self, shown: Sequence[Patch], step: int) -> None:
+        """Do nothing."""
+
+    def epoch_done(self, standing: Standing, *, improved: bool, learning_rate: float) -> None:
+        """Do nothing."""
+
+    def save(self, name: str, checkpoint: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+
 def _outlast_the_second_of_earlier_events(folder: Path) -> None:
     """Readers take event files in the order of the second in their names; ours must come last."""
     now = int(time.time())

@@ -5,11 +5,11 @@ import math
 import shlex
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -47,7 +47,8 @@ from resdepth.training.learner import Learner, Recipe
 from resdepth.training.loop import Schedule, Standing, checkpoint_of, fit, restore
 from resdepth.training.losses import LOSSES
 from resdepth.training.optim import new_optimizer, new_scheduler
-from resdepth.training.recorder import RunRecorder
+from resdepth.training.parallel import Group, joined, speaks
+from resdepth.training.recorder import NoRecorder, RunRecorder
 from resdepth.training.run_folder import (
     RUN_LOG,
     TRAINING_LOG,
@@ -89,13 +90,15 @@ def train(config: str | Path | Mapping[str, Any], *, progress: Watcher | None = 
         Model(Model_best: UNet of geom-stereo, 1,729 weights)
     """
     with reported_to(progress):
-        return _trained(plan_training(config))
+        plan = plan_training(config)
+        with joined(choose_device(plan.config.general.device)) as group:
+            return _trained(plan, group)
 
 
-def _trained(plan: TrainPlan) -> Path:
+def _trained(plan: TrainPlan, group: Group) -> Path:
     """The run folder of a new run."""
     warn(plan.warnings)
-    learner = _new_learner(plan)
+    learner = _new_learner(plan, group)
     pretrained = _restore_pretrained(plan, learner)
     earlier = plan.config.model.pretrained_path
     earlier_run = None if earlier is None else Path(earlier).parent.parent
@@ -103,11 +106,13 @@ def _trained(plan: TrainPlan) -> Path:
     normalization = _normalization(plan, material, earlier_run)
     complete = complete_config(plan.config, [describe_training_area(area) for area in plan.areas])
     keeps_best = earlier_run is not None and _is_evaluated_alike(earlier_run, complete)
-    standing = Standing(epoch=0, end=plan.config.training_settings.n_epochs)
+    standing = Standing(epoch=0, end=plan.config.training_settings.n_epochs, processes=group.size)
     if pretrained is not None and earlier_run is not None:
-        standing = _standing_after(pretrained, plan, material)
+        standing = _standing_after(pretrained, plan, material, group)
         if keeps_best:
             _keep_best(standing, earlier_run)
+    if not group.is_first:
+        return _run(plan, material, learner, normalization, standing, None)
 
     output = plan.config.output
     events = Path(output.tboard_log_dir)
@@ -147,42 +152,53 @@ def resume(run_folder: str | Path) -> Path:
     folder = Path(run_folder).resolve()
     if not (folder / CONFIG_FILE).is_file():
         raise ResDepthError(f"{folder}: no run folder: {CONFIG_FILE} is missing")
-    with held(folder / CONFIG_FILE, purpose=str(folder)):
-        return _resume(folder)
+    # With several processes, the first one holds the folder for all.
+    with held(folder / CONFIG_FILE, purpose=str(folder)) if speaks() else nullcontext():
+        last = RunFolder(folder, folder).last
+        if not last.is_file():
+            raise ResDepthError(f"{last}: missing; the run had not begun, train anew with {CONFIG_FILE}")
+        plan = plan_training(folder / CONFIG_FILE, resumed=True)
+        with joined(choose_device(plan.config.general.device)) as group:
+            return _resumed(folder, plan, last, group)
 
 
-def _resume(folder: Path) -> Path:
-    last = RunFolder(folder, folder).last
-    if not last.is_file():
-        raise ResDepthError(f"{last}: missing; the run had not begun, train anew with {CONFIG_FILE}")
-    plan = plan_training(folder / CONFIG_FILE, resumed=True)
+def _resumed(folder: Path, plan: TrainPlan, last: Path, group: Group) -> Path:
     warn(plan.warnings)
-    learner = _new_learner(plan)
+    learner = _new_learner(plan, group)
     checkpoint = read_training_state(last)
     if checkpoint.get("resdepth") is None:
         raise ResDepthError(f"{last}: does not say how far the run had come; use model.pretrained_path")
     standing = Standing(**checkpoint["resdepth"])
+    if standing.iteration and standing.processes != group.size:
+        raise ResDepthError(
+            f"{last}: was stopped within an epoch, which {standing.processes} processes shared; "
+            f"resume it with as many (there are {group.size} now), or at the end of an epoch"
+        )
+    standing.processes = group.size
     try:
         restore(learner, checkpoint)
     except ResDepthError as error:
         raise ResDepthError(f"{last}: {error}") from error
-    run = RunFolder(folder, Path(plan.config.output.tboard_log_dir) / folder.name)
-    remove_unfinished(run)
+    run = None
+    if group.is_first:
+        run = RunFolder(folder, Path(plan.config.output.tboard_log_dir) / folder.name)
+        remove_unfinished(run)
     if standing.epoch >= standing.end:
         logger.info("%s: all %d epochs are complete already", folder, standing.end)
         return folder
     normalization = read_normalization(folder, with_images=plan.network.inputs.n_views > 0)
     if normalization is None:
         raise ResDepthError(f"{folder}: the normalisation files (*.p) are missing")
-    truncate_log(folder / TRAINING_LOG, standing.epoch)
+    if group.is_first:
+        truncate_log(folder / TRAINING_LOG, standing.epoch)
     logger.info("resuming after epoch %d of %d", standing.epoch, standing.end)
     return _run(plan, gather(plan), learner, normalization, standing, run)
 
 
-def _new_learner(plan: TrainPlan) -> Learner:
+def _new_learner(plan: TrainPlan, group: Group) -> Learner:
     """A learner with seeded weights."""
     config = plan.config
-    device = choose_device(config.general.device)
+    device = group.device
     with _seeded(config.general.random_seed):
         network = build_network(plan.network)
     network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload] # as in engine.py
@@ -200,6 +216,7 @@ def _new_learner(plan: TrainPlan) -> Learner:
             average=config.training_settings.average_weights,
             warm_up=config.scheduler.warm_up,
         ),
+        group=group,
     )
 
 
@@ -243,14 +260,17 @@ class Material:
     val: tuple[ScenePatches, ...]
 
 
-def _standing_after(checkpoint: dict[str, Any], plan: TrainPlan, material: Material) -> Standing:
+def _standing_after(
+    checkpoint: dict[str, Any], plan: TrainPlan, material: Material, group: Group
+) -> Standing:
     """Where a run that continues an earlier one begins: its epochs count on."""
     epoch = checkpoint.get("epoch")
     done = 0 if epoch is None else int(epoch) + 1
     settings = plan.config.training_settings
-    steps_per_epoch = math.ceil(sum(len(part) for part in material.train) / settings.batch_size)
+    samples = sum(len(part) for part in material.train)
+    steps_per_epoch = math.ceil(samples / (settings.batch_size * group.size))
     exact = checkpoint.get("resdepth") or {"step": done * steps_per_epoch}
-    return Standing(epoch=done, end=done + settings.n_epochs, step=int(exact["step"]))
+    return Standing(epoch=done, end=done + settings.n_epochs, step=int(exact["step"]), processes=group.size)
 
 
 def _keep_best(standing: Standing, earlier_run: Path) -> None:
@@ -299,8 +319,9 @@ def _normalization(plan: TrainPlan, material: Material, earlier_run: Path | None
 
 def _run(
     plan: TrainPlan, material: Material, learner: Learner, normalization: Normalization, standing: Standing,
-    run: RunFolder,
+    run: RunFolder | None,
 ) -> Path:  # fmt: skip
+    """Train to the end. Only the first process of a group has a run folder; all learn its path."""
     config = plan.config
     learner.height_sigma = normalization.height_sigma
     tile, inputs = config.training_settings.tile_size, plan.network.inputs
@@ -325,6 +346,9 @@ def _run(
         n_epochs=config.training_settings.n_epochs,
         patience=config.training_settings.early_stopping,
     )
+    if run is None:
+        fit(learner, samples, validation, standing, schedule, NoRecorder())
+        return cast("Path", learner.group.from_first(None))
     provenance = _provenance(plan)
     with (
         log_file(run.path / RUN_LOG) as note,
@@ -332,13 +356,16 @@ def _run(
     ):
         logger.info("run folder: %s", run.path)
         logger.info(
-            "%d training samples, %d validation samples, %d epochs, on %s",
+            "%d training samples, %d validation samples, %d epochs, on %s%s",
             len(samples), len(validation), standing.end - standing.epoch, learner.device,
+            f", by {learner.group.size} processes" * (learner.group.size > 1),
         )  # fmt: skip
         try:
             fit(learner, samples, validation, standing, schedule, recorder)
         except Interrupted as stopped:
-            message = f"{stopped}. Resume with: resdepth train --resume {shlex.quote(str(run.path))}"
+            message = (
+                f"{stopped}. Resume with: {_command(learner.group)} --resume {shlex.quote(str(run.path))}"
+            )
             note(message)
             raise Interrupted(message) from stopped
         except ResDepthError as error:
@@ -346,7 +373,12 @@ def _run(
             raise
         recorder.hyper_parameters(_hyper_parameters(plan), standing.best_loss)
         logger.info("best validation loss %.4f m, after epoch %d", standing.best_loss, standing.best_epoch)
-    return run.path
+    return cast("Path", learner.group.from_first(run.path))
+
+
+def _command(group: Group) -> str:
+    alone = "resdepth train"
+    return alone if group.size == 1 else f"torchrun --nproc-per-node {group.size} -m {alone}"
 
 
 def _provenance(plan: TrainPlan) -> dict[str, Any]:
