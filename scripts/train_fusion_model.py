@@ -10,7 +10,6 @@ better (`make bench-real` shows it).
 
 import argparse
 import copy
-import math
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent / "fusion"))
 import bank
@@ -32,10 +31,11 @@ from resdepth.data.normalization import Normalization
 from resdepth.models.fusion_unet import FusionUNet
 from resdepth.models.model import Architecture, Model, clone_weights, save_model
 from resdepth.models.schema import FusionSettings
+from resdepth.training.fusion_loss import LONGEST_GRADIENT, fusion_loss, learning_rate_share
+from resdepth.training.learner import move_average
 from resdepth.version import __version__
 
-SEED, BATCH, LEARNING_RATE, WARM_UP, LAST_SHARE = 0, 8, 2e-3, 40, 0.02
-GRADIENT_WEIGHT, SCALE_WEIGHT, MOST_STEEP = 0.1, 0.2, 20.0
+SEED, BATCH, LEARNING_RATE, WARM_UP = 0, 8, 2e-3, 40
 AVERAGED = 0.998
 KEPT_EVERY, SHOWN_EVERY = 200, 50
 
@@ -52,7 +52,9 @@ class Training:
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.network)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), learning_rate, weight_decay=1e-4)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: _rate(step, steps))
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: learning_rate_share(step, steps, WARM_UP)
+        )
         self.step = 0
 
     def state(self) -> dict[str, Any]:
@@ -72,58 +74,16 @@ class Training:
         """One step; the error of the network and of the initial DSMs, in pixels of disparity."""
         self.network.train()
         x = torch.from_numpy(drawn.channels).to(memory_format=torch.channels_last)
-        wanted = torch.from_numpy(drawn.wanted)
-        known = torch.isfinite(wanted)
-        wanted = torch.where(known, wanted, x[:, :1])
-        if drawn.weights is not None:
-            known = known * torch.from_numpy(drawn.weights)[:, None, None, None]
-        predicted, scale = self.network.predict(x)
-        error = (predicted - wanted).abs()
-        loss = _mean(error, known) + SCALE_WEIGHT * _mean(error.detach() * torch.exp(-scale) + scale, known)
-        for step in (1, 2):
-            for axis in (2, 3):
-                loss = loss + GRADIENT_WEIGHT * _gradient_error(predicted, wanted, known, step, axis)
+        weights = None if drawn.weights is None else torch.from_numpy(drawn.weights)
+        loss = fusion_loss(self.network, x, torch.from_numpy(drawn.wanted), weights)
         self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        loss.loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), LONGEST_GRADIENT)
         self.optimizer.step()
         self.schedule.step()
         self.step += 1
-        self._average()
-        return float(_mean(error.detach(), known)), float(_mean((x[:, :1] - wanted).abs(), known))
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        share = min(AVERAGED, self.step / (self.step + 10))
-        for mean, value in zip(
-            self.averaged.state_dict().values(), self.network.state_dict().values(), strict=True
-        ):
-            if mean.is_floating_point():
-                mean.lerp_(value, 1 - share)
-            else:
-                mean.copy_(value)
-
-
-def _rate(step: int, steps: int) -> float:
-    """Warm-up, then a cosine down to a small share."""
-    falling = 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps))
-    return min(1.0, (step + 1) / WARM_UP) * (LAST_SHARE + (1 - LAST_SHARE) * falling)
-
-
-def _mean(values: Tensor, known: Tensor) -> Tensor:
-    """Over what is known; or with weights, 0 where it is not."""
-    return (values * known).sum() / known.sum()
-
-
-def _gradient_error(predicted: Tensor, wanted: Tensor, known: Tensor, step: int, axis: int) -> Tensor:
-    """How much steps between pixels differ; cliffs beyond a limit count no more."""
-    length = predicted.shape[axis] - step
-
-    def steps(values: Tensor) -> Tensor:
-        return values.narrow(axis, step, length) - values.narrow(axis, 0, length)
-
-    both = torch.minimum(known.narrow(axis, step, length), known.narrow(axis, 0, length))
-    return _mean((steps(predicted) - steps(wanted)).abs().clamp(max=MOST_STEEP), both)
+        move_average(self.averaged, self.network, min(AVERAGED, self.step / (self.step + 10)))
+        return loss.error, loss.initial
 
 
 def train(training: Training, draw: Callable[[int], Batch], checkpoint: Path) -> None:

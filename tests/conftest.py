@@ -215,6 +215,7 @@ def scene(tmp_path: Path) -> MadeScene:
 
 
 def make_scene(folder: Path, height: int, width: int, seed: int = 0) -> MadeScene:
+    folder.mkdir(exist_ok=True)
     reference, initial = make_heights(seed, height, width)
     rng = np.random.default_rng(seed + 1)
     images = [

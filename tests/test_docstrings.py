@@ -17,6 +17,7 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> MadeScene:
     """The made scene with a model and configurations, as the examples take them for granted."""
     scene = make_scene(tmp_path_factory.mktemp("docstrings"), 64, 160)
+    make_scene(scene.folder / "area", 256, 256)
     save_model(make_model(), scene.folder / "model.safetensors")
     small = {
         "training_settings": {"n_epochs": 1},

@@ -47,6 +47,7 @@ NOT_RUN = {
     "python -m pip install": "set-up; needs a package index",
     "resdepth download": "needs the network; tests/test_download.py has a server of its own",
     "tensorboard": "serves until it is stopped",
+    "resdepth finetune": "needs a larger area; tests/workflows/test_finetune.py runs it",
     "torchrun": "starts processes; tests/training/test_parallel.py runs it",
     "gdal_translate": "of GDAL, which need not be there",
 }
@@ -106,6 +107,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> MadeScene:
     """The made scene with everything that the documents take for granted."""
     scene = make_scene(tmp_path_factory.mktemp("documents"), 64, 160)
     folder = scene.folder
+    make_scene(folder / "area", 256, 256)
     for block in blocks_of(REPOSITORY / "README.md"):
         if block.saved_as:
             (folder / block.saved_as).write_text(json.dumps(shrunk(json.loads(block.text))))

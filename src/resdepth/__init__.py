@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from resdepth.workflows.check import check
     from resdepth.workflows.doctor import doctor
     from resdepth.workflows.evaluate import evaluate
+    from resdepth.workflows.finetune import finetune
     from resdepth.workflows.prepare import prepare
     from resdepth.workflows.refine import refine
     from resdepth.workflows.test import test
@@ -35,6 +36,7 @@ _HOMES = {
     "check": "workflows.check",
     "doctor": "workflows.doctor",
     "evaluate": "workflows.evaluate",
+    "finetune": "workflows.finetune",
     "load_model": "models.published",
     "prepare": "workflows.prepare",
     "refine": "workflows.refine",
@@ -54,6 +56,7 @@ __all__ = [
     "check",
     "doctor",
     "evaluate",
+    "finetune",
     "load_model",
     "prepare",
     "refine",

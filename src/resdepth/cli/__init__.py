@@ -10,14 +10,14 @@ from resdepth.cli.data import convert_model, demo, download, export, info, match
 from resdepth.cli.evaluate import compare, evaluate
 from resdepth.cli.frame import make_streams_sound
 from resdepth.cli.prepare import doctor, prepare
-from resdepth.cli.refine import refine
+from resdepth.cli.refine import finetune, refine
 from resdepth.cli.train import check, schema, template, test, train
 
 click.rich_click.SHOW_ARGUMENTS = True
 click.rich_click.TEXT_PARAGRAPH_LINEBREAKS = "\n\n"
 click.rich_click.COMMAND_GROUPS = {
     "resdepth": [
-        {"name": "Refine", "commands": ["refine", "train", "test", "check", "doctor"]},
+        {"name": "Refine", "commands": ["refine", "finetune", "train", "test", "check", "doctor"]},
         {"name": "Evaluate", "commands": ["evaluate", "compare"]},
         {
             "name": "Models and data",
@@ -65,6 +65,7 @@ def main() -> None:
 
 for command in (
     refine,
+    finetune,
     train,
     test,
     check,

@@ -1,4 +1,4 @@
-"""The command that refines a DSM."""
+"""The commands that refine a DSM, and tune a bundled model to an area."""
 
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -8,10 +8,18 @@ import rich_click as click
 from resdepth.cli.frame import DRY_RUN, OVERWRITE, echo_dry_run, guarded, needs
 from resdepth.options import Compression, Device, Fuse, Mode, Precision
 
+DSM = click.argument("dsm", type=click.Path(path_type=Path))
+IMAGES = click.argument("images", nargs=-1, metavar="[IMAGE]...", type=click.Path(path_type=Path))
+PAIRS = click.option(
+    "--pairs", type=click.Path(dir_okay=False, path_type=Path),
+    help="A list of image sets, one per line between commas. [default of raw images: the best]",
+)  # fmt: skip
+DEVICE = click.option("--device", default="auto", show_default=True, type=click.Choice(get_args(Device)))
+
 
 @click.command()
-@click.argument("dsm", type=click.Path(path_type=Path))
-@click.argument("images", nargs=-1, metavar="[IMAGE]...", type=click.Path(path_type=Path))
+@DSM
+@IMAGES
 @click.option(
     "-m", "--model", type=click.Path(path_type=Path),
     help="A .safetensors file, a run folder, or a bundled model: fusion, dsm-alone, town-stereo. "
@@ -21,10 +29,7 @@ from resdepth.options import Compression, Device, Fuse, Mode, Precision
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
     help="The refined DSM. [default: DSM_refined.tif beside DSM]",
 )  # fmt: skip
-@click.option(
-    "--pairs", type=click.Path(dir_okay=False, path_type=Path),
-    help="A list of image sets, one per line between commas. [default of raw images: the best]",
-)  # fmt: skip
+@PAIRS
 @click.option(
     "--fuse", default="median", show_default=True, type=click.Choice([*get_args(Fuse), "none"]),
     help="Of several pairs: one DSM, with the spread as second band; none: a file for each.",
@@ -48,7 +53,7 @@ from resdepth.options import Compression, Device, Fuse, Mode, Precision
 )  # fmt: skip
 @click.option("--fill", is_flag=True, help="Keep the heights that voids of the DSM were given.")
 @click.option("--compress", default="zstd", show_default=True, type=click.Choice(get_args(Compression)))
-@click.option("--device", default="auto", show_default=True, type=click.Choice(get_args(Device)))
+@DEVICE
 @click.option(
     "--workers", default=1, show_default=True, type=click.IntRange(1, 1024),
     help="Processes on this machine.",
@@ -155,3 +160,79 @@ def refine(  # noqa: PLR0913 - options of a command
     )
     for path in written:
         click.echo(f"{path}")
+
+
+@click.command()
+@DSM
+@IMAGES
+@click.option(
+    "-r", "--reference", type=click.Path(path_type=Path),
+    help="The reference DSM, on the grid of DSM. [default of a folder of prepare: its own]",
+)  # fmt: skip
+@click.option("--mask", type=click.Path(path_type=Path), help="A raster: 1 where the reference DSM counts.")
+@click.option(
+    "-m", "--model", type=click.Path(path_type=Path),
+    help="fusion, dsm-alone, or a file that was made of them. [default: fusion; without images dsm-alone]",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
+    help="The new model. [default: DSM_finetuned.safetensors beside DSM]",
+)  # fmt: skip
+@PAIRS
+@click.option(
+    "--region", nargs=4, type=float, metavar="XMIN YMIN XMAX YMAX",
+    help="Learn only from this part of the map.",
+)  # fmt: skip
+@click.option(
+    "--steps", default=100, show_default=True, type=click.IntRange(1),
+    help="More take longer, and follow the area more closely.",
+)  # fmt: skip
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of all that is drawn.")
+@DEVICE
+@click.option(
+    "--force", is_flag=True, help="Tune although rasters do not fit; what is wrong is then a warning."
+)
+@OVERWRITE
+@guarded
+def finetune(
+    dsm: Path,
+    images: tuple[Path, ...],
+    *,
+    reference: Path | None,
+    mask: Path | None,
+    output: Path | None,
+    **options: Any,
+) -> None:
+    """Tune a bundled model to an area, from a part of it whose surface is known.
+
+    DSM and IMAGEs are those of `refine`. The reference DSM need not cover all of it: 16 cells of 64 x 64
+    pixels, 0.016 km2 at 0.5 m, are the least. A fifth of the cells is held out: their errors decide how far
+    the model moves, and where that brings less than one percent, nothing is written. `refine --model` takes
+    the new model. DSM may be a folder of `prepare` or `simulate`.
+
+    \b
+    Examples:
+      resdepth finetune dsm.tif raw1.tif raw2.tif --reference lidar.tif -o mine.safetensors
+      resdepth finetune dsm.tif --reference lidar.tif --region 465000 5246000 465300 5246200
+      resdepth finetune prepared
+      resdepth refine dsm.tif raw1.tif raw2.tif --model mine.safetensors
+    """
+    from resdepth.data.dataset_folder import dataset_in
+    from resdepth.errors import ResDepthError
+    from resdepth.runtime.paths import why_no_file
+    from resdepth.workflows.finetune import finetune as tune_model
+
+    if (folder := dataset_in(dsm)) is not None:
+        dsm, images = folder.initial, images or tuple(folder.images)
+        counted = folder.mask("ground_truth")
+        if reference is None:
+            reference = folder.reference
+            mask = mask or (counted if counted.is_file() else None)
+        output = output or folder.path / "models" / "finetuned.safetensors"
+    if reference is None:
+        raise click.UsageError("give the reference DSM with --reference")
+    for path in (dsm, reference, *((mask,) if mask else ())):
+        if not path.is_file():
+            raise ResDepthError(f"{path}: {why_no_file(path)}")
+    output = output or dsm.with_name(f"{dsm.stem}_finetuned.safetensors")
+    click.echo(f"{tune_model(dsm, images, reference=reference, mask=mask, output=output, **options)}")

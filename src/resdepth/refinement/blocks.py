@@ -141,7 +141,7 @@ def read_block(work: Work, block: Window, refiner: Refiner) -> Given:
     """
     whole = work.scene.grid.whole
     near = _MODES[work.mode].looks_at(work, block, refiner).grown(0, within=whole)
-    heights, void = _filled_heights(work, near)
+    heights, void = filled_heights(work.scene, near)
     reference = _reference(work, near, heights) if work.mode == "seamless" else None
     used = sorted({index for view_set in work.view_sets for index in view_set})
     views = {index: work.scene.views[index].read(near) for index in used}
@@ -155,13 +155,13 @@ def _reference(work: Work, near: Window, heights: Array) -> NDArray[np.float64]:
     return reference
 
 
-def _filled_heights(work: Work, near: Window) -> tuple[Array, NDArray[np.bool_]]:
+def filled_heights(scene: Scene, near: Window) -> tuple[Array, NDArray[np.bool_]]:
     """The heights of a window, voids filled from its surroundings, and where there were voids."""
-    heights = work.scene.dsm.read(near)
+    heights = scene.dsm.read(near)
     void = np.isnan(heights)
     if void.any():
-        around = near.grown(FILL_REACH_PX, within=work.scene.grid.whole)
-        measured = work.scene.dsm.read(around)
+        around = near.grown(FILL_REACH_PX, within=scene.grid.whole)
+        measured = scene.dsm.read(around)
         if not np.isnan(measured).all():
             heights = fill_voids(measured, FILL_REACH_PX)[near.relative_to(around).slices]
     return heights, void

@@ -105,11 +105,11 @@ class Learner:
             group["lr"] = rate
         if self.averaged is not None and self.recipe.average is not None:
             # The first weights, which are random, are soon forgotten.
-            _move_average(self.averaged, self.network, min(self.recipe.average, (step + 1) / (step + 10)))
+            move_average(self.averaged, self.network, min(self.recipe.average, (step + 1) / (step + 10)))
 
 
 @torch.no_grad()
-def _move_average(averaged: nn.Module, network: nn.Module, share: float) -> None:
+def move_average(averaged: nn.Module, network: nn.Module, share: float) -> None:
     """Let a share of the average stay, of the weights as of what BatchNorm has seen."""
     for mean, value in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):
         if mean.is_floating_point():

@@ -150,7 +150,20 @@ def about_model(model: Model) -> Facts:
     for key, label in (("epoch", "epoch"), ("loss_val", "validation loss"), ("resdepth", "made by resdepth")):
         if key in model.provenance:
             facts[label] = model.provenance[key]
+    if tuned := _tuned(model.provenance.get("finetuned")):
+        facts["tuned"] = tuned
     return facts
+
+
+def _tuned(stated: Any) -> str | None:
+    """From what and on what a model was tuned, if it was."""
+    try:
+        before, after = (float(stated["errors_held_out"][name]["mae_m"]) for name in ("before", "after"))
+        return (
+            f"from {stated['from']} on {stated['dsm']}: MAE {before:.3f} to {after:.3f} m in cells held out"
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def about_raster(path: Path) -> Facts:

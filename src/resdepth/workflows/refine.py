@@ -1,11 +1,8 @@
 """Refining a surface from Python: arrays or files in, an array or a file out."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
-from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
@@ -14,20 +11,17 @@ import torch
 from numpy.typing import NDArray
 
 from resdepth.data.arrays import look_for_undeclared
-from resdepth.data.scene import Scene, ViewSet, scene_of
-from resdepth.diagnosis.findings import Finding
-from resdepth.diagnosis.quick import quick_files, quick_images
-from resdepth.errors import Interrupted, ResDepthError
-from resdepth.geo.geotiff import refuse_inputs_as_outputs
-from resdepth.geo.objects import HOW_TO_PLACE, UNPLACED, Placed, Placement, kind_of, like, path_of, placed
+from resdepth.data.scene import Scene, ViewSet
+from resdepth.diagnosis.quick import quick_images
+from resdepth.geo.objects import Placed, Placement, kind_of, like, path_of, placed
 from resdepth.geo.raster import HEIGHT, Array, FileBand, read_bands, read_tags
 from resdepth.geo.windows import Window
 from resdepth.models.model import Model
-from resdepth.models.pretrained import DSM_ALONE, default_model
+from resdepth.models.pretrained import default_model
 from resdepth.models.published import load_model
 from resdepth.options import Compression, Device, Fuse, Mode, Precision, option
 from resdepth.refinement.blocks import Work, blocks_of, computed_times, refined_blocks
-from resdepth.refinement.compatibility import Findings, examine, examine_images, noise_of, stated_gsd
+from resdepth.refinement.compatibility import Findings, examine, stated_gsd
 from resdepth.refinement.dask import SECONDS_TO_WAIT, chosen_by_workers, on_cluster
 from resdepth.refinement.engine import Refiner, choose_device, choose_precision
 from resdepth.refinement.job import ERROR, Job, Results
@@ -36,20 +30,17 @@ from resdepth.refinement.provenance import Moved, in_words, refuse_untrusted
 from resdepth.refinement.result import Layers, Refinement
 from resdepth.refinement.run_job import Compute, Existing, compute_here, run_jobs
 from resdepth.runtime.progress import Watcher, progress_bar, reported_to
-from resdepth.workflows._measured import are_raw, remove_measured, shown_to_fusion
 from resdepth.workflows._refine_request import (
     Pairs,
     Region,
     checked_tile,
     error_kept,
-    listed_pairs,
     name_of,
     refuse_contradictions,
-    refuse_images,
     refuse_unknown,
-    view_sets_of,
     window_of,
 )
+from resdepth.workflows._shown import EXAMINED, Shown, shown_to, stated, warn_of
 from resdepth.workflows.evaluate import add_styles
 
 logger = logging.getLogger(__name__)
@@ -59,14 +50,8 @@ Plain = str | Path | NDArray[Any]
 Kind = TypeVar("Kind")
 """Any kind of raster that `geo/objects.py` knows; the refined DSM is of the same."""
 
-MEASURED = ".measured"
-"""Added to the name of an output: the folder of what is measured in images for it."""
 # Seamless refinement computes the surroundings of a block with it: beyond this factor tiles are faster.
 WASTEFUL = 4.0
-EXAMINED = ("duplicated_image", "images_do_not_match", "empty_image")
-"""What `examine_images` refuses in its own words."""
-MANY_IMAGES = 6
-"""Of more, only those that follow each other are compared."""
 
 
 class RefineOptions(TypedDict, total=False):
@@ -221,7 +206,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     with (
         reported_to(progress),
         placed(given, place, heights={"dsm"}) as rasters,
-        _shown(trained, rasters, pairs, region, output=output, force=force) as shown,
+        shown_to(trained, rasters, pairs, region, output=output, force=force) as shown,
     ):
         trained, scene, view_sets = shown.model, shown.scene, shown.view_sets
         window = window_of(scene, region)
@@ -252,107 +237,9 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
     return (whole.dsm, like(dsm, _in_unit(whole.error, works[0], dsm), window)) if uncertainty else whole.dsm
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """What a model is shown.
-
-    Attributes:
-        model: with its unit of height, where rasters decide it.
-        scene: DSM and what is shown beside it.
-        view_sets: what is shown together.
-        made_from: raw or ortho-images, where the model is shown what was made from them.
-        findings: of a look at model and rasters before anything was measured; None: still to be looked at.
-        beyond: a model for what no image shows.
-    """
-
-    model: Model
-    scene: Scene
-    view_sets: tuple[ViewSet, ...]
-    made_from: tuple[Path, ...] = ()
-    findings: Findings | None = None
-    beyond: Model | None = None
-
-
-@contextmanager
-def _shown(
-    model: Model, rasters: Placed, pairs: Pairs | None, region: Region | None, *,
-    output: str | Path | None, force: bool,
-) -> Iterator[_Shown]:  # fmt: skip
-    """What a model is shown: images as they are, or what is measured in them.
-
-    Raises:
-        Unsuitable: if images that are to be measured are no use, unless forced.
-    """
-    dsm, *images = rasters.rasters.values()
-    if output is not None and not isinstance(dsm, str | Path):
-        raise ResDepthError(f"output: {UNPLACED}; {HOW_TO_PLACE}, or a path as dsm")
-    gsd, nodata = rasters.placement.gsd, rasters.placement.nodata
-    if not model.architecture.inputs.matched:
-        refuse_images(model, len(images))
-        scene = scene_of(dsm, images, gsd=gsd, nodata=nodata)
-        if model.architecture.suits_any_sensor:
-            model = model.for_noise(noise_of(scene, gsd))
-        yield _Shown(model, scene, view_sets_of(model, scene, pairs))
-        return
-    folder = None if output is None else Path(f"{output}{MEASURED}")
-    made_from = tuple(Path(image) for image in images if isinstance(image, str | Path))
-    if output is not None:
-        refuse_inputs_as_outputs([Path(str(dsm)), *made_from], [Path(output)])
-    numbers = listed_pairs(Path(pairs), made_from) if isinstance(pairs, str | Path) else pairs
-    surface = scene_of(dsm, [], gsd=gsd, nodata=nodata)
-    part = None if region is None else window_of(surface, region)
-    fits = examine(model, surface, ((),), part or surface.grid.whole, gsd or stated_gsd(surface))
-    findings = _stated(model, fits.and_also(_looked_at(model, rasters, numbers, part)), force=force)
-    try:
-        seen = shown_to_fusion(dsm, images, pairs=numbers, gsd=gsd, nodata=nodata, region=part, folder=folder)
-        with seen as found:
-            noise = noise_of(found.scene, gsd)
-            constants = replace(model.normalization, height_sigma=found.unit_m)
-            fitted = replace(model.for_noise(noise), normalization=constants)
-            beyond = load_model(DSM_ALONE).for_noise(noise) if images else None
-            yield _Shown(fitted, found.scene, found.view_sets, made_from, findings, beyond)
-    except KeyboardInterrupt as stopped:
-        resumes = "" if folder is None else "; give the same command again to resume"
-        raise Interrupted(f"stopped by Ctrl-C{resumes}") from stopped
-    if folder is not None:
-        remove_measured(folder)
-
-
-def _looked_at(
-    model: Model, rasters: Placed, pairs: Sequence[Sequence[int]] | None, part: Window | None
-) -> Findings:
-    """What makes images useless that are to be measured; what else is wrong with them is logged.
-
-    What cannot be read is stated by whoever measures.
-    """
-    dsm, *images = rasters.rasters.values()
-    if not images:
-        return Findings()
-    if isinstance(dsm, str | Path):
-        paths = [Path(image) for image in images]
-        with suppress(ResDepthError):
-            found = quick_files(Path(dsm), paths, part)
-            _warn_of(one for one in found if one.kind not in EXAMINED)
-            if are_raw(Path(dsm), paths):
-                return Findings(tuple(f"images: {one.stated}" for one in found if one.kind in EXAMINED))
-            return _of_ortho_images(model, Scene.open(dsm, paths), pairs, part)
-        return Findings()
-    scene = scene_of(dsm, images, gsd=rasters.placement.gsd, nodata=rasters.placement.nodata)
-    return _of_ortho_images(model, scene, pairs, part)
-
-
-def _of_ortho_images(
-    model: Model, scene: Scene, pairs: Sequence[Sequence[int]] | None, part: Window | None
-) -> Findings:
-    views = sorted(scene.views)
-    among = pairwise(views) if len(views) > MANY_IMAGES else combinations(views, 2)
-    sets = [tuple(pair) for pair in pairs or among] or [tuple(views)]
-    return examine_images(model, scene, sets, part or scene.grid.whole)
-
-
 def _jobs(
     works: Sequence[Work], refiner: Refiner, output: Path, compression: Compression,
-    findings: Findings, shown: _Shown,
+    findings: Findings, shown: Shown,
 ) -> Iterator[Job]:  # fmt: skip
     """The rasters to be made, one of each work."""
     for work in works:
@@ -468,31 +355,10 @@ def _examined(
     Raises:
         Unsuitable: if they do not fit, unless forced.
     """
-    findings = _stated(model, examine(model, scene, view_sets, window, gsd_m), force=force)
+    findings = stated(model, examine(model, scene, view_sets, window, gsd_m), force=force)
     if scene.dsm_path is not None:
-        _warn_of(one for one in quick_images(scene, [window]) if one.kind not in EXAMINED)
+        warn_of(one for one in quick_images(scene, [window]) if one.kind not in EXAMINED)
     return findings
-
-
-def _stated(model: Model, findings: Findings, *, force: bool) -> Findings:
-    """The same, logged.
-
-    Raises:
-        Unsuitable: if anything does not fit, unless forced.
-    """
-    for left_out in findings.left_out:
-        logger.info("not compared: %s", left_out)
-    if not force:
-        findings.refuse_misfits(model)
-    for misfit in findings.misfits:
-        logger.warning("%s", misfit)
-    return findings
-
-
-def _warn_of(findings: Iterable[Finding]) -> None:
-    """Log what the quick part of the doctor has found in the images."""
-    for one in findings:
-        logger.warning("%s", one.stated)
 
 
 def _output_of(output: Path, work: Work, refiner: Refiner, *, several: bool) -> Path:
