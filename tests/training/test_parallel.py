@@ -72,7 +72,7 @@ def test_two_processes_learn_as_one_with_twice_the_batch(
 ) -> None:
     alone = train(config_of(made, tmp_path, 8))
     run, printed = together
-    assert printed == f"{run}\n"
+    assert printed.count(f"{run}\n") == 1  # among what older ones of torch say of gloo
     assert curve(alone).shape == (3, 2)
     np.testing.assert_allclose(curve(run), curve(alone), rtol=1e-3)
     weights, expected = (

@@ -198,10 +198,10 @@ def test_a_model_of_another_kind_is_refused(area: MadeScene, tmp_path: Path) -> 
 def test_the_command_wants_a_reference(area: MadeScene, tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["finetune", area.path("initial.tif")])
     assert done.exit_code == 2
-    assert "give the reference DSM with --reference" in done.stderr
+    assert "give the reference DSM with --reference" in done.output
     missing = CliRunner().invoke(main, ["finetune", area.path("initial.tif"), "-r", str(tmp_path / "no.tif")])
     assert missing.exit_code == 2
-    assert "no.tif: no such file" in missing.stderr
+    assert "no.tif: no such file" in missing.output
 
 
 def test_a_folder_of_prepare_or_simulate_is_taken_as_it_is(
