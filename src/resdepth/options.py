@@ -16,7 +16,7 @@ AnyKind = Literal[Kind, "simulate", "prepare"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 """Where a network runs; `auto` takes CUDA, then MPS, then the CPU."""
 Precision = Literal["fp32", "bf16", "auto"]
-"""What a network computes in; `auto` takes bf16 where the processor is made for it."""
+"""What a network computes in; `auto` takes bf16 where it is faster."""
 Mode = Literal["exact", "seamless"]
 """How a DSM is refined: in tiles as published, or so that heights do not depend on tiles."""
 Fuse = Literal["median", "mean", "uncertainty"]

@@ -1,5 +1,7 @@
 """How a network runs."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,13 @@ from conftest import make_model
 from resdepth.data.normalization import Normalization
 from resdepth.errors import ResDepthError
 from resdepth.models.model import Architecture, Model, new_network
-from resdepth.refinement.engine import Refiner, choose_device, choose_precision
+from resdepth.refinement.engine import (
+    Refiner,
+    bfloat16_gain,
+    choose_device,
+    choose_precision,
+    computes_bfloat16,
+)
 
 CPU = torch.device("cpu")
 
@@ -92,29 +100,6 @@ def test_fp32_is_fp32_and_bf16_is_bf16_whatever_the_machine(caplog: pytest.LogCa
     assert choose_precision("bf16", CPU) == torch.bfloat16
 
 
-@pytest.mark.parametrize(
-    ("can", "expected"),
-    [
-        ({}, torch.float32),
-        ({"avx512_bf16": False}, torch.float32),
-        ({"avx512_bf16": True}, torch.bfloat16),
-        ({"amx_bf16": True}, torch.bfloat16),
-        ({"bf16": True}, torch.bfloat16),
-    ],
-    ids=str,
-)
-def test_auto_takes_bfloat16_where_the_processor_has_instructions_for_it(
-    can: dict[str, bool],
-    expected: torch.dtype,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can)
-    assert choose_precision("auto", CPU) == expected
-    choose_precision("bf16", CPU)
-    assert ("fp32 may be faster" in caplog.text) == (expected == torch.float32)
-
-
 def test_apple_graphics_stay_in_fp32() -> None:
     assert choose_precision("auto", torch.device("mps")) == torch.float32
 
@@ -143,3 +128,44 @@ def test_float32_is_not_rounded_whatever_the_program_around_has_chosen() -> None
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@pytest.fixture
+def measured_anew() -> Iterator[None]:
+    """The processor is asked again, and once more afterwards."""
+    computes_bfloat16.cache_clear()
+    yield
+    computes_bfloat16.cache_clear()
+
+
+@pytest.mark.usefixtures("measured_anew")
+@pytest.mark.parametrize(
+    ("can", "gain", "taken"),
+    [
+        ({"avx512_bf16": True}, 2.2, torch.bfloat16),
+        ({"avx512_bf16": True}, 0.55, torch.float32),
+        ({"avx512_bf16": True}, 1.1, torch.float32),
+        ({"bf16": True}, 3.0, torch.bfloat16),
+        ({"avx512_bf16": True, "amx_bf16": True}, None, torch.bfloat16),
+        ({"avx512_bf16": False, "amx_bf16": False}, None, torch.float32),
+        ({}, None, torch.float32),
+    ],
+)
+def test_auto_takes_bfloat16_where_products_are_faster(
+    can: dict[str, bool], gain: float | None, taken: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    def measured() -> float:
+        assert gain is not None, "nothing needs to be measured"
+        return gain
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can, raising=False)
+    monkeypatch.setattr("resdepth.refinement.engine.bfloat16_gain", measured)
+    assert choose_precision("auto", CPU) == taken
+    assert not caplog.messages
+    assert choose_precision("bf16", CPU) == torch.bfloat16, "who asks for it gets it"
+    assert any("not faster than fp32" in one for one in caplog.messages) == (taken == torch.float32)
+
+
+def test_the_gain_of_bfloat16_is_a_ratio_of_times() -> None:
+    assert 1e-3 < bfloat16_gain() < 1e3

@@ -49,7 +49,7 @@ DEVICE = click.option("--device", default="auto", show_default=True, type=click.
 )  # fmt: skip
 @click.option(
     "--precision", default="fp32", show_default=True, type=click.Choice(get_args(Precision)),
-    help="auto: bf16 where the processor is made for it: faster, other heights at single edges.",
+    help="auto: bf16 where it is faster; other heights at single edges.",
 )  # fmt: skip
 @click.option("--fill", is_flag=True, help="Keep the heights that voids of the DSM were given.")
 @click.option("--compress", default="zstd", show_default=True, type=click.Choice(get_args(Compression)))

@@ -211,7 +211,7 @@ class TrainingSettings(Section):
     loss: Literal["L1"] = "L1"
     """Mean absolute error in metres."""
     precision: Precision = "fp32"
-    """(new) What the network computes in while it learns; `auto`: bf16 where the processor is made for it.
+    """(new) What the network computes in while it learns; `auto`: bf16 where it is faster.
     Weights, loss and validation stay fp32."""
     clip_gradients: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """(new) Longest gradient (its L2 norm over all weights) of a step; longer ones are shortened."""
@@ -359,7 +359,7 @@ class TestGeneral(Section):
     mode: Mode = "exact"
     """(new) `exact`: tiles as published; `seamless`: heights do not depend on tiles, and it is faster."""
     precision: Precision = "fp32"
-    """(new) What the network computes in; `auto`: bf16 where the processor is made for it."""
+    """(new) What the network computes in; `auto`: bf16 where it is faster."""
 
 
 class TestOutput(Section):

@@ -141,8 +141,7 @@ def refine(  # noqa: PLR0913 - each is a choice of its own, with a default
         pairs: sets of images to show the model, by their index in `images`, or the path of a pair list.
         region: the part to refine: xmin, ymin, xmax, ymax on the map, or a window of pixels.
         mode: "seamless": results do not depend on tiles (new); "exact": as published.
-        precision: of the network; "auto" takes bfloat16 where the processor is made for it: faster, and
-            single edges may differ.
+        precision: of the network; "auto" takes bfloat16 where it is faster, and single edges may differ.
         device: "auto", "cpu", "cuda" or "mps".
         fill: keep the heights that voids of the DSM were given; else voids stay voids.
         fuse: how the results of several pairs become one; None writes a file for each.
