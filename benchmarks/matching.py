@@ -42,7 +42,7 @@ resdepth match img_01.tif img_02.tif -o dsm.tif
 Two images of one place suffice. It needs neither a first DSM nor a range of heights: coarse levels look
 through all heights for which the RPCs were made, each finer one only around what the level before found.
 Blocks bound the memory. Of more than two images every pair of suitable directions is tried (base to height
-{low:g} to {high:g}), and the widest of those whose images agree best are fused by the median: images of two
+{low:g} to {high:g}), and those whose images agree best for their base are fused by the median: images of two
 dates differ in shadows and plants, and fall behind. `--like RASTER` takes the grid of another raster;
 `--heights LOW HIGH` narrows the search.
 

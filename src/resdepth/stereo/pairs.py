@@ -45,8 +45,10 @@ OUTLIERS_PERCENT = 0.2
 """So many of the lowest and of the highest heights of a level do not widen the range of the next."""
 BASES = (0.05, 1.0)
 """Base to height of the pairs that are matched; steeper ones see other sides of things."""
-LEAST_AGREEMENT, NEAR_SHARE, NEAR_AGREEMENT, MOST_PAIRS = 0.3, 0.7, 0.95, 4
-"""Pairs are kept whose matched share and agreement are so near to the best; two dates fall behind."""
+LEAST_AGREEMENT, NEAR_SHARE, NEAR_AGREEMENT, NEAR_ERROR, MOST_PAIRS = 0.3, 0.7, 0.95, 2.0, 4
+"""Pairs are kept whose matched share, agreement and height error are so near to the best."""
+AGREEMENT_LOST = 0.02
+"""What sampling alone takes from the agreement of images that are alike."""
 SAMPLES = 5
 
 
@@ -70,6 +72,11 @@ class StereoPair:
     base_to_height: float
     matched: float = 1.0
     agreement: float = 1.0
+
+    @property
+    def height_error(self) -> float:
+        """Grows with the error of its heights: how badly the grey values agree, over the base to height."""
+        return (1 - self.agreement + AGREEMENT_LOST) / self.base_to_height
 
 
 @dataclass(frozen=True)
@@ -178,14 +185,15 @@ def sound_pairs(pairs: Sequence[StereoPair]) -> list[StereoPair]:
 
 
 def best_pairs(pairs: Sequence[StereoPair]) -> list[StereoPair]:
-    """The widest of the pairs whose images agree almost as well as those of the best."""
+    """The pairs whose heights are almost as good as those of the best, best first."""
     agreement, matched = (
         max(values) for values in zip(*((p.agreement, p.matched) for p in pairs), strict=True)
     )
     near = [
         p for p in pairs if p.agreement >= NEAR_AGREEMENT * agreement and p.matched >= NEAR_SHARE * matched
     ]
-    return sorted(near, key=lambda pair: -pair.base_to_height)[:MOST_PAIRS]
+    ranked = sorted(near, key=lambda pair: pair.height_error)
+    return [pair for pair in ranked if pair.height_error <= NEAR_ERROR * ranked[0].height_error][:MOST_PAIRS]
 
 
 def limits_of(stereo: Stereo, level: Level, pair: StereoPair, outer: Window) -> Heights:

@@ -174,7 +174,7 @@ class Pair:
 
 
 def chosen_pairs(around: Around, among: Sequence[tuple[int, int]] | None = None) -> list[Pair]:
-    """The pairs to measure, best first: the widest of those whose images agree best at some places.
+    """The pairs to measure, best first: those whose images agree best at some places.
 
     Args:
         around: images and DSM.
